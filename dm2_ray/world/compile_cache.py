@@ -1,0 +1,126 @@
+"""Compiled kernels on disk: compile once per machine, never run stale code.
+
+numba's own disk cache notices edits of the file that defines a function, but not edits of another file whose compiled
+functions it calls: the old callee stays linked in. `kernel` therefore keeps the cache in a directory whose name is a
+hash of all files that hold kernels and of the modules of this package which they import. An edited file gives another
+directory, and two versions of the code can run side by side.
+
+Where: below numba's own ``NUMBA_CACHE_DIR`` if the user set it, otherwise beside the sources (``__pycache__``), in the
+user's cache directory for read-only installations, or in the temporary directory as a last resort. Workers that start
+together on a cold cache compile side by side; numba replaces cache files atomically and, since each kernel is used with
+one signature only, they all write the same entries.
+
+No environment variable is set, and numba's configuration is changed only while a kernel is being declared.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+
+KernelFunction = TypeVar("KernelFunction", bound=Callable[..., Any])
+
+_PACKAGE = Path(__file__).resolve().parent
+_STALE_AFTER_S = 30 * 24 * 3600.0
+
+
+def kernel_sources(package: Path) -> tuple[Path, ...]:
+    """Files of `package` whose content decides what its kernels compile to: those importing this module and, in turn,
+    the sibling modules which they import."""
+    imports = {path: _sibling_imports(path) for path in sorted(package.glob("*.py"))}
+    found: set[Path] = set()
+    pending = [path for path, names in imports.items() if Path(__file__).stem in names]
+    while pending:
+        path = pending.pop()
+        if path not in found:
+            found.add(path)
+            pending.extend(package / f"{name}.py" for name in imports[path] if (package / f"{name}.py") in imports)
+    return tuple(sorted(found))
+
+
+def _sibling_imports(path: Path) -> set[str]:
+    """Last parts of all module names that the file imports (a name that is no sibling does no harm)."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.ImportFrom):
+            names.add((node.module or "").rpartition(".")[2])
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.Import):
+            names.update(alias.name.rpartition(".")[2] for alias in node.names)
+    return names
+
+
+@cache
+def cache_directory() -> Path:
+    """Directory of the compiled kernels of exactly these sources; created if need be.
+
+    Raises:
+        OSError: not even the temporary directory can be written to.
+    """
+    digest = hashlib.sha256()
+    for path in kernel_sources(_PACKAGE):
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    name = f"kernels-{digest.hexdigest()[:16]}"
+    if numba.config.CACHE_DIR:
+        candidates = [Path(numba.config.CACHE_DIR) / "dm2_ray"]
+    else:
+        user_cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+        user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+        candidates = [
+            _PACKAGE / "__pycache__",
+            Path(user_cache) / "dm2_ray",
+            Path(tempfile.gettempdir()) / f"dm2_ray-{user}",
+        ]
+    refusals = []
+    for parent in candidates:
+        directory = parent / name
+        is_new = not directory.exists()
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=directory).close()
+        except OSError as refusal:
+            refusals.append(f"{directory}: {refusal}")
+            continue
+        if is_new:
+            _remove_stale_siblings(directory)
+        return directory
+    raise OSError("no directory for compiled kernels can be written to; set NUMBA_CACHE_DIR. " + "; ".join(refusals))
+
+
+def _remove_stale_siblings(directory: Path) -> None:
+    """Drop caches of other versions that nobody has added to for a month."""
+    for sibling in directory.parent.glob("kernels-*"):
+        try:
+            age_s = time.time() - sibling.stat().st_mtime
+        except FileNotFoundError:  # another worker was faster
+            continue
+        if sibling != directory and age_s > _STALE_AFTER_S:
+            shutil.rmtree(sibling, ignore_errors=True)
+
+
+def kernel(function: KernelFunction) -> KernelFunction:
+    """Compile `function` with numba on its first call and keep the machine code in `cache_directory`.
+
+    The function must be defined in a file of this package, and every global number it reads must come from a file that
+    holds kernels or is imported by one. No fast-math: results are the same wherever IEEE arithmetic is. Division by
+    zero follows numpy (inf or nan) instead of raising.
+    """
+    configured = numba.config.CACHE_DIR
+    directory = cache_directory()
+    numba.config.CACHE_DIR = str(directory)
+    try:
+        compiled: KernelFunction = numba.njit(cache=True, error_model="numpy")(function)
+    finally:
+        numba.config.CACHE_DIR = configured
+    return compiled

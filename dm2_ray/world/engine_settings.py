@@ -1,0 +1,56 @@
+"""Free parameters of the embedded engine: what the closed StarCraft II engine does not tell and what one may vary."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings:
+    """Free parameters of the embedded engine. Distances in map cells, times in game loops (16 per "Normal" second).
+
+    Raises ValueError when a value is out of range.
+    """
+
+    balance: Literal["liberty", "lotv"] = "liberty"
+    """Unit statistics: the data the SMAC maps depend on, or the 4.10 ladder's."""
+    chase_ranged: float = 2.0
+    """A scripted ranged unit keeps its target up to this far beyond its weapon range before it looks for a nearer one."""
+    chase_melee: float = 0.0
+    """The same for melee units; 0 turns to the nearest agent whenever the target is out of reach."""
+    retaliation: bool = True
+    """A scripted unit with nobody to fight goes for whoever hit it, or a friend close by, in the last 32 loops."""
+    scan_range: float = 5.0
+    """Edge distance at which scripted units notice agents (their weapon range if that is longer)."""
+    help_radius: float = 4.0
+    """Friends hit within this distance call for help."""
+    leash: float = 21.0
+    """An attacker farther away than this is not pursued."""
+    damage_point: bool = True
+    """Whether a shot takes the weapon's damage point to leave; moving before that cancels it."""
+    backswing: bool = False
+    """Whether a unit whose target left its range stands through the weapon's backswing before it follows."""
+    random_delay: bool = True
+    """Whether every attack's period varies uniformly by -1 to +2 loops."""
+    spawn_pitch: float = 1.0
+    """Distance between units created together, in multiples of the sum of their separation radii."""
+    spawn_jitter: float = 0.0
+    """Units start up to this far from their place along each axis; 0 as in StarCraft II."""
+    opening_loops: int = 1
+    """Game loops between the units' creation and the first observation: enemies may already have set out."""
+    scripted_agents: bool = False
+    """Both sides are played by the scripted opponent and actions are ignored: for checks of fairness."""
+
+    def __post_init__(self) -> None:
+        if self.balance not in ("liberty", "lotv"):
+            raise ValueError(f"balance is {self.balance!r}; it must be 'liberty' or 'lotv'")
+        for name in ("chase_ranged", "chase_melee", "scan_range", "help_radius", "leash", "spawn_jitter"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} is {value}; it must be a finite number of at least 0")
+        if not (math.isfinite(self.spawn_pitch) and self.spawn_pitch >= 1):
+            raise ValueError(f"spawn_pitch is {self.spawn_pitch}; it must be at least 1, or units would overlap")
+        if not 0 <= self.opening_loops <= 8:
+            raise ValueError(f"opening_loops is {self.opening_loops}; it must be between 0 and 8")
