@@ -1,43 +1,40 @@
-"""Typed experiment configuration: what a run is, key by key.
+"""Typed settings of a run, section by section.
 
-Every section is a frozen model. An unknown key, a wrong type or a value out of range is refused when the model is
-built; `load_experiment` turns such a refusal into one line that names the file, the key and the nearest valid name.
-This module is a leaf: it may be imported from every room and imports none of them except the map table.
+Every section is a frozen model that refuses an unknown key, a wrong type or a value out of range when it is built.
+What each key means is said once, above the key, in configs/defaults.yaml; the defaults here equal the values there
+(a test compares them). `dm2_ray.config_files` layers YAML files and command-line overrides into an `Experiment`.
+This module is a leaf: every room may import it, it imports none.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 
 class Section(BaseModel):
-    """Base of all sections: immutable, no unknown keys, no silent type coercion."""
+    """Base of all sections: immutable, no unknown keys, no silent type coercion, no NaN or infinity."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class WorldSettings(Section):
-    """Which battles are fought."""
+    """Which battles are fought, and by which engine."""
 
     map: str = "3m"
     backend: Literal["embedded", "starcraft"] = "embedded"
     smac: dict[str, Any] = Field(default_factory=dict)
-    """Constructor arguments of SMAC's StarCraft2Env that differ from its defaults."""
 
 
 class RolloutSettings(Section):
     """How experience is collected. Every rollout consists of whole battles."""
 
     env_runners: int = Field(1, ge=0)
-    """Rollout processes; 0 steps the battles in the driver."""
     battles_per_env_runner: int = Field(64, ge=1)
     unit: Literal["env_steps", "episodes"] = "env_steps"
     env_steps: int = Field(4096, ge=1)
-    """With unit env_steps: fewest env steps per iteration, over all runners (battles are finished, so a few more)."""
     episodes: int = Field(256, ge=1)
-    """With unit episodes: battles per iteration, over all runners, exactly."""
     cpus_per_env_runner: float = Field(1.0, ge=0)
     timeout_s: float = Field(600.0, gt=0)
 
@@ -52,11 +49,10 @@ class PolicySettings(Section):
     observe_agent_id: bool = True
     actor_gain: float = Field(0.01, gt=0)
     bptt_steps: int = Field(0, ge=0)
-    """Length of back-propagation through time; 0 is the whole battle."""
 
 
 class PPOSettings(Section):
-    """PPO of one agent (PAPER.md's table)."""
+    """PPO of one agent (Wang et al. 2023, arXiv 2206.00233, table of hyper-parameters)."""
 
     gamma: float = Field(0.99, ge=0, le=1)
     gae_lambda: float = Field(0.95, ge=0, le=1)
@@ -75,15 +71,13 @@ class PPOSettings(Section):
 
 
 class DiscriminatorSettings(Section):
-    """Discriminator of one agent: a network on its own observation."""
+    """Discriminator of one agent: a network on the agent's own observation."""
 
     hidden_size: int = Field(64, ge=1)
     hidden_layers: int = Field(2, ge=1)
     lr: float = Field(1e-3, gt=0)
     updates: int = Field(120, ge=0)
-    """Gradient steps per iteration."""
     minibatch_episodes: int = Field(64, ge=1)
-    """Agent episodes and, as many, expert episodes behind one gradient step."""
     gradient_penalty: float = Field(10.0, ge=0)
 
 
@@ -91,28 +85,23 @@ class MatchingSettings(Section):
     """How the discriminator's logit becomes reward."""
 
     coefficient: float = Field(0.3, ge=0)
-    """c of r = r_env + c * r_match; 0 is IPPO and builds no discriminator."""
     padding: Literal["absorbing", "masked", "paper"] = "masked"
-    """What the discriminator sees after a battle's end."""
 
 
 class DemonstrationSettings(Section):
-    """Where demonstrations come from and who gets which."""
+    """Where demonstrations come from and which agent gets which."""
 
     path: str | None = None
     sampling: Literal["concurrent", "non_concurrent"] = "concurrent"
     episodes_per_draw: int = Field(256, ge=1)
-    """Joint episodes drawn for one iteration."""
     expert_actors: int = Field(1, ge=0)
-    """Serving processes; 0 reads the set in the driver."""
     cpus_per_expert_actor: float = Field(0.1, ge=0)
 
 
 class LearnerSettings(Section):
-    """Where the agents learn."""
+    """Where the agents learn. Nothing is shared between them in either case."""
 
     processes: Literal["per_agent", "driver"] = "per_agent"
-    """One process per agent, or all learners in the driver (debugging, tests); nothing is shared either way."""
     cpus_per_learner: float = Field(0.2, ge=0)
     gpus_per_learner: float = Field(0.0, ge=0)
     restart_timeout_s: float = Field(120.0, gt=0)
@@ -122,7 +111,6 @@ class EvaluationSettings(Section):
     """Greedy battles on seeds of their own; they never touch the training battles."""
 
     every_env_steps: int = Field(50_000, ge=0)
-    """0 evaluates only at the end."""
     episodes: int = Field(128, ge=1)
     env_runners: int = Field(1, ge=0)
 
@@ -132,11 +120,10 @@ class CheckpointSettings(Section):
 
     every_iterations: int = Field(10, ge=0)
     keep: int = Field(3, ge=0)
-    """Newest checkpoints kept; 0 keeps all of them."""
 
 
 class StopSettings(Section):
-    """When a run ends: whichever is reached first; null is no limit."""
+    """When a run ends: at whichever limit is reached first."""
 
     env_steps: int | None = Field(None, ge=1)
     iterations: int | None = Field(None, ge=1)
@@ -149,7 +136,8 @@ class TrackingSettings(Section):
     project: str = "dm2-ray"
     group: str | None = None
     name: str | None = None
-    tags: tuple[str, ...] = ()
+    # Not strict: a YAML list is how a tuple is written in a file.
+    tags: Annotated[tuple[str, ...], Field(strict=False)] = ()
     tensorboard: bool = True
 
 

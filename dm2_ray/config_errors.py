@@ -1,0 +1,105 @@
+"""Refusals of a configuration in one line that says where, which key, which value and what would be right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+# pydantic's error types, in the words of somebody who edits a file.
+_EXPECTATIONS = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "string_type": "a text",
+    "model_type": "a mapping of keys",
+    "dict_type": "a mapping of keys",
+    "tuple_type": "a list",
+    "greater_than": "greater than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+}
+
+
+class ConfigError(ValueError):
+    """A configuration cannot be used; the message is one line for the person who wrote it."""
+
+
+def describe_refusal(error: ErrorDetails, model: type[BaseModel]) -> str:
+    """One clause for one of pydantic's errors: key, value, and what would have been right.
+
+    `model` is the model that refused, where the names to suggest are looked up.
+    """
+    path = tuple(str(part) for part in error["loc"])
+    key, value = ".".join(path), shown(error["input"])
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {key} (value {value}){suggest_key(path, model)}"
+    if error["type"] == "literal_error":
+        names = _literal_names(path, model)
+        return f"{key} must be one of {', '.join(names)}, got {value}{nearest(error['input'], names)}"
+    expected = _EXPECTATIONS.get(error["type"], "").format(**error.get("ctx", {}))
+    return f"{key} must be {expected or error['msg']}, got {value}"
+
+
+def shown(value: Any) -> str:
+    """The value as written in YAML's words, shortened to fit a line."""
+    words = {"None": "null", "True": "true", "False": "false"}
+    text = words.get(repr(value), repr(value))
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def nearest(name: object, names: Iterable[str]) -> str:
+    """`; did you mean NAME?`, or nothing where no name is near."""
+    matches = difflib.get_close_matches(str(name), list(names), n=1, cutoff=0.6)
+    return f"; did you mean {matches[0]}?" if matches else ""
+
+
+def suggest_key(path: tuple[str, ...], model: type[BaseModel]) -> str:
+    """What the writer of an unknown key may have meant: a sibling, the same name elsewhere, or the siblings."""
+    *parents, name = path
+    siblings = list(_fields(tuple(parents), model))
+    if near := difflib.get_close_matches(name, siblings, n=1, cutoff=0.6):
+        return f"; did you mean {'.'.join([*parents, near[0]])}?"
+    keys = dotted_keys(model)
+    if elsewhere := [key for key in keys if key.rpartition(".")[2] == name]:
+        return f"; did you mean {elsewhere[0]}?"
+    if not parents and (near := difflib.get_close_matches(".".join(path), keys, n=1, cutoff=0.6)):
+        return f"; did you mean {near[0]}?"
+    return f"; {'.'.join(parents) or 'the top level'} has {', '.join(siblings)}"
+
+
+def dotted_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """All keys of a model and of the models in it, as they are written on the command line."""
+    keys: list[str] = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += dotted_keys(field.annotation, f"{prefix}{name}.")
+        else:
+            keys.append(prefix + name)
+    return keys
+
+
+def field_at(path: tuple[str, ...], model: type[BaseModel]) -> FieldInfo | None:
+    """The field that a key path leads to, None where there is none."""
+    *parents, name = path
+    return _fields(tuple(parents), model).get(name)
+
+
+def _fields(path: tuple[str, ...], model: type[BaseModel]) -> dict[str, FieldInfo]:
+    for name in path:
+        annotation = model.model_fields[name].annotation if name in model.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return {}
+        model = annotation
+    return dict(model.model_fields)
+
+
+def _literal_names(path: tuple[str, ...], model: type[BaseModel]) -> list[str]:
+    field = field_at(path, model)
+    return [str(name) for name in getattr(field.annotation, "__args__", ())] if field is not None else []

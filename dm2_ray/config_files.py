@@ -1,0 +1,234 @@
+"""From files and command line to an `Experiment`.
+
+    configs/defaults.yaml < configs/maps/MAP.yaml < configs/variants/VARIANT.yaml < the user's file < KEY=VALUE
+
+Every layer is validated on its own before it is laid over the ones below it, so a refusal names the place that has to
+be corrected. Whatever is wrong ends in a `ConfigError` of one line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from dm2_ray.atomic_file import write_atomically
+from dm2_ray.config import Experiment
+from dm2_ray.config_errors import ConfigError, describe_refusal, field_at, nearest, shown
+from dm2_ray.world.maps import UnknownMapError, load_map
+from dm2_ray.world.switches import SmacSwitches
+from dm2_ray.yaml_reader import KeyPath, YamlError, read_yaml_mapping, read_yaml_value
+
+__all__ = ["ConfigError", "configs_dir", "experiment_hash", "load_experiment", "variant_names", "write_yaml"]
+
+_MAP: KeyPath = ("world", "map")
+_VARIANT: KeyPath = ("variant",)
+
+
+def load_experiment(
+    config_file: Path | None = None,
+    *,
+    variant: str | None = None,
+    map_name: str | None = None,
+    overrides: Sequence[str] = (),
+) -> Experiment:
+    """Lays all layers over each other and checks the result.
+
+    Args:
+        config_file: the user's YAML file; it needs only the keys that it changes.
+        variant: name of a file in configs/variants, the same as the override `variant=NAME`.
+        map_name: name of a map, the same as the override `world.map=NAME`.
+        overrides: `KEY=VALUE` with a dotted key and a YAML value, for example `ppo.clip=0.05`; later ones win.
+
+    Returns:
+        The experiment. A relative `demonstrations.path` has become absolute, so that a run can be resumed from any
+        directory.
+
+    Raises:
+        ConfigError: something in a layer is wrong, or the layers together make no experiment.
+    """
+    defaults = _packaged_layer("defaults.yaml")
+    users = [] if config_file is None else [_file_layer(config_file, str(config_file))]
+    if variant is not None:
+        users.append(_Layer({"variant": variant}, "command line"))
+    if map_name is not None:
+        users.append(_Layer({"world": {"map": map_name}}, "command line"))
+    users += [_override_layer(override) for override in overrides]
+
+    # Map and variant choose layers of their own, wherever they were named; the last word counts.
+    chosen_map, map_place = _last_word(_MAP, [defaults, *users])
+    chosen_variant, variant_place = _last_word(_VARIANT, [defaults, *users])
+    try:
+        load_map(chosen_map)
+    except UnknownMapError as error:
+        raise ConfigError(f"{map_place}: world.map: {error}") from None
+    if chosen_variant not in variant_names():
+        known = ", ".join(variant_names())
+        raise ConfigError(
+            f"{variant_place}: variant must be one of {known}, got {shown(chosen_variant)}"
+            + nearest(chosen_variant, variant_names())
+        )
+    layers = [defaults]
+    if (configs_dir() / "maps" / f"{chosen_map}.yaml").is_file():
+        layers.append(_packaged_layer(f"maps/{chosen_map}.yaml"))
+    layers += [_packaged_layer(f"variants/{chosen_variant}.yaml"), *users]
+
+    values: dict[str, Any] = {}
+    for layer in layers:
+        values = _overlaid(values, layer.values)
+    if path := values["demonstrations"]["path"]:
+        values["demonstrations"]["path"] = str(Path(path).expanduser().absolute())
+    experiment = Experiment.model_validate(values)
+    _check_agreement(experiment, layers)
+    return experiment
+
+
+def configs_dir() -> Path:
+    """Directory of the packaged layers: inside an installed package, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    for candidate in (package / "configs", package.parent / "configs"):
+        if (candidate / "defaults.yaml").is_file():
+            return candidate
+    raise ConfigError(f"{package / 'configs'} is missing: dm2-ray is not installed completely")
+
+
+def variant_names() -> tuple[str, ...]:
+    """Values that `variant` may have, in alphabetical order."""
+    return tuple(sorted(path.stem for path in (configs_dir() / "variants").glob("*.yaml")))
+
+
+def experiment_hash(experiment: Experiment) -> str:
+    """Sixteen hexadecimal digits that stand for what is computed.
+
+    When to stop, what to keep on disk and whom to tell change nothing of it and are left out.
+    """
+    content = experiment.model_dump(mode="json", exclude={"stop", "checkpoint", "tracking"})
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def write_yaml(experiment: Experiment, path: Path) -> None:
+    """Writes every key to `path`, atomically; `load_experiment(path)` gives an equal experiment."""
+    settings = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
+    head = "# Every setting of this run; what the keys mean stands in dm2-ray's configs/defaults.yaml.\n"
+    write_atomically(path, (head + settings).encode())
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layer:
+    """Validated values of one place, and the lines where its keys stand."""
+
+    values: Mapping[str, Any]
+    source: str
+    lines: Mapping[KeyPath, int] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", _without_empty_sections(self.values))
+        try:
+            Experiment.model_validate(self.values)
+        except ValidationError as refusal:
+            error = refusal.errors(include_url=False)[0]
+            path = tuple(str(part) for part in error["loc"])
+            raise ConfigError(f"{self.place(path)}: {describe_refusal(error, Experiment)}") from None
+        for name, value in (self.get(("world", "smac")) or {}).items():
+            _check_smac({name: value}, self.place(("world", "smac", name)))
+
+    def place(self, path: KeyPath) -> str:
+        """Where the key stands: the file and its line, or the command line."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return f"{self.source}, line {self.lines[path]}" if path else self.source
+
+    def get(self, path: KeyPath) -> Any:
+        """The value at a key path; None where the layer does not speak of it."""
+        value: Any = self.values
+        for name in path:
+            value = value.get(name) if isinstance(value, Mapping) else None
+        return value
+
+
+def _packaged_layer(name: str) -> _Layer:
+    return _file_layer(configs_dir() / name, f"configs/{name}")
+
+
+def _file_layer(path: Path, source: str) -> _Layer:
+    try:
+        document = read_yaml_mapping(path.read_text(encoding="utf-8"))
+    except YamlError as error:
+        line = f", line {error.line}" if error.line is not None else ""
+        raise ConfigError(f"{source}{line}: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{source}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{source}: is not a text file in UTF-8") from None
+    return _Layer(document.values, source, document.lines)
+
+
+def _override_layer(override: str) -> _Layer:
+    key, equals, text = override.partition("=")
+    path = tuple(key.strip().split("."))
+    if not equals or not all(path):
+        raise ConfigError(f"command line: {shown(override)} is not KEY=VALUE, for example ppo.clip=0.05")
+    value = _override_value(key, text, field_at(path, Experiment))
+    for name in reversed(path):
+        value = {name: value}
+    return _Layer(value, "command line")
+
+
+def _override_value(key: str, text: str, field: FieldInfo | None) -> Any:
+    is_text = field is not None and field.annotation in (str, str | None)
+    try:
+        value = read_yaml_value(text)
+    except YamlError as error:
+        if is_text:
+            return text
+        raise ConfigError(f"command line: value of {key}: {error}") from None
+    # A name or a path stays what was typed, even where YAML sees a number or a date in it.
+    return text.strip() if is_text and value is not None and not isinstance(value, str) else value
+
+
+def _without_empty_sections(values: Mapping[str, Any]) -> dict[str, Any]:
+    # A section whose keys are all commented out is read as null.
+    sections = {name for name in Experiment.model_fields if field_at((name, "_"), Experiment) is None}
+    return {name: {} if value is None and name in sections else value for name, value in values.items()}
+
+
+def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for name, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
+        merged[name] = _overlaid(merged[name], value) if both else value
+    return merged
+
+
+def _last_word(path: KeyPath, layers: Sequence[_Layer]) -> tuple[Any, str]:
+    layer = next(layer for layer in reversed(layers) if layer.get(path) is not None)
+    return layer.get(path), layer.place(path)
+
+
+def _check_smac(arguments: Mapping[str, Any], place: str) -> None:
+    try:
+        SmacSwitches.from_arguments(arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{place}: world.smac: {error}") from None
+
+
+def _check_agreement(experiment: Experiment, layers: Sequence[_Layer]) -> None:
+    _check_smac(experiment.world.smac, "the layers together")
+    coefficient = experiment.matching.coefficient
+    _, place = _last_word(("matching", "coefficient"), layers)
+    if experiment.variant == "ippo" and coefficient > 0:
+        raise ConfigError(
+            f"{place}: matching.coefficient must be 0 in variant ippo, got {coefficient}; variant dm2 is for matching"
+        )
+    if coefficient > 0 and experiment.demonstrations.path is None:
+        raise ConfigError(
+            f"{place}: matching.coefficient {coefficient} needs demonstrations: name a set with --demos SET "
+            "(demonstrations.path), or set matching.coefficient to 0"
+        )

@@ -1,0 +1,105 @@
+"""YAML as people write it, with the line of every key.
+
+PyYAML reads YAML 1.1, in which `1e-3` and `1e6` are strings and a key given twice silently wins. Here they are
+numbers, whole where they are whole (`1e6` counts env steps), and a key given twice is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import yaml
+
+KeyPath = tuple[str, ...]
+
+_EXPONENT = re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$")
+_FLOAT_TAG = "tag:yaml.org,2002:float"
+
+
+class YamlError(ValueError):
+    """A text is not usable YAML; `line` counts from 1, None where it has no line."""
+
+    def __init__(self, problem: str, line: int | None):
+        super().__init__(problem)
+        self.problem = problem
+        self.line = line
+
+
+@dataclasses.dataclass(frozen=True)
+class YamlDocument:
+    """A mapping read from a file, and where its keys stand."""
+
+    values: dict[str, Any]
+    lines: Mapping[KeyPath, int]
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that knows exponents and refuses duplicate keys."""
+
+
+def _construct_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int | float:
+    text = str(loader.construct_scalar(node)).replace("_", "")
+    if _EXPONENT.match(text):
+        number = Decimal(text)
+        # Beyond 64 bits no setting is a count, and expanding 1e999999 would take all memory.
+        if number.adjusted() <= 18 and number == number.to_integral_value():
+            return int(number)
+        return float(number)
+    return float(loader.construct_yaml_float(node))
+
+
+_Loader.add_implicit_resolver(_FLOAT_TAG, _EXPONENT, list("-+0123456789"))
+_Loader.add_constructor(_FLOAT_TAG, _construct_number)
+
+
+def read_yaml_mapping(text: str) -> YamlDocument:
+    """Reads a document whose top level is a mapping; an empty document is an empty mapping.
+
+    Raises:
+        YamlError: syntax, a key that is not a plain name, a key given twice, or another top level.
+    """
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return YamlDocument({}, {})
+        if not isinstance(node, yaml.MappingNode):
+            raise YamlError("the top level must be a mapping of keys", node.start_mark.line + 1)
+        lines: dict[KeyPath, int] = {}
+        _note_lines(node, (), lines)
+        return YamlDocument(loader.construct_document(node), lines)
+    except yaml.YAMLError as error:
+        raise _as_yaml_error(error) from None
+    finally:
+        loader.dispose()
+
+
+def read_yaml_value(text: str) -> Any:
+    """Reads one value, as it stands after the `=` of an override. Raises YamlError."""
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise YamlError(_as_yaml_error(error).problem, None) from None
+
+
+def _note_lines(node: yaml.MappingNode, prefix: KeyPath, lines: dict[KeyPath, int]) -> None:
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
+            raise YamlError(f"the key {getattr(key, 'value', key)!r} must be a plain name", line)
+        path = (*prefix, key.value)
+        if path in lines:
+            raise YamlError(f"{'.'.join(path)} is given twice, first in line {lines[path]}", line)
+        lines[path] = line
+        if isinstance(value, yaml.MappingNode):
+            _note_lines(value, path, lines)
+
+
+def _as_yaml_error(error: yaml.YAMLError) -> YamlError:
+    mark = getattr(error, "problem_mark", None)
+    problem = " ".join(str(getattr(error, "problem", None) or error).split())
+    return YamlError(f"not valid YAML: {problem}", mark.line + 1 if mark is not None else None)
