@@ -1,0 +1,142 @@
+"""The rules on given unit states, without any physics: what would SMAC have returned?
+
+For checking the rules against recordings of the real game, and for recomputing observations of recorded battles.
+
+Shapes: N agents, M enemies, A actions, O observation size, S state size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dm2_ray.world.maps import load_map
+from dm2_ray.world.rules import NO_ACTION, available_actions, global_state, observe, settle
+from dm2_ray.world.rules_tables import build_tables
+from dm2_ray.world.switches import SmacSwitches
+from dm2_ray.world.units import Balance
+
+UNIT_FIELDS = ("x", "y", "health", "shield", "energy", "cooldown")
+"""Columns of a unit's row; lengths in cells, the cooldown in game loops left."""
+
+Perception = tuple[NDArray[np.floating], NDArray[np.float32], NDArray[np.int8]]
+
+
+class RulesReplay:
+    """The rules layer fed with unit states.
+
+    Unit states are [N, 6] and [M, 6] rows of `UNIT_FIELDS`, agents and enemies in the map's order; health 0 is dead and
+    the rest of a dead unit's row is ignored. One object may replay any number of battles one after the other.
+
+    Args:
+        map_name: one of the packaged maps.
+        terrain_height: [32, 32] height image indexed [x, y], 0..255 (only shown with obs_terrain_height); None takes
+            the map's own.
+        balance: game data behind health and shield maxima.
+        smac_arguments: SMAC's constructor arguments.
+
+    Raises:
+        UnknownMapError, TypeError, ValueError: an unknown map, an unknown argument, a value out of range.
+    """
+
+    def __init__(
+        self,
+        map_name: str,
+        terrain_height: NDArray[np.uint8] | None = None,
+        balance: Balance = "liberty",
+        **smac_arguments: Any,
+    ) -> None:
+        self.map_spec = load_map(map_name)
+        self.switches = SmacSwitches.from_arguments(smac_arguments)
+        self.tables = build_tables(self.map_spec, self.switches, terrain_height, balance)
+        tables = self.tables
+        num_units = tables.num_agents + tables.num_enemies
+        self._units = np.zeros((len(UNIT_FIELDS), num_units))
+        self._dead = np.zeros(num_units, dtype=np.bool_)
+        self._last_actions = np.full(tables.num_agents, NO_ACTION, dtype=np.int64)
+        self._mask = np.zeros((tables.num_agents, tables.num_actions), dtype=np.bool_)
+        self._obs = np.zeros((tables.num_agents, tables.obs_size), dtype=np.float32)
+        self._state = np.zeros(tables.state_size, dtype=np.float32)
+        self._t = 0
+        self._in_battle = False
+
+    def reset(self, allies: ArrayLike, enemies: ArrayLike) -> Perception:
+        """Begin a battle.
+
+        Returns:
+            obs [N, O] float32 (float64 with obs_timestep_number, as SMAC's), state [S] float32, avail [N, A] int8.
+        """
+        self._units = self._unit_columns(allies, enemies)
+        self._dead[:] = False
+        self._last_actions[:] = NO_ACTION
+        self._t = 0
+        self._in_battle = True
+        return self._perceive()
+
+    def step(
+        self, actions: ArrayLike, allies: ArrayLike, enemies: ArrayLike
+    ) -> tuple[NDArray[np.floating], NDArray[np.float32], NDArray[np.int8], float, bool, dict[str, Any]]:
+        """The joint action [N] was taken and led to these units.
+
+        Returns:
+            obs, state, avail as of `reset`; reward; terminated (SMAC's: also at the time limit); info with battle_won,
+            dead_allies, dead_enemies and, at the time limit with continuing_episode, episode_limit.
+
+        Raises:
+            RuntimeError: no battle is under way.
+            ValueError: an unavailable action; arrays of the wrong shape.
+        """
+        if not self._in_battle:
+            raise RuntimeError("no battle is under way: call reset() first")
+        tables = self.tables
+        chosen = np.asarray(actions, dtype=np.int64)
+        if chosen.shape != (tables.num_agents,):
+            raise ValueError(f"actions have shape {chosen.shape}, expected {(tables.num_agents,)}")
+        for agent, action in enumerate(chosen):
+            if not 0 <= action < tables.num_actions or not self._mask[agent, action]:
+                raise ValueError(
+                    f"agent {agent} cannot take action {action}; available: {np.flatnonzero(self._mask[agent]).tolist()}"
+                )
+        units = self._unit_columns(allies, enemies)
+        self._t += 1
+        outcome = settle(tables, self._units[2], self._units[3], units[2], units[3], self._dead, self._t)
+        self._units = units
+        self._last_actions[:] = chosen
+        ended = outcome.terminated or outcome.truncated
+        self._in_battle = not ended
+        info: dict[str, Any] = {
+            "battle_won": outcome.won,
+            "dead_allies": outcome.dead_allies,
+            "dead_enemies": outcome.dead_enemies,
+        }
+        if outcome.truncated:
+            info["episode_limit"] = True
+        return *self._perceive(), outcome.reward, ended, info
+
+    def _unit_columns(self, allies: ArrayLike, enemies: ArrayLike) -> NDArray[np.float64]:
+        sides = {"allies": (allies, self.tables.num_agents), "enemies": (enemies, self.tables.num_enemies)}
+        rows = []
+        for side, (units, count) in sides.items():
+            array = np.asarray(units, dtype=np.float64)
+            if array.shape != (count, len(UNIT_FIELDS)):
+                raise ValueError(f"{side} have shape {array.shape}, expected {(count, len(UNIT_FIELDS))}")
+            rows.append(array)
+        return np.ascontiguousarray(np.concatenate(rows).T)
+
+    def _perceive(self) -> Perception:
+        tables, t = self.tables, self._t
+        x, y, health, shield, energy, cooldown = self._units
+        available_actions(tables, x, y, health, self._mask)
+        observe(tables, x, y, health, shield, self._last_actions, t, self._mask, self._obs)
+        global_state(
+            tables, x, y, health, shield, energy, cooldown, self._last_actions, t, self._obs, self._state
+        )
+        obs: NDArray[np.floating] = self._obs.copy()
+        if tables.obs_timestep_number:
+            # Quirk: SMAC appends the time as a Python float, which turns its observations into float64 and leaves the
+            # time itself unrounded.
+            obs = self._obs.astype(np.float64)
+            obs[:, -1] = t / tables.episode_limit
+        return obs, self._state.copy(), self._mask.astype(np.int8)

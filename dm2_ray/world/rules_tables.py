@@ -1,0 +1,237 @@
+"""The rules' constants for one map and one set of switches, laid out for compiled kernels.
+
+Shapes: N agents, M enemies, U = N + M units (agents first), A actions, O observation size, S state size;
+grids are [X, Y] cells, indexed [x, y].
+
+One observation is move | M enemy rows | N - 1 ally rows | own; the state is N ally rows | M enemy rows | last actions
+| time.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dm2_ray.world.maps import MapSpec
+from dm2_ray.world.switches import SmacSwitches
+from dm2_ray.world.units import Balance, unit_kind
+
+NUM_MOVES = 4
+NUM_RING_CELLS = 8
+MEDIVAC_ENERGY_MAX = 200.0
+
+# SMAC divides weapon cooldowns by these (game loops), which it measured once; real cooldowns may exceed them.
+_COOLDOWN_MAX = {
+    "marine": 15.0,
+    "marauder": 25.0,
+    "stalker": 35.0,
+    "zealot": 22.0,
+    "colossus": 24.0,
+    "hydralisk": 10.0,
+    "zergling": 11.0,
+    "baneling": 1.0,
+}
+_OTHER_COOLDOWN_MAX = 15.0
+
+# Index in the one-hot of unit types. Quirk: on stalkers_and_zealots SMAC numbers the enemies by the game's stock unit
+# ids, in which the zealot comes first, and the agents by its own ids, in which the stalker does.
+_ALLY_TYPES = {
+    "stalkers_and_zealots": ("stalker", "zealot"),
+    "colossi_stalkers_zealots": ("colossus", "stalker", "zealot"),
+    "bane": ("baneling", "zergling"),
+    "MMM": ("marauder", "marine", "medivac"),
+}
+_ENEMY_TYPES = {**_ALLY_TYPES, "stalkers_and_zealots": ("zealot", "stalker")}
+
+
+class RulesTables(NamedTuple):
+    """Everything the rules' kernels need to know about a map and its switches."""
+
+    num_agents: int
+    num_enemies: int
+    num_actions: int
+    episode_limit: int
+    unit_type_bits: int
+    obs_size: int
+    """Length O of an observation as it is returned."""
+    state_size: int
+    """Length S of the state as it is returned."""
+    enemies_at: int
+    """Where the enemy rows begin in an observation; likewise below."""
+    enemy_width: int
+    allies_at: int
+    ally_width: int
+    own_at: int
+    ally_state_width: int
+    enemy_state_width: int
+    ring_step: int
+    """Whole cells between a unit's cell and the diagonal cells of its pathing and height ring."""
+    move_probe: float
+    """How far ahead a move's availability is tested."""
+    center_x: float
+    center_y: float
+    extent_x: float
+    extent_y: float
+    death_value: float
+    win_reward: float
+    defeat_reward: float
+    negative_scale: float
+    reward_divisor: float
+    """max_reward / reward_scale_rate, or 1 without reward_scale."""
+    is_mmm: bool
+    ally_shields: bool
+    enemy_shields: bool
+    obs_all_health: bool
+    obs_own_health: bool
+    obs_last_action: bool
+    obs_pathing_grid: bool
+    obs_terrain_height: bool
+    obs_timestep_number: bool
+    obs_instead_of_state: bool
+    state_last_action: bool
+    state_timestep_number: bool
+    reward_sparse: bool
+    reward_only_positive: bool
+    continuing_episode: bool
+    walkable: NDArray[np.bool_]
+    terrain: NDArray[np.float64]
+    """[X, Y] heights as shown: 0..1."""
+    health_max: NDArray[np.float64]
+    """[U]"""
+    shield_max: NDArray[np.float64]
+    """[U]"""
+    cooldown_max: NDArray[np.float64]
+    """[N] divisor of what `shows_energy` selects for the state."""
+    shows_energy: NDArray[np.bool_]
+    """[N] the state shows energy in place of the weapon's cooldown (medivacs on MMM maps)."""
+    is_medivac: NDArray[np.bool_]
+    """[U] medivacs on MMM maps."""
+    type_index: NDArray[np.int64]
+    """[U] index in the one-hot of unit types."""
+
+
+def max_reward(map_spec: MapSpec, switches: SmacSwitches, balance: Balance = "liberty") -> float:
+    """Greatest undiscounted sum of rewards without regeneration, before scaling (SMAC's `max_reward`).
+
+    Quirk not reproduced: SMAC adds the enemies' hit points again when reset() is called twice before its first
+    episode has ended.
+    """
+    kinds = [unit_kind(kind, balance) for kind in map_spec.enemy_kinds]
+    hit_points = sum(kind.health + kind.shield for kind in kinds)
+    return float(map_spec.num_enemies * switches.reward_death_value + switches.reward_win + hit_points)
+
+
+def height_image(map_spec: MapSpec) -> NDArray[np.uint8]:
+    """[X, Y] the map's heights as the game's API shows them: one byte per cell over heights from -16 to 16."""
+    corners = map_spec.terrain_height
+    cells = (corners[:-1, :-1] + corners[1:, :-1] + corners[:-1, 1:] + corners[1:, 1:]) / 4
+    return np.rint(255 * (cells + 16) / 32).astype(np.uint8)
+
+
+def build_tables(
+    map_spec: MapSpec,
+    switches: SmacSwitches,
+    terrain_height: NDArray[np.uint8] | None = None,
+    balance: Balance = "liberty",
+) -> RulesTables:
+    """Tables for one map.
+
+    Args:
+        map_spec: the map.
+        switches: SMAC's constructor arguments.
+        terrain_height: [X, Y] height image, 0..255; None takes the map's own.
+        balance: whose health and shield maxima are meant.
+
+    Raises:
+        ValueError: a height image of another shape than the map.
+    """
+    num_agents, num_enemies, num_actions = map_spec.num_agents, map_spec.num_enemies, map_spec.num_actions
+    size_x, size_y = map_spec.walkable.shape
+    heights = height_image(map_spec) if terrain_height is None else np.asarray(terrain_height)
+    if heights.shape != (size_x, size_y):
+        raise ValueError(f"terrain_height has shape {heights.shape}, expected {(size_x, size_y)} for {map_spec.name!r}")
+
+    kind_names = (*map_spec.ally_kinds, *map_spec.enemy_kinds)
+    kinds = [unit_kind(name, balance) for name in kind_names]
+    is_mmm = map_spec.map_type == "MMM"
+    is_medivac = np.array([is_mmm and name == "medivac" for name in kind_names])
+    cooldown_max = [
+        MEDIVAC_ENERGY_MAX if medivac else _COOLDOWN_MAX.get(name, _OTHER_COOLDOWN_MAX)
+        for name, medivac in zip(map_spec.ally_kinds, is_medivac, strict=False)
+    ]
+    type_index = np.zeros(num_agents + num_enemies, dtype=np.int64)
+    if map_spec.unit_type_bits:
+        type_index[:num_agents] = [_ALLY_TYPES[map_spec.map_type].index(name) for name in map_spec.ally_kinds]
+        type_index[num_agents:] = [_ENEMY_TYPES[map_spec.map_type].index(name) for name in map_spec.enemy_kinds]
+
+    ally_shields, enemy_shields = map_spec.ally_race == "P", map_spec.enemy_race == "P"
+    bits = map_spec.unit_type_bits
+    move_width = NUM_MOVES + NUM_RING_CELLS * switches.obs_pathing_grid
+    move_width += (NUM_RING_CELLS + 1) * switches.obs_terrain_height
+    enemy_width = 4 + bits + (1 + enemy_shields) * switches.obs_all_health
+    ally_width = 4 + bits + (1 + ally_shields) * switches.obs_all_health + num_actions * switches.obs_last_action
+    # Quirk: with obs_timestep_number SMAC reserves a slot of the own block, leaves it zero and appends the time after
+    # the end, so that observations are one longer than its get_obs_size() says.
+    own_width = bits + (1 + ally_shields) * switches.obs_own_health + switches.obs_timestep_number
+    allies_at = move_width + num_enemies * enemy_width
+    own_at = allies_at + (num_agents - 1) * ally_width
+    obs_size = own_at + own_width + switches.obs_timestep_number
+    ally_state_width, enemy_state_width = 4 + ally_shields + bits, 3 + enemy_shields + bits
+    state_size = num_agents * ally_state_width + num_enemies * enemy_state_width + switches.state_timestep_number
+    state_size += num_agents * num_actions * switches.state_last_action
+    if switches.obs_instead_of_state:
+        state_size = num_agents * obs_size
+    divisor = max_reward(map_spec, switches, balance) / switches.reward_scale_rate if switches.reward_scale else 1.0
+
+    return RulesTables(
+        num_agents=num_agents,
+        num_enemies=num_enemies,
+        num_actions=num_actions,
+        episode_limit=map_spec.episode_limit,
+        unit_type_bits=bits,
+        obs_size=obs_size,
+        state_size=state_size,
+        enemies_at=move_width,
+        enemy_width=enemy_width,
+        allies_at=allies_at,
+        ally_width=ally_width,
+        own_at=own_at,
+        ally_state_width=ally_state_width,
+        enemy_state_width=enemy_state_width,
+        ring_step=int(switches.move_amount),
+        move_probe=switches.move_amount / 2,
+        center_x=size_x / 2,
+        center_y=size_y / 2,
+        extent_x=float(size_x),
+        extent_y=float(size_y),
+        death_value=float(switches.reward_death_value),
+        win_reward=float(switches.reward_win),
+        defeat_reward=float(switches.reward_defeat),
+        negative_scale=float(switches.reward_negative_scale),
+        reward_divisor=float(divisor),
+        is_mmm=is_mmm,
+        ally_shields=ally_shields,
+        enemy_shields=enemy_shields,
+        obs_all_health=switches.obs_all_health,
+        obs_own_health=switches.obs_own_health,
+        obs_last_action=switches.obs_last_action,
+        obs_pathing_grid=switches.obs_pathing_grid,
+        obs_terrain_height=switches.obs_terrain_height,
+        obs_timestep_number=switches.obs_timestep_number,
+        obs_instead_of_state=switches.obs_instead_of_state,
+        state_last_action=switches.state_last_action,
+        state_timestep_number=switches.state_timestep_number,
+        reward_sparse=switches.reward_sparse,
+        reward_only_positive=switches.reward_only_positive,
+        continuing_episode=switches.continuing_episode,
+        walkable=np.array(map_spec.walkable, dtype=np.bool_, order="C"),
+        terrain=np.array(heights / 255, dtype=np.float64, order="C"),
+        health_max=np.array([kind.health for kind in kinds], dtype=np.float64),
+        shield_max=np.array([kind.shield for kind in kinds], dtype=np.float64),
+        cooldown_max=np.array(cooldown_max, dtype=np.float64),
+        shows_energy=is_medivac[:num_agents].copy(),
+        is_medivac=is_medivac,
+        type_index=type_index,
+    )

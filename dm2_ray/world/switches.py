@@ -1,0 +1,104 @@
+"""SMAC's switches: the constructor arguments of oxwhirl/smac's StarCraft2Env, with its names and defaults."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmacSwitches:
+    """Constructor arguments of SMAC other than the map's name and the seed.
+
+    Raises:
+        TypeError: a value of the wrong type.
+        ValueError: a number out of range, or a switch that the embedded world cannot honour.
+    """
+
+    step_mul: int = 8
+    """Game loops per env step."""
+    move_amount: int | float = 2
+    """Length of a move order; availability of a move is tested half as far."""
+    continuing_episode: bool = False
+    """True: a battle cut by the time limit is marked `episode_limit` in the info, so that its value is bootstrapped."""
+    obs_all_health: bool = True
+    """Show health (and shield) of the units in sight; implies obs_own_health."""
+    obs_own_health: bool = True
+    obs_last_action: bool = False
+    """Show the allies' last actions."""
+    obs_pathing_grid: bool = False
+    obs_terrain_height: bool = False
+    obs_instead_of_state: bool = False
+    """The state is all observations concatenated."""
+    obs_timestep_number: bool = False
+    state_last_action: bool = True
+    state_timestep_number: bool = False
+    reward_sparse: bool = False
+    """+1 for a win, -1 for a defeat, 0 otherwise (still scaled when reward_scale)."""
+    reward_only_positive: bool = True
+    reward_death_value: int | float = 10
+    reward_win: int | float = 200
+    reward_defeat: int | float = 0
+    reward_negative_scale: int | float = 0.5
+    reward_scale: bool = True
+    reward_scale_rate: int | float = 20
+    heuristic_ai: bool = False
+    heuristic_rest: bool = False
+    difficulty: str = "7"
+    """Without effect: SMAC's maps start no computer player, whatever the level."""
+    game_version: str | None = None
+    """Without effect in the embedded world, as the remaining ones."""
+    replay_dir: str = ""
+    replay_prefix: str = ""
+    window_size_x: int = 1920
+    window_size_y: int = 1200
+    debug: bool = False
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, kind = getattr(self, field.name), str(field.type)
+            accepted: tuple[type, ...] = {
+                "bool": (bool,),
+                "int": (int,),
+                "int | float": (int, float),
+                "str": (str,),
+                "str | None": (str, type(None)),
+            }[kind]
+            is_misplaced_bool = isinstance(value, bool) and bool not in accepted
+            if not isinstance(value, accepted) or is_misplaced_bool:
+                raise TypeError(f"{field.name} must be {kind}, not {value!r}")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{field.name} must be finite, not {value!r}")
+        for name in ("step_mul", "move_amount", "reward_scale_rate"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)!r}")
+        if (self.obs_pathing_grid or self.obs_terrain_height) and self.move_amount != int(self.move_amount):
+            raise ValueError(
+                f"obs_pathing_grid and obs_terrain_height look at whole cells: move_amount must be a whole number, "
+                f"not {self.move_amount!r}"
+            )
+        if self.heuristic_ai or self.heuristic_rest:
+            raise ValueError(
+                "heuristic_ai and heuristic_rest replace the actions given to step(); let "
+                "dm2_ray.world.ScriptedTeam('nearest', ...) choose the actions instead"
+            )
+        if self.obs_all_health:
+            object.__setattr__(self, "obs_own_health", True)
+
+    @classmethod
+    def from_arguments(cls, arguments: Mapping[str, Any]) -> SmacSwitches:
+        """Switches from keyword arguments.
+
+        Raises:
+            TypeError: an argument that SMAC does not have; the message names the nearest one.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in arguments:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known arguments: {', '.join(known)}"
+                raise TypeError(f"unknown SMAC argument {name!r}; {hint}")
+        return cls(**arguments)
