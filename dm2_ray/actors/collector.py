@@ -1,0 +1,182 @@
+"""Whole battles played and laid end to end.
+
+T time, B battles played side by side, N agents, O observation size, A actions, E episodes, S steps of all episodes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dm2_ray.actors.stacked import StackedPolicies
+from dm2_ray.learning.trajectory import AgentTrajectory
+from dm2_ray.world import BattleVector
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BattleQuota:
+    """When a collection ends; every started battle is finished."""
+
+    env_steps: int | None = None
+    """Fewest env steps over all columns, or None."""
+    episodes: int | None = None
+    """Battles over all columns, exactly, or None."""
+
+    def __post_init__(self) -> None:
+        if (self.env_steps is None) == (self.episodes is None):
+            raise ValueError("a quota is either env_steps or episodes")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BattleStatistics:
+    """What came of a collection's battles, in the order of its trajectories."""
+
+    returns: np.ndarray
+    """[E] float64, team return."""
+    lengths: np.ndarray
+    """[E] int64, env steps."""
+    won: np.ndarray
+    """[E] bool."""
+
+    @property
+    def episodes(self) -> int:
+        return len(self.returns)
+
+    @property
+    def env_steps(self) -> int:
+        return int(self.lengths.sum())
+
+    @staticmethod
+    def concatenate(parts: list[BattleStatistics]) -> BattleStatistics:
+        return BattleStatistics(
+            returns=np.concatenate([part.returns for part in parts]),
+            lengths=np.concatenate([part.lengths for part in parts]),
+            won=np.concatenate([part.won for part in parts]),
+        )
+
+
+class BattleCollector:
+    """Plays battles with N stacked policies and keeps what each agent alone saw and did."""
+
+    def __init__(self, battles: BattleVector, policies: StackedPolicies) -> None:
+        self.battles = battles
+        self.policies = policies
+        self._capacity = 0
+        self._columns: dict[str, np.ndarray] = {}
+
+    def collect(
+        self, quota: BattleQuota, *, battle_seed: int, action_seed: int, policy_version: int = 0, keep: bool = True
+    ) -> tuple[list[AgentTrajectory], BattleStatistics]:
+        """Starts fresh battles and plays until the quota is met and no battle is under way.
+
+        The result is a pure function of the policies' weights and the arguments.
+
+        Args:
+            quota: How much to play.
+            battle_seed: Seed of the battles' own randomness.
+            action_seed: Seed of the action noise.
+            policy_version: Stamped on the trajectories.
+            keep: False plays for the statistics alone and returns no trajectories.
+
+        Returns:
+            One trajectory per agent, and the battles' outcome.
+        """
+        battles, policies = self.battles, self.policies
+        battles.reset(seed=battle_seed, first_battle=0)
+        policies.begin(battles, seed=action_seed)
+        columns = battles.num_battles
+        steps_left, episodes_left = self._shares(quota)
+        running = (steps_left > 0) & (episodes_left > 0)
+        started_at = np.zeros(columns, np.int64)
+        episode_return = np.zeros(columns)
+        outcomes: list[tuple[int, int, int, float, bool, bool]] = []
+        finals: list[np.ndarray] = []
+        time = 0
+        while running.any():
+            actions, logp = policies.act_with_logp(battles.observations, battles.action_mask)
+            joint_actions = actions.T.contiguous().numpy()
+            if keep:
+                self._reserve(time)
+                self._columns["observations"][time] = battles.observations
+                self._columns["action_mask"][time] = battles.action_mask
+                self._columns["alive"][time] = battles.alive
+                self._columns["actions"][time] = joint_actions
+                self._columns["behaviour_logp"][time] = logp.T
+            battles.step(joint_actions, running)
+            if keep:
+                self._columns["rewards"][time] = battles.rewards
+            episode_return += battles.rewards
+            time += 1
+            steps_left -= running
+            ended = (battles.terminated | battles.truncated) & running
+            if ended.any():
+                for column in np.flatnonzero(ended):
+                    outcomes.append((int(column), int(started_at[column]), time, float(episode_return[column]),
+                                     bool(battles.battle_won[column]), bool(battles.terminated[column])))  # fmt: skip
+                    if keep:
+                        finals.append(battles.final_observations[column].copy())
+                policies.battles_ended(ended)
+                started_at[ended] = time
+                episode_return[ended] = 0.0
+                episodes_left -= ended
+                running &= ~(ended & ((steps_left <= 0) | (episodes_left <= 0)))
+        # A column plays without a pause, so its battles lie one behind the other: order by column, then by time.
+        order = sorted(range(len(outcomes)), key=lambda k: outcomes[k][:2])
+        outcomes = [outcomes[k] for k in order]
+        statistics = BattleStatistics(
+            returns=np.array([outcome[3] for outcome in outcomes]),
+            lengths=np.array([outcome[2] - outcome[1] for outcome in outcomes], np.int64),
+            won=np.array([outcome[4] for outcome in outcomes], bool),
+        )
+        if not keep:
+            return [], statistics
+        terminated = np.array([outcome[5] for outcome in outcomes], bool)
+        final_observations = np.stack([finals[k] for k in order])
+        rows = np.concatenate([np.arange(start, end) * columns + column for column, start, end, *_ in outcomes])
+        flat = {name: array[:time].reshape(time * columns, *array.shape[2:]) for name, array in self._columns.items()}
+        rewards = flat["rewards"][rows]
+        trajectories = [
+            AgentTrajectory(
+                observations=flat["observations"][rows, agent],
+                action_mask=flat["action_mask"][rows, agent],
+                actions=flat["actions"][rows, agent],
+                behaviour_logp=flat["behaviour_logp"][rows, agent],
+                rewards=rewards,
+                alive=flat["alive"][rows, agent],
+                episode_lengths=statistics.lengths,
+                terminated=terminated,
+                final_observations=final_observations[:, agent].copy(),
+                policy_version=policy_version,
+            )
+            for agent in range(battles.num_agents)
+        ]
+        return trajectories, statistics
+
+    def _shares(self, quota: BattleQuota) -> tuple[np.ndarray, np.ndarray]:
+        """What each column is to play: fewest steps `[B]` and most battles `[B]`."""
+        columns = self.battles.num_battles
+        unlimited = np.full(columns, np.iinfo(np.int64).max)
+        if quota.env_steps is not None:
+            return np.full(columns, -(-quota.env_steps // columns)), unlimited
+        assert quota.episodes is not None
+        return unlimited.copy(), quota.episodes // columns + (np.arange(columns) < quota.episodes % columns)
+
+    def _reserve(self, time: int) -> None:
+        if time < self._capacity:
+            return
+        battles = self.battles
+        capacity = max(64, 2 * self._capacity)
+        lead = (capacity, battles.num_battles)
+        agents = (*lead, battles.num_agents)
+        grown = {
+            "observations": np.empty((*agents, battles.obs_size), np.float32),
+            "action_mask": np.empty((*agents, battles.num_actions), bool),
+            "alive": np.empty(agents, bool),
+            "actions": np.empty(agents, np.int64),
+            "behaviour_logp": np.empty(agents, np.float32),
+            "rewards": np.empty(lead, np.float32),
+        }
+        for name, array in self._columns.items():
+            grown[name][: self._capacity] = array
+        self._columns, self._capacity = grown, capacity

@@ -1,0 +1,246 @@
+"""DM²: decentralised multi-agent learning by distribution matching, as an RLlib Algorithm.
+
+ driver: DM2 (RLlib Algorithm): holds ObjectRefs and metrics, never arrays
+   │
+   │  (1) rollout(task, version, weights_0 … weights_N-1)
+   ├────────────► W × BattleEnvRunner (EnvRunner)          world: B battles stepped by one numba call
+   │                 └─► N+1 returns: trajectory_0 … trajectory_N-1, report
+   │  (2) draw(iteration)
+   ├────────────► E × ExpertActor                           joint trajectories, one draw for all agents
+   │                 └─► N returns: demonstration_0 … demonstration_N-1   (same joint episodes)
+   │  (3) train(iteration, demonstration_i, *trajectory_i)  only agent i's refs ever reach learner i
+   ├────────────► N × AgentLearner (RLlib TorchLearner, one process each)
+   │                 D_i updates → r_i = r_env + c·f(logit_i) → GAE → PPO epochs
+   │                 └─► 3 returns: metrics_i, weights_i, snapshot_i
+   └────────────► evaluation: greedy battles on seeds of their own
+
+Each box is a pure function of what it is sent: rollouts and draws of (seed, iteration), updates of (snapshot, data).
+What is lost with a process is done again and comes out the same. The paper: Wang, Durugkar, Liebman, Stone, "DM²:
+Decentralized Multi-Agent Reinforcement Learning via Distribution Matching", AAAI 2023 (arXiv 2206.00233).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import ray
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
+from ray.rllib.utils.annotations import override
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    EPISODE_LEN_MEAN,
+    EPISODE_RETURN_MEAN,
+    EVALUATION_RESULTS,
+    LEARNER_RESULTS,
+    NUM_ENV_STEPS_SAMPLED,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_EPISODES,
+    NUM_EPISODES_LIFETIME,
+)
+from ray.tune.execution.placement_groups import PlacementGroupFactory
+
+from dm2_ray.actors.agent_learner import LearnerState
+from dm2_ray.actors.collector import BattleQuota, BattleStatistics
+from dm2_ray.actors.dm2_config import DM2Config
+from dm2_ray.actors.env_runner import WIN_RATE, RolloutTask
+from dm2_ray.actors.expert_pool import ExpertPool
+from dm2_ray.actors.learner_group import DecoupledLearnerGroup, RolloutDataLost
+from dm2_ray.actors.resources import check_resources
+from dm2_ray.actors.rollout_pool import Rollout, RolloutPool
+
+DM2_STATE = "dm2"
+FAULTS = "faults"
+
+
+class DM2(Algorithm):
+    """Trains a team of agents that share nothing. IPPO is the case `matching.coefficient == 0`."""
+
+    config: DM2Config
+    learner_group: DecoupledLearnerGroup
+
+    @classmethod
+    @override(Algorithm)
+    def get_default_config(cls) -> DM2Config:
+        return DM2Config()
+
+    @override(Algorithm)
+    def setup(self, config: DM2Config) -> None:
+        self._env_steps = 0
+        self._episodes = 0
+        self._experts: ExpertPool | None = None
+        if not isinstance(config, DM2Config):
+            config = self.get_default_config().update_from_dict(config)
+        check_resources(self.default_resource_request(config.copy(copy_frozen=False)), config.resource_arithmetic())
+        experiment = config.experiment
+        if config.matches:
+            self._experts = ExpertPool(
+                experiment.demonstrations,
+                seed=experiment.seed,
+                num_agents=config.num_agents,
+                first_bundle_index=(
+                    config.expert_bundle_index(0) if ray.util.get_current_placement_group() is not None else None
+                ),
+            )
+        super().setup(config)
+        if self._experts is not None:
+            self._experts.wait_until_ready()
+        self._rollouts = self._pool(self.env_runner_group)
+        self._evaluations = self._pool(self.eval_env_runner_group) if self.eval_env_runner_group else self._rollouts
+
+    @override(Algorithm)
+    def training_step(self) -> None:
+        started = time.perf_counter()
+        # The group's own count of updates, not Tune's of calls: after a resume it says which data come next.
+        iteration = self.learner_group.version
+        demonstrations = None if self._experts is None else self._experts.draw(iteration)
+        rollouts = self._play(iteration)
+        sampled = time.perf_counter()
+        learnt: dict[str, dict[str, float]] = {}
+        while self.learner_group.version == iteration:
+            trajectories = [[rollout.trajectories[i] for rollout in rollouts] for i in range(self.config.num_agents)]
+            try:
+                learnt |= self.learner_group.train(iteration, demonstrations, trajectories)
+            except RolloutDataLost:
+                rollouts = self._play(iteration)
+        self._log_iteration(rollouts, learnt, sampled - started, time.perf_counter() - sampled)
+
+    def evaluate_battles(self, episodes: int) -> BattleStatistics:
+        """Plays greedy battles with the current policies; training is not disturbed in any way.
+
+        Args:
+            episodes: How many battles, exactly; the same battles at every call.
+        """
+        runners = max(1, self._evaluations_runners())
+        shares = [episodes // runners + (i < episodes % runners) for i in range(runners)]
+        tasks = [
+            RolloutTask(iteration=0, index=i, quota=BattleQuota(episodes=share), evaluation=True)
+            for i, share in enumerate(shares)
+            if share
+        ]
+        rollouts = self._evaluations.run(tasks, self.learner_group.version, self.learner_group.weights)
+        return BattleStatistics.concatenate([rollout.report.statistics for rollout in rollouts])
+
+    @property
+    def env_steps(self) -> int:
+        """Env steps trained on so far."""
+        return self._env_steps
+
+    def learning_state(self) -> dict[str, Any]:
+        """Everything that a continued run depends on: counters and every agent's complete learner state."""
+        return {"env_steps": self._env_steps, "episodes": self._episodes, "agents": self.learner_group.snapshots()}
+
+    def restore_learning_state(self, state: dict[str, Any]) -> None:
+        """Inverse of `learning_state`.
+
+        Raises:
+            ValueError: The state is that of another team.
+        """
+        agents: dict[str, LearnerState] = state["agents"]
+        self.learner_group.set_state({"agents": agents})
+        self._env_steps, self._episodes = int(state["env_steps"]), int(state["episodes"])
+        self._iteration = self.learner_group.version
+
+    # RLlib's hooks.
+
+    @override(Algorithm)
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        state = super().get_state(*args, **kwargs)
+        state[DM2_STATE] = {"env_steps": self._env_steps, "episodes": self._episodes}
+        return state
+
+    @override(Algorithm)
+    def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state(state)
+        if DM2_STATE in state:
+            self._env_steps, self._episodes = state[DM2_STATE]["env_steps"], state[DM2_STATE]["episodes"]
+
+    @override(Algorithm)
+    def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
+        # Weights travel with every task; there is nothing to give to a runner that came back.
+        return env_runner_group.probe_unhealthy_env_runners(timeout_seconds=0)
+
+    @classmethod
+    @override(Algorithm)
+    def default_resource_request(cls, config: Any) -> PlacementGroupFactory:
+        request = super().default_resource_request(config)
+        typed = config if isinstance(config, DM2Config) else cls.get_default_config().update_from_dict(config)
+        experts = [{"CPU": typed.experiment.demonstrations.cpus_per_expert_actor}] * typed.num_expert_actors
+        return PlacementGroupFactory(request.bundles + experts, strategy=request.strategy)
+
+    @override(Algorithm)
+    def cleanup(self) -> None:
+        if self._experts is not None:
+            self._experts.shutdown()
+        super().cleanup()
+
+    def _pool(self, group: EnvRunnerGroup) -> RolloutPool:
+        return RolloutPool(
+            group,
+            num_agents=self.config.num_agents,
+            task_timeout_s=self.config.experiment.rollout.timeout_s,
+            restore_timeout_s=self.config.env_runner_restore_timeout_s,
+        )
+
+    def _evaluations_runners(self) -> int:
+        return self.config.evaluation_num_env_runners or self.config.num_env_runners
+
+    def _play(self, iteration: int) -> list[Rollout]:
+        tasks = [
+            RolloutTask(iteration=iteration, index=index, quota=quota)
+            for index, quota in enumerate(self.config.rollout_quotas())
+        ]
+        return self._rollouts.run(tasks, self.learner_group.version, self.learner_group.weights)
+
+    def _log_iteration(
+        self, rollouts: list[Rollout], learnt: dict[str, dict[str, float]], sample_s: float, learn_s: float
+    ) -> None:
+        statistics = BattleStatistics.concatenate([rollout.report.statistics for rollout in rollouts])
+        self._env_steps += statistics.env_steps
+        self._episodes += statistics.episodes
+        self.metrics.log_dict(
+            {
+                **outcome(statistics),
+                NUM_ENV_STEPS_SAMPLED: statistics.env_steps,
+                NUM_ENV_STEPS_SAMPLED_LIFETIME: self._env_steps,
+                NUM_EPISODES_LIFETIME: self._episodes,
+            },
+            key=ENV_RUNNER_RESULTS,
+            reduce="item",
+        )
+        for agent, values in learnt.items():
+            self.metrics.log_dict(values, key=(LEARNER_RESULTS, agent), reduce="item")
+        self.metrics.log_dict(
+            {
+                "sample_s": sample_s,
+                "learn_s": learn_s,
+                "rollout_s": max(rollout.report.seconds for rollout in rollouts),
+                "hosts": len({rollout.report.host for rollout in rollouts}),
+            },
+            key="pace",
+            reduce="item",
+        )
+        self.metrics.log_dict(
+            {"learner_restarts": self.learner_group.restarts, "rollout_tasks_redone": self._rollouts.lost_tasks},
+            key=FAULTS,
+            reduce="item",
+        )
+
+
+def outcome(statistics: BattleStatistics) -> dict[str, float]:
+    """Battle statistics under RLlib's metric names."""
+    return {
+        EPISODE_RETURN_MEAN: float(statistics.returns.mean()),
+        EPISODE_LEN_MEAN: float(statistics.lengths.mean()),
+        WIN_RATE: float(statistics.won.mean()),
+        NUM_EPISODES: statistics.episodes,
+    }
+
+
+def evaluate(algorithm: DM2, eval_env_runner_group: EnvRunnerGroup | None) -> tuple[dict[str, Any], int, int]:
+    """RLlib's custom evaluation function: exactly `evaluation.episodes` greedy battles."""
+    statistics = algorithm.evaluate_battles(algorithm.config.experiment.evaluation.episodes)
+    results = outcome(statistics)
+    algorithm.metrics.log_dict(results, key=(EVALUATION_RESULTS, ENV_RUNNER_RESULTS), reduce="item")
+    return results, statistics.env_steps, statistics.env_steps * algorithm.config.num_agents

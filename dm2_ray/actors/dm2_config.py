@@ -1,0 +1,264 @@
+"""DM2Config: the typed experiment as an RLlib AlgorithmConfig.
+
+`Experiment` (dm2_ray.config) says what a run is; this class translates it into the RLlib settings that DM2 relies on
+and switches off those parts of RLlib that DM2 does not use (connector pipelines, per-iteration state syncs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.utils.annotations import override
+
+from dm2_ray.actors.collector import BattleQuota
+from dm2_ray.actors.env_runner import BattleEnvRunner, agent_spaces
+from dm2_ray.actors.streams import Role, stream_seed
+from dm2_ray.config import Experiment, Section
+from dm2_ray.learning.discriminator import Discriminator
+from dm2_ray.learning.policy import AgentPolicy
+from dm2_ray.world import load_map
+from dm2_ray.world.rules_tables import build_tables
+from dm2_ray.world.switches import SmacSwitches
+
+EXPERIMENT = "experiment"
+
+
+class DM2Config(AlgorithmConfig):
+    """Configuration of DM2.
+
+    Examples:
+        `DM2Config().dm2(world={"map": "3m"}, matching={"coefficient": 0.0}).build_algo().train()`
+    """
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        from dm2_ray.actors.dm2 import DM2, evaluate
+
+        self.experiment = Experiment(variant="ippo", matching={"coefficient": 0.0})
+        super().__init__(algo_class=algo_class or DM2)
+        self.env_runner_cls = BattleEnvRunner
+        self.custom_evaluation_function = evaluate
+        self.add_default_connectors_to_env_to_module_pipeline = False
+        self.add_default_connectors_to_module_to_env_pipeline = False
+        self.merge_env_runner_states = False
+        self.broadcast_env_runner_states = False
+        self.log_sys_usage = False
+        # RLlib sleeps for a minute in a failing worker before letting it die.
+        self.delay_between_env_runner_restarts_s = 0.0
+        self._mirror()
+
+    def dm2(self, experiment: Experiment | None = None, **sections: Section | Mapping[str, Any] | int | str) -> DM2Config:
+        """Sets the experiment, or some of its keys; a section given as a mapping changes only the keys it names.
+
+        Args:
+            experiment: A whole experiment.
+            **sections: Fields of Experiment, e.g. `ppo={"clip": 0.05}`, `seed=1`.
+
+        Raises:
+            pydantic.ValidationError: An unknown key or a bad value.
+        """
+        current = (experiment or self.experiment).model_dump()
+        for name, value in sections.items():
+            if isinstance(value, Section):
+                current[name] = value.model_dump()
+            elif isinstance(value, Mapping):
+                current[name] = {**current.get(name, {}), **value}
+            else:
+                current[name] = value
+        self.experiment = Experiment.model_validate(current)
+        self._mirror()
+        return self
+
+    @override(AlgorithmConfig)
+    def env_runners(self, *, num_env_runners: int = NotProvided, **kwargs: Any) -> DM2Config:
+        super().env_runners(**kwargs)
+        return self if num_env_runners is NotProvided else self.dm2(rollout={"env_runners": num_env_runners})
+
+    @override(AlgorithmConfig)
+    def debugging(self, *, seed: int = NotProvided, **kwargs: Any) -> DM2Config:
+        super().debugging(**kwargs)
+        return self if seed is NotProvided else self.dm2(seed=seed)
+
+    def _mirror(self) -> None:
+        """RLlib's own fields from the experiment's."""
+        settings = self.experiment
+        self.seed = settings.seed
+        self.num_env_runners = settings.rollout.env_runners
+        self.num_envs_per_env_runner = settings.rollout.battles_per_env_runner
+        self.num_cpus_per_env_runner = settings.rollout.cpus_per_env_runner
+        self.sample_timeout_s = settings.rollout.timeout_s
+        self.create_local_env_runner = settings.rollout.env_runners == 0
+        self.num_learners = self.num_agents if settings.learners.processes == "per_agent" else 0
+        self.num_cpus_per_learner = settings.learners.cpus_per_learner
+        self.num_gpus_per_learner = settings.learners.gpus_per_learner
+        self.gamma = settings.ppo.gamma
+        self.evaluation_num_env_runners = settings.evaluation.env_runners
+        self.evaluation_duration = settings.evaluation.episodes
+        self.evaluation_duration_unit = "episodes"
+
+    @override(AlgorithmConfig)
+    def validate(self) -> None:
+        super().validate()
+        if self.matches and self.experiment.demonstrations.path is None:
+            raise ValueError(
+                "matching.coefficient is above 0 but demonstrations.path is not set: record a set with "
+                "`dm2 demos record`, or set matching.coefficient to 0 (IPPO)"
+            )
+
+    # What the run consists of.
+
+    @property
+    def num_agents(self) -> int:
+        return self.sizes()[0]
+
+    @property
+    def agent_ids(self) -> list[str]:
+        return [f"agent_{index}" for index in range(self.num_agents)]
+
+    @property
+    def episode_limit(self) -> int:
+        """Longest battle of the map, in env steps."""
+        return load_map(self.experiment.world.map).episode_limit
+
+    @staticmethod
+    def discriminator_id(agent: str) -> str:
+        """Module id of an agent's discriminator."""
+        return f"{agent}_discriminator"
+
+    @property
+    def matches(self) -> bool:
+        """Whether there is anything to match; without, no discriminator and no expert process exists (IPPO)."""
+        return self.experiment.matching.coefficient > 0
+
+    @property
+    def num_expert_actors(self) -> int:
+        return self.experiment.demonstrations.expert_actors if self.matches else 0
+
+    def rollout_quotas(self) -> list[BattleQuota]:
+        """One quota per rollout of an iteration."""
+        rollout = self.experiment.rollout
+        count = max(1, rollout.env_runners)
+        if rollout.unit == "env_steps":
+            return [BattleQuota(env_steps=-(-rollout.env_steps // count))] * count
+        shares = [rollout.episodes // count + (index < rollout.episodes % count) for index in range(count)]
+        return [BattleQuota(episodes=share) for share in shares if share]
+
+    def learner_bundle_index(self, index: int) -> int:
+        """Learner's place among the bundles of `DM2.default_resource_request`."""
+        return 1 + self.num_env_runners + self.evaluation_num_env_runners + index
+
+    def expert_bundle_index(self, index: int) -> int:
+        """Expert actor's place among those bundles."""
+        return self.learner_bundle_index(self.num_learners) + index
+
+    def resource_arithmetic(self) -> str:
+        """What the run starts, in words."""
+        settings = self.experiment
+        parts = [f"{self.num_env_runners} rollout workers x {settings.rollout.cpus_per_env_runner:g} CPU"]
+        if self.evaluation_num_env_runners:
+            parts.append(
+                f"{self.evaluation_num_env_runners} evaluation workers x {settings.rollout.cpus_per_env_runner:g} CPU"
+            )
+        if self.num_learners:
+            gpus = f" + {settings.learners.gpus_per_learner:g} GPU" if settings.learners.gpus_per_learner else ""
+            parts.append(f"{self.num_learners} learners x {settings.learners.cpus_per_learner:g} CPU{gpus}")
+        if self.num_expert_actors:
+            cpus = settings.demonstrations.cpus_per_expert_actor
+            parts.append(f"{self.num_expert_actors} expert actors x {cpus:g} CPU")
+        return ", ".join(parts)
+
+    def sizes(self) -> tuple[int, int, int]:
+        """Agents, observation size, actions."""
+        world = self.experiment.world
+        return _sizes(world.map, tuple(sorted(world.smac.items())))
+
+    # RLlib's hooks.
+
+    @property
+    def is_multi_agent(self) -> bool:
+        return True
+
+    @property
+    def total_train_batch_size(self) -> int:
+        return self.experiment.rollout.env_steps
+
+    @override(AlgorithmConfig)
+    def get_rollout_fragment_length(self, worker_index: int = 0) -> int:
+        return self.experiment.rollout.env_steps
+
+    @override(AlgorithmConfig)
+    def validate_train_batch_size_vs_rollout_fragment_length(self) -> None:
+        # Rollouts are whole battles; there are no fragments to compare.
+        return
+
+    @override(AlgorithmConfig)
+    def get_default_learner_class(self) -> type:
+        from dm2_ray.actors.agent_learner import AgentLearner
+
+        return AgentLearner
+
+    @override(AlgorithmConfig)
+    def get_default_rl_module_spec(self) -> MultiRLModuleSpec:
+        num_agents, obs_size, num_actions = self.sizes()
+        observation_space, action_space = agent_spaces(obs_size, num_actions)
+        settings = self.experiment
+        specs: dict[str, RLModuleSpec] = {}
+        for index, agent in enumerate(self.agent_ids):
+            specs[agent] = RLModuleSpec(
+                AgentPolicy,
+                observation_space,
+                action_space,
+                model_config={
+                    "num_agents": num_agents,
+                    "agent_index": index,
+                    "policy": settings.policy.model_dump(),
+                    "seed": stream_seed(settings.seed, Role.AGENT_INITIALISATION, index),
+                },
+            )
+            if self.matches:
+                specs[self.discriminator_id(agent)] = RLModuleSpec(
+                    Discriminator,
+                    observation_space,
+                    action_space,
+                    learner_only=True,
+                    model_config={
+                        "discriminator": settings.discriminator.model_dump(),
+                        "padding": settings.matching.padding,
+                        "seed": stream_seed(settings.seed, Role.AGENT_INITIALISATION, index, 1),
+                    },
+                )
+        return MultiRLModuleSpec(rl_module_specs=specs)
+
+    @override(AlgorithmConfig)
+    def get_multi_rl_module_spec(
+        self, *, env: Any = None, spaces: Any = None, inference_only: bool = False, **kwargs: Any
+    ) -> MultiRLModuleSpec:
+        spec = self.get_default_rl_module_spec()
+        for module_id in list(spec.rl_module_specs):
+            if inference_only and spec.rl_module_specs[module_id].learner_only:
+                spec.remove_modules(module_id)
+            else:
+                spec.rl_module_specs[module_id].inference_only = inference_only
+        return spec
+
+    @override(AlgorithmConfig)
+    def build_learner_group(
+        self, *, env: Any = None, spaces: Any = None, rl_module_spec: Any = None, placement_group: Any = None
+    ) -> Any:
+        from dm2_ray.actors.learner_group import DecoupledLearnerGroup
+
+        return DecoupledLearnerGroup(
+            config=self,
+            module_spec=rl_module_spec or self.get_multi_rl_module_spec(),
+            placement_group=placement_group,
+        )
+
+
+@lru_cache(maxsize=32)
+def _sizes(map_name: str, smac_arguments: tuple[tuple[str, Any], ...]) -> tuple[int, int, int]:
+    tables = build_tables(load_map(map_name), SmacSwitches.from_arguments(dict(smac_arguments)))
+    return tables.num_agents, tables.obs_size, tables.num_actions

@@ -1,0 +1,78 @@
+"""Starting and ending Ray for one run, quietly and with authentication stated rather than left to defaults."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import ray
+from ray.util import log_once
+
+
+class ClusterUnreachable(RuntimeError):
+    """No Ray cluster answered at the address."""
+
+
+@contextlib.contextmanager
+def ray_session(address: str | None = None, *, needed_cpus: float = 0.0) -> Iterator[None]:
+    """Connects to a cluster, or runs a private local Ray for the duration of the block.
+
+    Args:
+        address: Of a running cluster (`auto`, `host:port`); None starts a local one.
+        needed_cpus: Logical CPUs a local Ray must offer even where the machine has fewer: its owner may oversubscribe.
+
+    Raises:
+        ClusterUnreachable: No cluster answered.
+    """
+    quiet()
+    if address is None:
+        _start_local(needed_cpus)
+    else:
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ClusterUnreachable(
+                f"no Ray cluster answers at {address!r} ({reason}); check the address, and RAY_AUTH_MODE and "
+                "RAY_AUTH_TOKEN if the cluster asks for a token"
+            ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def quiet() -> None:
+    """Silences notices of RLlib and Ray that tell a user nothing."""
+    log_once("DM2_on_new_api_stack")
+    logging.getLogger("ray._common.deprecation").setLevel(logging.ERROR)
+    logging.getLogger("ray.rllib").setLevel(logging.ERROR)
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+
+
+def _start_local(needed_cpus: float) -> None:
+    # Stated, because Ray's default writes a world-readable token file into the home directory.
+    if "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    # A stale address of a crashed cluster must not be picked up, so the session gets a directory of its own.
+    directory = Path(tempfile.gettempdir()) / f"dm2-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    ray.init(
+        address="local",
+        num_cpus=max(os.cpu_count() or 1, math.ceil(needed_cpus)),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        configure_logging=True,
+        _temp_dir=str(directory),
+    )

@@ -1,0 +1,123 @@
+"""Hands rollout tasks to whatever env runners are alive.
+
+A task that is lost with its runner goes back to the queue: rollouts are pure functions of the task and the weights, so
+the iteration's data are the same as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
+from ray.rllib.utils.actor_manager import FaultTolerantActorManager
+
+from dm2_ray.actors.env_runner import RolloutReport, RolloutTask
+
+logger = logging.getLogger(__name__)
+
+
+class RolloutWorkersLost(RuntimeError):
+    """No env runner came back in time."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rollout:
+    """One task's outcome: references to one trajectory per agent, and the report."""
+
+    trajectories: Sequence[Any]
+    report: RolloutReport
+
+
+class RolloutPool:
+    """A group of BattleEnvRunners that share a queue of tasks."""
+
+    def __init__(self, group: EnvRunnerGroup, *, num_agents: int, task_timeout_s: float, restore_timeout_s: float):
+        self._group = group
+        self._num_agents = num_agents
+        self._task_timeout_s = task_timeout_s
+        self._restore_timeout_s = restore_timeout_s
+        self.lost_tasks = 0
+        """Tasks that had to be done again since the pool was built."""
+
+    @property
+    def _manager(self) -> FaultTolerantActorManager:
+        # The one place that reaches behind RLlib's door: its own calls cannot ask for several returns.
+        return self._group._worker_manager
+
+    def run(self, tasks: Sequence[RolloutTask], policy_version: int, weights: Sequence[Any]) -> list[Rollout]:
+        """Plays all tasks.
+
+        Args:
+            tasks: What to play.
+            policy_version: Of the weights.
+            weights: One reference (or mapping) per agent.
+
+        Returns:
+            One Rollout per task, in the tasks' order.
+
+        Raises:
+            RolloutWorkersLost: All runners are gone and none came back in time.
+        """
+        if self._group.num_remote_env_runners() == 0:
+            return self._run_locally(tasks, policy_version, weights)
+        queue = deque(range(len(tasks)))
+        done: dict[int, Rollout] = {}
+        busy: dict[Any, tuple[int, int, list[Any], float]] = {}
+        alone_since: float | None = None
+        while len(done) < len(tasks):
+            idle = [i for i in self._manager.healthy_actor_ids() if all(runner != i for _, runner, *_ in busy.values())]
+            while queue and idle:
+                index, runner = queue.popleft(), idle.pop(0)
+                task = tasks[index]
+                count = 1 + (0 if task.evaluation else self._num_agents)
+                returned = (
+                    self._manager.actors()[runner]
+                    .rollout.options(num_returns=count)
+                    .remote(task, policy_version, *weights)
+                )
+                refs = list(returned) if isinstance(returned, list) else [returned]
+                busy[refs[-1]] = (index, runner, refs[:-1], time.monotonic() + self._task_timeout_s)
+            if not busy:
+                alone_since = alone_since or time.monotonic()
+                if time.monotonic() - alone_since > self._restore_timeout_s:
+                    raise RolloutWorkersLost(
+                        f"no rollout worker came back within {self._restore_timeout_s:.0f} s; "
+                        "see `ray status` for the cluster's nodes and resources"
+                    )
+                self._group.probe_unhealthy_env_runners(timeout_seconds=5)
+                continue
+            alone_since = None
+            ready, _ = ray.wait(list(busy), num_returns=1, timeout=1.0)
+            for ref in ready:
+                index, runner, trajectories, _ = busy.pop(ref)
+                try:
+                    done[index] = Rollout(trajectories=trajectories, report=ray.get(ref))
+                except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as lost:
+                    self._give_back(index, runner, queue, type(lost).__name__)
+            for ref, (index, runner, _, deadline) in list(busy.items()):
+                if time.monotonic() > deadline:
+                    del busy[ref]
+                    self._give_back(index, runner, queue, "no answer in time")
+        return [done[index] for index in range(len(tasks))]
+
+    def _give_back(self, index: int, runner: int, queue: deque[int], why: str) -> None:
+        logger.warning("rollout worker %d lost (%s); its task is done again", runner, why)
+        self._manager.set_actor_state(runner, healthy=False)
+        self.lost_tasks += 1
+        queue.appendleft(index)
+        self._group.probe_unhealthy_env_runners(timeout_seconds=0)
+
+    def _run_locally(self, tasks: Sequence[RolloutTask], policy_version: int, weights: Sequence[Any]) -> list[Rollout]:
+        runner = self._group.local_env_runner
+        values = [ray.get(item) if isinstance(item, ray.ObjectRef) else item for item in weights]
+        rollouts = []
+        for task in tasks:
+            *trajectories, report = runner.rollout(task, policy_version, *values)
+            rollouts.append(Rollout(trajectories=trajectories, report=report))
+        return rollouts

@@ -1,0 +1,35 @@
+"""Counter-based random streams.
+
+Every random number of a run is keyed by (seed, role, counters) and by nothing else: not by the process that draws it,
+nor by what that process drew before. A rollout, an update or an evaluation can therefore be done again, elsewhere or
+after a crash, with the same result.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class Role(IntEnum):
+    """Who draws. The numbers are part of a run's identity: never reuse or reorder them."""
+
+    TRAINING_BATTLES = 1
+    TRAINING_ACTIONS = 2
+    EVALUATION_BATTLES = 3
+    EVALUATION_ACTIONS = 4
+    AGENT_INITIALISATION = 5
+    AGENT_UPDATE = 6
+
+
+def stream_seed(seed: int, role: Role, *counters: int) -> int:
+    """A 63-bit seed for one stream, well mixed from its key (numpy's SeedSequence).
+
+    Args:
+        seed: The experiment's seed, >= 0.
+        role: Who draws.
+        counters: What the draw is for, e.g. iteration and rollout index, each >= 0.
+    """
+    words = np.random.SeedSequence((seed, int(role), *counters)).generate_state(1, np.uint64)
+    return int(words[0] >> np.uint64(1))
