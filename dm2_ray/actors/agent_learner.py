@@ -193,7 +193,7 @@ class AgentLearner(TorchLearner):
         self._statistics = {}
         return values
 
-    # RLlib's hooks: `_update` runs forward_train, compute_losses, compute_gradients, postprocess_ and apply_gradients.
+    # RLlib's hooks: `_update` runs forward_train, compute_loss_for_module, compute_gradients, postprocess_ and apply_gradients.
 
     @override(TorchLearner)
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
@@ -216,19 +216,20 @@ class AgentLearner(TorchLearner):
             )
 
     @override(TorchLearner)
-    def compute_losses(self, *, fwd_out: dict[str, Any], batch: dict[str, Any]) -> dict[str, torch.Tensor]:
-        ((module_id, out),) = fwd_out.items()
-        columns = batch[module_id]
+    def compute_loss_for_module(
+        self, *, module_id: str, config: Any = None, batch: dict[str, Any], fwd_out: dict[str, Any]
+    ) -> torch.Tensor:
+        settings = self._experiment
         if module_id == self._discriminator_id:
             losses = discriminator_losses(
-                out["logits"], columns["is_expert"], out["gradient_norms"], self._experiment.discriminator
+                fwd_out["logits"], batch["is_expert"], fwd_out["gradient_norms"], settings.discriminator
             )
         else:
             losses = ppo_losses(
-                out[Columns.ACTION_DIST_INPUTS], out["values"], PPOBatch.from_columns(columns), self._experiment.ppo
+                fwd_out[Columns.ACTION_DIST_INPUTS], fwd_out["values"], PPOBatch.from_columns(batch), settings.ppo
             )
         self._statistics = {name: value.detach() for name, value in losses.items()}
-        return {module_id: losses["total_loss"]}
+        return losses["total_loss"]
 
     @override(TorchLearner)
     def compute_gradients(self, loss_per_module: dict[str, torch.Tensor], **kwargs: Any) -> dict[Any, torch.Tensor]:

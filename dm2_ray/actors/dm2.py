@@ -139,7 +139,7 @@ class DM2(Algorithm):
         """
         agents: dict[str, LearnerState] = state["agents"]
         self.learner_group.set_state({"agents": agents})
-        self._env_steps, self._episodes = int(state["env_steps"]), int(state["episodes"])
+        self._log_lifetime(int(state["env_steps"]) - self._env_steps, int(state["episodes"]) - self._episodes)
         self._iteration = self.learner_group.version
 
     # RLlib's hooks.
@@ -197,18 +197,15 @@ class DM2(Algorithm):
         self, rollouts: list[Rollout], learnt: dict[str, dict[str, float]], sample_s: float, learn_s: float
     ) -> None:
         statistics = BattleStatistics.concatenate([rollout.report.statistics for rollout in rollouts])
-        self._env_steps += statistics.env_steps
-        self._episodes += statistics.episodes
         self.metrics.log_dict(
             {
                 **outcome(statistics),
                 NUM_ENV_STEPS_SAMPLED: statistics.env_steps,
-                NUM_ENV_STEPS_SAMPLED_LIFETIME: self._env_steps,
-                NUM_EPISODES_LIFETIME: self._episodes,
             },
             key=ENV_RUNNER_RESULTS,
             reduce="item",
         )
+        self._log_lifetime(statistics.env_steps, statistics.episodes)
         for agent, values in learnt.items():
             self.metrics.log_dict(values, key=(LEARNER_RESULTS, agent), reduce="item")
         self.metrics.log_dict(
@@ -226,6 +223,13 @@ class DM2(Algorithm):
             key=FAULTS,
             reduce="item",
         )
+
+    def _log_lifetime(self, env_steps: int, episodes: int) -> None:
+        """Adds to the counts of the run's life, DM2's own and those in RLlib's results."""
+        self._env_steps += env_steps
+        self._episodes += episodes
+        counts = {NUM_ENV_STEPS_SAMPLED_LIFETIME: env_steps, NUM_EPISODES_LIFETIME: episodes}
+        self.metrics.log_dict(counts, key=ENV_RUNNER_RESULTS, reduce="lifetime_sum")
 
 
 def outcome(statistics: BattleStatistics) -> dict[str, float]:

@@ -47,11 +47,14 @@ class DM2Config(AlgorithmConfig):
         self.merge_env_runner_states = False
         self.broadcast_env_runner_states = False
         self.log_sys_usage = False
+        self.log_level = "ERROR"
         # RLlib sleeps for a minute in a failing worker before letting it die.
         self.delay_between_env_runner_restarts_s = 0.0
         self._mirror()
 
-    def dm2(self, experiment: Experiment | None = None, **sections: Section | Mapping[str, Any] | int | str) -> DM2Config:
+    def dm2(
+        self, experiment: Experiment | None = None, **sections: Section | Mapping[str, Any] | int | str
+    ) -> DM2Config:
         """Sets the experiment, or some of its keys; a section given as a mapping changes only the keys it names.
 
         Args:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ from ray.rllib.utils.metrics import (
 from dm2_ray.actors.collector import BattleCollector, BattleQuota, BattleStatistics
 from dm2_ray.actors.stacked import StackedPolicies
 from dm2_ray.actors.streams import Role, stream_seed
+from dm2_ray.learning.trajectory import AgentTrajectory
 from dm2_ray.world import BattleVector
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class RolloutTask:
     """Which of the iteration's rollouts."""
     quota: BattleQuota
     evaluation: bool = False
-    """Greedy battles on the evaluation's own seeds; no trajectories are returned."""
+    """For `evaluation` instead of `rollout`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,23 +125,35 @@ class BattleEnvRunner(EnvRunner, Checkpointable):
             weights: Inference weights, one mapping per agent.
 
         Returns:
-            N AgentTrajectory (none for an evaluation) and a RolloutReport: call with `num_returns`.
+            N AgentTrajectory and a RolloutReport: call with `num_returns`.
         """
+        seeds = (task.iteration, task.index)
+        roles = (Role.TRAINING_BATTLES, Role.TRAINING_ACTIONS)
+        trajectories, report = self._play(task, policy_version, weights, *roles, seeds)
+        return (*trajectories, report)
+
+    def evaluation(self, task: RolloutTask, policy_version: int, *weights: Mapping[str, np.ndarray]) -> RolloutReport:
+        """Plays a task's battles greedily. All evaluations of a run play the same battles: what differs is the play."""
+        roles = (Role.EVALUATION_BATTLES, Role.EVALUATION_ACTIONS)
+        return self._play(task, policy_version, weights, *roles, (task.index,))[1]
+
+    def _play(
+        self,
+        task: RolloutTask,
+        policy_version: int,
+        weights: Sequence[Mapping[str, np.ndarray]],
+        battles: Role,
+        actions: Role,
+        seeds: tuple[int, ...],
+    ) -> tuple[list[AgentTrajectory], RolloutReport]:
         started = time.perf_counter()
         self._stacked.load(weights)
-        self._policy_version = policy_version
         self._stacked.greedy = task.evaluation
-        battles, actions = (
-            (Role.EVALUATION_BATTLES, Role.EVALUATION_ACTIONS)
-            if task.evaluation
-            else (Role.TRAINING_BATTLES, Role.TRAINING_ACTIONS)
-        )
-        # Evaluations of one run all play the same battles: a difference between two is a difference in play.
-        counters = (task.index,) if task.evaluation else (task.iteration, task.index)
+        self._policy_version = policy_version
         trajectories, statistics = self._collector.collect(
             task.quota,
-            battle_seed=stream_seed(self._experiment.seed, battles, *counters),
-            action_seed=stream_seed(self._experiment.seed, actions, *counters),
+            battle_seed=stream_seed(self._experiment.seed, battles, *seeds),
+            action_seed=stream_seed(self._experiment.seed, actions, *seeds),
             policy_version=policy_version,
             keep=not task.evaluation,
         )
@@ -152,7 +165,7 @@ class BattleEnvRunner(EnvRunner, Checkpointable):
             runner=self.worker_index,
             seconds=time.perf_counter() - started,
         )
-        return (*trajectories, report)
+        return trajectories, report
 
     # What RLlib itself calls.
 

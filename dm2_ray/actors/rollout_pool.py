@@ -75,13 +75,13 @@ class RolloutPool:
             while queue and idle:
                 index, runner = queue.popleft(), idle.pop(0)
                 task = tasks[index]
-                count = 1 + (0 if task.evaluation else self._num_agents)
-                returned = (
-                    self._manager.actors()[runner]
-                    .rollout.options(num_returns=count)
-                    .remote(task, policy_version, *weights)
-                )
-                refs = list(returned) if isinstance(returned, list) else [returned]
+                actor = self._manager.actors()[runner]
+                if task.evaluation:
+                    refs = [actor.evaluation.remote(task, policy_version, *weights)]
+                else:
+                    refs = actor.rollout.options(num_returns=self._num_agents + 1).remote(
+                        task, policy_version, *weights
+                    )
                 busy[refs[-1]] = (index, runner, refs[:-1], time.monotonic() + self._task_timeout_s)
             if not busy:
                 alone_since = alone_since or time.monotonic()
@@ -118,6 +118,9 @@ class RolloutPool:
         values = [ray.get(item) if isinstance(item, ray.ObjectRef) else item for item in weights]
         rollouts = []
         for task in tasks:
-            *trajectories, report = runner.rollout(task, policy_version, *values)
+            if task.evaluation:
+                trajectories, report = [], runner.evaluation(task, policy_version, *values)
+            else:
+                *trajectories, report = runner.rollout(task, policy_version, *values)
             rollouts.append(Rollout(trajectories=trajectories, report=report))
         return rollouts
