@@ -104,9 +104,7 @@ class AgentNetwork(nn.Module):
         self.head = nn.Linear(size, outputs)
         _orthogonal(self.head, head_gain, generator)
 
-    def forward(
-        self, inputs: Tensor, batch_sizes: Tensor, state: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, inputs: Tensor, batch_sizes: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Run all sequences from their start states.
 
         Args:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor
@@ -83,7 +84,10 @@ def learning_rewards(
 
 @torch.no_grad()
 def prepare_policy_batch(
-    module: AgentPolicy, trajectory: AgentTrajectory, rewards: Tensor | np.ndarray, settings: PPOSettings
+    module: AgentPolicy,
+    trajectory: AgentTrajectory,
+    rewards: Tensor | npt.NDArray[np.float32],
+    settings: PPOSettings,
 ) -> PreparedBatch:
     """Values, advantages, targets, and the columns of the losses, in packed order, on the module's device.
 
@@ -118,7 +122,7 @@ def prepare_policy_batch(
         critic_features = layout.unpack(critic_features)
 
     advantages, returns = generalised_advantages(
-        torch.as_tensor(rewards).to(values),
+        (rewards if isinstance(rewards, Tensor) else torch.from_numpy(np.array(rewards))).to(values),
         values,
         trajectory.episode_lengths,
         torch.from_numpy(np.array(trajectory.terminated)).to(device),

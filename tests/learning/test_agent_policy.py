@@ -67,9 +67,7 @@ def test_acting_and_training_give_the_same_logits(policy, policy_spec, battles, 
     torch.testing.assert_close(layout.unpack(whole[Columns.ACTION_DIST_INPUTS]), acted, rtol=1e-5, atol=1e-5)
     if bptt_steps and network == "gru":
         chunks = PackedLayout.from_lengths(trajectory.episode_lengths, bptt_steps)
-        states = {
-            part: chunks.start_states(layout.unpack(whole[f"{part}_features"])) for part in ("actor", "critic")
-        }
+        states = {part: chunks.start_states(layout.unpack(whole[f"{part}_features"])) for part in ("actor", "critic")}
         chunked = module.forward_train(training_batch(trajectory, chunks, states))
         torch.testing.assert_close(chunks.unpack(chunked[Columns.ACTION_DIST_INPUTS]), acted, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(chunks.unpack(chunked["values"]), layout.unpack(whole["values"]))

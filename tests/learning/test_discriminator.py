@@ -23,9 +23,7 @@ SETTINGS = DiscriminatorSettings(gradient_penalty=10.0)
 
 def penalised_losses(module, expert_rows, agent_rows, interpolates):
     is_expert = torch.arange(len(expert_rows) + len(agent_rows)) < len(expert_rows)
-    output = module.forward_train(
-        {Columns.OBS: torch.cat([expert_rows, agent_rows]), "interpolates": interpolates}
-    )
+    output = module.forward_train({Columns.OBS: torch.cat([expert_rows, agent_rows]), "interpolates": interpolates})
     return discriminator_losses(output["logits"], is_expert, output["gradient_norms"], module.settings)
 
 
@@ -138,9 +136,7 @@ def test_learns_the_log_ratio_of_two_visitations(discriminator):
     for _ in range(300):
         batch = discriminator_batch(expert, agent, 500, generator)
         output = module.forward_train(batch)
-        losses = discriminator_losses(
-            output["logits"], batch["is_expert"], output["gradient_norms"], module.settings
-        )
+        losses = discriminator_losses(output["logits"], batch["is_expert"], output["gradient_norms"], module.settings)
         optimiser.zero_grad()
         losses["total_loss"].backward()
         optimiser.step()
@@ -159,9 +155,7 @@ def test_the_penalty_holds_the_gradient_near_one(discriminator):
         optimiser = torch.optim.Adam(module.parameters(), lr=3e-3)
         generator = torch.Generator().manual_seed(0)
         for _ in range(150):
-            losses = penalised_losses(
-                module, expert_rows, agent_rows, interpolate(expert_rows, agent_rows, generator)
-            )
+            losses = penalised_losses(module, expert_rows, agent_rows, interpolate(expert_rows, agent_rows, generator))
             optimiser.zero_grad()
             losses["total_loss"].backward()
             optimiser.step()
