@@ -1,0 +1,262 @@
+"""BattleVector: B independent battles on one map, stepped together.
+
+Shapes: B battles, N agents, M enemies, U = N + M units (agents first), A actions, O observation size, S state size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dm2_ray.world.battle_kernels import allocate_battles, find_unavailable, start_battles, step_battles
+from dm2_ray.world.engine_settings import EngineSettings
+from dm2_ray.world.maps import load_map
+from dm2_ray.world.rules_tables import build_tables
+from dm2_ray.world.switches import SmacSwitches
+from dm2_ray.world.unit_state import COOLDOWN, HEALTH, SHIELD, X, Y, allocate_workspace
+from dm2_ray.world.unit_tables import build_unit_tables
+
+_SEED_RANGE = 2**64
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitsView:
+    """Read-only columns of the engine's units, agents first; an agent may not see this, a scripted player or a
+    renderer may. A dead unit keeps its last position."""
+
+    num_agents: int
+    x: NDArray[np.float64]
+    """[B, U] map cells, growing east."""
+    y: NDArray[np.float64]
+    """[B, U] map cells, growing north."""
+    health: NDArray[np.float64]
+    """[B, U], 0 = dead."""
+    shield: NDArray[np.float64]
+    """[B, U]"""
+    cooldown: NDArray[np.float64]
+    """[B, U] game loops until the next attack may start."""
+
+    @property
+    def alive(self) -> NDArray[np.bool_]:
+        """[B, U]"""
+        return self.health > 0.0
+
+    @property
+    def agents(self) -> UnitsView:
+        """The agents' columns [B, N]."""
+        return self._columns(slice(None, self.num_agents), self.num_agents)
+
+    @property
+    def enemies(self) -> UnitsView:
+        """The enemies' columns [B, M]."""
+        return self._columns(slice(self.num_agents, None), 0)
+
+    def _columns(self, part: slice, num_agents: int) -> UnitsView:
+        return UnitsView(
+            num_agents=num_agents,
+            x=self.x[:, part],
+            y=self.y[:, part],
+            health=self.health[:, part],
+            shield=self.shield[:, part],
+            cooldown=self.cooldown[:, part],
+        )
+
+
+class BattleVector:
+    """B battles on one map. Column b plays battles number first_battle + b, first_battle + b + B, and so on.
+
+    A battle is a pure function of (seed, battle number, the joint actions taken in it): neither B, nor the column, nor
+    other battles, nor pauses influence it. All arrays returned are read-only views that the next call overwrites.
+
+    Args:
+        map_name: a map the embedded engine plays.
+        num_battles: B, at least 1.
+        seed: any integer; equal seeds give equal battles.
+        first_battle: number of column 0's first battle, at least 0.
+        engine: free parameters of the engine.
+        **smac_arguments: SMAC's constructor arguments.
+
+    Raises:
+        UnknownMapError: no such map.
+        UnsupportedMapError: a map with units that the engine does not play; names those it does.
+        TypeError, ValueError: an unknown SMAC argument, a value out of range.
+    """
+
+    def __init__(
+        self,
+        map_name: str,
+        num_battles: int,
+        seed: int = 0,
+        *,
+        first_battle: int = 0,
+        engine: EngineSettings | None = None,
+        **smac_arguments: Any,
+    ) -> None:
+        if num_battles < 1:
+            raise ValueError(f"num_battles is {num_battles}; it must be at least 1")
+        if first_battle < 0:
+            raise ValueError(f"first_battle is {first_battle}; it must be at least 0")
+        self.map_name = map_name
+        self.seed = seed
+        self.first_battle = first_battle
+        self.engine_settings = engine or EngineSettings()
+        self.switches = SmacSwitches.from_arguments(smac_arguments)
+        self.map_spec = load_map(map_name)
+        self._tables = build_unit_tables(self.map_spec, self.engine_settings)
+        self._rules = build_tables(self.map_spec, self.switches, balance=self.engine_settings.balance)
+        self._battles = allocate_battles(num_battles, self._rules)
+        self._work = allocate_workspace(self.map_spec.num_agents + self.map_spec.num_enemies)
+        self._seed_word = np.uint64(seed % _SEED_RANGE)
+        self._all_running = np.ones(num_battles, np.bool_)
+        self._started = False
+
+        self.num_battles = num_battles
+        self.num_agents = self._rules.num_agents
+        self.num_enemies = self._rules.num_enemies
+        self.num_actions = self._rules.num_actions
+        self.obs_size = self._rules.obs_size
+        self.state_size = self._rules.state_size
+        self.episode_limit = self._rules.episode_limit
+
+        show = _read_only
+        self.observations: NDArray[np.float32] = show(self._battles.observations)
+        """[B, N, O]; zeros for the dead."""
+        self.action_mask: NDArray[np.bool_] = show(self._battles.action_mask)
+        """[B, N, A] available actions; the dead have only action 0."""
+        self.state: NDArray[np.float32] = show(self._battles.state)
+        """[B, S]"""
+        self.alive: NDArray[np.bool_] = show(self._battles.alive)
+        """[B, N]"""
+        self.battle_number: NDArray[np.int64] = show(self._battles.battle_number)
+        """[B] number of the battle being fought in each column."""
+        self.battle_step: NDArray[np.int64] = show(self._battles.steps)
+        """[B] env steps since it began."""
+        self.rewards: NDArray[np.float64] = show(self._battles.rewards)
+        """[B] team reward of the last step; like all below 0 or False where the battle was not running."""
+        self.terminated: NDArray[np.bool_] = show(self._battles.terminated)
+        """[B] decided, or cut by the time limit without continuing_episode."""
+        self.truncated: NDArray[np.bool_] = show(self._battles.truncated)
+        """[B] cut by the time limit with continuing_episode."""
+        self.timed_out: NDArray[np.bool_] = show(self._battles.timed_out)
+        """[B] cut by the time limit, either way."""
+        self.battle_won: NDArray[np.bool_] = show(self._battles.battle_won)
+        """[B]"""
+        self.dead_allies: NDArray[np.int64] = show(self._battles.dead_allies)
+        """[B] agents dead after the last step, before the auto-reset."""
+        self.dead_enemies: NDArray[np.int64] = show(self._battles.dead_enemies)
+        """[B]"""
+        self.final_observations: NDArray[np.float32] = show(self._battles.final_observations)
+        """[B, N, O] last observations of battles that ended in the last step; as all below, valid only there."""
+        self.final_action_mask: NDArray[np.bool_] = show(self._battles.final_action_mask)
+        """[B, N, A]"""
+        self.final_state: NDArray[np.float32] = show(self._battles.final_state)
+        """[B, S]"""
+
+    def reset(self, first_battle: int | None = None) -> None:
+        """Begin battles first_battle + b, by default those of the constructor: the same battles once more."""
+        number = self.first_battle if first_battle is None else first_battle
+        if number < 0:
+            raise ValueError(f"first_battle is {number}; it must be at least 0")
+        start_battles(self._tables, self._rules, self._work, self._seed_word, self._battles, number)
+        self._started = True
+
+    def step(self, actions: ArrayLike, running: ArrayLike | None = None) -> None:
+        """Play one env step of every running battle; those that end are followed by the next of their column.
+
+        After a battle's end `observations`, `action_mask`, `state` and `alive` are the next battle's first ones, the
+        `final_*` arrays the last ones of the battle that ended.
+
+        Args:
+            actions: [B, N] integers. Those of battles that are not running are ignored.
+            running: [B] bool; battles where it is False are left as they are. None plays all.
+
+        Raises:
+            RuntimeError: before the first reset().
+            TypeError: actions are not integers.
+            ValueError: wrong shapes, or an action that is not available; nothing has been played then.
+        """
+        if not self._started:
+            raise RuntimeError("step() before reset(): call reset() once to begin the battles")
+        given = np.asarray(actions)
+        if given.dtype.kind not in "iu":
+            raise TypeError(f"actions have dtype {given.dtype}; expected integers")
+        joint_actions = np.ascontiguousarray(given, dtype=np.int64)
+        if joint_actions.shape != (self.num_battles, self.num_agents):
+            raise ValueError(
+                f"actions have shape {joint_actions.shape}; expected "
+                f"(num_battles, num_agents) = {(self.num_battles, self.num_agents)}"
+            )
+        mask = self._all_running if running is None else np.ascontiguousarray(running, dtype=np.bool_)
+        if mask.shape != (self.num_battles,):
+            raise ValueError(f"running has shape {mask.shape}; expected (num_battles,) = {(self.num_battles,)}")
+        place = find_unavailable(joint_actions, self._battles.action_mask, mask)
+        if place >= 0:
+            self._refuse(joint_actions, *divmod(place, self.num_agents))
+        step_battles(
+            self._tables,
+            self._rules,
+            self._work,
+            self._seed_word,
+            self.switches.step_mul,
+            float(self.switches.move_amount),
+            self._battles,
+            joint_actions,
+            mask,
+        )
+
+    def _refuse(self, actions: NDArray[np.int64], b: int, agent: int) -> None:
+        available = np.flatnonzero(self.action_mask[b, agent]).tolist()
+        raise ValueError(
+            f"column {b} (battle {self.battle_number[b]}), agent {agent}: action {actions[b, agent]} is not "
+            f"available; available: {available}"
+        )
+
+    def units(self) -> UnitsView:
+        """What the engine knows of the units now."""
+        return self._view_units(self._battles.units)
+
+    def final_units(self) -> UnitsView:
+        """The units at the end of battles that ended in the last step; valid only there."""
+        return self._view_units(self._battles.final_units)
+
+    def _view_units(self, units: NDArray[np.float64]) -> UnitsView:
+        rows = _read_only(units)
+        return UnitsView(
+            num_agents=self.num_agents,
+            x=rows[:, X],
+            y=rows[:, Y],
+            health=rows[:, HEALTH],
+            shield=rows[:, SHIELD],
+            cooldown=rows[:, COOLDOWN],
+        )
+
+    def snapshot(self) -> dict[str, NDArray[Any]]:
+        """Copies of all arrays that make up the battles; `restore` goes on from there, bit for bit."""
+        return {name: array.copy() for name, array in self._battles._asdict().items()}
+
+    def restore(self, snapshot: Mapping[str, NDArray[Any]]) -> None:
+        """Take over a `snapshot` of a vector with the same map, size, seed and settings.
+
+        Raises:
+            ValueError: arrays are missing, superfluous or of other shapes or types; nothing has been changed then.
+        """
+        expected = {name: (array.shape, array.dtype) for name, array in self._battles._asdict().items()}
+        found = {name: (array.shape, array.dtype) for name, array in snapshot.items()}
+        if found != expected:
+            names = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+            raise ValueError(
+                f"snapshot does not fit {self.num_battles} battles on {self.map_name!r}: {', '.join(names)} differ"
+            )
+        for name, array in self._battles._asdict().items():
+            array[...] = snapshot[name]
+        self._started = True
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    view = array.view()
+    view.flags.writeable = False
+    return view

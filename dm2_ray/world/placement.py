@@ -1,0 +1,80 @@
+"""Where units created at one point stand: StarCraft II's placement search is closed, this is a compact stand-in.
+
+Shapes: n units; positions are map cells.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dm2_ray.world.maps import MapSpec
+from dm2_ray.world.units import Balance, unit_kind
+
+_ROOT_3_HALF = math.sqrt(3.0) / 2.0
+_GRID = 4096.0
+_TOLERANCE = 1e-3
+
+
+def starting_positions(
+    spec: MapSpec, owner: int, kinds: Sequence[str], *, balance: Balance, pitch: float
+) -> NDArray[np.float64]:
+    """Starting places [n, 2] of one side's units, whose kinds are given in index order.
+
+    Each spawn point is filled with a hexagonal lattice whose spacing is `pitch` times twice the separation radius,
+    nearest slots first, in the order of the map's script; the enemy's lattice mirrors the agents'. Within a kind,
+    agents are numbered by (x, y) as SMAC sorts them, enemies in the order of creation.
+
+    Raises ValueError if a spawn point has no room for its units.
+    """
+    placed: list[tuple[str, float, float]] = []
+    for spawn in spec.spawns:
+        if spawn.owner != owner:
+            continue
+        separation = unit_kind(spawn.kind, balance).separation_radius
+        slots = _hexagonal_slots(2.0 * separation * pitch, mirrored=owner == 2)
+        count = 0
+        for offset_x, offset_y in slots:
+            if count == spawn.count:
+                break
+            x = round((spawn.x + offset_x) * _GRID) / _GRID
+            y = round((spawn.y + offset_y) * _GRID) / _GRID
+            if not (0 <= x < spec.walkable.shape[0] and 0 <= y < spec.walkable.shape[1]):
+                continue
+            if not spec.walkable[int(x), int(y)]:
+                continue
+            free = all(
+                math.hypot(x - other_x, y - other_y)
+                >= (separation + unit_kind(other, balance).separation_radius) * pitch - _TOLERANCE
+                for other, other_x, other_y in placed
+            )
+            if free:
+                placed.append((spawn.kind, x, y))
+                count += 1
+        if count < spawn.count:
+            raise ValueError(
+                f"map {spec.name!r}: no room for {spawn.count} {spawn.kind} units at ({spawn.x}, {spawn.y}) "
+                f"with spawn_pitch {pitch}"
+            )
+    positions = np.empty((len(kinds), 2))
+    for kind in dict.fromkeys(kinds):
+        members = [(x, y) for placed_kind, x, y in placed if placed_kind == kind]
+        if owner == 1:
+            members.sort()
+        positions[[index for index, name in enumerate(kinds) if name == kind]] = members
+    return positions
+
+
+def _hexagonal_slots(spacing: float, *, mirrored: bool) -> list[tuple[float, float]]:
+    """Offsets (dx, dy) of a hexagonal lattice round the origin, nearest first, ties from the front's centre outwards."""
+    reach = int(16.0 / spacing) + 1
+    slots = [
+        ((row * _ROOT_3_HALF) * spacing, (column + 0.5 * (row % 2)) * spacing)
+        for row in range(-reach, reach + 1)
+        for column in range(-reach, reach + 1)
+    ]
+    slots.sort(key=lambda slot: (round(math.hypot(*slot), 6), -round(slot[0], 6), round(abs(slot[1]), 6), slot[1]))
+    return [(-dx, dy) if mirrored else (dx, dy) for dx, dy in slots]
