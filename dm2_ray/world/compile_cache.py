@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import numba
 
@@ -72,22 +72,21 @@ def cache_directory() -> Path:
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
     name = f"kernels-{digest.hexdigest()[:16]}"
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+    shared_parent = Path(tempfile.gettempdir()) / f"dm2_ray-{user}"
     if numba.config.CACHE_DIR:
         candidates = [Path(numba.config.CACHE_DIR) / "dm2_ray"]
     else:
         user_cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-        user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
-        candidates = [
-            _PACKAGE / "__pycache__",
-            Path(user_cache) / "dm2_ray",
-            Path(tempfile.gettempdir()) / f"dm2_ray-{user}",
-        ]
+        candidates = [_PACKAGE / "__pycache__", Path(user_cache) / "dm2_ray", shared_parent]
     refusals = []
     for parent in candidates:
         directory = parent / name
-        is_new = not directory.exists()
         try:
+            is_new = not directory.exists()
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if hasattr(os, "getuid") and parent == shared_parent and parent.stat().st_uid != os.getuid():
+                raise PermissionError("belongs to another user, whose machine code is not to be run")
             tempfile.TemporaryFile(dir=directory).close()
         except OSError as refusal:
             refusals.append(f"{directory}: {refusal}")
@@ -109,18 +108,37 @@ def _remove_stale_siblings(directory: Path) -> None:
             shutil.rmtree(sibling, ignore_errors=True)
 
 
-def kernel(function: KernelFunction) -> KernelFunction:
-    """Compile `function` with numba on its first call and keep the machine code in `cache_directory`.
+@overload
+def kernel(function: KernelFunction) -> KernelFunction: ...
+
+
+@overload
+def kernel(*, inline: bool = ..., allocates: bool = ...) -> Callable[[KernelFunction], KernelFunction]: ...
+
+
+def kernel(function: Callable[..., Any] | None = None, *, inline: bool = False, allocates: bool = True) -> Any:
+    """Compile a function with numba on its first call and keep the machine code in `cache_directory`.
 
     The function must be defined in a file of this package, and every global number it reads must come from a file that
     holds kernels or is imported by one. No fast-math: results are the same wherever IEEE arithmetic is. Division by
     zero follows numpy (inf or nan) instead of raising.
+
+    Args:
+        inline: paste the function's body into its callers.
+        allocates: False promises that the function neither creates nor returns arrays, and drops numba's atomic
+            reference counting of those passed to it (measured for the rules on one battle of 5m_vs_6m: 0.75 -> 0.44
+            microseconds together with `inline`).
     """
+    if function is None:
+        return lambda decorated: _compile(decorated, inline, allocates)
+    return _compile(function, inline, allocates)
+
+
+def _compile(function: Callable[..., Any], inline: bool, allocates: bool) -> Any:
     configured = numba.config.CACHE_DIR
-    directory = cache_directory()
-    numba.config.CACHE_DIR = str(directory)
+    numba.config.CACHE_DIR = str(cache_directory())
     try:
-        compiled: KernelFunction = numba.njit(cache=True, error_model="numpy")(function)
+        options = {"inline": "always" if inline else "never", "_nrt": allocates}
+        return numba.njit(cache=True, error_model="numpy", **options)(function)
     finally:
         numba.config.CACHE_DIR = configured
-    return compiled

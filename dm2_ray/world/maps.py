@@ -89,8 +89,8 @@ class MapSpec:
                 raise ValueError(f"map {self.name!r}: {what}: found {found}, expected {expected}")
         if self.terrain_height.shape != tuple(n + 1 for n in self.walkable.shape):
             raise ValueError(
-                f"map {self.name!r}: terrain_height has shape {self.terrain_height.shape}, expected one more vertex than "
-                f"cells along each axis of walkable {self.walkable.shape}"
+                f"map {self.name!r}: terrain_height has shape {self.terrain_height.shape}, expected one more "
+                f"vertex than cells along each axis of walkable {self.walkable.shape}"
             )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dm2_ray.world.maps import load_map
-from dm2_ray.world.rules import NO_ACTION, available_actions, global_state, observe, settle
+from dm2_ray.world.rules import NO_ACTION, perceive, settle
 from dm2_ray.world.rules_tables import build_tables
 from dm2_ray.world.switches import SmacSwitches
 from dm2_ray.world.units import Balance
@@ -56,9 +56,9 @@ class RulesReplay:
         self._units = np.zeros((len(UNIT_FIELDS), num_units))
         self._dead = np.zeros(num_units, dtype=np.bool_)
         self._last_actions = np.full(tables.num_agents, NO_ACTION, dtype=np.int64)
-        self._mask = np.zeros((tables.num_agents, tables.num_actions), dtype=np.bool_)
-        self._obs = np.zeros((tables.num_agents, tables.obs_size), dtype=np.float32)
-        self._state = np.zeros(tables.state_size, dtype=np.float32)
+        self._mask = np.zeros((1, tables.num_agents, tables.num_actions), dtype=np.bool_)
+        self._obs = np.zeros((1, tables.num_agents, tables.obs_size), dtype=np.float32)
+        self._state = np.zeros((1, tables.state_size), dtype=np.float32)
         self._t = 0
         self._in_battle = False
 
@@ -95,10 +95,9 @@ class RulesReplay:
         if chosen.shape != (tables.num_agents,):
             raise ValueError(f"actions have shape {chosen.shape}, expected {(tables.num_agents,)}")
         for agent, action in enumerate(chosen):
-            if not 0 <= action < tables.num_actions or not self._mask[agent, action]:
-                raise ValueError(
-                    f"agent {agent} cannot take action {action}; available: {np.flatnonzero(self._mask[agent]).tolist()}"
-                )
+            if not 0 <= action < tables.num_actions or not self._mask[0, agent, action]:
+                available = np.flatnonzero(self._mask[0, agent]).tolist()
+                raise ValueError(f"agent {agent} cannot take action {action}; available: {available}")
         units = self._unit_columns(allies, enemies)
         self._t += 1
         outcome = settle(tables, self._units[2], self._units[3], units[2], units[3], self._dead, self._t)
@@ -127,16 +126,20 @@ class RulesReplay:
 
     def _perceive(self) -> Perception:
         tables, t = self.tables, self._t
-        x, y, health, shield, energy, cooldown = self._units
-        available_actions(tables, x, y, health, self._mask)
-        observe(tables, x, y, health, shield, self._last_actions, t, self._mask, self._obs)
-        global_state(
-            tables, x, y, health, shield, energy, cooldown, self._last_actions, t, self._obs, self._state
+        perceive(
+            tables,
+            *(column[np.newaxis] for column in self._units),
+            self._last_actions[np.newaxis],
+            np.array([t]),
+            np.array([True]),
+            self._mask,
+            self._obs,
+            self._state,
         )
-        obs: NDArray[np.floating] = self._obs.copy()
+        obs: NDArray[np.floating] = self._obs[0].copy()
         if tables.obs_timestep_number:
             # Quirk: SMAC appends the time as a Python float, which turns its observations into float64 and leaves the
             # time itself unrounded.
-            obs = self._obs.astype(np.float64)
+            obs = obs.astype(np.float64)
             obs[:, -1] = t / tables.episode_limit
-        return obs, self._state.copy(), self._mask.astype(np.int8)
+        return obs, self._state[0].copy(), self._mask[0].astype(np.int8)

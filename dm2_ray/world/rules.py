@@ -14,13 +14,13 @@ masks.
 from __future__ import annotations
 
 from math import sqrt
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.rules_tables import RulesTables, build_tables, max_reward
+from dm2_ray.world.settlement import Settlement, as_seen, settle
 from dm2_ray.world.switches import SmacSwitches
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "global_state",
     "max_reward",
     "observe",
+    "perceive",
     "settle",
     "visibility",
 ]
@@ -45,53 +46,29 @@ NO_ACTION = -1
 """In `last_actions`: nothing has been done yet."""
 
 Column = NDArray[np.float64]
+Columns = NDArray[np.float64]
 
 
-class Settlement(NamedTuple):
-    """What one step led to."""
-
-    reward: float
-    terminated: bool
-    """The battle was decided, or cut by the time limit without continuing_episode."""
-    truncated: bool
-    """Cut by the time limit with continuing_episode (SMAC: terminated, with `episode_limit` in its info)."""
-    timed_out: bool
-    """Cut by the time limit, either way."""
-    won: bool
-    dead_allies: int
-    dead_enemies: int
-
-
-@kernel
-def _as_seen(value: float) -> float:
-    """The number as the game's API would send it."""
-    return np.float64(np.float32(value))
-
-
-@kernel
-def _is_walkable(tables: RulesTables, cell_x: int, cell_y: int) -> bool:
-    inside = 0 <= cell_x < tables.walkable.shape[0] and 0 <= cell_y < tables.walkable.shape[1]
-    return inside and tables.walkable[cell_x, cell_y]
-
-
-@kernel
+@kernel(inline=True, allocates=False)
 def available_actions(
     tables: RulesTables, x: Column, y: Column, health: Column, out_mask: NDArray[np.bool_]
 ) -> None:
     """Fill `out_mask` [N, A]: which actions each agent may take."""
-    num_agents, probe = tables.num_agents, tables.move_probe
+    num_agents, probe, walkable = tables.num_agents, tables.move_probe, tables.walkable
+    size_x, size_y = walkable.shape
     out_mask[:, :] = False
     for i in range(num_agents):
-        if not _as_seen(health[i]) > 0.0:
+        if not as_seen(health[i]) > 0.0:
             out_mask[i, NO_OP] = True
             continue
-        own_x, own_y = _as_seen(x[i]), _as_seen(y[i])
+        own_x, own_y = as_seen(x[i]), as_seen(y[i])
         out_mask[i, STOP] = True
-        # Quirk: cells are found by truncation towards zero, so that x - probe in (-1, 0) still counts as cell 0.
-        out_mask[i, NORTH] = _is_walkable(tables, int(own_x), int(own_y + probe))
-        out_mask[i, SOUTH] = _is_walkable(tables, int(own_x), int(own_y - probe))
-        out_mask[i, EAST] = _is_walkable(tables, int(own_x + probe), int(own_y))
-        out_mask[i, WEST] = _is_walkable(tables, int(own_x - probe), int(own_y))
+        for move in range(NORTH, WEST + 1):
+            # Quirk: cells are found by truncation towards zero, so that x - probe in (-1, 0) still counts as cell 0.
+            cell_x = int(own_x + (probe if move == EAST else -probe if move == WEST else 0.0))
+            cell_y = int(own_y + (probe if move == NORTH else -probe if move == SOUTH else 0.0))
+            inside = 0 <= cell_x < size_x and 0 <= cell_y < size_y
+            out_mask[i, move] = inside and walkable[cell_x, cell_y]
         # Quirk: a medivac's targets are agents, yet they share the columns of the enemies with the same numbers; it may
         # heal whoever is unhurt, and nothing asks whether a weapon can hit its target at all.
         heals = tables.is_medivac[i]
@@ -99,43 +76,34 @@ def available_actions(
         count = num_agents if heals else tables.num_enemies
         for j in range(count):
             u = first + j
-            if not _as_seen(health[u]) > 0.0 or (heals and tables.is_medivac[u]):
+            if not as_seen(health[u]) > 0.0 or (heals and tables.is_medivac[u]):
                 continue
-            dx, dy = _as_seen(x[u]) - own_x, _as_seen(y[u]) - own_y
-            out_mask[i, FIRST_TARGET + j] = sqrt(dx * dx + dy * dy) <= SHOOT_RANGE
+            dx, dy = as_seen(x[u]) - own_x, as_seen(y[u]) - own_y
+            # In float64 this is sqrt(dx * dx + dy * dy) <= SHOOT_RANGE in every case: the root of the next number above
+            # 36 rounds up. (The same would not hold for 81 and the sight range.)
+            out_mask[i, FIRST_TARGET + j] = dx * dx + dy * dy <= SHOOT_RANGE * SHOOT_RANGE
 
 
-@kernel
-def _observe_ground(tables: RulesTables, cell_x: int, cell_y: int, obs: NDArray[np.float32]) -> None:
-    """Append the ring's pathing and heights to the four move bits of one observation [O]."""
-    step = tables.ring_step
+@kernel(inline=True, allocates=False)
+def _observe_ground(tables: RulesTables, cell_x: int, cell_y: int, i: int, out_obs: NDArray[np.float32]) -> None:
+    """Append the surrounding pathing and heights to agent i's four move bits."""
     size_x, size_y = tables.walkable.shape
     at = 4
-    for heights in range(2):
-        if not (tables.obs_terrain_height if heights else tables.obs_pathing_grid):
-            continue
-        for k in range(8 + heights):
-            rx, ry = cell_x, cell_y
-            if k == 0:
-                ry += 2 * step
-            elif k == 1:
-                ry -= 2 * step
-            elif k == 2:
-                rx += 2 * step
-            elif k == 3:
-                rx -= 2 * step
-            elif k < 8:
-                rx += step if k == 4 or k == 6 else -step
-                ry += step if k == 4 or k == 7 else -step
-            # Quirk: outside the map the ground counts as walkable, and as of the greatest height.
-            value = 1.0
-            if 0 <= rx < size_x and 0 <= ry < size_y:
-                value = tables.terrain[rx, ry] if heights else (1.0 if tables.walkable[rx, ry] else 0.0)
-            obs[at] = value
-            at += 1
+    # Quirk: outside the map the ground counts as walkable, and as of the greatest height.
+    if tables.obs_pathing_grid:
+        for k in range(8):
+            ring_x, ring_y = cell_x + tables.ring[k, 0], cell_y + tables.ring[k, 1]
+            inside = 0 <= ring_x < size_x and 0 <= ring_y < size_y
+            out_obs[i, at + k] = 0.0 if inside and not tables.walkable[ring_x, ring_y] else 1.0
+        at += 8
+    if tables.obs_terrain_height:
+        for k in range(9):
+            ring_x, ring_y = cell_x + tables.ring[k, 0], cell_y + tables.ring[k, 1]
+            inside = 0 <= ring_x < size_x and 0 <= ring_y < size_y
+            out_obs[i, at + k] = tables.terrain[ring_x, ring_y] if inside else 1.0
 
 
-@kernel
+@kernel(inline=True, allocates=False)
 def observe(
     tables: RulesTables,
     x: Column,
@@ -155,18 +123,18 @@ def observe(
     out_obs[:, :] = 0.0
 
     for i in range(num_agents):
-        seen_health = _as_seen(health[i])
+        seen_health = as_seen(health[i])
         if seen_health > 0.0:
             for move in range(4):
                 out_obs[i, move] = 1.0 if mask[i, NORTH + move] else 0.0
             if tables.obs_pathing_grid or tables.obs_terrain_height:
-                _observe_ground(tables, int(_as_seen(x[i])), int(_as_seen(y[i])), out_obs[i])
+                _observe_ground(tables, int(as_seen(x[i])), int(as_seen(y[i])), i, out_obs)
             at = tables.own_at
             if tables.obs_own_health:
                 out_obs[i, at] = seen_health / tables.health_max[i]
                 at += 1
                 if tables.ally_shields:
-                    out_obs[i, at] = _as_seen(shield[i]) / tables.shield_max[i]
+                    out_obs[i, at] = as_seen(shield[i]) / tables.shield_max[i]
                     at += 1
             if bits > 0:
                 out_obs[i, at + tables.type_index[i]] = 1.0
@@ -174,31 +142,24 @@ def observe(
             # Quirk: the dead are told the time too.
             out_obs[i, tables.obs_size - 1] = t / tables.episode_limit
 
-    for u in range(num_agents + tables.num_enemies):
-        seen_health = _as_seen(health[u])
+    for j in range(tables.num_enemies):
+        u = num_agents + j
+        seen_health = as_seen(health[u])
         if not seen_health > 0.0:
             continue
-        is_enemy = u >= num_agents
-        shows_shield = tables.enemy_shields if is_enemy else tables.ally_shields
+        enemy_x, enemy_y = as_seen(x[u]), as_seen(y[u])
         health_ratio = seen_health / tables.health_max[u]
-        shield_ratio = _as_seen(shield[u]) / tables.shield_max[u] if shows_shield else 0.0
-        unit_x, unit_y = _as_seen(x[u]), _as_seen(y[u])
-        type_index = tables.type_index[u]
+        shield_ratio = as_seen(shield[u]) / tables.shield_max[u] if tables.enemy_shields else 0.0
         for i in range(num_agents):
-            if i == u or not _as_seen(health[i]) > 0.0:
+            if not as_seen(health[i]) > 0.0:
                 continue
-            dx, dy = unit_x - _as_seen(x[i]), unit_y - _as_seen(y[i])
+            dx, dy = enemy_x - as_seen(x[i]), enemy_y - as_seen(y[i])
             distance = sqrt(dx * dx + dy * dy)
             if not distance < SIGHT_RANGE:
                 continue
-            if is_enemy:
-                j = u - num_agents
-                at = tables.enemies_at + j * tables.enemy_width
-                # Quirk: for a medivac this column of the mask tells whether AGENT j can be healed.
-                out_obs[i, at] = 1.0 if mask[i, FIRST_TARGET + j] else 0.0
-            else:
-                at = tables.allies_at + (u if u < i else u - 1) * tables.ally_width
-                out_obs[i, at] = 1.0
+            at = tables.enemies_at + j * tables.enemy_width
+            # Quirk: for a medivac this column of the mask tells whether AGENT j can be healed.
+            out_obs[i, at] = 1.0 if mask[i, FIRST_TARGET + j] else 0.0
             out_obs[i, at + 1] = distance / SIGHT_RANGE
             out_obs[i, at + 2] = dx / SIGHT_RANGE
             out_obs[i, at + 3] = dy / SIGHT_RANGE
@@ -206,17 +167,46 @@ def observe(
             if tables.obs_all_health:
                 out_obs[i, at] = health_ratio
                 at += 1
-                if shows_shield:
+                if tables.enemy_shields:
                     out_obs[i, at] = shield_ratio
                     at += 1
             if bits > 0:
-                out_obs[i, at + type_index] = 1.0
-                at += bits
-            if tables.obs_last_action and not is_enemy and last_actions[u] >= 0:
-                out_obs[i, at + last_actions[u]] = 1.0
+                out_obs[i, at + tables.type_index[u]] = 1.0
+
+    for first in range(num_agents):
+        if not as_seen(health[first]) > 0.0:
+            continue
+        for second in range(first + 1, num_agents):
+            if not as_seen(health[second]) > 0.0:
+                continue
+            dx, dy = as_seen(x[second]) - as_seen(x[first]), as_seen(y[second]) - as_seen(y[first])
+            distance = sqrt(dx * dx + dy * dy)
+            if not distance < SIGHT_RANGE:
+                continue
+            distance_ratio, dx_ratio, dy_ratio = distance / SIGHT_RANGE, dx / SIGHT_RANGE, dy / SIGHT_RANGE
+            for turn in range(2):
+                viewer, ally, row = (first, second, second - 1) if turn == 0 else (second, first, first)
+                at = tables.allies_at + row * tables.ally_width
+                out_obs[viewer, at] = 1.0
+                out_obs[viewer, at + 1] = distance_ratio
+                out_obs[viewer, at + 2] = dx_ratio if turn == 0 else 0.0 - dx_ratio
+                out_obs[viewer, at + 3] = dy_ratio if turn == 0 else 0.0 - dy_ratio
+                at += 4
+                if tables.obs_all_health:
+                    # Whoever sees others' health sees its own: the ratios are in the ally's own block already.
+                    out_obs[viewer, at] = out_obs[ally, tables.own_at]
+                    at += 1
+                    if tables.ally_shields:
+                        out_obs[viewer, at] = out_obs[ally, tables.own_at + 1]
+                        at += 1
+                if bits > 0:
+                    out_obs[viewer, at + tables.type_index[ally]] = 1.0
+                    at += bits
+                if tables.obs_last_action and last_actions[ally] >= 0:
+                    out_obs[viewer, at + last_actions[ally]] = 1.0
 
 
-@kernel
+@kernel(inline=True, allocates=False)
 def global_state(
     tables: RulesTables,
     x: Column,
@@ -236,127 +226,88 @@ def global_state(
         for i in range(num_agents):
             for k in range(tables.obs_size):
                 out_state[i * tables.obs_size + k] = obs[i, k]
-        return
-    out_state[:] = 0.0
-    at = 0
-    for u in range(num_agents + tables.num_enemies):
-        is_enemy = u >= num_agents
-        width = tables.enemy_state_width if is_enemy else tables.ally_state_width
-        seen_health = _as_seen(health[u])
-        if seen_health > 0.0:
-            out_state[at] = seen_health / tables.health_max[u]
-            k = at + 1
-            if not is_enemy:
-                charge = energy[u] if tables.shows_energy[u] else cooldown[u]
-                out_state[k] = _as_seen(charge) / tables.cooldown_max[u]
-                k += 1
-            out_state[k] = (_as_seen(x[u]) - tables.center_x) / tables.extent_x
-            out_state[k + 1] = (_as_seen(y[u]) - tables.center_y) / tables.extent_y
-            if tables.enemy_shields if is_enemy else tables.ally_shields:
-                out_state[k + 2] = _as_seen(shield[u]) / tables.shield_max[u]
-            if bits > 0:
-                out_state[at + width - bits + tables.type_index[u]] = 1.0
-        at += width
-    if tables.state_last_action:
-        for i in range(num_agents):
-            if last_actions[i] >= 0:
-                out_state[at + i * tables.num_actions + last_actions[i]] = 1.0
-        at += num_agents * tables.num_actions
-    if tables.state_timestep_number:
-        out_state[at] = t / tables.episode_limit
+    else:
+        out_state[:] = 0.0
+        at = 0
+        for u in range(num_agents + tables.num_enemies):
+            is_enemy = u >= num_agents
+            width = tables.enemy_state_width if is_enemy else tables.ally_state_width
+            seen_health = as_seen(health[u])
+            if seen_health > 0.0:
+                out_state[at] = seen_health / tables.health_max[u]
+                k = at + 1
+                if not is_enemy:
+                    charge = energy[u] if tables.shows_energy[u] else cooldown[u]
+                    out_state[k] = as_seen(charge) / tables.cooldown_max[u]
+                    k += 1
+                out_state[k] = (as_seen(x[u]) - tables.center_x) / tables.extent_x
+                out_state[k + 1] = (as_seen(y[u]) - tables.center_y) / tables.extent_y
+                if tables.enemy_shields if is_enemy else tables.ally_shields:
+                    out_state[k + 2] = as_seen(shield[u]) / tables.shield_max[u]
+                if bits > 0:
+                    out_state[at + width - bits + tables.type_index[u]] = 1.0
+            at += width
+        if tables.state_last_action:
+            for i in range(num_agents):
+                if last_actions[i] >= 0:
+                    out_state[at + i * tables.num_actions + last_actions[i]] = 1.0
+            at += num_agents * tables.num_actions
+        if tables.state_timestep_number:
+            out_state[at] = t / tables.episode_limit
 
 
-@kernel
+@kernel(allocates=False)
+def perceive(
+    tables: RulesTables,
+    x: Columns,
+    y: Columns,
+    health: Columns,
+    shield: Columns,
+    energy: Columns,
+    cooldown: Columns,
+    last_actions: NDArray[np.int64],
+    t: NDArray[np.int64],
+    which: NDArray[np.bool_],
+    out_mask: NDArray[np.bool_],
+    out_obs: NDArray[np.float32],
+    out_state: NDArray[np.float32],
+) -> None:
+    """All of the above for the battles marked in `which` [B]; other rows of the outputs are left alone.
+
+    Args:
+        x, y, health, shield, energy, cooldown: [B, U].
+        last_actions: [B, N].
+        t: [B].
+        out_mask, out_obs, out_state: [B, N, A], [B, N, O], [B, S].
+    """
+    for b in range(which.shape[0]):
+        if which[b]:
+            row_x, row_y, row_health, row_shield = x[b], y[b], health[b], shield[b]
+            available_actions(tables, row_x, row_y, row_health, out_mask[b])
+            observe(tables, row_x, row_y, row_health, row_shield, last_actions[b], t[b], out_mask[b], out_obs[b])
+            global_state(
+                tables,
+                row_x,
+                row_y,
+                row_health,
+                row_shield,
+                energy[b],
+                cooldown[b],
+                last_actions[b],
+                t[b],
+                out_obs[b],
+                out_state[b],
+            )
+
+
+@kernel(allocates=False)
 def visibility(tables: RulesTables, x: Column, y: Column, health: Column, out_visible: NDArray[np.bool_]) -> None:
     """Fill `out_visible` [N, U]: which living units each living agent sees; nobody sees itself."""
     out_visible[:, :] = False
     for i in range(tables.num_agents):
-        if not _as_seen(health[i]) > 0.0:
+        if not as_seen(health[i]) > 0.0:
             continue
         for u in range(tables.num_agents + tables.num_enemies):
-            if u != i and _as_seen(health[u]) > 0.0:
-                dx, dy = _as_seen(x[u]) - _as_seen(x[i]), _as_seen(y[u]) - _as_seen(y[i])
+            if u != i and as_seen(health[u]) > 0.0:
+                dx, dy = as_seen(x[u]) - as_seen(x[i]), as_seen(y[u]) - as_seen(y[i])
                 out_visible[i, u] = sqrt(dx * dx + dy * dy) < SIGHT_RANGE
-
-
-@kernel
-def _lost_hit_points(before_health: float, before_shield: float, health: float, shield: float) -> float:
-    """Health and shield that one unit lost in a step; what a dead unit's other columns hold does not count."""
-    before = _as_seen(before_health) + _as_seen(before_shield)
-    now = _as_seen(health)
-    return before - now - _as_seen(shield) if now > 0.0 else before
-
-
-@kernel
-def settle(
-    tables: RulesTables,
-    previous_health: Column,
-    previous_shield: Column,
-    health: Column,
-    shield: Column,
-    dead: NDArray[np.bool_],
-    t: int,
-) -> Settlement:
-    """Reward and outcome of the step that led from `previous_*` to the present columns, `t` counting that step.
-
-    Args:
-        dead: [U] who had died before this step; brought up to date here (all False at a battle's start).
-    """
-    num_agents, num_units = tables.num_agents, tables.num_agents + tables.num_enemies
-    lost_by_allies, lost_by_enemies, deaths = 0.0, 0.0, 0.0
-    allies, enemies, fighting_allies, enemy_medivacs = 0, 0, 0, 0
-    for u in range(num_units):
-        is_alive = _as_seen(health[u]) > 0.0
-        if u < num_agents:
-            allies += is_alive
-            fighting_allies += is_alive and not tables.is_medivac[u]
-        else:
-            enemies += is_alive
-            enemy_medivacs += is_alive and tables.is_medivac[u]
-        if dead[u]:
-            continue
-        lost = _lost_hit_points(previous_health[u], previous_shield[u], health[u], shield[u])
-        dead[u] = not is_alive
-        if u < num_agents:
-            lost_by_allies += tables.negative_scale * lost
-            if not is_alive and not tables.reward_only_positive:
-                deaths -= tables.death_value * tables.negative_scale
-        else:
-            lost_by_enemies += lost
-            if not is_alive:
-                deaths += tables.death_value
-
-    if tables.reward_sparse:
-        reward = 0.0
-    elif tables.reward_only_positive:
-        # Quirk: the absolute value turns net regeneration of the enemies' shields and health into positive reward.
-        reward = abs(lost_by_enemies + deaths)
-    else:
-        reward = lost_by_enemies + deaths - lost_by_allies
-
-    # Quirk: on MMM maps a side that has only medivacs left is beaten, and the agents' defeat is looked at first, so that
-    # two sides wiped out at once are a defeat there and a draw (neither bonus nor victory) elsewhere. The enemy is
-    # beaten in this way only when exactly one medivac is left.
-    lost_battle = (allies == 0 and enemies > 0) or (tables.is_mmm and fighting_allies == 0)
-    won = not lost_battle and (
-        (allies > 0 and enemies == 0) or (tables.is_mmm and enemies == 1 and enemy_medivacs == 1)
-    )
-    decided = lost_battle or won or (allies == 0 and enemies == 0)
-    timed_out = not decided and t >= tables.episode_limit
-    if won:
-        reward = 1.0 if tables.reward_sparse else reward + tables.win_reward
-    elif lost_battle:
-        reward = -1.0 if tables.reward_sparse else reward + tables.defeat_reward
-    # Quirk: sparse rewards are scaled as well.
-    reward /= tables.reward_divisor
-
-    truncated = timed_out and tables.continuing_episode
-    return Settlement(
-        reward,
-        decided or (timed_out and not truncated),
-        truncated,
-        timed_out,
-        won,
-        num_agents - allies,
-        tables.num_enemies - enemies,
-    )

@@ -22,6 +22,9 @@ NUM_MOVES = 4
 NUM_RING_CELLS = 8
 MEDIVAC_ENERGY_MAX = 200.0
 
+# Cells around a unit in SMAC's order, in multiples of move_amount: N, S, E, W, NE, SW, SE, NW and its own.
+_RING = ((0, 2), (0, -2), (2, 0), (-2, 0), (1, 1), (-1, -1), (1, -1), (-1, 1), (0, 0))
+
 # SMAC divides weapon cooldowns by these (game loops), which it measured once; real cooldowns may exceed them.
 _COOLDOWN_MAX = {
     "marine": 15.0,
@@ -66,8 +69,6 @@ class RulesTables(NamedTuple):
     own_at: int
     ally_state_width: int
     enemy_state_width: int
-    ring_step: int
-    """Whole cells between a unit's cell and the diagonal cells of its pathing and height ring."""
     move_probe: float
     """How far ahead a move's availability is tested."""
     center_x: float
@@ -96,6 +97,8 @@ class RulesTables(NamedTuple):
     reward_only_positive: bool
     continuing_episode: bool
     walkable: NDArray[np.bool_]
+    ring: NDArray[np.int64]
+    """[9, 2] cells, relative to a unit's own, whose pathing (first 8) and height (all 9) it may be shown."""
     terrain: NDArray[np.float64]
     """[X, Y] heights as shown: 0..1."""
     health_max: NDArray[np.float64]
@@ -200,7 +203,6 @@ def build_tables(
         own_at=own_at,
         ally_state_width=ally_state_width,
         enemy_state_width=enemy_state_width,
-        ring_step=int(switches.move_amount),
         move_probe=switches.move_amount / 2,
         center_x=size_x / 2,
         center_y=size_y / 2,
@@ -227,6 +229,7 @@ def build_tables(
         reward_only_positive=switches.reward_only_positive,
         continuing_episode=switches.continuing_episode,
         walkable=np.array(map_spec.walkable, dtype=np.bool_, order="C"),
+        ring=int(switches.move_amount) * np.array(_RING, dtype=np.int64),
         terrain=np.array(heights / 255, dtype=np.float64, order="C"),
         health_max=np.array([kind.health for kind in kinds], dtype=np.float64),
         shield_max=np.array([kind.shield for kind in kinds], dtype=np.float64),

@@ -1,0 +1,118 @@
+"""What one env step earned and whether it ended the battle, by SMAC's rules.
+
+Shapes: N agents, M enemies, U = N + M units (agents first).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dm2_ray.world.compile_cache import kernel
+from dm2_ray.world.rules_tables import RulesTables
+
+
+class Settlement(NamedTuple):
+    """What one step led to."""
+
+    reward: float
+    terminated: bool
+    """The battle was decided, or cut by the time limit without continuing_episode."""
+    truncated: bool
+    """Cut by the time limit with continuing_episode (SMAC: terminated, with `episode_limit` in its info)."""
+    timed_out: bool
+    """Cut by the time limit, either way."""
+    won: bool
+    dead_allies: int
+    dead_enemies: int
+
+
+@kernel(allocates=False)
+def as_seen(value: float) -> float:
+    """The number as the game's API would send it."""
+    return np.float64(np.float32(value))
+
+
+@kernel(allocates=False)
+def _lost_hit_points(before_health: float, before_shield: float, health: float, shield: float) -> float:
+    """Health and shield that one unit lost in a step; what a dead unit's other columns hold does not count."""
+    before = as_seen(before_health) + as_seen(before_shield)
+    now = as_seen(health)
+    return before - now - as_seen(shield) if now > 0.0 else before
+
+
+@kernel(allocates=False)
+def settle(
+    tables: RulesTables,
+    previous_health: NDArray[np.float64],
+    previous_shield: NDArray[np.float64],
+    health: NDArray[np.float64],
+    shield: NDArray[np.float64],
+    dead: NDArray[np.bool_],
+    t: int,
+) -> Settlement:
+    """Reward and outcome of the step that led from `previous_*` to the present columns, `t` counting that step.
+
+    Args:
+        dead: [U] who had died before this step; brought up to date here (all False at a battle's start).
+    """
+    num_agents, num_units = tables.num_agents, tables.num_agents + tables.num_enemies
+    lost_by_allies, lost_by_enemies, deaths = 0.0, 0.0, 0.0
+    allies, enemies, fighting_allies, enemy_medivacs = 0, 0, 0, 0
+    for u in range(num_units):
+        is_alive = as_seen(health[u]) > 0.0
+        if u < num_agents:
+            allies += is_alive
+            fighting_allies += is_alive and not tables.is_medivac[u]
+        else:
+            enemies += is_alive
+            enemy_medivacs += is_alive and tables.is_medivac[u]
+        if dead[u]:
+            continue
+        lost = _lost_hit_points(previous_health[u], previous_shield[u], health[u], shield[u])
+        dead[u] = not is_alive
+        if u < num_agents:
+            lost_by_allies += tables.negative_scale * lost
+            if not is_alive and not tables.reward_only_positive:
+                deaths -= tables.death_value * tables.negative_scale
+        else:
+            lost_by_enemies += lost
+            if not is_alive:
+                deaths += tables.death_value
+
+    if tables.reward_sparse:
+        reward = 0.0
+    elif tables.reward_only_positive:
+        # Quirk: the absolute value turns net regeneration of the enemies' shields and health into positive reward.
+        reward = abs(lost_by_enemies + deaths)
+    else:
+        reward = lost_by_enemies + deaths - lost_by_allies
+
+    # Quirk: on MMM maps a side that has only medivacs left is beaten (the enemy's side: exactly one medivac), and the
+    # agents' defeat is looked at first, so that two sides wiped out at once are a defeat there and a draw, neither bonus
+    # nor victory, elsewhere.
+    lost_battle = (allies == 0 and enemies > 0) or (tables.is_mmm and fighting_allies == 0)
+    won = not lost_battle and (
+        (allies > 0 and enemies == 0) or (tables.is_mmm and enemies == 1 and enemy_medivacs == 1)
+    )
+    decided = lost_battle or won or (allies == 0 and enemies == 0)
+    timed_out = not decided and t >= tables.episode_limit
+    if won:
+        reward = 1.0 if tables.reward_sparse else reward + tables.win_reward
+    elif lost_battle:
+        reward = -1.0 if tables.reward_sparse else reward + tables.defeat_reward
+    # Quirk: sparse rewards are scaled as well.
+    reward /= tables.reward_divisor
+
+    truncated = timed_out and tables.continuing_episode
+    return Settlement(
+        reward,
+        decided or (timed_out and not truncated),
+        truncated,
+        timed_out,
+        won,
+        num_agents - allies,
+        tables.num_enemies - enemies,
+    )
