@@ -31,6 +31,7 @@ import numba
 KernelFunction = TypeVar("KernelFunction", bound=Callable[..., Any])
 
 _PACKAGE = Path(__file__).resolve().parent
+_NUMBA_SETTINGS: Any = numba.config
 _STALE_AFTER_S = 30 * 24 * 3600.0
 
 
@@ -74,8 +75,8 @@ def cache_directory() -> Path:
     name = f"kernels-{digest.hexdigest()[:16]}"
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
     shared_parent = Path(tempfile.gettempdir()) / f"dm2_ray-{user}"
-    if numba.config.CACHE_DIR:
-        candidates = [Path(numba.config.CACHE_DIR) / "dm2_ray"]
+    if _NUMBA_SETTINGS.CACHE_DIR:
+        candidates = [Path(_NUMBA_SETTINGS.CACHE_DIR) / "dm2_ray"]
     else:
         user_cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
         candidates = [_PACKAGE / "__pycache__", Path(user_cache) / "dm2_ray", shared_parent]
@@ -135,10 +136,10 @@ def kernel(function: Callable[..., Any] | None = None, *, inline: bool = False, 
 
 
 def _compile(function: Callable[..., Any], inline: bool, allocates: bool) -> Any:
-    configured = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(cache_directory())
+    configured = _NUMBA_SETTINGS.CACHE_DIR
+    _NUMBA_SETTINGS.CACHE_DIR = str(cache_directory())
     try:
-        options = {"inline": "always" if inline else "never", "_nrt": allocates}
+        options: dict[str, Any] = {"inline": "always" if inline else "never", "_nrt": allocates}
         return numba.njit(cache=True, error_model="numpy", **options)(function)
     finally:
-        numba.config.CACHE_DIR = configured
+        _NUMBA_SETTINGS.CACHE_DIR = configured

@@ -96,7 +96,7 @@ class MapSpec:
 
 @cache
 def _packaged(file_name: str) -> dict[str, Any]:
-    text = resources.files("dm2_ray.world").joinpath("data", file_name).read_text(encoding="utf-8")
+    text = resources.files("dm2_ray.world").joinpath(f"data/{file_name}").read_text(encoding="utf-8")
     content: dict[str, Any] = json.loads(text)
     return content
 

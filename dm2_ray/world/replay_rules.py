@@ -126,9 +126,15 @@ class RulesReplay:
 
     def _perceive(self) -> Perception:
         tables, t = self.tables, self._t
+        x, y, health, shield, energy, cooldown = self._units[:, np.newaxis]
         perceive(
             tables,
-            *(column[np.newaxis] for column in self._units),
+            x,
+            y,
+            health,
+            shield,
+            energy,
+            cooldown,
             self._last_actions[np.newaxis],
             np.array([t]),
             np.array([True]),

@@ -50,9 +50,7 @@ Columns = NDArray[np.float64]
 
 
 @kernel(inline=True, allocates=False)
-def available_actions(
-    tables: RulesTables, x: Column, y: Column, health: Column, out_mask: NDArray[np.bool_]
-) -> None:
+def available_actions(tables: RulesTables, x: Column, y: Column, health: Column, out_mask: NDArray[np.bool_]) -> None:
     """Fill `out_mask` [N, A]: which actions each agent may take."""
     num_agents, probe, walkable = tables.num_agents, tables.move_probe, tables.walkable
     size_x, size_y = walkable.shape
