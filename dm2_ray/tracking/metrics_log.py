@@ -1,0 +1,132 @@
+"""metrics.jsonl: one JSON object per iteration.
+
+Two equal runs write equal files but for what stands under the key `timing`, where everything goes that depends on the
+clock or the machine. A number that is not finite becomes null, because JSON has no word for it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from dm2_ray.atomic_file import write_atomically
+
+Record = dict[str, Any]
+
+
+class TrackingError(ValueError):
+    """A run directory's records cannot be read or continued; the message is one line."""
+
+
+class MetricsLog:
+    """Appends records to a metrics.jsonl; each is handed to the operating system before `append` returns.
+
+    Args:
+        path: the file; it is made where it is missing.
+        resumed_iteration: None for a new run. Otherwise the iteration that the run goes on after: later records are
+            cut off, as is a last line that was being written when the process died, so that the file ends up as if
+            the run had never been interrupted.
+
+    Raises:
+        TrackingError: a new run would append to another run's records, or the records to continue are damaged.
+    """
+
+    def __init__(self, path: Path, resumed_iteration: int | None = None) -> None:
+        self.records: list[Record] = []
+        """The records that the file held when it was opened, after the cut."""
+        if resumed_iteration is not None and path.exists():
+            self.records = [record for record in read_metrics(path) if record["iteration"] <= resumed_iteration]
+            write_atomically(path, "".join(map(_line, self.records)).encode())
+        elif path.exists() and path.stat().st_size > 0:
+            raise TrackingError(
+                f"{path} holds the records of another run: resume that one, or choose another directory"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._last_iteration = self.records[-1]["iteration"] if self.records else -1
+        self._file = open(path, "a", encoding="utf-8")
+
+    def append(self, record: Mapping[str, Any]) -> Record:
+        """Writes one record and returns it as it was written.
+
+        Raises:
+            ValueError: its `iteration` is not beyond the last one's.
+            TypeError: it holds something that is no number, text, list or mapping.
+            OSError: the disk does not take it.
+        """
+        written = _plain(record)
+        if written["iteration"] <= self._last_iteration:
+            raise ValueError(f"iteration {written['iteration']} comes after iteration {self._last_iteration}")
+        self._file.write(_line(written))
+        self._file.flush()
+        self._last_iteration = written["iteration"]
+        return written
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> MetricsLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_metrics(path: Path) -> list[Record]:
+    """All whole records of a metrics.jsonl, oldest first; a last line without its end is left out.
+
+    Raises:
+        TrackingError: a line is no record.
+        OSError: the file cannot be read.
+    """
+    # Every record ends in a newline, so what follows the last one was cut off while it was written.
+    *lines, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict) or not isinstance(record.get("iteration"), int):
+            raise TrackingError(f"{path}, line {number} is no record of an iteration: {line[:60]!r}")
+        records.append(record)
+    return records
+
+
+def flatten(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Names and values of a record's finite numbers, for tools that know only flat names.
+
+    The level `agents` is left out of names: agents/agent_0/policy_loss becomes agent_0/policy_loss.
+    """
+    for name, value in record.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, prefix if not prefix and name == "agents" else f"{prefix}{name}/")
+        elif isinstance(value, (int, float)) and math.isfinite(value):
+            yield prefix + name, float(value)
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """The value in types that JSON has."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(entry) for name, entry in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    raise TypeError(f"a record takes numbers, texts, lists and mappings, not {type(value).__name__}")

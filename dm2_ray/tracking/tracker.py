@@ -1,0 +1,133 @@
+"""Tells everybody who wants to know about a run, from the driver only.
+
+record of an iteration ─► metrics.jsonl   always; what reports, resume and comparisons read
+                       ├► tensorboard/    the same numbers, flat
+                       └► W&B             the same numbers, flat
+end of the run ─────────► summary.json    how it ended, last and best results
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from dm2_ray.atomic_file import write_atomically
+from dm2_ray.config import Experiment
+from dm2_ray.config_files import experiment_hash
+from dm2_ray.tracking.metrics_log import MetricsLog, Record, flatten
+
+Status = Literal["completed", "interrupted", "failed"]
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+class Tracker:
+    """Records of one run.
+
+    A record is a mapping with at least `iteration` and `env_steps`; numbers per agent stand under `agents`, results of
+    an evaluation under `evaluation`, whatever depends on clock or machine under `timing`.
+
+    Args:
+        run_dir: directory of the run.
+        experiment: the run's configuration.
+        resumed_iteration: the iteration after which an interrupted run goes on; None for a new run.
+        say: takes lines for the person at the terminal.
+
+    Raises:
+        TrackingError: `run_dir` holds records that this run cannot continue.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        experiment: Experiment,
+        *,
+        resumed_iteration: int | None = None,
+        say: Callable[[str], None] = _say,
+    ) -> None:
+        self._run_dir = run_dir
+        self._experiment = experiment
+        self._started = time.monotonic()
+        self._log = MetricsLog(run_dir / "metrics.jsonl", resumed_iteration)
+        self._last: Record = {}
+        self._evaluations: list[Record] = []
+        for record in self._log.records:
+            self._remember(record)
+        self._tensorboard: Any = None
+        if experiment.tracking.tensorboard:
+            # Imported where it is used: it brings a second of imports that a run without it need not wait for.
+            from tensorboardX import SummaryWriter
+
+            # Events of iterations that are done again are purged from the curves.
+            purge_step = None if resumed_iteration is None else self._last.get("env_steps", -1) + 1
+            self._tensorboard = SummaryWriter(logdir=str(run_dir / "tensorboard"), purge_step=purge_step)
+        self._wandb = None
+        if experiment.tracking.wandb != "disabled":
+            from dm2_ray.tracking.wandb_run import WandbRun
+
+            self._wandb = WandbRun(run_dir, experiment, say)
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Tells everybody about an iteration.
+
+        Raises:
+            ValueError: the record's iteration is not beyond the last one's.
+            OSError: the run directory cannot be written to.
+        """
+        written = self._log.append(record)
+        self._remember(written)
+        values = dict(flatten(written))
+        if self._tensorboard is not None:
+            for name, value in values.items():
+                self._tensorboard.add_scalar(name, value, written["env_steps"])
+            self._tensorboard.flush()
+        if self._wandb is not None:
+            self._wandb.log(written["iteration"], values)
+
+    def finish(self, status: Status, **extra: Any) -> Record:
+        """Writes summary.json, closes everything, and returns the summary; `extra` joins it."""
+        summary = {
+            "status": status,
+            "map": self._experiment.world.map,
+            "variant": self._experiment.variant,
+            "seed": self._experiment.seed,
+            "experiment": experiment_hash(self._experiment),
+            "iterations": self._last.get("iteration", 0),
+            **{name: self._last.get(name) for name in ("env_steps", "episodes", "win_rate", "return_mean")},
+            "evaluation": self._evaluations[-1] if self._evaluations else None,
+            # The earliest of equally good ones.
+            "best_evaluation": max(self._evaluations, key=lambda entry: entry["win_rate"], default=None),
+            **extra,
+            "timing": {"wall_s": time.monotonic() - self._started},
+        }
+        write_atomically(self._run_dir / "summary.json", json.dumps(summary, indent=2).encode() + b"\n")
+        self._close(exit_code=0 if status == "completed" else 1)
+        return summary
+
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close(exit_code=0 if error is None else 1)
+
+    def _remember(self, record: Record) -> None:
+        self._last = record
+        if evaluation := record.get("evaluation"):
+            where = {name: record[name] for name in ("iteration", "env_steps")}
+            self._evaluations.append({**where, **evaluation})
+
+    def _close(self, exit_code: int) -> None:
+        self._log.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+        if self._wandb is not None:
+            self._wandb.finish(exit_code)

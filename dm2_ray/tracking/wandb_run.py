@@ -1,0 +1,168 @@
+"""One Weights & Biases run for one experiment, which never stands in training's way.
+
+Online needs a key and a server that answers; where one is missing the run is written offline and one line says so.
+Whatever W&B raises later ends its part and nothing else.
+"""
+
+from __future__ import annotations
+
+import netrc
+import os
+import queue
+import secrets
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import wandb
+
+from dm2_ray.atomic_file import write_atomically
+from dm2_ray.config import Experiment
+
+RUN_ID_FILE = "wandb_run_id"
+PREFLIGHT_S = 3.0
+INIT_TIMEOUT_S = 10.0
+FINISH_TIMEOUT_S = 60.0
+
+
+class WandbRun:
+    """The experiment's run at Weights & Biases, in the mode that is possible.
+
+    The run's id is kept in the run directory: a resumed experiment goes on in the same run. W&B drops what it is told
+    a second time, so iterations that are done again after a resume appear once. Offline files lie under `wandb/` of
+    the run directory.
+
+    Args:
+        run_dir: directory of the run.
+        experiment: gives mode, project, group, name, tags and the configuration shown.
+        say: takes a line for the person at the terminal.
+    """
+
+    def __init__(self, run_dir: Path, experiment: Experiment, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._run: wandb.Run | None = None
+        self._directory = run_dir.absolute()
+        run_id = _kept_run_id(self._directory)
+        if experiment.tracking.wandb == "online":
+            problem = _offline_reason() or self._start("online", run_id, experiment)
+            if problem:
+                say(f"W&B goes on offline: {problem}. Upload later: wandb sync {self._directory}/wandb/offline-run-*")
+        if self._run is None and (problem := self._start("offline", run_id, experiment)):
+            say(f"W&B is not written: {problem}")
+
+    @property
+    def mode(self) -> str | None:
+        """online, offline, or None once W&B has failed."""
+        return None if self._run is None else "offline" if self._run.offline else "online"
+
+    def log(self, iteration: int, values: Mapping[str, float]) -> None:
+        """Adds an iteration's flat values."""
+        if self._run is not None:
+            self._guarded(lambda run: run.log(dict(values), step=iteration))
+
+    def finish(self, exit_code: int) -> None:
+        """Ends the run; waits at most FINISH_TIMEOUT_S for uploads, what is left then stays on disk."""
+        if self._run is not None:
+            self._guarded(lambda run: run.finish(exit_code=exit_code))
+            self._run = None
+
+    def _start(self, mode: str, run_id: str, experiment: Experiment) -> str | None:
+        """Starts the run; returns what went wrong."""
+        tracking, world = experiment.tracking, experiment.world
+        try:
+            self._run = wandb.init(
+                mode=mode,  # type: ignore[arg-type]
+                id=run_id,
+                resume="allow",
+                dir=self._directory,
+                project=tracking.project,
+                group=tracking.group or f"{world.map}-{experiment.variant}",
+                name=tracking.name or f"{world.map}-{experiment.variant}-seed{experiment.seed}",
+                job_type="train",
+                tags=[*tracking.tags, world.map, experiment.variant],
+                config=experiment.model_dump(mode="json"),
+                settings=wandb.Settings(
+                    # A console log may hold secrets, and the lines W&B prints tear up the progress line.
+                    console="off",
+                    silent=True,
+                    reinit="create_new",
+                    save_code=False,
+                    init_timeout=INIT_TIMEOUT_S,
+                    finish_timeout=FINISH_TIMEOUT_S,
+                ),
+            )
+            self._run.define_metric("env_steps")
+            self._run.define_metric("*", step_metric="env_steps")
+        except Exception as error:  # W&B raises errors of many families, and none of them may end a training run.
+            self._run = None
+            # The service would refuse the run's id to the next attempt.
+            wandb.teardown()
+            return _one_line(error)
+        if mode == "online":
+            self._say(f"W&B: {self._run.url}")
+        return None
+
+    def _guarded(self, action: Callable[[wandb.Run], object]) -> None:
+        try:
+            assert self._run is not None
+            action(self._run)
+        except Exception as error:  # See _start.
+            self._say(f"W&B is told no more: {_one_line(error)}")
+            self._run = None
+
+
+def _kept_run_id(directory: Path) -> str:
+    path = directory / RUN_ID_FILE
+    if path.exists():
+        return path.read_text().strip()
+    run_id = secrets.token_hex(6)
+    write_atomically(path, run_id.encode())
+    return run_id
+
+
+def _offline_reason() -> str | None:
+    """Why the server cannot be used, None where it can."""
+    if (mode := os.environ.get("WANDB_MODE", "online")) != "online":
+        return f"WANDB_MODE is {mode}"
+    settings = wandb.setup(wandb.Settings(silent=True)).settings
+    if not (settings.api_key or settings.identity_token_file or _netrc_has(settings.base_url)):
+        return "there is no API key (wandb login, or WANDB_API_KEY)"
+    if not _answers(settings.base_url):
+        return f"{settings.base_url} does not answer"
+    return None
+
+
+def _netrc_has(url: str) -> bool:
+    try:
+        entries = netrc.netrc(os.environ.get("NETRC") or Path("~/.netrc").expanduser())
+    except (OSError, netrc.NetrcParseError):
+        return False
+    return any(entries.authenticators(host) for host in (urlsplit(url).netloc, "api.wandb.ai"))
+
+
+def _answers(url: str) -> bool:
+    """Whether an HTTP server answers at `url`, whatever it says, within PREFLIGHT_S."""
+    answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PREFLIGHT_S).close()
+            answers.put(True)
+        except urllib.error.HTTPError:
+            answers.put(True)  # A refusal is an answer.
+        except (OSError, ValueError):
+            answers.put(False)
+
+    # In a thread of its own, because no timeout covers the look-up of the name.
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        return answers.get(timeout=PREFLIGHT_S)
+    except queue.Empty:
+        return False
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]

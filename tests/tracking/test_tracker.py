@@ -1,0 +1,251 @@
+"""The tracker's outlets: TensorBoard, Weights & Biases, summary.json, each read back from what lies on disk."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dm2_ray.config import Experiment, TrackingSettings
+from dm2_ray.tracking import Tracker, TrackingError, read_metrics
+
+ANY_KEY = "0123456789" * 4
+
+
+def experiment(**tracking: Any) -> Experiment:
+    return Experiment(seed=3, tracking=TrackingSettings(**tracking))
+
+
+def record(iteration: int, **more: Any) -> dict[str, Any]:
+    agents = {f"agent_{i}": {"policy_loss": iteration + i / 10, "odd": float("nan")} for i in range(2)}
+    return {"iteration": iteration, "env_steps": 100 * iteration, "episodes": iteration, "win_rate": 0.5,
+            "return_mean": 2.0, "agents": agents, "timing": {"learn_s": 1.5}, **more}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_wandb_of_ones_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_DIR", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "home"))
+    yield
+    import wandb
+
+    wandb.teardown()  # its service remembers environment variables
+
+
+def tensorboard_scalars(directory: Path) -> list[tuple[str, int, float]]:
+    """Tag, step and value of every scalar in a directory of event files (TFRecord framing: length, crc, data, crc)."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = []
+    for path in sorted(directory.iterdir(), key=lambda path: path.stat().st_mtime_ns):
+        content, at = path.read_bytes(), 0
+        while at < len(content):
+            (length,) = struct.unpack_from("<Q", content, at)
+            event = Event.FromString(content[at + 12 : at + 12 + length])
+            at += 16 + length
+            found += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
+    return found
+
+
+def wandb_records(run_dir: Path) -> list[list[dict[str, Any]]]:
+    """Records of every offline run under a run directory, oldest first, as W&B's own reader gives them."""
+    runs = []
+    for directory in sorted(run_dir.glob("wandb/offline-run-*")):
+        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(directory)]
+        lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+        runs.append([json.loads(line) for line in lines])
+    return runs
+
+
+def of_kind(records: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [entry[kind] for entry in records if entry["type"] == kind]
+
+
+def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
+    with Tracker(tmp_path, experiment()) as tracker:
+        tracker.log(record(1))
+        tracker.log(record(2, evaluation={"win_rate": 0.75, "return_mean": 3.0, "episodes": 128}))
+    scalars = tensorboard_scalars(tmp_path / "tensorboard")
+    assert ("agent_1/policy_loss", 200, pytest.approx(2.1)) in scalars
+    assert ("evaluation/win_rate", 200, 0.75) in scalars
+    assert ("timing/learn_s", 100, 1.5) in scalars
+    assert not [tag for tag, _, _ in scalars if "odd" in tag]
+
+
+def test_tensorboard_can_be_switched_off(tmp_path: Path) -> None:
+    with Tracker(tmp_path, experiment(tensorboard=False)) as tracker:
+        tracker.log(record(1))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl"]
+
+
+def test_an_offline_run_is_really_written(tmp_path: Path) -> None:
+    told: list[str] = []
+    settings = experiment(wandb="offline", project="p", group="g", name="n", tags=("t",), tensorboard=False)
+    with Tracker(tmp_path, settings, say=told.append) as tracker:
+        tracker.log(record(1))
+        tracker.log(record(2, evaluation={"win_rate": 0.75, "return_mean": 3.0, "episodes": 128}))
+        tracker.finish("completed")
+    assert told == []
+    (records,) = wandb_records(tmp_path)
+    run = of_kind(records, "run")[0]
+    assert (run["project"], run["run_group"], run["display_name"], run["job_type"]) == ("p", "g", "n", "train")
+    assert {"t", "3m", "dm2"} <= set(run["tags"])
+    assert run["config"]["update"]["ppo"]["clip"] == 0.2
+    assert any(metric.get("step_metric") == "env_steps" for metric in of_kind(records, "metric"))
+    first, second = of_kind(records, "history")
+    assert (first["step"]["num"], second["step"]["num"]) == (1, 2)
+    assert first["item"]["agent_1/policy_loss"] == 1.1
+    assert second["item"]["evaluation/win_rate"] == 0.75
+    assert second["item"]["env_steps"] == 200
+    assert of_kind(records, "exit")[0].get("exit_code", 0) == 0
+    assert not of_kind(records, "output_raw")  # no console capture
+
+
+def test_a_resumed_experiment_goes_on_in_the_same_run(tmp_path: Path) -> None:
+    settings = experiment(wandb="offline", tensorboard=False)
+    with Tracker(tmp_path, settings) as tracker:
+        for iteration in (1, 2, 3):
+            tracker.log(record(iteration))
+    with Tracker(tmp_path, settings, resumed_iteration=2) as tracker:
+        for iteration in (3, 4):
+            tracker.log(record(iteration))
+    before, after = wandb_records(tmp_path)
+    assert of_kind(before, "run")[0]["run_id"] == of_kind(after, "run")[0]["run_id"]
+    assert [entry["step"]["num"] for entry in of_kind(after, "history")] == [3, 4]
+    assert [entry["iteration"] for entry in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]
+
+
+def goes_offline(tmp_path: Path, reason: str) -> None:
+    told: list[str] = []
+    with Tracker(tmp_path / "run", experiment(wandb="online", tensorboard=False), say=told.append) as tracker:
+        tracker.log(record(1))
+    (line,) = told
+    assert "\n" not in line
+    assert "offline" in line and reason in line and f"wandb sync {tmp_path}/run/wandb/offline-run-*" in line
+    (records,) = wandb_records(tmp_path / "run")
+    assert of_kind(records, "history")[0]["item"]["env_steps"] == 100
+
+
+def test_without_a_key_online_becomes_offline(tmp_path: Path) -> None:
+    goes_offline(tmp_path, "no API key")
+
+
+def test_without_a_network_online_becomes_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", ANY_KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    goes_offline(tmp_path, "http://127.0.0.1:9 does not answer")
+
+
+def test_a_server_that_refuses_makes_online_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing(http.server.BaseHTTPRequestHandler):
+        def refuse(self) -> None:
+            self.send_response(401)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_HEAD = do_POST = refuse
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        monkeypatch.setenv("WANDB_API_KEY", ANY_KEY)
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+        goes_offline(tmp_path, "401")
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_training_goes_on_when_wandb_dies(tmp_path: Path) -> None:
+    import wandb
+
+    told: list[str] = []
+    with Tracker(tmp_path, experiment(wandb="offline", tensorboard=False), say=told.append) as tracker:
+        tracker.log(record(1))
+        wandb.teardown()  # as if its service had been killed
+        tracker.log(record(2))
+        tracker.log(record(3))
+        tracker.finish("completed")
+    assert len(told) == 1 and told[0].startswith("W&B is told no more")
+    assert len(read_metrics(tmp_path / "metrics.jsonl")) == 3
+
+
+def test_the_summary_tells_last_and_best(tmp_path: Path) -> None:
+    with Tracker(tmp_path, experiment(tensorboard=False)) as tracker:
+        for iteration, win_rate in ((1, 0.25), (2, 0.75), (3, 0.75), (4, 0.5)):
+            tracker.log(record(iteration, evaluation={"win_rate": win_rate, "return_mean": 1.0, "episodes": 128}))
+        tracker.log(record(5))
+        returned = tracker.finish("completed", checkpoint="checkpoints/000005")
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary == returned
+    assert summary["status"] == "completed"
+    assert (summary["map"], summary["variant"], summary["seed"]) == ("3m", "dm2", 3)
+    assert (summary["iterations"], summary["env_steps"], summary["episodes"]) == (5, 500, 5)
+    assert summary["evaluation"] == {
+        "iteration": 4,
+        "env_steps": 400,
+        "win_rate": 0.5,
+        "return_mean": 1.0,
+        "episodes": 128,
+    }
+    assert summary["best_evaluation"]["iteration"] == 2
+    assert summary["checkpoint"] == "checkpoints/000005"
+    assert "wall_s" in summary["timing"]
+
+
+def test_a_resumed_runs_summary_is_that_of_an_undisturbed_one(tmp_path: Path) -> None:
+    def evaluated(iteration: int) -> dict[str, Any]:
+        return record(iteration, evaluation={"win_rate": 1 / iteration, "return_mean": 1.0, "episodes": 8})
+
+    with Tracker(tmp_path / "a", experiment(tensorboard=False)) as tracker:
+        for iteration in (1, 2, 3, 4):
+            tracker.log(evaluated(iteration))
+        undisturbed = tracker.finish("completed")
+    with Tracker(tmp_path / "b", experiment(tensorboard=False)) as tracker:
+        for iteration in (1, 2, 3):
+            tracker.log(evaluated(iteration))
+        tracker.finish("interrupted")
+    with Tracker(tmp_path / "b", experiment(tensorboard=False), resumed_iteration=2) as tracker:
+        for iteration in (3, 4):
+            tracker.log(evaluated(iteration))
+        resumed = tracker.finish("completed")
+    assert {**resumed, "timing": None} == {**undisturbed, "timing": None}
+
+
+def test_a_summary_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracker = Tracker(tmp_path, experiment(tensorboard=False))
+    tracker.log(record(1))
+    tracker.finish("interrupted")
+    before = (tmp_path / "summary.json").read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    again = Tracker(tmp_path, experiment(tensorboard=False), resumed_iteration=1)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr("os.fsync", full)
+        again.finish("completed")
+    assert (tmp_path / "summary.json").read_bytes() == before
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".tmp")]
+
+
+def test_a_new_run_is_not_written_over_another(tmp_path: Path) -> None:
+    with Tracker(tmp_path, experiment(tensorboard=False)) as tracker:
+        tracker.log(record(1))
+    with pytest.raises(TrackingError, match="another run"):
+        Tracker(tmp_path, experiment(tensorboard=False))
