@@ -135,6 +135,8 @@ class BattleVector:
         """[B] number of the battle being fought in each column."""
         self.battle_step: NDArray[np.int64] = show(self._battles.steps)
         """[B] env steps since it began."""
+        self.last_actions: NDArray[np.int64] = show(self._battles.last_actions)
+        """[B, N] joint action of the last step, -1 before a battle's first."""
         self.rewards: NDArray[np.float64] = show(self._battles.rewards)
         """[B] team reward of the last step; like all below 0 or False where the battle was not running."""
         self.terminated: NDArray[np.bool_] = show(self._battles.terminated)
@@ -156,8 +158,16 @@ class BattleVector:
         self.final_state: NDArray[np.float32] = show(self._battles.final_state)
         """[B, S]"""
 
-    def reset(self, first_battle: int | None = None) -> None:
-        """Begin battles first_battle + b, by default those of the constructor: the same battles once more."""
+    def reset(self, *, seed: int | None = None, first_battle: int | None = None) -> None:
+        """Begin battles first_battle + b, by default those of the constructor: the same battles once more.
+
+        Args:
+            seed: replaces the vector's seed from here on.
+            first_battle: number of column 0's battle.
+        """
+        if seed is not None:
+            self.seed = seed
+            self._seed_word = np.uint64(seed % _SEED_RANGE)
         number = self.first_battle if first_battle is None else first_battle
         if number < 0:
             raise ValueError(f"first_battle is {number}; it must be at least 0")

@@ -1,0 +1,124 @@
+"""Scripted teams: instant experts and baselines that play the agents' side without learning.
+
+Shapes: B battles, N agents, M enemies, U = N + M units (agents first), A actions.
+
+* ``random``: uniform among the available actions; the floor of every comparison.
+* ``nearest``: SMAC's built-in heuristic, each agent attacks the nearest enemy until it falls.
+* ``focus_fire``: agents hold their ground and shoot the weakest enemy in range.
+* ``kite``: as focus_fire, but ranged agents step back from melee enemies while their weapons cool down.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dm2_ray.world.battles import BattleVector
+from dm2_ray.world.scripted_kernels import (
+    NO_ENEMY,
+    KiteRules,
+    Knowledge,
+    choose_focus_fire,
+    choose_kite,
+    choose_nearest,
+    choose_random,
+)
+from dm2_ray.world.units import unit_kind
+
+SCRIPTED_TEAMS = ("random", "nearest", "focus_fire", "kite")
+
+KITE_RULES = KiteRules(
+    shoot_margin=1.6, ready_margin=0.3, ready_loops=2.0, wall_weight=0.3, inertia=0.2, flock_weight=0.0
+)
+
+_MELEE_RANGE = 1.0
+_SEED_RANGE = 2**64
+
+
+class ScriptedTeam:
+    """Plays all agents of a BattleVector by a fixed rule; only available actions are chosen.
+
+    Unlike a learnt policy it sees the engine's whole unit state, weapon cooldowns included.
+
+    Args:
+        name: one of SCRIPTED_TEAMS.
+        battles: the battles to be played, or others on the same map with the same number of columns.
+        seed: of the ``random`` team, whose actions depend on (seed, battle number, step, agent) alone.
+
+    Raises:
+        ValueError: no such team; the message names the nearest.
+    """
+
+    def __init__(self, name: str, battles: BattleVector, seed: int = 0) -> None:
+        if name not in SCRIPTED_TEAMS:
+            near = difflib.get_close_matches(name, SCRIPTED_TEAMS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known teams: {', '.join(SCRIPTED_TEAMS)}"
+            raise ValueError(f"unknown scripted team {name!r}; {hint}")
+        self.name = name
+        self.map_name = battles.map_name
+        self.kite_rules = KITE_RULES
+        self._seed_word = np.uint64(seed % _SEED_RANGE)
+        self._knowledge = _know(battles)
+        self._targets = np.full((battles.num_battles, battles.num_agents), NO_ENEMY, np.int64)
+
+    def begin(self, battles: BattleVector) -> None:
+        """Forget everything: all battles begin anew.
+
+        Raises ValueError if the battles are not of the kind this team was made for.
+        """
+        shape = (battles.num_battles, battles.num_agents)
+        if battles.map_name != self.map_name or shape != self._targets.shape:
+            raise ValueError(
+                f"this team plays {self._targets.shape[0]} battles on {self.map_name!r}, "
+                f"not {battles.num_battles} on {battles.map_name!r}"
+            )
+        self._targets[:] = NO_ENEMY
+
+    def battles_ended(self, ended: NDArray[np.bool_]) -> None:
+        """Forget the battles of the columns where `ended` [B] is True; others have begun there."""
+        self._targets[ended] = NO_ENEMY
+
+    def act(self, battles: BattleVector) -> NDArray[np.int64]:
+        """Joint actions [B, N] for the present situation of all battles."""
+        actions = np.zeros((battles.num_battles, battles.num_agents), np.int64)
+        units = battles.units()
+        mask = battles.action_mask
+        if self.name == "random":
+            choose_random(mask, self._seed_word, battles.battle_number, battles.battle_step, actions)
+        elif self.name == "nearest":
+            choose_nearest(mask, units.x, units.y, units.health, battles.num_agents, self._targets, actions)
+        elif self.name == "focus_fire":
+            choose_focus_fire(
+                self._knowledge, mask, units.x, units.y, units.health, units.shield, battles.battle_step, actions
+            )
+        else:
+            choose_kite(
+                self._knowledge,
+                self.kite_rules,
+                mask,
+                units.x,
+                units.y,
+                units.health,
+                units.shield,
+                units.cooldown,
+                battles.last_actions,
+                battles.battle_step,
+                actions,
+            )
+        return actions
+
+
+def _know(battles: BattleVector) -> Knowledge:
+    spec = battles.map_spec
+    kinds = [unit_kind(name, battles.engine_settings.balance) for name in (*spec.ally_kinds, *spec.enemy_kinds)]
+    ranges = np.array([kind.weapon.range if kind.weapon is not None else 0.0 for kind in kinds])
+    radii = np.array([kind.radius for kind in kinds])
+    return Knowledge(
+        num_agents=spec.num_agents,
+        reach=(ranges + radii)[:, None] + radii[None, :],
+        stride=np.array([kind.speed_per_loop for kind in kinds]) * battles.switches.step_mul,
+        is_melee=ranges < _MELEE_RANGE,
+        walkable=np.array(spec.walkable),
+    )
