@@ -21,9 +21,9 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, ValueFunctionAPI
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
 from dm2_ray.config import PolicySettings
+from dm2_ray.learning.packed_gru import packed_gru
 from dm2_ray.learning.ppo import ValueNormaliser
 
 UNAVAILABLE_LOGIT = -1e9
@@ -120,8 +120,8 @@ class AgentNetwork(nn.Module):
             x = block(x)
         if not self.recurrent:
             return self.head(x), None
-        packed, _ = self.gru(PackedSequence(x, batch_sizes), None if state is None else state.unsqueeze(0))
-        return self.head(self.output_norm(packed.data)), packed.data
+        features = packed_gru(self.gru, x, batch_sizes, state)
+        return self.head(self.output_norm(features)), features
 
 
 class AgentPolicy(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
