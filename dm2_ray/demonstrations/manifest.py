@@ -46,6 +46,8 @@ class RecordedWorld(Section):
     map: str
     backend: Literal["embedded", "starcraft"]
     engine_version: str
+    engine: dict[str, Any]
+    """The embedded engine's free parameters that differ from their defaults."""
     smac: dict[str, Any]
     """SMAC's constructor arguments that differ from its defaults."""
     num_agents: int = Field(ge=1)

@@ -35,6 +35,7 @@ WORLD = RecordedWorld(
     map="3m",
     backend="embedded",
     engine_version="1",
+    engine={},
     smac={"reward_win": 100},
     num_agents=AGENTS,
     obs_size=OBS,
