@@ -127,6 +127,16 @@ class DM2(Algorithm):
         """Env steps trained on so far."""
         return self._env_steps
 
+    @property
+    def episodes(self) -> int:
+        """Battles trained on so far."""
+        return self._episodes
+
+    @property
+    def rollout_tasks_redone(self) -> int:
+        """Rollouts that were lost with their worker and played again."""
+        return self._rollouts.lost_tasks
+
     def learning_state(self) -> dict[str, Any]:
         """Everything that a continued run depends on: counters and every agent's complete learner state."""
         return {"env_steps": self._env_steps, "episodes": self._episodes, "agents": self.learner_group.snapshots()}

@@ -24,7 +24,7 @@ from ray.rllib.utils.annotations import override
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
-from dm2_ray.actors.agent_learner import AgentLearner, LearnerNotAdmitted, LearnerState
+from dm2_ray.actors.agent_learner import LearnerNotAdmitted, LearnerState
 from dm2_ray.actors.streams import Role, stream_seed
 
 if TYPE_CHECKING:
@@ -177,12 +177,12 @@ class DecoupledLearnerGroup(LearnerGroup):
         config = self.config.copy(copy_frozen=False)
         config.num_learners = 1 if self._in_processes else 0
         config.seed = stream_seed(self.config.experiment.seed, Role.AGENT_INITIALISATION, index) % 2**32
-        arguments = {"agent_index": index, "module_spec": MultiRLModuleSpec(rl_module_specs=own)}
+        arguments: dict[str, Any] = {"agent_index": index, "module_spec": MultiRLModuleSpec(rl_module_specs=own)}
         if not self._in_processes:
-            return lambda: AgentLearner(config=config, **arguments)
+            return lambda: config.learner_class(config=config, **arguments)
         settings = self.config.experiment.learners
         in_placement_group = ray.util.get_current_placement_group() is not None
-        actor = ray.remote(AgentLearner).options(
+        actor = ray.remote(config.learner_class).options(
             num_cpus=settings.cpus_per_learner,
             num_gpus=settings.gpus_per_learner,
             max_restarts=-1,

@@ -23,6 +23,8 @@ class ClusterUnreachable(RuntimeError):
 def ray_session(address: str | None = None, *, needed_cpus: float = 0.0) -> Iterator[None]:
     """Connects to a cluster, or runs a private local Ray for the duration of the block.
 
+    Inside another session it does nothing: several runs share one Ray.
+
     Args:
         address: Of a running cluster (`auto`, `host:port`); None starts a local one.
         needed_cpus: Logical CPUs a local Ray must offer even where the machine has fewer: its owner may oversubscribe.
@@ -31,6 +33,9 @@ def ray_session(address: str | None = None, *, needed_cpus: float = 0.0) -> Iter
         ClusterUnreachable: No cluster answered.
     """
     quiet()
+    if ray.is_initialized():
+        yield
+        return
     if address is None:
         _start_local(needed_cpus)
     else:

@@ -52,6 +52,7 @@ class StackedPolicies:
         self._recurrent: tuple[torch.Tensor, ...] | None = None
         self._generator = torch.Generator().manual_seed(seed)
         self._inputs = torch.empty(0)
+        self._action_mask = torch.empty(0)
         self._hidden = torch.empty(0)
         self._last_actions = torch.empty(0)
 
@@ -97,6 +98,7 @@ class StackedPolicies:
             first_id = self._input_size - self.num_agents
             for agent in range(self.num_agents):
                 self._inputs[agent, :, first_id + agent] = 1.0
+        self._action_mask = torch.ones(self.num_agents, count, self.num_actions, dtype=torch.bool)
         self._hidden = torch.zeros(self.num_agents, count, self.settings.hidden_size)
         self._last_actions = torch.full((self.num_agents, count), -1, dtype=torch.int64)
         if seed is not None:
@@ -118,8 +120,11 @@ class StackedPolicies:
         Returns:
             actions int64 `[N, B]` and their log-probabilities float32 `[N, B]`.
         """
-        logits = self._logits(torch.from_numpy(observations).transpose(0, 1))
-        logits.masked_fill_(~torch.from_numpy(action_mask).transpose(0, 1), UNAVAILABLE_LOGIT)
+        # Copied into the tensors' own memory: the battles' arrays are read-only and change with the next step.
+        self._inputs.numpy()[..., : self.obs_size] = observations.transpose(1, 0, 2)
+        self._action_mask.numpy()[...] = action_mask.transpose(1, 0, 2)
+        logits = self._logits()
+        logits.masked_fill_(~self._action_mask, UNAVAILABLE_LOGIT)
         log_probabilities = torch.log_softmax(logits, -1)
         if self.greedy:
             actions = log_probabilities.argmax(-1)
@@ -137,9 +142,8 @@ class StackedPolicies:
         self._hidden[:, columns] = 0.0
         self._last_actions[:, columns] = -1
 
-    def _logits(self, observations: torch.Tensor) -> torch.Tensor:
+    def _logits(self) -> torch.Tensor:
         inputs = self._inputs
-        inputs[..., : self.obs_size] = observations
         if self.settings.observe_last_action:
             one_hot = inputs[..., self.obs_size : self.obs_size + self.num_actions]
             one_hot.zero_()

@@ -1,0 +1,140 @@
+"""The whole story once, with the product's own commands.
+
+    IPPO from scratch ──► one of its checkpoints of mediocre win rate ──► joint demonstrations ──► DM2 from scratch
+          └───────────────────────── the baseline ────────────────────────────┐                        │
+                                                               table and picture ◄─────────────────────┘
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from dm2_ray.actors.checkpoint import Checkpoint, intact_checkpoints
+from dm2_ray.actors.dm2 import DM2
+from dm2_ray.actors.dm2_config import DM2Config
+from dm2_ray.actors.ray_session import ray_session
+from dm2_ray.actors.resources import required_resources
+from dm2_ray.config import Experiment
+from dm2_ray.config_files import load_experiment
+from dm2_ray.demonstrations import Manifest
+from dm2_ray.experiments.recording import record
+from dm2_ray.experiments.report import Curve, draw, table
+from dm2_ray.experiments.run_directory import RunDirectory
+from dm2_ray.experiments.teams import evaluate_checkpoint
+from dm2_ray.experiments.training import train
+
+EXPERT_WIN_RATE = 0.4
+"""What the expert's win rate is to be near: clearly not solved, clearly not random (the paper took 0.3 to 0.56)."""
+EXPERT_EPISODES = 256
+DEMONSTRATIONS = 1000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeedOutcome:
+    """What one seed produced."""
+
+    curves: tuple[Curve, Curve]
+    demonstrations: Manifest
+    commands: list[str]
+
+
+def quickstart(directory: Path, *, seeds: int, map_name: str, scale: float) -> int:
+    """Runs the story for `seeds` seeds and prints the comparison.
+
+    Args:
+        directory: Everything is written below it; finished runs found there are not repeated.
+        seeds: How many times, with seeds 0, 1, …
+        map_name: SMAC map.
+        scale: Factor on the runs' env steps.
+
+    Returns:
+        Exit code.
+    """
+    started = time.monotonic()
+    experiment = _experiment("ippo", map_name, 0, scale, [])
+    needed = required_resources(DM2.default_resource_request(DM2Config().dm2(experiment))).get("CPU", 0.0)
+    with ray_session(needed_cpus=needed + 1.0):
+        outcomes = [_one_seed(directory / f"seed-{seed}", map_name, seed, scale) for seed in range(seeds)]
+    curves = [curve for outcome in outcomes for curve in outcome.curves]
+    demonstrated = [outcome.demonstrations.win_rate for outcome in outcomes]
+    picture = directory / "result.png"
+    draw(curves, demonstrated, f"{map_name}, embedded engine", picture)
+    text = table(curves, demonstrated)
+    (directory / "result.md").write_text(text + "\n")
+    print(f"\n{text}\n\npicture: {picture}\nin all {(time.monotonic() - started) / 60:.1f} minutes\n")
+    print("the same by hand, to vary:")
+    for command in outcomes[0].commands:
+        print(f"  {command}")
+    return 0
+
+
+def _one_seed(directory: Path, map_name: str, seed: int, scale: float) -> SeedOutcome:
+    baseline = _experiment("ippo", map_name, seed, scale, ["checkpoint.keep=0", "checkpoint.every_iterations=2"])
+    ippo, ippo_command = _trained(directory / "ippo", baseline)
+    expert, win_rate = _mediocre(ippo, seed)
+    print(f"expert: {expert.path.name} of the IPPO run, win rate {win_rate:.2f} at {expert.env_steps:,} env steps")
+    demonstrations = directory / "demonstrations"
+    if demonstrations.exists():
+        from dm2_ray.demonstrations import JointTrajectories
+
+        manifest = JointTrajectories.open(demonstrations).manifest
+    else:
+        manifest = record(
+            str(expert.path), map_name=None, episodes=DEMONSTRATIONS, out=demonstrations, greedy=False, seed=seed
+        )
+    print(f"demonstrations: {manifest.episodes} joint episodes, win rate {manifest.win_rate:.2f}")
+    path = demonstrations.absolute()
+    matched = _experiment("dm2", map_name, seed, scale, [f"demonstrations.path={path}"])
+    dm2, dm2_command = _trained(directory / "dm2", matched)
+    return SeedOutcome(
+        curves=(Curve.of(dm2), Curve.of(ippo)),
+        demonstrations=manifest,
+        commands=[
+            ippo_command,
+            f"dm2 demos record {expert.path} --episodes {DEMONSTRATIONS} --stochastic --seed {seed} "
+            f"--out {shlex.quote(str(demonstrations))}",
+            dm2_command,
+        ],
+    )
+
+
+def _experiment(variant: str, map_name: str, seed: int, scale: float, extra: list[str]) -> Experiment:
+    experiment = load_experiment(variant=variant, map_name=map_name, overrides=[f"seed={seed}", *extra])
+    if experiment.stop.env_steps is None:
+        experiment = load_experiment(
+            variant=variant, map_name=map_name, overrides=[f"seed={seed}", "stop.env_steps=1000000", *extra]
+        )
+    assert experiment.stop.env_steps is not None
+    steps = max(1, round(experiment.stop.env_steps * scale))
+    return experiment.model_copy(update={"stop": experiment.stop.model_copy(update={"env_steps": steps})})
+
+
+def _trained(path: Path, experiment: Experiment) -> tuple[RunDirectory, str]:
+    """The finished run at `path`, trained now if it is not there, and the command that does the same."""
+    command = (
+        f"dm2 train --variant {experiment.variant} --map {experiment.world.map} --seed {experiment.seed} "
+        f"--env-steps {experiment.stop.env_steps} --run-dir {shlex.quote(str(path))}"
+    )
+    if experiment.demonstrations.path is not None:
+        command += f" --demos {shlex.quote(experiment.demonstrations.path)}"
+    run = RunDirectory(path)
+    if run.summary.exists():
+        print(f"{path} is finished already")
+        return run, command
+    print(f"\n$ {command}", flush=True)
+    run = RunDirectory.create(path, experiment)
+    train(run, experiment)
+    return run, command
+
+
+def _mediocre(run: RunDirectory, seed: int) -> tuple[Checkpoint, float]:
+    """The run's checkpoint whose team, playing as it learnt, wins a share of battles nearest to EXPERT_WIN_RATE."""
+    measured = [
+        (evaluate_checkpoint(checkpoint, episodes=EXPERT_EPISODES, seed=seed, greedy=False).win_rate, checkpoint)
+        for checkpoint in intact_checkpoints(run.checkpoints)
+    ]
+    win_rate, expert = min(measured, key=lambda item: abs(item[0] - EXPERT_WIN_RATE))
+    return expert, win_rate

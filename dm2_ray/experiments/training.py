@@ -1,0 +1,185 @@
+"""The training loop of one run: train, evaluate, record, checkpoint, stop.
+
+    for each iteration:  algo.train() ─► record ─► (evaluation) ─► metrics.jsonl, TensorBoard, W&B ─► (checkpoint)
+
+A record is written before the checkpoint of the same iteration; on resume, records later than the checkpoint are cut
+off and written again.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    EPISODE_LEN_MEAN,
+    EPISODE_RETURN_MEAN,
+    LEARNER_RESULTS,
+)
+
+from dm2_ray.actors.checkpoint import Checkpoint, restored_learning_state, save_checkpoint
+from dm2_ray.actors.dm2 import DM2, FAULTS
+from dm2_ray.actors.dm2_config import DM2Config
+from dm2_ray.actors.env_runner import WIN_RATE
+from dm2_ray.actors.ray_session import ray_session
+from dm2_ray.actors.resources import required_resources
+from dm2_ray.config import Experiment
+from dm2_ray.experiments.run_directory import RunDirectory
+from dm2_ray.experiments.teams import TeamResult, result_record
+from dm2_ray.progress import Progress
+from dm2_ray.tracking import Tracker
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunResult:
+    """How a run ended."""
+
+    iterations: int
+    env_steps: int
+    final_win_rate: float | None
+    minutes: float
+    stopped_by: str
+    """`env_steps`, `iterations` or the name of a signal."""
+
+
+class StopRequest:
+    """SIGINT or SIGTERM: the first ends the run after the current iteration, the second at once."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = signal.Signals(number)
+        print(f"{self.signal.name}: finishing this iteration and saving; once more to stop at once", flush=True)
+
+
+@contextmanager
+def stop_request() -> Iterator[StopRequest]:
+    """Catches the stop signals for the duration of the block."""
+    request = StopRequest()
+    previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def train(
+    run: RunDirectory, experiment: Experiment, *, resume_from: Checkpoint | None = None, address: str | None = None
+) -> RunResult:
+    """Trains until one of `experiment.stop`'s limits is reached.
+
+    Args:
+        run: Where everything is written.
+        experiment: What to train; `stop` must set a limit.
+        resume_from: Continue from this checkpoint of the same run.
+        address: Of a Ray cluster; None runs a local one.
+
+    Raises:
+        ClusterUnreachable, NotEnoughResources, DemonstrationError, LearnerLost, RolloutWorkersLost, LearningDiverged:
+            Each with one line for the user. The last checkpoint is untouched.
+    """
+    config = DM2Config().dm2(experiment)
+    config.validate()
+    request = DM2.default_resource_request(config.copy(copy_frozen=False))
+    with ray_session(address, needed_cpus=required_resources(request).get("CPU", 0.0)):
+        print(f"{experiment.variant} on {experiment.world.map}: {config.resource_arithmetic()}", flush=True)
+        algorithm = config.build_algo()
+        try:
+            if resume_from is not None:
+                algorithm.restore_learning_state(restored_learning_state(resume_from))
+            with stop_request() as stop:
+                return _loop(run, experiment, config, algorithm, stop, resumed=resume_from is not None)
+        finally:
+            algorithm.stop()
+
+
+def _loop(
+    run: RunDirectory,
+    experiment: Experiment,
+    config: DM2Config,
+    algorithm: DM2,
+    stop: StopRequest,
+    *,
+    resumed: bool,
+) -> RunResult:
+    started = time.monotonic()
+    iteration, env_steps = algorithm.learner_group.version, algorithm.env_steps
+    final_win_rate = None
+    reason = _limit_reached(experiment, iteration, env_steps)
+    progress = Progress(experiment.stop, start_env_steps=env_steps, start_iteration=iteration)
+    with Tracker(run.path, experiment, resumed_iteration=iteration if resumed else None) as tracker, progress:
+        while reason is None:
+            began = time.monotonic()
+            result = algorithm.train()
+            iteration, before, env_steps = algorithm.learner_group.version, env_steps, algorithm.env_steps
+            reason = stop.signal.name if stop.signal else _limit_reached(experiment, iteration, env_steps)
+            record = iteration_record(algorithm, result)
+            due = experiment.evaluation.every_env_steps
+            if reason is not None or (due and env_steps // due > before // due):
+                evaluation = TeamResult.of(algorithm.evaluate_battles(experiment.evaluation.episodes))
+                record["evaluation"] = result_record(evaluation)
+                final_win_rate = evaluation.win_rate
+            record["timing"]["iteration_s"] = time.monotonic() - began
+            record["timing"]["wall_s"] = time.monotonic() - started
+            tracker.log(record)
+            progress.update(record)
+            every = experiment.checkpoint.every_iterations
+            if reason is not None or (every and iteration % every == 0):
+                save_checkpoint(
+                    run.checkpoints,
+                    experiment,
+                    algorithm.learning_state(),
+                    sizes=config.sizes(),
+                    win_rate=record.get("evaluation", {}).get("win_rate"),
+                    keep=experiment.checkpoint.keep,
+                )
+        outcome = RunResult(
+            iterations=iteration,
+            env_steps=env_steps,
+            final_win_rate=final_win_rate,
+            minutes=(time.monotonic() - started) / 60,
+            stopped_by=reason,
+        )
+        tracker.finish(
+            "completed" if stop.signal is None else "interrupted",
+            stopped_by=outcome.stopped_by,
+            faults={
+                "learner_restarts": algorithm.learner_group.restarts,
+                "rollout_tasks_redone": algorithm.rollout_tasks_redone,
+            },
+        )
+        return outcome
+
+
+def iteration_record(algorithm: DM2, result: dict[str, Any]) -> dict[str, Any]:
+    """One line of metrics.jsonl from RLlib's result; what depends on clock or machine is under `timing`."""
+    battles = result[ENV_RUNNER_RESULTS]
+    return {
+        "iteration": algorithm.learner_group.version,
+        "env_steps": algorithm.env_steps,
+        "episodes": algorithm.episodes,
+        "win_rate": battles[WIN_RATE],
+        "return_mean": battles[EPISODE_RETURN_MEAN],
+        "episode_length_mean": battles[EPISODE_LEN_MEAN],
+        "agents": {agent: dict(values) for agent, values in result[LEARNER_RESULTS].items()},
+        "timing": {**result["pace"], **result[FAULTS]},
+    }
+
+
+def _limit_reached(experiment: Experiment, iteration: int, env_steps: int) -> str | None:
+    limits = experiment.stop
+    if limits.env_steps is not None and env_steps >= limits.env_steps:
+        return "env_steps"
+    if limits.iterations is not None and iteration >= limits.iterations:
+        return "iterations"
+    return None
