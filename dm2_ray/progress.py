@@ -1,0 +1,114 @@
+"""Progress of a run at the terminal: a line that updates itself, or plain lines where the output goes to a file."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO
+
+from dm2_ray.config import StopSettings
+
+# Iterations that the pace is averaged over: it follows longer battles within a few lines, and does not jump.
+_PACE_WINDOW = 10
+
+
+class Progress:
+    """Prints one line per iteration: iteration, env steps, env steps per second, win rate in training, discriminator
+    accuracy, win rate of the evaluation if there was one, time left.
+
+    Where the stream is a terminal, the line replaces the one before it, and only iterations with an evaluation stay.
+
+    Args:
+        stop: the run's limits, for the time left.
+        first_env_steps: env steps that a resumed run starts from.
+        first_iteration: iteration that a resumed run starts from.
+        stream: where to print, standard output by default.
+        clock: seconds from any start.
+    """
+
+    def __init__(
+        self,
+        stop: StopSettings,
+        *,
+        first_env_steps: int = 0,
+        first_iteration: int = 0,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stop = stop
+        self._stream = sys.stdout if stream is None else stream
+        self._clock = clock
+        self._is_terminal = self._stream.isatty()
+        self._line_is_open = False
+        self._past = deque([(clock(), first_iteration, first_env_steps)], maxlen=_PACE_WINDOW + 1)
+
+    def update(self, record: Mapping[str, Any]) -> None:
+        """Shows the record of an iteration (as in metrics.jsonl)."""
+        self._past.append((self._clock(), record["iteration"], record["env_steps"]))
+        line = "  ".join(self._parts(record))
+        if not self._is_terminal:
+            self._write(line + "\n")
+            return
+        width = shutil.get_terminal_size().columns - 1
+        # Return, line, and erase what is left of the line before.
+        self._write(f"\r{line[:width]}\x1b[K" + ("\n" if record.get("evaluation") else ""))
+        self._line_is_open = not record.get("evaluation")
+
+    def note(self, line: str) -> None:
+        """Prints a line that stays, above the one that updates itself."""
+        self._write(("\r\x1b[K" if self._line_is_open else "") + line + "\n")
+        self._line_is_open = False
+
+    def close(self) -> None:
+        """Leaves the last line standing; what is printed next starts on a line of its own."""
+        if self._line_is_open:
+            self._write("\n")
+            self._line_is_open = False
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+    def _parts(self, record: Mapping[str, Any]) -> list[str]:
+        (then, iterations_then, env_steps_then), (now, iterations, env_steps) = self._past[0], self._past[-1]
+        seconds = max(now - then, 1e-9)
+        pace = (env_steps - env_steps_then) / seconds
+        parts = [
+            f"iteration {iterations}" + (f"/{self._stop.iterations}" if self._stop.iterations else ""),
+            f"env steps {env_steps:,}" + (f"/{self._stop.env_steps:,}" if self._stop.env_steps else ""),
+            f"{pace:,.0f}/s",
+        ]
+        if record.get("win_rate") is not None:
+            parts.append(f"win {record['win_rate']:.2f}")
+        if (accuracy := _discriminator_accuracy(record)) is not None:
+            parts.append(f"D acc {accuracy:.2f}")
+        if record.get("evaluation"):
+            parts.append(f"greedy win {record['evaluation']['win_rate']:.2f}")
+        left = []
+        if self._stop.env_steps and pace > 0:
+            left.append((self._stop.env_steps - env_steps) / pace)
+        if self._stop.iterations and iterations > iterations_then:
+            left.append((self._stop.iterations - iterations) * seconds / (iterations - iterations_then))
+        if left:
+            parts.append(f"ETA {_duration(max(0.0, min(left)))}")
+        return parts
+
+
+def _discriminator_accuracy(record: Mapping[str, Any]) -> float | None:
+    """Share of steps that the discriminators attribute rightly: mean over both sides and all agents that have one."""
+    sides = [
+        agent[side]
+        for agent in record.get("agents", {}).values()
+        for side in ("expert_accuracy", "agent_accuracy")
+        if agent.get(side) is not None
+    ]
+    return sum(sides) / len(sides) if sides else None
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
