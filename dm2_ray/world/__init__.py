@@ -1,7 +1,55 @@
-"""Battles: maps, engine, the rules of the StarCraft Multi-Agent Challenge, and the environments made of them."""
+"""Battles: maps, engine, the rules of the StarCraft Multi-Agent Challenge, and the environments made of them.
+
+Names are imported when they are first used: whoever only asks for a map's sizes does not load the compiler.
+"""
 
 from __future__ import annotations
 
-from dm2_ray.world.maps import MapSpec, UnknownMapError, load_map, map_names
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["MapSpec", "UnknownMapError", "load_map", "map_names"]
+if TYPE_CHECKING:
+    from dm2_ray.world.battles import BattleVector
+    from dm2_ray.world.maps import MapSpec, UnknownMapError, load_map, map_names
+    from dm2_ray.world.pettingzoo_env import parallel_env
+    from dm2_ray.world.replay_rules import RulesReplay
+    from dm2_ray.world.scripted import SCRIPTED_TEAMS, ScriptedTeam
+    from dm2_ray.world.smac_env import SMACEnv
+
+__all__ = [
+    "SCRIPTED_TEAMS",
+    "BattleVector",
+    "MapSpec",
+    "RulesReplay",
+    "SMACEnv",
+    "ScriptedTeam",
+    "UnknownMapError",
+    "load_map",
+    "map_names",
+    "parallel_env",
+]
+
+_HOMES = {
+    "SCRIPTED_TEAMS": "dm2_ray.world.scripted",
+    "BattleVector": "dm2_ray.world.battles",
+    "MapSpec": "dm2_ray.world.maps",
+    "RulesReplay": "dm2_ray.world.replay_rules",
+    "SMACEnv": "dm2_ray.world.smac_env",
+    "ScriptedTeam": "dm2_ray.world.scripted",
+    "UnknownMapError": "dm2_ray.world.maps",
+    "load_map": "dm2_ray.world.maps",
+    "map_names": "dm2_ray.world.maps",
+    "parallel_env": "dm2_ray.world.pettingzoo_env",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value  # found without this function from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
