@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.engine import create_units, give_orders, run_loops
 from dm2_ray.world.randomness import battle_key
-from dm2_ray.world.rules import available_actions, global_state, observe, settle
+from dm2_ray.world.rules import available_actions, global_state, observe
 from dm2_ray.world.rules_tables import RulesTables
-from dm2_ray.world.unit_state import COOLDOWN, ENERGY, HEALTH, NUM_MARK_ROWS, NUM_UNIT_ROWS, SHIELD, Workspace, X, Y
-from dm2_ray.world.unit_tables import UnitTables
+from dm2_ray.world.settlement import settle
+from dm2_ray.world.unit_state import COOLDOWN, ENERGY, HEALTH, NUM_MARK_ROWS, NUM_UNIT_ROWS, SHIELD, X, Y
 
 
 class BattleArrays(NamedTuple):
@@ -91,7 +91,7 @@ def allocate_battles(num_battles: int, rules: RulesTables) -> BattleArrays:
     )
 
 
-@kernel
+@kernel(allocates=False)
 def find_unavailable(actions, action_mask, running):
     """Flat index of the first action [B, N] of a running battle that is not available, or -1."""
     num_battles, num_agents, num_actions = action_mask.shape
@@ -105,52 +105,21 @@ def find_unavailable(actions, action_mask, running):
     return -1
 
 
-@kernel
-def _view(rules, battles, b):
-    """Refresh what the agents of battle b get to see."""
-    units = battles.units[b]
-    x = units[X]
-    y = units[Y]
-    health = units[HEALTH]
-    shield = units[SHIELD]
-    last_actions = battles.last_actions[b]
-    mask = battles.action_mask[b]
-    observations = battles.observations[b]
-    t = battles.steps[b]
-    available_actions(rules, x, y, health, mask)
-    observe(rules, x, y, health, shield, last_actions, t, mask, observations)
-    global_state(
-        rules, x, y, health, shield, units[ENERGY], units[COOLDOWN], last_actions, t, observations, battles.state[b]
-    )
-    for i in range(rules.num_agents):
-        battles.alive[b, i] = health[i] > 0.0
+@kernel(inline=True, allocates=False)
+def _settle_step(rules, battles, b, before, units):
+    """Reward and outcome of battle b's step; True if it ended the battle. `before` [2, U]: health and shield."""
+    outcome = settle(rules, before[0], before[1], units[HEALTH], units[SHIELD], battles.dead[b], battles.steps[b])
+    battles.rewards[b] = outcome.reward
+    battles.terminated[b] = outcome.terminated
+    battles.truncated[b] = outcome.truncated
+    battles.timed_out[b] = outcome.timed_out
+    battles.battle_won[b] = outcome.won
+    battles.dead_allies[b] = outcome.dead_allies
+    battles.dead_enemies[b] = outcome.dead_enemies
+    return outcome.terminated or outcome.truncated
 
 
-@kernel
-def _start(tables, rules, work, seed, battles, b, number):
-    """Begin battle `number` in column b, up to its first observation."""
-    key = battle_key(seed, number)
-    battles.battle_number[b] = number
-    battles.steps[b] = 0
-    battles.loop[b] = tables.opening_loops
-    battles.last_actions[b] = -1
-    battles.dead[b] = False
-    units = battles.units[b]
-    marks = battles.marks[b]
-    create_units(tables, units, marks, key)
-    run_loops(tables, units, marks, work, key, 0, tables.opening_loops)
-    _view(rules, battles, b)
-
-
-@kernel
-def start_battles(tables, rules, work, seed, battles, first_battle):
-    """Begin battle first_battle + b in every column b."""
-    for b in range(battles.steps.shape[0]):
-        _clear_outcome(battles, b)
-        _start(tables, rules, work, seed, battles, b, first_battle + b)
-
-
-@kernel
+@kernel(inline=True, allocates=False)
 def _clear_outcome(battles, b):
     battles.rewards[b] = 0.0
     battles.terminated[b] = False
@@ -161,40 +130,82 @@ def _clear_outcome(battles, b):
     battles.dead_enemies[b] = 0
 
 
-@kernel
-def step_battles(tables, rules, work, seed, loops_per_step, move_amount, battles, actions, running):
-    """One env step of every running battle; ended battles give way to the next of their column at once."""
-    num_battles = battles.steps.shape[0]
-    num_units = battles.units.shape[2]
-    before = np.empty((2, num_units))
+@kernel(inline=True, allocates=False)
+def _view(rules, battles, b, units):
+    """Refresh what the agents of battle b get to see."""
+    x, y, health, shield = units[X], units[Y], units[HEALTH], units[SHIELD]
+    last_actions, t = battles.last_actions[b], battles.steps[b]
+    mask, observations = battles.action_mask[b], battles.observations[b]
+    available_actions(rules, x, y, health, mask)
+    observe(rules, x, y, health, shield, last_actions, t, mask, observations)
+    energy, cooldown, state = units[ENERGY], units[COOLDOWN], battles.state[b]
+    global_state(rules, x, y, health, shield, energy, cooldown, last_actions, t, observations, state)
+    for i in range(rules.num_agents):
+        battles.alive[b, i] = health[i] > 0.0
+
+
+@kernel(inline=True, allocates=False)
+def _keep_final(battles, b, units):
+    """Copy what battle b's agents saw last, element by element: assigning slices costs seconds of compilation."""
+    for i in range(battles.observations.shape[1]):
+        for k in range(battles.observations.shape[2]):
+            battles.final_observations[b, i, k] = battles.observations[b, i, k]
+        for k in range(battles.action_mask.shape[2]):
+            battles.final_action_mask[b, i, k] = battles.action_mask[b, i, k]
+    for k in range(battles.state.shape[1]):
+        battles.final_state[b, k] = battles.state[b, k]
+    for row in range(units.shape[0]):
+        for k in range(units.shape[1]):
+            battles.final_units[b, row, k] = units[row, k]
+
+
+@kernel(allocates=False)
+def advance_battles(
+    tables, opening, rules, work, before, battles, seed, loops_per_step, move_amount, actions, running, first_battle
+):
+    """One env step of every running battle; ended battles give way to the next of their column at once.
+
+    With first_battle >= 0 battle first_battle + b begins in every column b instead, whatever was going on there.
+    """
+    num_battles, num_agents = actions.shape
     for b in range(num_battles):
         _clear_outcome(battles, b)
-        if not running[b]:
-            continue
         units = battles.units[b]
         marks = battles.marks[b]
-        key = battle_key(seed, battles.battle_number[b])
-        before[0] = units[HEALTH]
-        before[1] = units[SHIELD]
-        give_orders(tables, units, marks, actions[b], move_amount)
-        run_loops(tables, units, marks, work, key, battles.loop[b], loops_per_step)
-        battles.loop[b] += loops_per_step
-        battles.steps[b] += 1
-        battles.last_actions[b] = actions[b]
-        outcome = settle(
-            rules, before[0], before[1], units[HEALTH], units[SHIELD], battles.dead[b], battles.steps[b]
-        )
-        battles.rewards[b] = outcome.reward
-        battles.terminated[b] = outcome.terminated
-        battles.truncated[b] = outcome.truncated
-        battles.timed_out[b] = outcome.timed_out
-        battles.battle_won[b] = outcome.won
-        battles.dead_allies[b] = outcome.dead_allies
-        battles.dead_enemies[b] = outcome.dead_enemies
-        _view(rules, battles, b)
-        if outcome.terminated or outcome.truncated:
-            battles.final_observations[b] = battles.observations[b]
-            battles.final_action_mask[b] = battles.action_mask[b]
-            battles.final_state[b] = battles.state[b]
-            battles.final_units[b] = units
-            _start(tables, rules, work, seed, battles, b, battles.battle_number[b] + num_battles)
+        begins = first_battle >= 0
+        # Two rounds, the step and the beginning of the next battle, in one loop: compiled code for both exists once.
+        for is_opening in (False, True):
+            if is_opening:
+                if not begins:
+                    continue
+                number = first_battle + b if first_battle >= 0 else battles.battle_number[b] + num_battles
+                battles.battle_number[b] = number
+                battles.steps[b] = 0
+                battles.loop[b] = 0
+                for i in range(num_agents):
+                    battles.last_actions[b, i] = -1
+                for u in range(units.shape[1]):
+                    battles.dead[b, u] = False
+                create_units(
+                    opening, tables.stats, tables.walkable, num_agents, units, marks, battle_key(seed, number)
+                )
+                loops = opening.num_loops
+            else:
+                if begins or not running[b]:
+                    continue
+                give_orders(num_agents, units, marks, actions[b], move_amount)
+                for i in range(num_agents):
+                    battles.last_actions[b, i] = actions[b, i]
+                for u in range(units.shape[1]):
+                    before[0, u] = units[HEALTH, u]
+                    before[1, u] = units[SHIELD, u]
+                battles.steps[b] += 1
+                loops = loops_per_step
+            key = battle_key(seed, battles.battle_number[b])
+            run_loops(tables, units, marks, work, key, battles.loop[b], loops)
+            battles.loop[b] += loops
+            _view(rules, battles, b, units)
+            if not is_opening:
+                begins = _settle_step(rules, battles, b, before, units)
+                if begins:
+                    _keep_final(battles, b, units)

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dm2_ray.world.battle_kernels import allocate_battles, find_unavailable, start_battles, step_battles
+from dm2_ray.world.battle_kernels import advance_battles, allocate_battles, find_unavailable
 from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.maps import load_map
 from dm2_ray.world.rules_tables import build_tables
 from dm2_ray.world.switches import SmacSwitches
 from dm2_ray.world.unit_state import COOLDOWN, HEALTH, SHIELD, X, Y, allocate_workspace
-from dm2_ray.world.unit_tables import build_unit_tables
+from dm2_ray.world.unit_tables import build_opening, build_unit_tables
 
 _SEED_RANGE = 2**64
 
@@ -107,11 +107,15 @@ class BattleVector:
         self.switches = SmacSwitches.from_arguments(smac_arguments)
         self.map_spec = load_map(map_name)
         self._tables = build_unit_tables(self.map_spec, self.engine_settings)
+        self._opening = build_opening(self.map_spec, self.engine_settings)
         self._rules = build_tables(self.map_spec, self.switches, balance=self.engine_settings.balance)
         self._battles = allocate_battles(num_battles, self._rules)
-        self._work = allocate_workspace(self.map_spec.num_agents + self.map_spec.num_enemies)
+        num_units = self._rules.num_agents + self._rules.num_enemies
+        self._work = allocate_workspace(num_units)
+        self._hit_points_before = np.zeros((2, num_units))
         self._seed_word = np.uint64(seed % _SEED_RANGE)
         self._all_running = np.ones(num_battles, np.bool_)
+        self._no_actions = np.zeros((num_battles, self._rules.num_agents), np.int64)
         self._started = False
 
         self.num_battles = num_battles
@@ -171,7 +175,7 @@ class BattleVector:
         number = self.first_battle if first_battle is None else first_battle
         if number < 0:
             raise ValueError(f"first_battle is {number}; it must be at least 0")
-        start_battles(self._tables, self._rules, self._work, self._seed_word, self._battles, number)
+        self._advance(self._no_actions, self._all_running, number)
         self._started = True
 
     def step(self, actions: ArrayLike, running: ArrayLike | None = None) -> None:
@@ -206,16 +210,22 @@ class BattleVector:
         place = find_unavailable(joint_actions, self._battles.action_mask, mask)
         if place >= 0:
             self._refuse(joint_actions, *divmod(place, self.num_agents))
-        step_battles(
+        self._advance(joint_actions, mask, -1)
+
+    def _advance(self, actions: NDArray[np.int64], running: NDArray[np.bool_], first_battle: int) -> None:
+        advance_battles(
             self._tables,
+            self._opening,
             self._rules,
             self._work,
+            self._hit_points_before,
+            self._battles,
             self._seed_word,
             self.switches.step_mul,
             float(self.switches.move_amount),
-            self._battles,
-            joint_actions,
-            mask,
+            actions,
+            running,
+            first_battle,
         )
 
     def _refuse(self, actions: NDArray[np.int64], b: int, agent: int) -> None:

@@ -1,6 +1,6 @@
 """Movement kernels: who touches whom, the way round standing units, push-out, terrain.
 
-Shapes: U units of one battle; K = MAX_CONTACTS neighbours kept per unit.
+Shapes: U units of one battle; `units`, `marks` and `work` as in unit_state.
 
 All positions read are those at the start of the loop and all units move at once, so no side moves first.
 """
@@ -9,143 +9,159 @@ from __future__ import annotations
 
 import math
 
-from dm2_ray.world.inner_kernels import inlined_kernel, inner_kernel
+from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.unit_state import (
+    ALIVE,
+    FIRST_CONTACT,
     HEADING_X,
     HEADING_Y,
     MAX_CONTACTS,
     MOVE_X,
     MOVE_Y,
     NEAR_RADIUS,
+    NEAR_UNIT,
     NEAR_X,
     NEAR_Y,
+    NUM_CONTACTS,
     PUSH_X,
     PUSH_Y,
     SIDESTEP,
     X,
     Y,
 )
-from dm2_ray.world.unit_tables import SEPARATION, SPEED
+from dm2_ray.world.unit_tables import SEPARATION
 
 CONTACT_MARGIN = 0.06
+"""Units closer than this to touching count as neighbours."""
 STANDING_SHARE = 0.1
+"""How easily a standing unit gives way, compared with a walking one."""
 PUSH_STIFFNESS = 0.5
+"""Share of an overlap that is removed per loop: less than all, so that crowds settle instead of trembling."""
 MAX_PUSH = 0.25
-GRID = 4096.0
+"""Longest displacement by neighbours in one loop."""
+POSITION_GRID = 4096.0
+"""Positions per map cell and axis."""
+HEAD_ON = 0.995
+"""Cosine from which an obstacle counts as straight ahead."""
 MIN_STEERED_LENGTH = 0.2
+"""A direction of which less than this is left after all neighbours' shares are dropped is closed."""
 
 
-@inner_kernel
-def find_contacts(tables, units, marks, work):
-    """Fill work.contacts [U, K], work.num_contacts [U] and the push-out of overlapping pairs, work.floats[PUSH_*].
+@kernel(inline=True, allocates=False)
+def find_contacts(stats, units, work):
+    """Find the neighbours of all units and the push-out of overlapping pairs.
 
-    A unit that walks gives way to one that stands; two alike share. Part of the overlap (PUSH_STIFFNESS) is removed
-    per loop, so that crowds settle instead of trembling.
+    A unit that walks gives way to one that stands; two alike share.
     """
+    floats = work.floats
+    integers = work.integers
     count = 0
     for i in range(units.shape[1]):
-        work.num_contacts[i] = 0
-        work.floats[PUSH_X, i] = 0.0
-        work.floats[PUSH_Y, i] = 0.0
-        if work.alive[i]:
-            work.floats[NEAR_X, count] = units[X, i]
-            work.floats[NEAR_Y, count] = units[Y, i]
-            work.floats[NEAR_RADIUS, count] = tables.stats[SEPARATION, i]
-            work.near_unit[count] = i
+        integers[NUM_CONTACTS, i] = 0
+        floats[PUSH_X, i] = 0.0
+        floats[PUSH_Y, i] = 0.0
+        if integers[ALIVE, i]:
+            floats[NEAR_X, count] = units[X, i]
+            floats[NEAR_Y, count] = units[Y, i]
+            floats[NEAR_RADIUS, count] = stats[SEPARATION, i]
+            integers[NEAR_UNIT, count] = i
             count += 1
     for first in range(count):
-        x = work.floats[NEAR_X, first]
-        y = work.floats[NEAR_Y, first]
-        radius = work.floats[NEAR_RADIUS, first] + CONTACT_MARGIN
+        x = floats[NEAR_X, first]
+        y = floats[NEAR_Y, first]
+        radius = floats[NEAR_RADIUS, first] + CONTACT_MARGIN
         for second in range(first + 1, count):
-            dx = work.floats[NEAR_X, second] - x
-            dy = work.floats[NEAR_Y, second] - y
-            reach = radius + work.floats[NEAR_RADIUS, second]
+            dx = floats[NEAR_X, second] - x
+            dy = floats[NEAR_Y, second] - y
+            reach = radius + floats[NEAR_RADIUS, second]
             squared = dx * dx + dy * dy
             if squared < reach * reach:
-                i = work.near_unit[first]
-                j = work.near_unit[second]
-                touch(units, work, i, j, dx, dy, math.sqrt(squared), reach - CONTACT_MARGIN)
+                i = integers[NEAR_UNIT, first]
+                j = integers[NEAR_UNIT, second]
+                _touch(units, work, i, j, dx, dy, math.sqrt(squared), reach - CONTACT_MARGIN)
 
 
-@inlined_kernel
-def touch(units, work, i, j, dx, dy, distance, separation):
-    """Note the pair (i, j) as neighbours and push it apart if it overlaps."""
-    if work.num_contacts[i] < MAX_CONTACTS:
-        work.contacts[i, work.num_contacts[i]] = j
-        work.num_contacts[i] += 1
-    if work.num_contacts[j] < MAX_CONTACTS:
-        work.contacts[j, work.num_contacts[j]] = i
-        work.num_contacts[j] += 1
+@kernel(allocates=False)
+def _touch(units, work, i, j, dx, dy, distance, separation):
+    """Note the pair (i, j), whose centres are (dx, dy) apart, as neighbours and push it apart if it overlaps."""
+    floats = work.floats
+    integers = work.integers
+    if integers[NUM_CONTACTS, i] < MAX_CONTACTS:
+        integers[FIRST_CONTACT + integers[NUM_CONTACTS, i], i] = j
+        integers[NUM_CONTACTS, i] += 1
+    if integers[NUM_CONTACTS, j] < MAX_CONTACTS:
+        integers[FIRST_CONTACT + integers[NUM_CONTACTS, j], j] = i
+        integers[NUM_CONTACTS, j] += 1
     overlap = separation - distance
     if overlap <= 0.0:
         return
+    normal_x = 0.0
+    normal_y = 1.0
     if distance > 1e-9:
         normal_x = dx / distance
         normal_y = dy / distance
-    else:
-        normal_x = 0.0
-        normal_y = 1.0
     yield_i = 1.0 if units[HEADING_X, i] != 0.0 or units[HEADING_Y, i] != 0.0 else STANDING_SHARE
     yield_j = 1.0 if units[HEADING_X, j] != 0.0 or units[HEADING_Y, j] != 0.0 else STANDING_SHARE
-    push = PUSH_STIFFNESS * overlap
-    push_i = push * yield_i / (yield_i + yield_j)
-    push_j = push - push_i
-    work.floats[PUSH_X, i] -= push_i * normal_x
-    work.floats[PUSH_Y, i] -= push_i * normal_y
-    work.floats[PUSH_X, j] += push_j * normal_x
-    work.floats[PUSH_Y, j] += push_j * normal_y
+    push_i = PUSH_STIFFNESS * overlap * yield_i / (yield_i + yield_j)
+    push_j = PUSH_STIFFNESS * overlap - push_i
+    floats[PUSH_X, i] -= push_i * normal_x
+    floats[PUSH_Y, i] -= push_i * normal_y
+    floats[PUSH_X, j] += push_j * normal_x
+    floats[PUSH_Y, j] += push_j * normal_y
 
 
-@inner_kernel
-def walk_towards(tables, units, marks, work, i, goal_x, goal_y):
-    """Choose unit i's displacement towards a point, round neighbours that stand in the way. Returns False if blocked.
+@kernel(inline=True, allocates=False)
+def walk_towards(speed, units, work, i, goal_x, goal_y):
+    """Choose unit i's displacement towards a point. Returns False if neighbours close the way.
 
     The component of the direction that leads into a neighbour is dropped, what remains is walked at full speed.
     """
+    floats = work.floats
+    integers = work.integers
     dx = goal_x - units[X, i]
     dy = goal_y - units[Y, i]
     distance = math.sqrt(dx * dx + dy * dy)
-    if distance < 1e-9:
-        return True
-    step = min(tables.stats[SPEED, i], distance)
-    dx /= distance
-    dy /= distance
-    obstructed = False
-    for k in range(work.num_contacts[i]):
-        j = work.contacts[i, k]
-        if units[HEADING_X, j] * dx + units[HEADING_Y, j] * dy > 0.0:
-            continue
-        normal_x = units[X, j] - units[X, i]
-        normal_y = units[Y, j] - units[Y, i]
-        length = math.sqrt(normal_x * normal_x + normal_y * normal_y)
-        if length < 1e-9:
-            continue
-        normal_x /= length
-        normal_y /= length
-        into = dx * normal_x + dy * normal_y
-        if into <= 0.0:
-            continue
-        obstructed = True
-        if into > 0.995:
-            # Head on there is no way to prefer, so each unit has a side of its own.
-            dx = -normal_y * work.floats[SIDESTEP, i]
-            dy = normal_x * work.floats[SIDESTEP, i]
-        else:
-            dx -= into * normal_x
-            dy -= into * normal_y
-    if obstructed:
-        length = math.sqrt(dx * dx + dy * dy)
-        if length < MIN_STEERED_LENGTH:
-            return False
-        dx /= length
-        dy /= length
-    work.floats[MOVE_X, i] = dx * step
-    work.floats[MOVE_Y, i] = dy * step
-    return True
+    is_open = True
+    if distance > 1e-9:
+        dx /= distance
+        dy /= distance
+        is_obstructed = False
+        for k in range(integers[NUM_CONTACTS, i]):
+            j = integers[FIRST_CONTACT + k, i]
+            # Who walks the same way will not be in the way.
+            if units[HEADING_X, j] * dx + units[HEADING_Y, j] * dy > 0.0:
+                continue
+            normal_x = units[X, j] - units[X, i]
+            normal_y = units[Y, j] - units[Y, i]
+            length = math.sqrt(normal_x * normal_x + normal_y * normal_y)
+            if length < 1e-9:
+                continue
+            normal_x /= length
+            normal_y /= length
+            into = dx * normal_x + dy * normal_y
+            if into > HEAD_ON:
+                # Head on there is no way to prefer, so each unit has a side of its own.
+                is_obstructed = True
+                dx = -normal_y * floats[SIDESTEP, i]
+                dy = normal_x * floats[SIDESTEP, i]
+            elif into > 0.0:
+                is_obstructed = True
+                dx -= into * normal_x
+                dy -= into * normal_y
+        if is_obstructed:
+            length = math.sqrt(dx * dx + dy * dy)
+            is_open = length >= MIN_STEERED_LENGTH
+            if is_open:
+                dx /= length
+                dy /= length
+        if is_open:
+            step = min(speed, distance)
+            floats[MOVE_X, i] = dx * step
+            floats[MOVE_Y, i] = dy * step
+    return is_open
 
 
-@inlined_kernel
+@kernel(allocates=False)
 def is_walkable(walkable, x, y):
     """Whether a ground unit's centre may be at (x, y)."""
     if x < 0.0 or y < 0.0:
@@ -155,28 +171,31 @@ def is_walkable(walkable, x, y):
     return cell_x < walkable.shape[0] and cell_y < walkable.shape[1] and walkable[cell_x, cell_y]
 
 
-@inner_kernel
-def move_units(tables, units, marks, work):
+@kernel(inline=True, allocates=False)
+def move_units(walkable, units, work):
     """Move every living unit by its chosen displacement plus the push; at a wall it slides along the free axis."""
+    floats = work.floats
     for i in range(units.shape[1]):
-        if not work.alive[i]:
+        if not work.integers[ALIVE, i]:
             continue
-        units[HEADING_X, i] = work.floats[MOVE_X, i]
-        units[HEADING_Y, i] = work.floats[MOVE_Y, i]
-        push_x = work.floats[PUSH_X, i]
-        push_y = work.floats[PUSH_Y, i]
-        if push_x == 0.0 and push_y == 0.0 and work.floats[MOVE_X, i] == 0.0 and work.floats[MOVE_Y, i] == 0.0:
+        move_x = floats[MOVE_X, i]
+        move_y = floats[MOVE_Y, i]
+        push_x = floats[PUSH_X, i]
+        push_y = floats[PUSH_Y, i]
+        units[HEADING_X, i] = move_x
+        units[HEADING_Y, i] = move_y
+        if push_x == 0.0 and push_y == 0.0 and move_x == 0.0 and move_y == 0.0:
             continue
         push = math.sqrt(push_x * push_x + push_y * push_y)
         if push > MAX_PUSH:
             push_x *= MAX_PUSH / push
             push_y *= MAX_PUSH / push
-        x = math.floor((units[X, i] + work.floats[MOVE_X, i] + push_x) * GRID + 0.5) / GRID
-        y = math.floor((units[Y, i] + work.floats[MOVE_Y, i] + push_y) * GRID + 0.5) / GRID
-        if is_walkable(tables.walkable, x, y):
+        x = math.floor((units[X, i] + move_x + push_x) * POSITION_GRID + 0.5) / POSITION_GRID
+        y = math.floor((units[Y, i] + move_y + push_y) * POSITION_GRID + 0.5) / POSITION_GRID
+        if is_walkable(walkable, x, y):
             units[X, i] = x
             units[Y, i] = y
-        elif is_walkable(tables.walkable, x, units[Y, i]):
+        elif is_walkable(walkable, x, units[Y, i]):
             units[X, i] = x
-        elif is_walkable(tables.walkable, units[X, i], y):
+        elif is_walkable(walkable, units[X, i], y):
             units[Y, i] = y

@@ -1,71 +1,65 @@
-"""The scripted opponent's kernels: whom a unit under an attack-move order fights and where it goes.
+"""The scripted opponent's kernels: whom a unit under an attack-move order fights.
 
 SMAC's enemies are not led by an AI player: each obeys one attack-move order with StarCraft II's stock unit behaviour,
-which is closed. This is a model of it: keep a target while it is about in range, else take the nearest in sight, else go
-for whoever hit a friend near by, else walk on.
+which is closed. This is a model of it: keep a target while it is about in range, else take the nearest in sight, else
+go for whoever hit a friend near by, else walk on.
 
-Shapes: U units of one battle; a side is the half-open range of indices [first, last).
+Shapes: U units of one battle, `units`, `marks` and `work` as in unit_state; a side is the half-open range of indices
+[first, last).
 """
 
 from __future__ import annotations
 
 import math
 
-from dm2_ray.world.inner_kernels import inlined_kernel, inner_kernel
-from dm2_ray.world.movement import walk_towards
-from dm2_ray.world.unit_state import (
-    ALARM,
-    ATTACKER,
-    AVOIDED,
-    BLOCKED,
-    COOLDOWN,
-    GOAL_X,
-    GOAL_Y,
-    HEALTH,
-    NONE,
-    RECOVERY,
-    TARGET,
-    X,
-    Y,
-)
+from dm2_ray.world.compile_cache import kernel
+from dm2_ray.world.unit_state import ALARM, ALIVE, ATTACKER, AVOIDED, BLOCKED, HEALTH, NONE, TARGET, X, Y
 from dm2_ray.world.unit_tables import CHASE, RADIUS, SCAN_RANGE
-from dm2_ray.world.weapons import ALARM_LOOPS, centre_distance, reach_between, start_attack
+from dm2_ray.world.weapons import ALARM_LOOPS, centre_distance, reach_between
 
 ARRIVAL_DISTANCE = 0.5
+"""From the attack-move's goal, where a unit without foes stands idle."""
 BLOCKED_LOOPS = 4.0
+"""After so many loops without a way a unit looks for another target,"""
 AVOID_LOOPS = 16.0
+"""and leaves the unreachable one alone for so many."""
 
 
-@inlined_kernel
-def nearest_foe(tables, units, marks, i, first, last, edge_limit, excluded):
-    """Living foe in [first, last) with the least edge distance of at most `edge_limit`, or NONE."""
+@kernel(allocates=False)
+def _nearest_foe(stats, units, i, first, last, avoided):
+    """Living foe in [first, last) with the least edge distance within scan range, or NONE; `avoided` only if there is
+    no other."""
     best = NONE
-    best_edge = edge_limit
+    best_edge = stats[SCAN_RANGE, i]
+    fallback = NONE
     x = units[X, i]
     y = units[Y, i]
-    radius = tables.stats[RADIUS, i]
+    radius = stats[RADIUS, i]
     for j in range(first, last):
-        if units[HEALTH, j] <= 0.0 or j == excluded:
+        if units[HEALTH, j] <= 0.0:
             continue
         dx = units[X, j] - x
         dy = units[Y, j] - y
-        bound = best_edge + radius + tables.stats[RADIUS, j]
+        limit = best_edge + radius + stats[RADIUS, j]
         squared = dx * dx + dy * dy
-        if squared <= bound * bound:
-            edge = math.sqrt(squared) - radius - tables.stats[RADIUS, j]
-            if best == NONE or edge < best_edge:
-                best = j
-                best_edge = edge
-    return best
+        if squared > limit * limit:
+            continue
+        edge = math.sqrt(squared) - radius - stats[RADIUS, j]
+        if j == avoided:
+            fallback = j
+        elif best == NONE or edge < best_edge:
+            best = j
+            best_edge = edge
+    return fallback if best == NONE else best
 
 
-@inlined_kernel
-def attacker_of_friends(tables, units, marks, work, i, first_friend, last_friend):
+@kernel(allocates=False)
+def _attacker_of_friends(tables, units, marks, work, i, first_friend, last_friend):
     """Nearest living foe that lately hit unit i or a friend within the help radius, inside the leash; or NONE."""
     best = NONE
     best_distance = tables.leash
     for friend in range(first_friend, last_friend):
-        if not work.alive[friend] or not 0.0 < units[ALARM, friend] <= ALARM_LOOPS:
+        if not work.integers[ALIVE, friend] or not 0.0 < units[ALARM, friend] <= ALARM_LOOPS:
             continue
         foe = marks[ATTACKER, friend]
         if units[HEALTH, foe] <= 0.0 or centre_distance(units, i, friend) > tables.help_radius:
@@ -77,57 +71,36 @@ def attacker_of_friends(tables, units, marks, work, i, first_friend, last_friend
     return best
 
 
-@inlined_kernel
-def choose_target(tables, units, marks, work, i, first_foe, last_foe, first_friend, last_friend):
-    """Unit i's target for this loop, or NONE."""
+@kernel(allocates=False)
+def choose_scripted_target(tables, units, marks, work, i):
+    """Target of a scripted unit for this loop, or NONE."""
+    stats = tables.stats
+    avoided = NONE
+    if units[BLOCKED, i] < 0.0:
+        units[BLOCKED, i] += 1.0
+        avoided = marks[AVOIDED, i]
     target = marks[TARGET, i]
-    if target != NONE:
-        if units[HEALTH, target] <= 0.0:
-            target = NONE
-        elif centre_distance(units, i, target) > reach_between(tables, i, target) + tables.stats[CHASE, i]:
-            target = NONE
-    if target != NONE and target == marks[AVOIDED, i] and units[BLOCKED, i] < 0.0:
-        if centre_distance(units, i, target) > reach_between(tables, i, target):
-            target = NONE
-    if target == NONE:
-        excluded = marks[AVOIDED, i] if units[BLOCKED, i] < 0.0 else NONE
-        target = nearest_foe(tables, units, marks, i, first_foe, last_foe, tables.stats[SCAN_RANGE, i], excluded)
-        if target == NONE and excluded != NONE:
-            target = nearest_foe(tables, units, marks, i, first_foe, last_foe, tables.stats[SCAN_RANGE, i], NONE)
+    if target != NONE and units[HEALTH, target] > 0.0:
+        beyond_reach = centre_distance(units, i, target) - reach_between(stats, i, target)
+        if beyond_reach <= 0.0 or (beyond_reach <= stats[CHASE, i] and target != avoided):
+            return target
+    first_foe = tables.num_agents if i < tables.num_agents else 0
+    last_foe = units.shape[1] if i < tables.num_agents else tables.num_agents
+    target = _nearest_foe(stats, units, i, first_foe, last_foe, avoided)
     if target == NONE and tables.retaliation:
-        target = attacker_of_friends(tables, units, marks, work, i, first_friend, last_friend)
+        first_friend = 0 if i < tables.num_agents else tables.num_agents
+        last_friend = tables.num_agents if i < tables.num_agents else units.shape[1]
+        target = _attacker_of_friends(tables, units, marks, work, i, first_friend, last_friend)
     return target
 
 
-@inner_kernel
-def act_scripted(tables, units, marks, work, i, first_foe, last_foe, first_friend, last_friend, key, loop):
-    """One loop of unit i under its attack-move order to (goal_x, goal_y)."""
-    if units[BLOCKED, i] < 0.0:
+@kernel(inline=True, allocates=False)
+def note_way(units, marks, i, target, is_open):
+    """Count the loops in which the way to the target was closed, and give it up for a while after too many."""
+    if is_open:
+        units[BLOCKED, i] = min(units[BLOCKED, i], 0.0)
+    elif units[BLOCKED, i] >= 0.0:
         units[BLOCKED, i] += 1.0
-    target = choose_target(tables, units, marks, work, i, first_foe, last_foe, first_friend, last_friend)
-    marks[TARGET, i] = target
-    if target == NONE:
-        dx = units[GOAL_X, i] - units[X, i]
-        dy = units[GOAL_Y, i] - units[Y, i]
-        if dx * dx + dy * dy > ARRIVAL_DISTANCE * ARRIVAL_DISTANCE:
-            walk_towards(tables, units, marks, work, i, units[GOAL_X, i], units[GOAL_Y, i])
-        return
-    fight(tables, units, marks, work, i, target, key, loop)
-
-
-@inlined_kernel
-def fight(tables, units, marks, work, i, target, key, loop):
-    """Attack `target` if it is in range and the weapon is ready, wait for the weapon, or walk into range."""
-    if centre_distance(units, i, target) <= reach_between(tables, i, target):
-        units[BLOCKED, i] = 0.0
-        if units[COOLDOWN, i] <= 0.0:
-            start_attack(tables, units, marks, work, i, target, key, loop)
-    elif units[RECOVERY, i] <= 0.0:
-        if walk_towards(tables, units, marks, work, i, units[X, target], units[Y, target]):
-            if units[BLOCKED, i] > 0.0:
-                units[BLOCKED, i] = 0.0
-        elif units[BLOCKED, i] >= 0.0:
-            units[BLOCKED, i] += 1.0
-            if units[BLOCKED, i] >= BLOCKED_LOOPS:
-                marks[AVOIDED, i] = target
-                units[BLOCKED, i] = -AVOID_LOOPS
+        if units[BLOCKED, i] >= BLOCKED_LOOPS:
+            marks[AVOIDED, i] = target
+            units[BLOCKED, i] = -AVOID_LOOPS

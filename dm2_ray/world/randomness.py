@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dm2_ray.world.inner_kernels import inlined_kernel
+from dm2_ray.world.compile_cache import kernel
 
 DRAW_WEAPON_DELAY = 1
 DRAW_SPAWN_X = 2
@@ -29,7 +29,7 @@ _SHIFT_11 = np.uint64(11)
 _UNIFORM_STEP = 1.0 / 9007199254740992.0  # 2^-53: the 53 leading bits fill a double's mantissa
 
 
-@inlined_kernel
+@kernel(allocates=False)
 def mix_bits(word):
     """SplitMix64 finaliser: uint64 -> uint64, a bijection in which every input bit flips half of the output bits."""
     word = (word ^ (word >> _SHIFT_30)) * _MULTIPLIER_1
@@ -37,13 +37,13 @@ def mix_bits(word):
     return word ^ (word >> _SHIFT_31)
 
 
-@inlined_kernel
+@kernel(allocates=False)
 def battle_key(seed, battle_number):
     """Key (uint64) of one battle; equal arguments give equal keys on every machine."""
     return mix_bits(mix_bits(np.uint64(seed) + _GOLDEN) + np.uint64(battle_number) * _GOLDEN)
 
 
-@inlined_kernel
+@kernel(allocates=False)
 def uniform_draw(key, counter, unit, purpose):
     """Uniform number in [0, 1) for (battle key, counter such as the game loop, unit index, purpose constant)."""
     address = np.uint64(counter) * _GOLDEN + np.uint64(unit) * _UNIT_STRIDE + np.uint64(purpose) * _PURPOSE_STRIDE

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.compile_cache import kernel
-from dm2_ray.world.inner_kernels import inner_kernel
 from dm2_ray.world.randomness import DRAW_ACTION, battle_key, uniform_draw
 from dm2_ray.world.rules import EAST, FIRST_TARGET, NO_OP, NORTH, SOUTH, STOP, WEST
 
@@ -57,7 +56,7 @@ class KiteRules(NamedTuple):
     """How much it likes to run away from its friends, so as to split the pursuers."""
 
 
-@kernel
+@kernel(allocates=False)
 def choose_random(mask, seed, battle_number, steps, out):
     """Uniform among the available actions; the draw depends on (seed, battle number, step, agent) only."""
     for b in range(out.shape[0]):
@@ -75,7 +74,7 @@ def choose_random(mask, seed, battle_number, steps, out):
                     rank -= 1
 
 
-@inner_kernel
+@kernel(allocates=False)
 def distance_between(x, y, b, i, j):
     """Centre distance of two units."""
     dx = x[b, j] - x[b, i]
@@ -83,7 +82,7 @@ def distance_between(x, y, b, i, j):
     return math.sqrt(dx * dx + dy * dy)
 
 
-@inner_kernel
+@kernel(allocates=False)
 def nearest_enemy(x, y, health, num_agents, b, i):
     """Nearest living enemy's unit index, or NO_ENEMY."""
     best = NO_ENEMY
@@ -97,7 +96,7 @@ def nearest_enemy(x, y, health, num_agents, b, i):
     return best
 
 
-@inner_kernel
+@kernel(allocates=False)
 def step_towards(mask, x, y, b, i, j):
     """The available move that leads along the larger coordinate difference, else along the other, else stop."""
     dx = x[b, j] - x[b, i]
@@ -112,7 +111,7 @@ def step_towards(mask, x, y, b, i, j):
     return STOP
 
 
-@inner_kernel
+@kernel(allocates=False)
 def pursue(mask, x, y, num_agents, b, i, j):
     """Attack enemy j if that is available, else go there."""
     attack = FIRST_TARGET + j - num_agents
@@ -121,7 +120,7 @@ def pursue(mask, x, y, num_agents, b, i, j):
     return step_towards(mask, x, y, b, i, j)
 
 
-@kernel
+@kernel(allocates=False)
 def choose_nearest(mask, x, y, health, num_agents, targets, out):
     """SMAC's built-in heuristic: each agent sticks to an enemy until it falls, then takes the nearest.
 
@@ -139,7 +138,7 @@ def choose_nearest(mask, x, y, health, num_agents, targets, out):
             out[b, i] = STOP if target == NO_ENEMY else pursue(mask, x, y, num_agents, b, i, target)
 
 
-@inner_kernel
+@kernel(allocates=False)
 def weakest_enemy(knowledge, mask, x, y, health, shield, b, i):
     """Enemy with the fewest hit points that can be attacked, the nearer of two alike; for melee agents only among those
     almost in reach. NO_ENEMY if there is none."""
@@ -160,7 +159,7 @@ def weakest_enemy(knowledge, mask, x, y, health, shield, b, i):
     return best
 
 
-@inner_kernel
+@kernel(allocates=False)
 def strike_or_advance(knowledge, mask, x, y, health, shield, step, b, i):
     """Hold the ground and shoot the weakest enemy in range; look for the nearest once patience ends."""
     target = weakest_enemy(knowledge, mask, x, y, health, shield, b, i)
@@ -174,7 +173,7 @@ def strike_or_advance(knowledge, mask, x, y, health, shield, step, b, i):
     return pursue(mask, x, y, knowledge.num_agents, b, i, target)
 
 
-@kernel
+@kernel(allocates=False)
 def choose_focus_fire(knowledge, mask, x, y, health, shield, steps, out):
     """Every agent shoots the weakest enemy in its range and otherwise holds its ground."""
     for b in range(out.shape[0]):
@@ -184,7 +183,7 @@ def choose_focus_fire(knowledge, mask, x, y, health, shield, steps, out):
                 out[b, i] = strike_or_advance(knowledge, mask, x, y, health, shield, steps[b], b, i)
 
 
-@inner_kernel
+@kernel(allocates=False)
 def melee_clearance(knowledge, x, y, health, b, i, at_x, at_y):
     """Least distance from a point to a melee enemy's reach of agent i; infinite without melee enemies."""
     clearance = np.inf
@@ -196,7 +195,7 @@ def melee_clearance(knowledge, x, y, health, b, i, at_x, at_y):
     return clearance
 
 
-@inner_kernel
+@kernel(allocates=False)
 def open_cells(walkable, at_x, at_y, step_x, step_y):
     """Walkable cells in a row ahead of a point, at most LOOKAHEAD_CELLS."""
     for ahead in range(1, LOOKAHEAD_CELLS + 1):
@@ -208,7 +207,7 @@ def open_cells(walkable, at_x, at_y, step_x, step_y):
     return LOOKAHEAD_CELLS
 
 
-@inner_kernel
+@kernel(allocates=False)
 def escape_move(knowledge, rules, mask, x, y, health, last_action, b, i):
     """The available move that leads farthest from melee enemies, walls and friends, or stop."""
     best = STOP
@@ -235,7 +234,7 @@ def escape_move(knowledge, rules, mask, x, y, health, last_action, b, i):
     return best
 
 
-@kernel
+@kernel(allocates=False)
 def choose_kite(knowledge, rules, mask, x, y, health, shield, cooldown, last_actions, steps, out):
     """Ranged agents run from melee enemies while their weapons cool down; for the rest as choose_focus_fire."""
     for b in range(out.shape[0]):

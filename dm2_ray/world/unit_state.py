@@ -1,7 +1,7 @@
 """How unit state is laid out: rows of two arrays per battle, so that kernels pass two pointers and not twenty.
 
 Shapes: B battles, U = N + M units, agents first; `units` is [F, U] float64, one row per quantity below, `marks` is
-[G, U] int64; of B battles [B, F, U] and [B, G, U]. K neighbours kept per unit.
+[G, U] int64; of B battles [B, F, U] and [B, G, U]. K neighbours are kept per unit.
 
 Positions are map cells (x east, y north) and multiples of 1/4096, as in StarCraft II, so that float32 holds them
 exactly. Times are game loops.
@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+# Rows of `units`.
 X, Y = 0, 1
 HEALTH, SHIELD, ENERGY = 2, 3, 4
 """Health 0 = dead."""
@@ -22,11 +23,11 @@ COOLDOWN = 5
 HEADING_X, HEADING_Y = 6, 7
 """Displacement chosen in the last loop, cells per loop; zero for a standing unit."""
 WINDUP = 8
-"""Until the attack in progress is released; negative = none."""
+"""Until the attack in progress is released."""
 RECOVERY = 9
 """Backswing left."""
 IMPACT = 10
-"""Until the missile in flight, or the second blow, lands; negative = none."""
+"""Until the missile in flight, or the second blow, lands."""
 SHIELD_WAIT = 11
 """Until shields regenerate."""
 ALARM = 12
@@ -37,10 +38,14 @@ GOAL_X, GOAL_Y = 14, 15
 """Where a move or attack-move order leads."""
 NUM_UNIT_ROWS = 16
 
+# Rows of `marks`; all but ORDER hold unit indices, NONE without.
 ORDER = 0
 """One of ORDER_*."""
-TARGET, WINDUP_TARGET, IMPACT_TARGET = 1, 2, 3
-"""Unit indices, NONE without."""
+TARGET = 1
+WINDUP_TARGET = 2
+"""Of the attack in progress."""
+IMPACT_TARGET = 3
+"""Of the missile in flight, or of the second blow."""
 ATTACKER = 4
 """Who hit this unit last."""
 AVOIDED = 5
@@ -50,16 +55,26 @@ NUM_MARK_ROWS = 6
 NONE = -1
 ORDER_STOP, ORDER_MOVE, ORDER_ATTACK, ORDER_SCRIPTED = 0, 1, 2, 3
 
-MAX_CONTACTS = 8
+# Rows of Workspace.floats.
 MOVE_X, MOVE_Y = 0, 1
-"""Rows of Workspace.floats: displacement chosen in this loop,"""
+"""Displacement chosen in this loop."""
 PUSH_X, PUSH_Y = 2, 3
-"""displacement by overlapping neighbours,"""
+"""Displacement by overlapping neighbours."""
 SIDESTEP = 4
-"""+1 or -1: the side on which a unit passes an obstacle straight ahead,"""
+"""+1 or -1: the side on which a unit passes an obstacle straight ahead."""
 NEAR_X, NEAR_Y, NEAR_RADIUS = 5, 6, 7
-"""living units, closed up."""
-NUM_WORK_ROWS = 8
+"""Position and separation radius of living units, closed up."""
+NUM_FLOAT_ROWS = 8
+
+# Rows of Workspace.integers.
+ALIVE = 0
+"""1 if alive at the loop's start."""
+NEAR_UNIT = 1
+"""Unit behind each closed-up column."""
+NUM_CONTACTS = 2
+FIRST_CONTACT = 3
+"""The first of K rows: neighbours that touch."""
+MAX_CONTACTS = 8
 
 
 class Workspace(NamedTuple):
@@ -67,21 +82,13 @@ class Workspace(NamedTuple):
 
     floats: NDArray[np.float64]
     """[8, U]"""
-    alive: NDArray[np.bool_]
-    """[U], at the loop's start."""
-    contacts: NDArray[np.int64]
-    """[U, K] neighbours that touch."""
-    num_contacts: NDArray[np.int64]
-    near_unit: NDArray[np.int64]
-    """[U] unit behind each closed-up column."""
+    integers: NDArray[np.int64]
+    """[3 + K, U]"""
 
 
 def allocate_workspace(num_units: int) -> Workspace:
     """Scratch space for battles of `num_units` units."""
     return Workspace(
-        floats=np.zeros((NUM_WORK_ROWS, num_units)),
-        alive=np.zeros(num_units, np.bool_),
-        contacts=np.zeros((num_units, MAX_CONTACTS), np.int64),
-        num_contacts=np.zeros(num_units, np.int64),
-        near_unit=np.zeros(num_units, np.int64),
+        floats=np.zeros((NUM_FLOAT_ROWS, num_units)),
+        integers=np.zeros((FIRST_CONTACT + MAX_CONTACTS, num_units), np.int64),
     )

@@ -43,33 +43,40 @@ class UnsupportedMapError(ValueError):
     MISSILE_SPEED,
     SCAN_RANGE,
     CHASE,
-) = range(18)
+    DELAY_MIN,
+    DELAY_SPAN,
+) = range(20)
 """Rows of UnitTables.stats. A SECOND_HIT_DELAY of 0 is a single hit, a MISSILE_SPEED of 0 an instant one."""
 
 
 class UnitTables(NamedTuple):
-    """Constants of one map."""
+    """Constants that every game loop needs."""
 
     num_agents: int
     stats: NDArray[np.float64]
-    """[18, U] times in game loops, lengths in cells, rates per loop."""
+    """[20, U] times in game loops, lengths in cells, rates per loop."""
     damage: NDArray[np.float64]
     """[U, U] damage of one hit of the row's unit on the column's, before armour."""
+    walkable: NDArray[np.bool_]
+    """Indexed by cell [x, y]."""
+    help_radius: float
+    leash: float
+    retaliation: bool
+
+
+class Opening(NamedTuple):
+    """How battles begin."""
+
     start: NDArray[np.float64]
     """[U, 2] starting places."""
     attack_line: NDArray[np.float64]
     """[2 sides, 4]: a scripted side attacks towards a point drawn on the segment (x0, y0, x1, y1)."""
     kind_order: NDArray[np.int64]
     """[U] equal for units of one kind: agents are sorted within these groups when they are created."""
-    walkable: NDArray[np.bool_]
-    """Indexed by cell [x, y]."""
-    help_radius: float
-    leash: float
     spawn_jitter: float
-    retaliation: bool
-    random_delay: bool
     scripted_agents: bool
-    opening_loops: int
+    num_loops: int
+    """Game loops before the first observation."""
 
 
 def supported_maps() -> tuple[str, ...]:
@@ -96,8 +103,6 @@ def build_unit_tables(spec: MapSpec, settings: EngineSettings) -> UnitTables:
     names = (*spec.ally_kinds, *spec.enemy_kinds)
     kinds = [unit_kind(name, settings.balance) for name in names]
     weapons = [_weapon_of(kind) for kind in kinds]
-    line = (*spec.enemy_order.start, *spec.enemy_order.end)
-    enemy_point = next((spawn.x, spawn.y) for spawn in spec.spawns if spawn.owner == 2)
     stats = {
         HEALTH_MAX: [kind.health for kind in kinds],
         SHIELD_MAX: [kind.shield for kind in kinds],
@@ -119,27 +124,41 @@ def build_unit_tables(spec: MapSpec, settings: EngineSettings) -> UnitTables:
         CHASE: [
             settings.chase_melee if weapon.range < _MELEE_RANGE else settings.chase_ranged for weapon in weapons
         ],
+        DELAY_MIN: [weapon.period_jitter_loops[0] * settings.random_delay for weapon in weapons],
+        DELAY_SPAN: [
+            (weapon.period_jitter_loops[1] - weapon.period_jitter_loops[0]) * settings.random_delay
+            for weapon in weapons
+        ],
     }
     return UnitTables(
         num_agents=spec.num_agents,
         stats=np.array([stats[row] for row in range(len(stats))], dtype=np.float64),
         damage=np.array([[_damage_of_hit(weapon, target) for target in kinds] for weapon in weapons]),
+        walkable=np.array(spec.walkable),
+        help_radius=float(settings.help_radius),
+        leash=float(settings.leash),
+        retaliation=settings.retaliation,
+    )
+
+
+def build_opening(spec: MapSpec, settings: EngineSettings) -> Opening:
+    """How battles on a map begin."""
+    names = (*spec.ally_kinds, *spec.enemy_kinds)
+    enemy_point = next((spawn.x, spawn.y) for spawn in spec.spawns if spawn.owner == 2)
+    return Opening(
         start=np.concatenate(
             [
                 starting_positions(spec, owner, side, balance=settings.balance, pitch=settings.spawn_pitch)
                 for owner, side in ((1, spec.ally_kinds), (2, spec.enemy_kinds))
             ]
         ),
-        attack_line=np.array([(*enemy_point, *enemy_point), line], dtype=np.float64),
+        attack_line=np.array(
+            [(*enemy_point, *enemy_point), (*spec.enemy_order.start, *spec.enemy_order.end)], dtype=np.float64
+        ),
         kind_order=np.array([names.index(name) for name in names], dtype=np.int64),
-        walkable=np.array(spec.walkable),
-        help_radius=float(settings.help_radius),
-        leash=float(settings.leash),
         spawn_jitter=float(settings.spawn_jitter),
-        retaliation=settings.retaliation,
-        random_delay=settings.random_delay,
         scripted_agents=settings.scripted_agents,
-        opening_loops=settings.opening_loops,
+        num_loops=settings.opening_loops,
     )
 
 

@@ -1,6 +1,6 @@
 """Weapon kernels: starting an attack, releasing it, missiles and second hits, damage, regeneration.
 
-Shapes: U units of one battle.
+Shapes: U units of one battle; `units`, `marks` and `work` as in unit_state, `stats` and `damage` as in UnitTables.
 
 Within a loop damage is applied in unit order, but whoever was alive at the loop's start still gets its shot off: sides
 strike simultaneously, and only friends see in time that a shared target has fallen.
@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 
-from dm2_ray.world.inner_kernels import inlined_kernel
+from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.randomness import DRAW_WEAPON_DELAY, uniform_draw
 from dm2_ray.world.unit_state import (
     ALARM,
+    ALIVE,
     ATTACKER,
     COOLDOWN,
     HEALTH,
@@ -32,6 +33,8 @@ from dm2_ray.world.unit_tables import (
     ARMOUR,
     BACKSWING,
     DAMAGE_POINT,
+    DELAY_MIN,
+    DELAY_SPAN,
     HEALTH_MAX,
     HEALTH_REGENERATION,
     MISSILE_SPEED,
@@ -46,12 +49,12 @@ from dm2_ray.world.unit_tables import (
 )
 
 MIN_DAMAGE = 0.5
+"""A hit on bare health takes at least this, whatever the armour."""
 ALARM_LOOPS = 32.0
-DELAY_MIN_LOOPS = -1.0
-DELAY_SPAN_LOOPS = 3.0
+"""For how long a unit remembers who hit it: two "Normal" seconds, the period of StarCraft II's calls for help."""
 
 
-@inlined_kernel
+@kernel(allocates=False)
 def centre_distance(units, i, j):
     """Distance between the centres of units i and j."""
     dx = units[X, j] - units[X, i]
@@ -59,110 +62,96 @@ def centre_distance(units, i, j):
     return math.sqrt(dx * dx + dy * dy)
 
 
-@inlined_kernel
-def reach_between(tables, i, j):
+@kernel(allocates=False)
+def reach_between(stats, i, j):
     """Centre distance up to which unit i may start an attack on unit j: ranges run from edge to edge."""
-    return tables.stats[WEAPON_RANGE, i] + tables.stats[RADIUS, i] + tables.stats[RADIUS, j]
+    return stats[WEAPON_RANGE, i] + stats[RADIUS, i] + stats[RADIUS, j]
 
 
-@inlined_kernel
-def strike(tables, units, marks, i, j):
+@kernel(allocates=False)
+def strike(stats, damage, units, marks, i, j):
     """One hit of unit i on unit j: shields absorb first and unarmoured, the overflow is reduced by armour."""
     if units[HEALTH, j] <= 0.0:
         return
-    damage = tables.damage[i, j]
-    absorbed = min(damage, units[SHIELD, j])
+    dealt = damage[i, j]
+    absorbed = min(dealt, units[SHIELD, j])
     units[SHIELD, j] -= absorbed
-    if damage > absorbed:
-        units[HEALTH, j] -= max(damage - absorbed - tables.stats[ARMOUR, j], MIN_DAMAGE)
+    if dealt > absorbed:
+        units[HEALTH, j] -= max(dealt - absorbed - stats[ARMOUR, j], MIN_DAMAGE)
         if units[HEALTH, j] <= 0.0:
             units[HEALTH, j] = 0.0
             units[SHIELD, j] = 0.0
-    units[SHIELD_WAIT, j] = tables.stats[SHIELD_DELAY, j]
+    units[SHIELD_WAIT, j] = stats[SHIELD_DELAY, j]
     marks[ATTACKER, j] = i
     # One loop more than is remembered: a hit is noticed in the next loop, whichever unit is dealt with first.
     units[ALARM, j] = ALARM_LOOPS + 1.0
 
 
-@inlined_kernel
-def start_attack(tables, units, marks, work, i, j, key, loop):
+@kernel(inline=True, allocates=False)
+def start_attack(stats, units, marks, i, j, key, loop):
     """Begin an attack; the cooldown runs from its start, so the period does not depend on the damage point."""
-    delay = 0.0
-    if tables.random_delay:
-        delay = DELAY_MIN_LOOPS + DELAY_SPAN_LOOPS * uniform_draw(key, loop, i, DRAW_WEAPON_DELAY)
-    units[COOLDOWN, i] = tables.stats[PERIOD, i] + delay
-    if tables.stats[DAMAGE_POINT, i] > 0.0:
-        units[WINDUP, i] = tables.stats[DAMAGE_POINT, i]
-        marks[WINDUP_TARGET, i] = j
-    else:
-        release_attack(tables, units, marks, i, j)
+    delay = stats[DELAY_MIN, i] + stats[DELAY_SPAN, i] * uniform_draw(key, loop, i, DRAW_WEAPON_DELAY)
+    units[COOLDOWN, i] = stats[PERIOD, i] + delay
+    units[WINDUP, i] = stats[DAMAGE_POINT, i]
+    marks[WINDUP_TARGET, i] = j
 
 
-@inlined_kernel
-def release_attack(tables, units, marks, i, j):
-    """The moment of the shot: an instant weapon hits now, a missile leaves, a second blade follows later."""
-    units[WINDUP, i] = -1.0
-    units[RECOVERY, i] = tables.stats[BACKSWING, i]
-    if tables.stats[MISSILE_SPEED, i] > 0.0:
-        units[IMPACT, i] = max(centre_distance(units, i, j) - tables.stats[RADIUS, j], 0.0) / tables.stats[MISSILE_SPEED, i]
-        marks[IMPACT_TARGET, i] = j
-    else:
-        strike(tables, units, marks, i, j)
-        if tables.stats[SECOND_HIT_DELAY, i] > 0.0:
-            units[IMPACT, i] = tables.stats[SECOND_HIT_DELAY, i]
-            marks[IMPACT_TARGET, i] = j
-
-
-@inlined_kernel
-def cancel_attack(units, i):
-    """Give up an attack that has not been released: the weapon is ready again at once."""
-    if units[WINDUP, i] >= 0.0:
-        units[WINDUP, i] = -1.0
+@kernel(allocates=False)
+def cancel_attack(units, marks, i):
+    """Give up the attack in progress, if any: the weapon is ready again at once."""
+    if marks[WINDUP_TARGET, i] != NONE:
+        marks[WINDUP_TARGET, i] = NONE
         units[COOLDOWN, i] = 0.0
 
 
-@inlined_kernel
-def continue_attack(tables, units, marks, i):
-    """One loop of unit i's attack in progress; it is lost if the target died or left by more than the range slop."""
-    units[WINDUP, i] -= 1.0
-    if units[WINDUP, i] > 0.0:
-        return
+@kernel(allocates=False)
+def release_attack(stats, damage, units, marks, i):
+    """The moment of the shot: an instant weapon hits now, a missile leaves, a second blade follows later.
+
+    The attack is lost if its target has died or left by more than the range slop.
+    """
     j = marks[WINDUP_TARGET, i]
-    if units[HEALTH, j] > 0.0 and centre_distance(units, i, j) <= reach_between(tables, i, j) + tables.stats[RANGE_SLOP, i]:
-        release_attack(tables, units, marks, i, j)
-    else:
-        units[WINDUP, i] = -1.0
-        units[COOLDOWN, i] = 0.0
+    distance = centre_distance(units, i, j)
+    if units[HEALTH, j] <= 0.0 or distance > reach_between(stats, i, j) + stats[RANGE_SLOP, i]:
+        cancel_attack(units, marks, i)
+        return
+    marks[WINDUP_TARGET, i] = NONE
+    units[RECOVERY, i] = stats[BACKSWING, i]
+    if stats[MISSILE_SPEED, i] > 0.0:
+        units[IMPACT, i] = max(distance - stats[RADIUS, j], 0.0) / stats[MISSILE_SPEED, i]
+        marks[IMPACT_TARGET, i] = j
+        return
+    strike(stats, damage, units, marks, i, j)
+    if stats[SECOND_HIT_DELAY, i] > 0.0:
+        units[IMPACT, i] = stats[SECOND_HIT_DELAY, i]
+        marks[IMPACT_TARGET, i] = j
 
 
-@inlined_kernel
-def land_impacts(tables, units, marks, work):
-    """Missiles fly on after their shooter's death; a second blow needs the arm that strikes it."""
+@kernel(inline=True, allocates=False)
+def begin_loop(stats, damage, units, marks, work):
+    """Take the roll of the living, let timers run and shields regenerate, then let missiles and second blows land."""
     for i in range(units.shape[1]):
-        if units[IMPACT, i] < 0.0:
+        work.integers[ALIVE, i] = units[HEALTH, i] > 0.0
+        if work.integers[ALIVE, i]:
+            units[COOLDOWN, i] = max(units[COOLDOWN, i] - 1.0, 0.0)
+            units[RECOVERY, i] = max(units[RECOVERY, i] - 1.0, 0.0)
+            units[ALARM, i] = max(units[ALARM, i] - 1.0, 0.0)
+            if stats[SHIELD_MAX, i] > 0.0:
+                units[SHIELD_WAIT, i] = max(units[SHIELD_WAIT, i] - 1.0, 0.0)
+                if units[SHIELD_WAIT, i] == 0.0:
+                    grown = units[SHIELD, i] + stats[SHIELD_REGENERATION, i]
+                    units[SHIELD, i] = min(grown, stats[SHIELD_MAX, i])
+            if stats[HEALTH_REGENERATION, i] > 0.0:
+                grown = units[HEALTH, i] + stats[HEALTH_REGENERATION, i]
+                units[HEALTH, i] = min(grown, stats[HEALTH_MAX, i])
+    for i in range(units.shape[1]):
+        if marks[IMPACT_TARGET, i] == NONE:
             continue
-        if tables.stats[MISSILE_SPEED, i] == 0.0 and not work.alive[i]:
-            units[IMPACT, i] = -1.0
+        # A missile flies on after its shooter's death; a second blow needs the arm that strikes it.
+        if stats[MISSILE_SPEED, i] == 0.0 and not work.integers[ALIVE, i]:
+            marks[IMPACT_TARGET, i] = NONE
             continue
         units[IMPACT, i] -= 1.0
         if units[IMPACT, i] <= 0.0:
-            units[IMPACT, i] = -1.0
-            strike(tables, units, marks, i, marks[IMPACT_TARGET, i])
+            strike(stats, damage, units, marks, i, marks[IMPACT_TARGET, i])
             marks[IMPACT_TARGET, i] = NONE
-
-
-@inlined_kernel
-def pass_loop(tables, units, work):
-    """Timers and regeneration of one loop."""
-    for i in range(units.shape[1]):
-        if not work.alive[i]:
-            continue
-        units[COOLDOWN, i] = max(units[COOLDOWN, i] - 1.0, 0.0)
-        units[RECOVERY, i] = max(units[RECOVERY, i] - 1.0, 0.0)
-        units[ALARM, i] = max(units[ALARM, i] - 1.0, 0.0)
-        if tables.stats[SHIELD_MAX, i] > 0.0:
-            units[SHIELD_WAIT, i] = max(units[SHIELD_WAIT, i] - 1.0, 0.0)
-            if units[SHIELD_WAIT, i] == 0.0:
-                units[SHIELD, i] = min(units[SHIELD, i] + tables.stats[SHIELD_REGENERATION, i], tables.stats[SHIELD_MAX, i])
-        if tables.stats[HEALTH_REGENERATION, i] > 0.0:
-            units[HEALTH, i] = min(units[HEALTH, i] + tables.stats[HEALTH_REGENERATION, i], tables.stats[HEALTH_MAX, i])
