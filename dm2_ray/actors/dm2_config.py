@@ -17,6 +17,7 @@ from ray.rllib.utils.annotations import override
 
 from dm2_ray.actors.collector import BattleQuota
 from dm2_ray.actors.env_runner import BattleEnvRunner, agent_spaces
+from dm2_ray.actors.ray_session import quiet
 from dm2_ray.actors.streams import Role, stream_seed
 from dm2_ray.config import Experiment, Section
 from dm2_ray.learning.discriminator import Discriminator
@@ -38,6 +39,7 @@ class DM2Config(AlgorithmConfig):
     def __init__(self, algo_class: type | None = None) -> None:
         from dm2_ray.actors.dm2 import DM2, evaluate
 
+        quiet()
         self.experiment = Experiment(variant="ippo", matching={"coefficient": 0.0})
         super().__init__(algo_class=algo_class or DM2)
         self.env_runner_cls = BattleEnvRunner

@@ -1,4 +1,4 @@
-"""Starting and ending Ray for one run, quietly and with authentication stated rather than left to defaults."""
+"""Starting and ending Ray for one run, quietly and with authentication on."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ def quiet() -> None:
     """Silences notices of RLlib and Ray that tell a user nothing."""
     log_once("DM2_on_new_api_stack")
     logging.getLogger("ray._common.deprecation").setLevel(logging.ERROR)
-    logging.getLogger("ray.rllib").setLevel(logging.ERROR)
+    for name in ("ray.rllib", "ray._private.authentication"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -65,10 +66,10 @@ def quiet() -> None:
 
 
 def _start_local(needed_cpus: float) -> None:
-    # Stated, because Ray's default writes a world-readable token file into the home directory.
+    # A local Ray asks for a token unless told otherwise. Given one here, for this run only, it does not write a
+    # world-readable one into the home directory.
     if "RAY_AUTH_MODE" not in os.environ:
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     # A stale address of a crashed cluster must not be picked up, so the session gets a directory of its own.
     directory = Path(tempfile.gettempdir()) / f"dm2-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
     directory.mkdir(mode=0o700, exist_ok=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -116,8 +116,8 @@ def _loop(
     iteration, env_steps = algorithm.learner_group.version, algorithm.env_steps
     final_win_rate = None
     reason = _limit_reached(experiment, iteration, env_steps)
-    progress = Progress(experiment.stop, start_env_steps=env_steps, start_iteration=iteration)
-    with Tracker(run.path, experiment, resumed_iteration=iteration if resumed else None) as tracker, progress:
+    progress = Progress(experiment.stop, first_env_steps=env_steps, first_iteration=iteration)
+    with Tracker(run.path, experiment, resumed_iteration=iteration if resumed else None) as tracker, closing(progress):
         while reason is None:
             began = time.monotonic()
             result = algorithm.train()
