@@ -5,11 +5,13 @@ Shapes: E episodes (whole battles), S steps of all episodes laid end to end, O o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+
+from dm2_ray.array_contract import Expected, check_arrays
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,7 +37,7 @@ class AgentDemonstration:
 
     def __post_init__(self) -> None:
         steps, episodes = len(self.actions), len(self.episode_lengths)
-        expected: dict[str, tuple[type, tuple[int, ...]]] = {
+        expected: Expected = {
             "observations": (np.float32, (steps, self.observations.shape[-1])),
             "actions": (np.int64, (steps,)),
             "action_mask": (np.bool_, (steps, self.action_mask.shape[-1])),
@@ -43,13 +45,7 @@ class AgentDemonstration:
             "episode_lengths": (np.int64, (episodes,)),
             "episode_ids": (np.int64, (episodes,)),
         }
-        for field in fields(self):
-            if field.name in expected:
-                array, (dtype, shape) = getattr(self, field.name), expected[field.name]
-                if array.dtype != dtype or array.shape != shape:
-                    raise ValueError(
-                        f"{field.name} must be {np.dtype(dtype)} {list(shape)}, found {array.dtype} {list(array.shape)}"
-                    )
+        check_arrays(self, expected)
         if episodes == 0 or self.episode_lengths.min() < 1 or int(self.episode_lengths.sum()) != steps:
             raise ValueError(f"episode_lengths must be positive and sum to the {steps} steps: {self.episode_lengths}")
 

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dm2_ray.array_contract import Expected, check_arrays
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class JointEpisode:
@@ -34,19 +36,14 @@ class JointEpisode:
 
     def __post_init__(self) -> None:
         length, agents = self.actions.shape
-        expected: dict[str, tuple[type, tuple[int, ...]]] = {
+        expected: Expected = {
             "observations": (np.float32, (length, agents, self.observations.shape[-1])),
             "actions": (np.int64, (length, agents)),
             "action_mask": (np.bool_, (length, agents, self.action_mask.shape[-1])),
             "alive": (np.bool_, (length, agents)),
             "rewards": (np.float64, (length,)),
         }
-        for name, (dtype, shape) in expected.items():
-            array = getattr(self, name)
-            if array.dtype != dtype or array.shape != shape:
-                raise ValueError(
-                    f"{name} must be {np.dtype(dtype)} {list(shape)}, found {array.dtype} {list(array.shape)}"
-                )
+        check_arrays(self, expected)
         if length == 0:
             raise ValueError("an episode has at least one step")
         if not (np.isfinite(self.observations).all() and np.isfinite(self.rewards).all()):
