@@ -5,10 +5,12 @@ Shapes: N agents, M enemies, A actions, O observation size, S state size.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from operator import index
+from typing import Any, SupportsIndex
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from dm2_ray.world.battles import BattleVector
 from dm2_ray.world.engine_settings import EngineSettings
@@ -24,7 +26,7 @@ class SMACEnv:
 
     Args:
         map_name: one of the packaged maps.
-        seed: equal seeds give equal sequences of battles.
+        seed: equal seeds give equal sequences of battles; None draws one from the operating system.
         engine: free parameters of the engine.
         **smac_arguments: SMAC's constructor arguments.
 
@@ -33,10 +35,10 @@ class SMACEnv:
     """
 
     def __init__(
-        self, map_name: str, seed: int = 0, *, engine: EngineSettings | None = None, **smac_arguments: Any
+        self, map_name: str, seed: int | None = 0, *, engine: EngineSettings | None = None, **smac_arguments: Any
     ) -> None:
-        self._battles = BattleVector(map_name, 1, seed, engine=engine, **smac_arguments)
-        self._seed = seed
+        self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+        self._battles = BattleVector(map_name, 1, self._seed, engine=engine, **smac_arguments)
         self.map_name = map_name
         self.n_agents: int = self._battles.num_agents
         self.n_enemies: int = self._battles.num_enemies
@@ -61,7 +63,7 @@ class SMACEnv:
         self._t = 0
         return self.get_obs(), self.get_state()
 
-    def step(self, actions: ArrayLike) -> tuple[float, bool, dict[str, Any]]:
+    def step(self, actions: Iterable[SupportsIndex]) -> tuple[float, bool, dict[str, Any]]:
         """Play one joint action [N].
 
         Returns:
@@ -75,7 +77,7 @@ class SMACEnv:
         if not self._is_under_way:
             raise RuntimeError("no battle is under way: call reset() first")
         battles = self._battles
-        battles.step(np.asarray(actions).reshape(1, -1))
+        battles.step([[index(action) for action in actions]])
         self._t += 1
         terminated = bool(battles.terminated[0] or battles.truncated[0])
         info: dict[str, Any] = {
@@ -194,7 +196,7 @@ class SMACEnv:
         }
 
     def seed(self) -> int:
-        """The seed given to the constructor."""
+        """The seed of this object's battles."""
         return self._seed
 
     def close(self) -> None:

@@ -53,7 +53,7 @@ def random_side(rng: np.random.Generator, kinds: tuple[str, ...], previous: np.n
 
 
 @pytest.mark.parametrize("map_name", MAPS)
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(arguments=switches, seed=st.integers(0, 2**32 - 1), is_late=st.booleans())
 def test_equals_plain_python(map_name: str, arguments: dict, seed: int, is_late: bool) -> None:
     rng = np.random.default_rng(seed)

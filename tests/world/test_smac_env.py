@@ -116,6 +116,20 @@ def test_stats_count_battles_and_time_limits() -> None:
     assert (stats["battles_game"], stats["battles_won"], stats["timeouts"], stats["battles_draw"]) == (1, 0, 1, 1)
 
 
+def test_takes_the_arguments_that_pymarl_passes() -> None:
+    arguments = {
+        "continuing_episode": False, "difficulty": "7", "game_version": None, "map_name": "3m", "move_amount": 2,
+        "obs_all_health": True, "obs_instead_of_state": False, "obs_last_action": False, "obs_own_health": True,
+        "obs_pathing_grid": False, "obs_terrain_height": False, "obs_timestep_number": False,
+        "reward_death_value": 10, "reward_defeat": 0, "reward_negative_scale": 0.5, "reward_only_positive": True,
+        "reward_scale": True, "reward_scale_rate": 20, "reward_sparse": False, "reward_win": 200, "replay_dir": "",
+        "replay_prefix": "", "state_last_action": True, "state_timestep_number": False, "step_mul": 8, "seed": None,
+        "heuristic_ai": False, "heuristic_rest": False, "debug": False,
+    }  # fmt: skip
+    assert SMACEnv(**arguments).get_env_info() == SMAC["3m"]["env_info"]
+    assert isinstance(SMACEnv(**arguments).seed(), int)
+
+
 def test_refusals() -> None:
     env = SMACEnv("3m")
     with pytest.raises(RuntimeError, match=r"reset\(\)"):
@@ -123,5 +137,7 @@ def test_refusals() -> None:
     env.reset()
     with pytest.raises(ValueError, match="action 0"):
         env.step([0, 1, 1])
+    with pytest.raises(TypeError, match="integer"):
+        env.step([1.0, 1, 1])
     with pytest.raises(TypeError, match="obs_last_action"):
         SMACEnv("3m", obs_last_actoin=True)
