@@ -6,7 +6,6 @@ Shapes: E episodes (whole battles), S steps of all episodes laid end to end, O o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -56,8 +55,3 @@ class AgentDemonstration:
     @property
     def num_episodes(self) -> int:
         return len(self.episode_lengths)
-
-    @cached_property
-    def first_rows(self) -> npt.NDArray[np.int64]:
-        """[E] row of each battle's first step."""
-        return np.cumsum(self.episode_lengths) - self.episode_lengths
