@@ -106,7 +106,9 @@ def _run(run, experiment, checkpoint, address) -> int:  # type: ignore[no-untype
 
     result = train(run, experiment, resume_from=checkpoint, address=address)
     rate = "not evaluated" if result.final_win_rate is None else f"greedy win rate {result.final_win_rate:.2f}"
-    print(f"{run.path}: {result.iterations} iterations, {result.env_steps:,} env steps, {rate}, {result.minutes:.1f} min")
+    print(
+        f"{run.path}: {result.iterations} iterations, {result.env_steps:,} env steps, {rate}, {result.minutes:.1f} min"
+    )
     if result.stopped_by.startswith("SIG"):
         print(f"stopped by {result.stopped_by}; go on with: dm2 resume {run.path}")
         return EXIT_INTERRUPTED

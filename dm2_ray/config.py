@@ -112,7 +112,7 @@ class EvaluationSettings(Section):
 
     every_env_steps: int = Field(50_000, ge=0)
     episodes: int = Field(128, ge=1)
-    env_runners: int = Field(1, ge=0)
+    env_runners: int = Field(0, ge=0)
 
 
 class CheckpointSettings(Section):

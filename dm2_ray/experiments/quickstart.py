@@ -1,8 +1,8 @@
 """The whole story once, with the product's own commands.
 
-    IPPO from scratch ──► one of its checkpoints of mediocre win rate ──► joint demonstrations ──► DM2 from scratch
-          └───────────────────────── the baseline ────────────────────────────┐                        │
-                                                               table and picture ◄─────────────────────┘
+IPPO from scratch ──► one of its checkpoints of mediocre win rate ──► joint demonstrations ──► DM2 from scratch
+      └───────────────────────── the baseline ────────────────────────────┐                        │
+                                                           table and picture ◄─────────────────────┘
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Where a run keeps what it knows.
 
-    RUN_DIR/
-      config.yaml      the resolved configuration
-      metrics.jsonl    one object per iteration
-      checkpoints/     complete states
-      tensorboard/     the same numbers as metrics.jsonl
-      summary.json     how the run ended
+RUN_DIR/
+  config.yaml      the resolved configuration
+  metrics.jsonl    one object per iteration
+  checkpoints/     complete states
+  tensorboard/     the same numbers as metrics.jsonl
+  summary.json     how the run ended
 """
 
 from __future__ import annotations

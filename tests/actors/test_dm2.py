@@ -20,7 +20,9 @@ def metrics_of(algorithm: DM2, iterations: int) -> list[dict]:
     found = []
     for _ in range(iterations):
         result = algorithm.train()
-        found.append({"battles": dict(result["env_runners"]), "agents": {k: dict(v) for k, v in result["learners"].items()}})
+        found.append(
+            {"battles": dict(result["env_runners"]), "agents": {k: dict(v) for k, v in result["learners"].items()}}
+        )
     return found
 
 
@@ -109,7 +111,9 @@ def test_older_state_replaces_newer_one_in_learners_and_runners(small: DM2Config
 
 def test_ippo_builds_no_discriminator(small: DM2Config) -> None:
     algorithm = small.build_algo()
-    modules = [name for learner in algorithm.learner_group.foreach_learner(lambda x: list(x.module.keys())) for name in learner]
+    modules = [
+        name for learner in algorithm.learner_group.foreach_learner(lambda x: list(x.module.keys())) for name in learner
+    ]
     assert modules == ["agent_0", "agent_1"]
     algorithm.stop()
 
@@ -120,9 +124,11 @@ def test_every_parameter_is_in_exactly_one_optimiser(small: DM2Config) -> None:
     def held_and_optimised(learner: object) -> tuple[int, int, int]:
         held = [p for module in learner.module.values() for p in module.parameters()]
         optimised = [
-            p for name in learner.module.keys()
+            p
+            for name in learner.module.keys()
             for _, optimizer in learner.get_optimizers_for_module(name)
-            for group in optimizer.param_groups for p in group["params"]
+            for group in optimizer.param_groups
+            for p in group["params"]
         ]
         return len(held), len(optimised), len({id(p) for p in optimised})
 

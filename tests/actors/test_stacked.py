@@ -35,9 +35,7 @@ def policies(settings: PolicySettings) -> list[AgentPolicy]:
 @pytest.mark.parametrize("network", ["gru", "mlp"])
 @pytest.mark.parametrize("extras", [True, False])
 def test_equals_the_separate_policies_over_a_battle(network: str, extras: bool) -> None:
-    settings = PolicySettings(
-        network=network, hidden_size=16, observe_last_action=extras, observe_agent_id=extras
-    )
+    settings = PolicySettings(network=network, hidden_size=16, observe_last_action=extras, observe_agent_id=extras)
     modules = policies(settings)
     stacked = StackedPolicies(N, O, A, settings, seed=3)
     stacked.load([module.state_dict() for module in modules])

@@ -1,0 +1,30 @@
+"""DM2-Ray: distributed multi-agent learning by distribution matching (DM²) on Ray.
+
+Names are imported when they are first used: `import dm2_ray` loads neither torch nor Ray.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dm2_ray.actors.dm2 import DM2
+    from dm2_ray.actors.dm2_config import DM2Config
+    from dm2_ray.config import Experiment
+
+__version__ = "0.1.0"
+
+__all__ = ["DM2", "DM2Config", "Experiment", "__version__"]
+
+_HOMES = {"DM2": "dm2_ray.actors.dm2", "DM2Config": "dm2_ray.actors.dm2_config", "Experiment": "dm2_ray.config"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
