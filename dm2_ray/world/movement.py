@@ -43,8 +43,10 @@ POSITION_GRID = 4096.0
 """Positions per map cell and axis."""
 HEAD_ON = 0.995
 """Cosine from which an obstacle counts as straight ahead."""
-MIN_STEERED_LENGTH = 0.2
-"""A direction of which less than this is left after all neighbours' shares are dropped is closed."""
+GRAZING = 0.01
+"""Cosine up to which a neighbour is passed without a detour."""
+MAX_DETOURS = 3
+"""Neighbours that a unit gets round in one loop; with more in the way it stands."""
 
 
 @kernel(inline=True, allocates=False)
@@ -114,7 +116,7 @@ def _touch(units, work, i, j, dx, dy, distance, separation):
 def walk_towards(speed, units, work, i, goal_x, goal_y):
     """Choose unit i's displacement towards a point. Returns False if neighbours close the way.
 
-    The component of the direction that leads into a neighbour is dropped, what remains is walked at full speed.
+    The component of the direction that leads into a neighbour is dropped, and the rest is walked at full speed.
     """
     floats = work.floats
     integers = work.integers
@@ -125,35 +127,38 @@ def walk_towards(speed, units, work, i, goal_x, goal_y):
     if distance > 1e-9:
         dx /= distance
         dy /= distance
-        is_obstructed = False
-        for k in range(integers[NUM_CONTACTS, i]):
-            j = integers[FIRST_CONTACT + k, i]
-            # Who walks the same way will not be in the way.
-            if units[HEADING_X, j] * dx + units[HEADING_Y, j] * dy > 0.0:
-                continue
-            normal_x = units[X, j] - units[X, i]
-            normal_y = units[Y, j] - units[Y, i]
-            length = math.sqrt(normal_x * normal_x + normal_y * normal_y)
-            if length < 1e-9:
-                continue
-            normal_x /= length
-            normal_y /= length
-            into = dx * normal_x + dy * normal_y
-            if into > HEAD_ON:
+        for _ in range(MAX_DETOURS):
+            # The neighbour most in the way first, so that the order in which they are listed does not matter.
+            worst = 0.0
+            worst_x = 0.0
+            worst_y = 0.0
+            for k in range(integers[NUM_CONTACTS, i]):
+                j = integers[FIRST_CONTACT + k, i]
+                # Who walks the same way will not be in the way.
+                if units[HEADING_X, j] * dx + units[HEADING_Y, j] * dy > 0.0:
+                    continue
+                normal_x = units[X, j] - units[X, i]
+                normal_y = units[Y, j] - units[Y, i]
+                length = math.sqrt(normal_x * normal_x + normal_y * normal_y)
+                into = dx * normal_x + dy * normal_y
+                if into > worst * length:
+                    worst = into / length
+                    worst_x = normal_x / length
+                    worst_y = normal_y / length
+            if worst < GRAZING:
+                break
+            if worst > HEAD_ON:
                 # Head on there is no way to prefer, so each unit has a side of its own.
-                is_obstructed = True
-                dx = -normal_y * floats[SIDESTEP, i]
-                dy = normal_x * floats[SIDESTEP, i]
-            elif into > 0.0:
-                is_obstructed = True
-                dx -= into * normal_x
-                dy -= into * normal_y
-        if is_obstructed:
-            length = math.sqrt(dx * dx + dy * dy)
-            is_open = length >= MIN_STEERED_LENGTH
-            if is_open:
+                dx = -worst_y * floats[SIDESTEP, i]
+                dy = worst_x * floats[SIDESTEP, i]
+            else:
+                dx -= worst * worst_x
+                dy -= worst * worst_y
+                length = math.sqrt(dx * dx + dy * dy)
                 dx /= length
                 dy /= length
+        else:
+            is_open = False
         if is_open:
             step = min(speed, distance)
             floats[MOVE_X, i] = dx * step
