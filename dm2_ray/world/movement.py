@@ -35,7 +35,7 @@ CONTACT_MARGIN = 0.06
 """Units closer than this to touching count as neighbours."""
 STANDING_SHARE = 0.1
 """How easily a standing unit gives way, compared with a walking one."""
-PUSH_STIFFNESS = 0.5
+PUSH_STIFFNESS = 0.8
 """Share of an overlap that is removed per loop: less than all, so that crowds settle instead of trembling."""
 MAX_PUSH = 0.25
 """Longest displacement by neighbours in one loop."""
