@@ -89,7 +89,7 @@ class AgentLearner(TorchLearner):
         if state["agent"] != self.agent_id:
             raise ValueError(f"a state of {state['agent']} was given to the learner of {self.agent_id}")
         for module_id, values in state["modules"].items():
-            self.module[module_id].load_state_dict({name: torch.as_tensor(np.array(v)) for name, v in values.items()})
+            self.module[module_id].load_state_dict(_as_tensors(values))
         for module_id in self.module.keys():
             for name, optimizer in self.get_optimizers_for_module(module_id):
                 optimizer.load_state_dict(_as_tensors(state["optimizers"][name]))

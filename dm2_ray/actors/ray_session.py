@@ -7,12 +7,16 @@ import logging
 import math
 import os
 import secrets
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import ray
 from ray.util import log_once
+
+
+CONNECT_TIMEOUT_S = 5.0
 
 
 class ClusterUnreachable(RuntimeError):
@@ -39,6 +43,7 @@ def ray_session(address: str | None = None, *, needed_cpus: float = 0.0) -> Iter
     if address is None:
         _start_local(needed_cpus)
     else:
+        _refuse_if_nobody_listens(address)
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
@@ -51,6 +56,17 @@ def ray_session(address: str | None = None, *, needed_cpus: float = 0.0) -> Iter
         yield
     finally:
         ray.shutdown()
+
+
+def _refuse_if_nobody_listens(address: str) -> None:
+    """Ray itself tries for minutes, and says on stderr what only its makers understand."""
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if not separator or not port.isdigit():
+        return  # a name such as "auto": Ray looks it up
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise ClusterUnreachable(f"no Ray cluster answers at {address!r} ({error}); is the address right?") from error
 
 
 def quiet() -> None:

@@ -63,7 +63,8 @@ def bench(*, map_name: str, repetitions: int, as_json: bool) -> int:
         print(json.dumps({"map": map_name, "env_steps_per_s": medians, "ratio_to_stock": ratios, "samples": samples}))
         return 0
     print(
-        f"\n{map_name}, median of {repetitions} rounds; iterations of {ENV_STEPS} env steps, {EPOCHS} epochs, full batch"
+        f"\n{map_name}, median of {repetitions} rounds; "
+        f"iterations of {ENV_STEPS} env steps, {EPOCHS} epochs, full batch"
     )
     print(f"{'':32}{'env steps/s':>14}{'to stock':>10}")
     for name, value in medians.items():

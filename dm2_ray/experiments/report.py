@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,14 +32,20 @@ class Curve:
             ValueError: The run was never evaluated.
         """
         experiment, records = run.experiment(), run.records()
-        evaluated = [record for record in records if "evaluation" in record]
+        evaluated = [(record["env_steps"], record["evaluation"]["win_rate"]) for record in records
+                     if "evaluation" in record]  # fmt: skip
+        summary = json.loads(run.summary.read_text())
+        if summary["final_evaluation"] is not None:
+            # Instead of an evaluation of the last iteration: the same battles of the same team.
+            evaluated = [point for point in evaluated if point[0] < summary["env_steps"]]
+            evaluated.append((summary["env_steps"], summary["final_evaluation"]["win_rate"]))
         if not evaluated:
             raise ValueError(f"{run.path} has no evaluation to draw")
         return Curve(
             variant=experiment.variant,
             seed=experiment.seed,
-            env_steps=tuple(record["env_steps"] for record in evaluated),
-            win_rates=tuple(record["evaluation"]["win_rate"] for record in evaluated),
+            env_steps=tuple(steps for steps, _ in evaluated),
+            win_rates=tuple(rate for _, rate in evaluated),
             minutes=records[-1]["timing"]["wall_s"] / 60,
         )
 

@@ -2,7 +2,7 @@
 
     for each iteration:  algo.train() ─► record ─► (evaluation) ─► metrics.jsonl, TensorBoard, W&B ─► (checkpoint)
 
-A record is written before the checkpoint of the same iteration; on resume, records later than the checkpoint are cut
+The evaluation at the end goes into summary.json. A record is written before the checkpoint of the same iteration; on resume, records later than the checkpoint are cut
 off and written again.
 """
 
@@ -114,7 +114,6 @@ def _loop(
 ) -> RunResult:
     started = time.monotonic()
     iteration, env_steps = algorithm.learner_group.version, algorithm.env_steps
-    final_win_rate = None
     reason = _limit_reached(experiment, iteration, env_steps)
     progress = Progress(experiment.stop, first_env_steps=env_steps, first_iteration=iteration)
     with Tracker(run.path, experiment, resumed_iteration=iteration if resumed else None) as tracker, closing(progress):
@@ -125,10 +124,10 @@ def _loop(
             reason = stop.signal.name if stop.signal else _limit_reached(experiment, iteration, env_steps)
             record = iteration_record(algorithm, result)
             due = experiment.evaluation.every_env_steps
-            if reason is not None or (due and env_steps // due > before // due):
-                evaluation = TeamResult.of(algorithm.evaluate_battles(experiment.evaluation.episodes))
-                record["evaluation"] = result_record(evaluation)
-                final_win_rate = evaluation.win_rate
+            # Only what falls due by the count of env steps belongs to the record: a run that is stopped here and
+            # resumed must write what an undisturbed one writes.
+            if due and env_steps // due > before // due:
+                record["evaluation"] = _evaluation(experiment, algorithm)
             record["timing"]["iteration_s"] = time.monotonic() - began
             record["timing"]["wall_s"] = time.monotonic() - started
             tracker.log(record)
@@ -143,22 +142,28 @@ def _loop(
                     win_rate=record.get("evaluation", {}).get("win_rate"),
                     keep=experiment.checkpoint.keep,
                 )
+        final = None if stop.signal else _evaluation(experiment, algorithm)
         outcome = RunResult(
             iterations=iteration,
             env_steps=env_steps,
-            final_win_rate=final_win_rate,
+            final_win_rate=None if final is None else final["win_rate"],
             minutes=(time.monotonic() - started) / 60,
             stopped_by=reason,
         )
         tracker.finish(
             "completed" if stop.signal is None else "interrupted",
             stopped_by=outcome.stopped_by,
+            final_evaluation=final,
             faults={
                 "learner_restarts": algorithm.learner_group.restarts,
                 "rollout_tasks_redone": algorithm.rollout_tasks_redone,
             },
         )
         return outcome
+
+
+def _evaluation(experiment: Experiment, algorithm: DM2) -> dict[str, Any]:
+    return result_record(TeamResult.of(algorithm.evaluate_battles(experiment.evaluation.episodes)))
 
 
 def iteration_record(algorithm: DM2, result: dict[str, Any]) -> dict[str, Any]:
