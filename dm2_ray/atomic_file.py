@@ -23,12 +23,12 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
+    synchronise(path.parent)
 
 
-def sync_directory(directory: Path) -> None:
-    """Makes the names in `directory` durable: after a rename the new name itself is still only in memory."""
-    descriptor = os.open(directory, os.O_RDONLY)
+def synchronise(path: Path) -> None:
+    """Makes a file's content, or the names in a directory, durable (a new name too is at first only in memory)."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

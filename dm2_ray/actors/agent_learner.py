@@ -193,7 +193,7 @@ class AgentLearner(TorchLearner):
         self._statistics = {}
         return values
 
-    # RLlib's hooks: `_update` runs forward_train, compute_loss_for_module, compute_gradients, postprocess_ and apply_gradients.
+    # RLlib's hooks. `_update` runs forward_train, compute_loss_for_module, compute_, postprocess_ and apply_gradients.
 
     @override(TorchLearner)
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:

@@ -24,8 +24,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from dm2_ray.atomic_file import synchronise
 from dm2_ray.config import Experiment
 from dm2_ray.config_files import load_experiment, write_yaml
+from dm2_ray.demonstrations.manifest import file_sha256
 
 FORMAT = "dm2-ray-checkpoint-1"
 MANIFEST = "manifest.json"
@@ -107,6 +109,8 @@ def save_checkpoint(
     agents = learning_state["agents"]
     iteration = min(int(state["version"]) for state in agents.values())
     root.mkdir(parents=True, exist_ok=True)
+    for left_over in root.glob(".tmp-*"):  # of a process that was killed while it saved
+        shutil.rmtree(left_over)
     final = root / f"{PREFIX}{iteration:06d}"
     temporary = root / f".tmp-{iteration:06d}-{uuid.uuid4().hex[:8]}"
     temporary.mkdir()
@@ -114,7 +118,7 @@ def save_checkpoint(
         write_yaml(experiment, temporary / EXPERIMENT_FILE)
         for index, state in enumerate(agents.values()):
             torch.save(_as_tensors(state), temporary / agent_file(index))
-        hashes = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
+        hashes = {path.name: file_sha256(path) for path in sorted(temporary.iterdir())}
         checkpoint = Checkpoint(
             path=final,
             iteration=iteration,
@@ -131,14 +135,17 @@ def save_checkpoint(
         record = {"format": FORMAT, **{k: v for k, v in asdict(checkpoint).items() if k != "path"}}
         (temporary / MANIFEST).write_text(json.dumps(record, indent=2) + "\n")
         for path in [*temporary.iterdir(), temporary]:
-            _flush(path)
+            synchronise(path)
+        # One of the same iteration is there when a resumed run has come this far again; it stays until it is replaced.
+        replaced = root / f".old-{final.name}"
         if final.exists():
-            shutil.rmtree(final)
+            os.rename(final, replaced)
         os.rename(temporary, final)
+        shutil.rmtree(replaced, ignore_errors=True)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _flush(root)
+    synchronise(root)
     if keep:
         for old in _directories(root)[:-keep]:
             shutil.rmtree(old)
@@ -201,7 +208,7 @@ def _open(path: Path) -> Checkpoint:
         file = path / name
         if file.parent != path or not file.is_file():
             raise CheckpointError(f"{path}: {name} is missing")
-        if _sha256(file) != expected:
+        if file_sha256(file) != expected:
             raise CheckpointError(f"{path}: {name} was altered or cut short (its hash differs from the manifest)")
     return checkpoint
 
@@ -218,15 +225,3 @@ def _as_tensors(value: Any) -> Any:
     if isinstance(value, (np.ndarray, np.generic)):
         return torch.from_numpy(np.array(value))
     return value
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

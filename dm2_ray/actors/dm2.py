@@ -66,26 +66,24 @@ class DM2(Algorithm):
         return DM2Config()
 
     @override(Algorithm)
-    def setup(self, config: DM2Config) -> None:
+    def setup(self, config: DM2Config | dict[str, Any]) -> None:
         self._env_steps = 0
         self._episodes = 0
-        self._experts: ExpertPool | None = None
-        if not isinstance(config, DM2Config):
-            config = self.get_default_config().update_from_dict(config)
-        check_resources(self.default_resource_request(config.copy(copy_frozen=False)), config.resource_arithmetic())
-        experiment = config.experiment
-        if config.matches:
-            self._experts = ExpertPool(
-                experiment.demonstrations,
-                seed=experiment.seed,
-                num_agents=config.num_agents,
-                first_bundle_index=(
-                    config.expert_bundle_index(0) if ray.util.get_current_placement_group() is not None else None
-                ),
+        self.experts: ExpertPool | None = None
+        """Who serves the demonstrations; None without matching."""
+        typed = _typed(config)
+        check_resources(self.default_resource_request(typed.copy(copy_frozen=False)), typed.resource_arithmetic())
+        if typed.matches:
+            in_placement_group = ray.util.get_current_placement_group() is not None
+            self.experts = ExpertPool(
+                typed.experiment.demonstrations,
+                seed=typed.experiment.seed,
+                num_agents=typed.num_agents,
+                first_bundle_index=typed.expert_bundle_index(0) if in_placement_group else None,
             )
         super().setup(config)
-        if self._experts is not None:
-            self._experts.wait_until_ready()
+        if self.experts is not None:
+            self.experts.wait_until_ready()
         self._rollouts = self._pool(self.env_runner_group)
         self._evaluations = self._pool(self.eval_env_runner_group) if self.eval_env_runner_group else self._rollouts
 
@@ -94,7 +92,7 @@ class DM2(Algorithm):
         started = time.perf_counter()
         # The group's own count of updates, not Tune's of calls: after a resume it says which data come next.
         iteration = self.learner_group.version
-        demonstrations = None if self._experts is None else self._experts.draw(iteration)
+        demonstrations = None if self.experts is None else self.experts.draw(iteration)
         rollouts = self._play(iteration)
         sampled = time.perf_counter()
         learnt: dict[str, dict[str, float]] = {}
@@ -175,14 +173,14 @@ class DM2(Algorithm):
     @override(Algorithm)
     def default_resource_request(cls, config: Any) -> PlacementGroupFactory:
         request = super().default_resource_request(config)
-        typed = config if isinstance(config, DM2Config) else cls.get_default_config().update_from_dict(config)
+        typed = _typed(config)
         experts = [{"CPU": typed.experiment.demonstrations.cpus_per_expert_actor}] * typed.num_expert_actors
         return PlacementGroupFactory(request.bundles + experts, strategy=request.strategy)
 
     @override(Algorithm)
     def cleanup(self) -> None:
-        if self._experts is not None:
-            self._experts.shutdown()
+        if self.experts is not None:
+            self.experts.shutdown()
         super().cleanup()
 
     def _pool(self, group: EnvRunnerGroup) -> RolloutPool:
@@ -240,6 +238,11 @@ class DM2(Algorithm):
         self._episodes += episodes
         counts = {NUM_ENV_STEPS_SAMPLED_LIFETIME: env_steps, NUM_EPISODES_LIFETIME: episodes}
         self.metrics.log_dict(counts, key=ENV_RUNNER_RESULTS, reduce="lifetime_sum")
+
+
+def _typed(config: DM2Config | dict[str, Any]) -> DM2Config:
+    """Tune hands over a dict where a user hands over the configuration itself."""
+    return config if isinstance(config, DM2Config) else DM2Config().update_from_dict(config)
 
 
 def outcome(statistics: BattleStatistics) -> dict[str, float]:

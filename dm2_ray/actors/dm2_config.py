@@ -19,7 +19,7 @@ from dm2_ray.actors.collector import BattleQuota
 from dm2_ray.actors.env_runner import BattleEnvRunner, agent_spaces
 from dm2_ray.actors.ray_session import quiet
 from dm2_ray.actors.streams import Role, stream_seed
-from dm2_ray.config import Experiment, Section
+from dm2_ray.config import Experiment, MatchingSettings, Section
 from dm2_ray.learning.discriminator import Discriminator
 from dm2_ray.learning.policy import AgentPolicy
 from dm2_ray.world import load_map
@@ -40,7 +40,7 @@ class DM2Config(AlgorithmConfig):
         from dm2_ray.actors.dm2 import DM2, evaluate
 
         quiet()
-        self.experiment = Experiment(variant="ippo", matching={"coefficient": 0.0})
+        self.experiment = Experiment(variant="ippo", matching=MatchingSettings(coefficient=0.0))
         super().__init__(algo_class=algo_class or DM2)
         self.env_runner_cls = BattleEnvRunner
         self.custom_evaluation_function = evaluate

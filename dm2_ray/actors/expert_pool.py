@@ -33,7 +33,12 @@ class ExpertPool:
         if settings.path is None:
             raise ValueError("demonstrations.path is not set")
         self._num_agents = num_agents
-        arguments = {"path": settings.path, "settings": settings, "seed": seed, "num_agents": num_agents}
+        arguments: dict[str, Any] = {
+            "path": settings.path,
+            "settings": settings,
+            "seed": seed,
+            "num_agents": num_agents,
+        }
         self._local = ExpertActor(**arguments) if settings.expert_actors == 0 else None
         self._actors: list[Any] = []
         for index in range(settings.expert_actors):

@@ -15,7 +15,6 @@ from pathlib import Path
 import ray
 from ray.util import log_once
 
-
 CONNECT_TIMEOUT_S = 5.0
 
 
@@ -78,6 +77,8 @@ def quiet() -> None:
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # Ray runs workers at niceness 15: beside anything else on the machine a learner would starve.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
 
 

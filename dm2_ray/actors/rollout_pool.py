@@ -37,7 +37,9 @@ class Rollout:
 class RolloutPool:
     """A group of BattleEnvRunners that share a queue of tasks."""
 
-    def __init__(self, group: EnvRunnerGroup, *, num_agents: int, task_timeout_s: float, restore_timeout_s: float):
+    def __init__(
+        self, group: EnvRunnerGroup, *, num_agents: int, task_timeout_s: float, restore_timeout_s: float
+    ) -> None:
         self._group = group
         self._num_agents = num_agents
         self._task_timeout_s = task_timeout_s

@@ -10,7 +10,7 @@ from types import TracebackType
 import numpy as np
 import pyarrow.parquet as pq
 
-from dm2_ray.atomic_file import sync_directory
+from dm2_ray.atomic_file import synchronise
 from dm2_ray.demonstrations.manifest import (
     DemonstrationError,
     Manifest,
@@ -111,7 +111,7 @@ class JointTrajectoryWriter:
             os.rename(self._temporary, self._path)
         except OSError as error:
             raise DemonstrationError(f"{self._path} cannot be put into place: {error.strerror}") from None
-        sync_directory(self._path.parent)
+        synchronise(self._path.parent)
         return manifest
 
     def _write_shard(self) -> None:

@@ -125,8 +125,8 @@ def draw(curves: Sequence[Curve], demonstration_win_rates: Sequence[float], titl
         label = {"dm2": "DM²", "ippo": "IPPO"}.get(variant, variant)
         axes.plot([], [], color=colour, linewidth=2.5, label=f"{label} ({len(own)} seed{'s' * (len(own) > 1)})")
     for index, rate in enumerate(demonstration_win_rates):
-        label = "the demonstrations' own win rate" if index == 0 else None
-        axes.axhline(rate, color="#444444", linestyle="--", linewidth=1.2, alpha=0.8, label=label)
+        name = "the demonstrations' own win rate" if index == 0 else None
+        axes.axhline(rate, color="#444444", linestyle="--", linewidth=1.2, alpha=0.8, label=name)
     axes.set(xlabel="env steps", ylabel="greedy win rate", ylim=(-0.02, 1.02), title=title)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:.0f} k"))
     axes.set_xlim(left=0)

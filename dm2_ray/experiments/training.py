@@ -2,8 +2,8 @@
 
     for each iteration:  algo.train() ─► record ─► (evaluation) ─► metrics.jsonl, TensorBoard, W&B ─► (checkpoint)
 
-The evaluation at the end goes into summary.json. A record is written before the checkpoint of the same iteration; on resume, records later than the checkpoint are cut
-off and written again.
+The evaluation at the end goes into summary.json. A record is written before the checkpoint of the same iteration; on
+resume, records later than the checkpoint are cut off and written again.
 """
 
 from __future__ import annotations

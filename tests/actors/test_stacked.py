@@ -10,7 +10,8 @@ from dm2_ray.actors.stacked import StackedPolicies
 from dm2_ray.config import PolicySettings
 from dm2_ray.learning.policy import AgentPolicy
 
-N, B, O, A = 3, 7, 11, 5
+NUM_AGENTS, NUM_BATTLES, OBS_SIZE, NUM_ACTIONS = 3, 7, 11, 5
+N, B, A = NUM_AGENTS, NUM_BATTLES, NUM_ACTIONS
 
 
 class Battles:
@@ -22,7 +23,7 @@ def policies(settings: PolicySettings) -> list[AgentPolicy]:
     modules = []
     for agent in range(N):
         module = AgentPolicy(
-            observation_space=gym.spaces.Box(-1, 1, (O,)),
+            observation_space=gym.spaces.Box(-1, 1, (OBS_SIZE,)),
             action_space=gym.spaces.Discrete(A),
             model_config={"num_agents": N, "agent_index": agent, "policy": settings.model_dump()},
         )
@@ -37,14 +38,14 @@ def policies(settings: PolicySettings) -> list[AgentPolicy]:
 def test_equals_the_separate_policies_over_a_battle(network: str, extras: bool) -> None:
     settings = PolicySettings(network=network, hidden_size=16, observe_last_action=extras, observe_agent_id=extras)
     modules = policies(settings)
-    stacked = StackedPolicies(N, O, A, settings, seed=3)
+    stacked = StackedPolicies(N, OBS_SIZE, A, settings, seed=3)
     stacked.load([module.state_dict() for module in modules])
     stacked.begin(Battles())
     rng = np.random.default_rng(0)
     states: list[dict] = [{} for _ in range(N)]
     last_actions = np.full((N, B), -1)
     for step in range(6):
-        observations = rng.standard_normal((B, N, O)).astype(np.float32)
+        observations = rng.standard_normal((B, N, OBS_SIZE)).astype(np.float32)
         mask = rng.random((B, N, A)) < 0.6
         mask[..., 0] = True
         actions, logp = stacked.act_with_logp(observations, mask)
@@ -75,9 +76,9 @@ def test_equals_the_separate_policies_over_a_battle(network: str, extras: bool) 
 def test_sampling_follows_the_policy() -> None:
     settings = PolicySettings(network="mlp", hidden_size=8)
     modules = policies(settings)
-    stacked = StackedPolicies(N, O, A, settings, seed=1)
+    stacked = StackedPolicies(N, OBS_SIZE, A, settings, seed=1)
     stacked.load([module.state_dict() for module in modules])
-    observations = np.random.default_rng(1).standard_normal((1, N, O)).astype(np.float32).repeat(4000, 0)
+    observations = np.random.default_rng(1).standard_normal((1, N, OBS_SIZE)).astype(np.float32).repeat(4000, 0)
     mask = np.ones((4000, N, A), bool)
     mask[..., 2] = False
 
@@ -97,11 +98,11 @@ def test_sampling_follows_the_policy() -> None:
 def test_same_seed_same_actions() -> None:
     settings = PolicySettings(hidden_size=8)
     modules = policies(settings)
-    observations = np.zeros((B, N, O), np.float32)
+    observations = np.zeros((B, N, OBS_SIZE), np.float32)
     mask = np.ones((B, N, A), bool)
     drawn = []
     for _ in range(2):
-        stacked = StackedPolicies(N, O, A, settings)
+        stacked = StackedPolicies(N, OBS_SIZE, A, settings)
         stacked.load([module.state_dict() for module in modules])
         stacked.begin(Battles(), seed=17)
         drawn.append([stacked.act_with_logp(observations, mask)[0].clone() for _ in range(5)])
@@ -112,6 +113,6 @@ def test_refuses_weights_of_another_world() -> None:
     settings = PolicySettings(hidden_size=8)
     weights = [module.state_dict() for module in policies(settings)]
     with pytest.raises(ValueError, match="inputs of size"):
-        StackedPolicies(N, O + 1, A, settings).load(weights)
+        StackedPolicies(N, OBS_SIZE + 1, A, settings).load(weights)
     with pytest.raises(ValueError, match="2 agents given, the team has 3"):
-        StackedPolicies(N, O, A, settings).load(weights[:2])
+        StackedPolicies(N, OBS_SIZE, A, settings).load(weights[:2])

@@ -1,0 +1,130 @@
+"""Checkpoints: complete, atomic, verified, and readable without trust."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dm2_ray.actors.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    intact_checkpoints,
+    open_checkpoint,
+    restored_learning_state,
+    save_checkpoint,
+)
+from dm2_ray.config import Experiment, MatchingSettings
+
+
+def learning_state(version: int) -> dict[str, Any]:
+    rng = np.random.default_rng(version)
+    agents = {
+        f"agent_{index}": {
+            "agent": f"agent_{index}",
+            "version": version,
+            "modules": {f"agent_{index}": {"actor.head.weight": rng.standard_normal((3, 2)).astype(np.float32)}},
+            "optimizers": {"actor": {"state": {0: {"step": np.float32(4.0)}}, "param_groups": [{"lr": 0.1}]}},
+        }
+        for index in range(2)
+    }
+    return {"env_steps": 100 * version, "episodes": 7 * version, "agents": agents}
+
+
+def saved(root: Path, version: int, keep: int = 0) -> Checkpoint:
+    experiment = Experiment(variant="ippo", matching=MatchingSettings(coefficient=0.0))
+    return save_checkpoint(
+        root, experiment, learning_state(version), sizes=(2, 3, 4), win_rate=0.25, keep=keep
+    )
+
+
+def test_what_was_saved_is_what_is_read(tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path, 3)
+    found = open_checkpoint(checkpoint.path)
+    assert found == checkpoint
+    assert (found.iteration, found.env_steps, found.win_rate) == (3, 300, 0.25)
+    assert found.experiment().variant == "ippo"
+    state = restored_learning_state(found)
+    expected = learning_state(3)["agents"]["agent_1"]
+    weight = state["agents"]["agent_1"]["modules"]["agent_1"]["actor.head.weight"]
+    assert np.array_equal(weight.numpy(), expected["modules"]["agent_1"]["actor.head.weight"])
+    assert float(state["agents"]["agent_1"]["optimizers"]["actor"]["state"][0]["step"]) == 4.0
+
+
+def test_newest_intact_one_is_found_and_old_ones_go(tmp_path: Path) -> None:
+    root = tmp_path / "checkpoints"
+    for version in range(1, 6):
+        saved(root, version, keep=3)
+    assert [found.iteration for found in intact_checkpoints(root)] == [3, 4, 5]
+    (root / "iteration_000005" / "agent_1.pt").write_bytes(b"cut")
+    assert open_checkpoint(tmp_path).iteration == 4
+    (root / "iteration_000004" / "manifest.json").unlink()
+    assert open_checkpoint(root).iteration == 3
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: (path / "agent_0.pt").write_bytes(b"x"), "agent_0.pt was altered"),
+        (lambda path: (path / "agent_0.pt").unlink(), "agent_0.pt is missing"),
+        (lambda path: (path / "manifest.json").write_text("{"), "unreadable manifest"),
+        (lambda path: (path / "manifest.json").write_text("{}"), "not a checkpoint of this version"),
+    ],
+)
+def test_damage_is_named_in_one_line(tmp_path: Path, damage: Any, message: str) -> None:
+    path = saved(tmp_path, 1).path
+    damage(path)
+    with pytest.raises(CheckpointError, match=message) as raised:
+        open_checkpoint(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_manifest_cannot_point_out_of_its_directory(tmp_path: Path) -> None:
+    path = saved(tmp_path / "checkpoints", 1).path
+    (tmp_path / "elsewhere").write_bytes(b"")
+    record = json.loads((path / "manifest.json").read_text())
+    record["sha256"] = {"../../elsewhere": "0"}
+    (path / "manifest.json").write_text(json.dumps(record))
+    with pytest.raises(CheckpointError, match="missing"):
+        open_checkpoint(path)
+
+
+def test_code_in_an_agent_file_is_not_run(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> Any:
+            return os.mkdir, (str(tmp_path / "owned"),)
+
+    checkpoint = saved(tmp_path / "checkpoints", 1)
+    torch.save({"version": Evil()}, checkpoint.path / "agent_0.pt")
+    with pytest.raises(CheckpointError, match="not a readable agent file"):
+        checkpoint.agent_state(0)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_process_killed_while_saving_leaves_the_last_good_one(tmp_path: Path) -> None:
+    script = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from test_checkpoint import saved
+version = 1
+while True:
+    saved(Path({str(tmp_path)!r}), version, keep=2)
+    version += 1
+"""
+    for attempt in range(3):
+        process = subprocess.Popen([sys.executable, "-c", script])
+        deadline = time.monotonic() + 60
+        while not intact_checkpoints(tmp_path) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.11 * attempt + 0.03)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert open_checkpoint(tmp_path).iteration >= 1
+    assert all(open_checkpoint(found.path) for found in intact_checkpoints(tmp_path))
