@@ -69,6 +69,9 @@ from dm2_ray.world.weapons import (
 ENGINE_VERSION = "1"
 """Changes whenever the same seed and actions may give another battle; recorded with demonstrations."""
 
+SIDESTEP_LOOPS = 32
+"""For so long a unit prefers one side when it has to get round something."""
+
 
 @kernel(inline=True, allocates=False)
 def create_units(opening, stats, walkable, num_agents, units, marks, key):
@@ -158,6 +161,8 @@ def _act(tables, units, marks, work, i, key, loop):
     if marks[WINDUP_TARGET, i] != NONE:
         units[WINDUP, i] -= 1.0
     else:
+        if units[BLOCKED, i] < 0.0:
+            units[BLOCKED, i] += 1.0
         order = marks[ORDER, i]
         target = marks[TARGET, i]
         if order == ORDER_SCRIPTED:
@@ -183,7 +188,8 @@ def _act(tables, units, marks, work, i, key, loop):
             dy = goal_y - units[Y, i]
             walks = dx * dx + dy * dy > ARRIVAL_DISTANCE * ARRIVAL_DISTANCE
         if walks:
-            is_open = walk_towards(stats[SPEED, i], units, work, i, goal_x, goal_y)
+            is_detour = target != NONE and target == marks[AVOIDED, i] and units[BLOCKED, i] < 0.0
+            is_open = walk_towards(stats[SPEED, i], units, work, i, goal_x, goal_y, is_detour)
             if target != NONE:
                 note_way(units, marks, i, target, is_open)
     if marks[WINDUP_TARGET, i] != NONE and units[WINDUP, i] <= 0.0:
@@ -195,7 +201,8 @@ def run_loops(tables, units, marks, work, key, first_loop, num_loops):
     """Game loops first_loop, ..., first_loop + num_loops - 1 of one battle."""
     num_units = units.shape[1]
     for i in range(num_units):
-        work.floats[SIDESTEP, i] = 1.0 if uniform_draw(key, 0, i, DRAW_SIDESTEP) < 0.5 else -1.0
+        is_left = uniform_draw(key, first_loop // SIDESTEP_LOOPS, i, DRAW_SIDESTEP) < 0.5
+        work.floats[SIDESTEP, i] = 1.0 if is_left else -1.0
     for loop in range(first_loop, first_loop + num_loops):
         begin_loop(tables.stats, tables.damage, units, marks, work)
         find_contacts(tables.stats, units, work)

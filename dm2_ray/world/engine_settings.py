@@ -30,7 +30,7 @@ class EngineSettings:
     """An attacker farther away than this is not pursued."""
     damage_point: bool = True
     """Whether a shot takes the weapon's damage point to leave; moving before that cancels it."""
-    backswing: bool = False
+    backswing: bool = True
     """Whether a unit whose target left its range stands through the weapon's backswing before it follows."""
     random_delay: bool = True
     """Whether every attack's period varies uniformly by -1 to +2 loops."""

@@ -113,10 +113,11 @@ def _touch(units, work, i, j, dx, dy, distance, separation):
 
 
 @kernel(inline=True, allocates=False)
-def walk_towards(speed, units, work, i, goal_x, goal_y):
+def walk_towards(speed, units, work, i, goal_x, goal_y, is_detour):
     """Choose unit i's displacement towards a point. Returns False if neighbours close the way.
 
-    The component of the direction that leads into a neighbour is dropped, and the rest is walked at full speed.
+    The component of the direction that leads into a neighbour is dropped, and the rest is walked at full speed. On a
+    detour the unit starts out sideways.
     """
     floats = work.floats
     integers = work.integers
@@ -127,6 +128,8 @@ def walk_towards(speed, units, work, i, goal_x, goal_y):
     if distance > 1e-9:
         dx /= distance
         dy /= distance
+        if is_detour:
+            dx, dy = -dy * floats[SIDESTEP, i], dx * floats[SIDESTEP, i]
         for _ in range(MAX_DETOURS):
             # The neighbour most in the way first, so that the order in which they are listed does not matter.
             worst = 0.0

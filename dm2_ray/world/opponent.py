@@ -20,9 +20,9 @@ from dm2_ray.world.weapons import ALARM_LOOPS, centre_distance, reach_between
 ARRIVAL_DISTANCE = 0.5
 """From the attack-move's goal, where a unit without foes stands idle."""
 BLOCKED_LOOPS = 4.0
-"""After so many loops without a way a unit looks for another target,"""
+"""After so many loops without a way a scripted unit looks for another target; one that has none goes sideways."""
 AVOID_LOOPS = 16.0
-"""and leaves the unreachable one alone for so many."""
+"""For so many loops it does."""
 
 
 @kernel(allocates=False)
@@ -75,10 +75,7 @@ def _attacker_of_friends(tables, units, marks, work, i, first_friend, last_frien
 def choose_scripted_target(tables, units, marks, work, i):
     """Target of a scripted unit for this loop, or NONE."""
     stats = tables.stats
-    avoided = NONE
-    if units[BLOCKED, i] < 0.0:
-        units[BLOCKED, i] += 1.0
-        avoided = marks[AVOIDED, i]
+    avoided = marks[AVOIDED, i] if units[BLOCKED, i] < 0.0 else NONE
     target = marks[TARGET, i]
     if target != NONE and units[HEALTH, target] > 0.0:
         beyond_reach = centre_distance(units, i, target) - reach_between(stats, i, target)

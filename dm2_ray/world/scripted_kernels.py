@@ -46,6 +46,8 @@ class KiteRules(NamedTuple):
     """Shoots freely while every melee enemy is farther away than its reach plus this."""
     ready_margin: float
     """With the weapon ready shoots while they are farther away than their reach plus this."""
+    bystander_margin: float
+    """Melee enemies that have another agent nearer to them count only within their reach plus this."""
     ready_loops: float
     """The weapon counts as ready when at most this many game loops of cooldown are left."""
     wall_weight: float
@@ -196,6 +198,28 @@ def melee_clearance(knowledge, x, y, health, b, i, at_x, at_y):
 
 
 @kernel(allocates=False)
+def pursuer_clearance(knowledge, rules, x, y, health, b, i):
+    """Least distance from agent i to the reach of a melee enemy that is after it: one to whom no other agent is nearer,
+    or one that is very near anyway. Infinite without such an enemy."""
+    clearance = np.inf
+    for j in range(knowledge.num_agents, x.shape[1]):
+        if health[b, j] <= 0.0 or not knowledge.is_melee[j]:
+            continue
+        distance = distance_between(x, y, b, i, j)
+        gap = distance - knowledge.reach[j, i]
+        if gap >= clearance:
+            continue
+        is_bystander = False
+        for k in range(knowledge.num_agents):
+            if k != i and health[b, k] > 0.0 and distance_between(x, y, b, k, j) < distance:
+                is_bystander = True
+                break
+        if not is_bystander or gap < rules.bystander_margin:
+            clearance = gap
+    return clearance
+
+
+@kernel(allocates=False)
 def open_cells(walkable, at_x, at_y, step_x, step_y):
     """Walkable cells in a row ahead of a point, at most LOOKAHEAD_CELLS."""
     for ahead in range(1, LOOKAHEAD_CELLS + 1):
@@ -243,7 +267,7 @@ def choose_kite(knowledge, rules, mask, x, y, health, shield, cooldown, last_act
             if health[b, i] <= 0.0:
                 continue
             if not knowledge.is_melee[i]:
-                clearance = melee_clearance(knowledge, x, y, health, b, i, x[b, i], y[b, i])
+                clearance = pursuer_clearance(knowledge, rules, x, y, health, b, i)
                 is_ready = cooldown[b, i] <= rules.ready_loops
                 if clearance < (rules.ready_margin if is_ready else rules.shoot_margin):
                     out[b, i] = escape_move(knowledge, rules, mask, x, y, health, last_actions[b, i], b, i)

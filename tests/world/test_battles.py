@@ -66,17 +66,17 @@ def test_a_battle_depends_on_seed_number_and_actions_only(map_name, seed, num_ba
 
 
 def test_seeds_and_numbers_make_different_battles():
-    def healths(seed, first_battle):
+    def cooldowns(seed, first_battle):
         battles = BattleVector("5m_vs_6m", 1, seed, first_battle=first_battle)
         battles.reset()
         team = ScriptedTeam("nearest", battles)
         for _ in range(12):
             battles.step(team.act(battles))
-        return battles.units().health.copy()
+        return battles.units().cooldown.copy()
 
-    assert np.array_equal(healths(1, 0), healths(1, 0))
-    assert not np.array_equal(healths(1, 0), healths(2, 0))
-    assert not np.array_equal(healths(1, 0), healths(1, 1))
+    assert np.array_equal(cooldowns(1, 0), cooldowns(1, 0))
+    assert not np.array_equal(cooldowns(1, 0), cooldowns(2, 0))
+    assert not np.array_equal(cooldowns(1, 0), cooldowns(1, 1))
 
 
 def test_after_a_battle_the_next_one_begins_at_once():

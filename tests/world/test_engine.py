@@ -84,8 +84,8 @@ def test_invariants_of_play(map_name, seed, team_name, jitter):
             apart = np.hypot(*(np.subtract.outer(row[b, living], row[b, living]) for row in (x, y)))
             touching = separation[living][:, None] + separation[living][None, :]
             depth = (1.0 - apart / touching)[np.triu_indices(len(living), 1)]
-            assert depth.max(initial=0.0) < 0.8, "crowds squeeze units, but never into one another"
-            assert depth.clip(0.0).sum() < 0.2 * len(living)
+            assert depth.max(initial=0.0) < 0.85, "crowds squeeze units, but never into one another"
+            assert depth.clip(0.0).sum() < 0.3 * len(living)
         new_points = np.where(alive, health + shield, 0.0)
         lost = np.where(old_alive, old_points - new_points, 0.0)[:, num_agents:].sum(axis=1)
         fallen = (old_alive & ~alive)[:, num_agents:].sum(axis=1)
