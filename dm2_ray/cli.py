@@ -39,9 +39,10 @@ def _exit_code(error: Exception) -> int | None:
     from dm2_ray.config_errors import ConfigError
     from dm2_ray.demonstrations import DemonstrationError
     from dm2_ray.experiments.run_directory import RunDirectoryError
+    from dm2_ray.tracking import TrackingError
     from dm2_ray.world import UnknownMapError
 
-    if isinstance(error, (ConfigError, DemonstrationError, RunDirectoryError, UnknownMapError)):
+    if isinstance(error, (ConfigError, DemonstrationError, RunDirectoryError, TrackingError, UnknownMapError)):
         return EXIT_BAD_INPUT
     if "dm2_ray.actors" not in sys.modules:
         return None
@@ -173,7 +174,12 @@ def _demos_inspect(options: argparse.Namespace) -> int:
 def _quickstart(options: argparse.Namespace) -> int:
     from dm2_ray.experiments.quickstart import quickstart
 
-    return quickstart(Path(options.run_dir), seeds=options.seeds, map_name=options.map, scale=options.scale)
+    config_file, overrides = _split_settings(options.settings)
+    if config_file is not None:
+        raise _usage(f"settings are written KEY=VALUE, got {config_file}")
+    return quickstart(
+        Path(options.run_dir), seeds=options.seeds, map_name=options.map, scale=options.scale, overrides=overrides
+    )
 
 
 def _bench(options: argparse.Namespace) -> int:
@@ -256,7 +262,8 @@ def _add_quickstart(commands) -> None:  # type: ignore[no-untyped-def]
     )  # fmt: skip
     parser.add_argument("--run-dir", default="runs/quickstart", help="where everything is written (%(default)s)")
     parser.add_argument("--seeds", type=_positive, default=1, metavar="N", help="repeat with N seeds (%(default)s)")
-    parser.add_argument("--map", default="3m", help="SMAC map (%(default)s)")
+    parser.add_argument("--map", default="2s3z", help="SMAC map (%(default)s)")
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings for both runs")
     parser.add_argument(
         "--scale", type=float, default=1.0, help="factor on the env steps of the runs, e.g. 0.05 to see it work"
     )

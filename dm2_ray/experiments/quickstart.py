@@ -7,8 +7,11 @@ IPPO from scratch ──► one of its checkpoints of mediocre win rate ──�
 
 from __future__ import annotations
 
+import json
 import shlex
+import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +22,7 @@ from dm2_ray.actors.ray_session import ray_session
 from dm2_ray.actors.resources import required_resources
 from dm2_ray.config import Experiment
 from dm2_ray.config_files import load_experiment
-from dm2_ray.demonstrations import Manifest
+from dm2_ray.demonstrations import JointTrajectories, Manifest
 from dm2_ray.experiments.recording import record
 from dm2_ray.experiments.report import Curve, draw, table
 from dm2_ray.experiments.run_directory import RunDirectory
@@ -28,6 +31,8 @@ from dm2_ray.experiments.training import train
 
 EXPERT_WIN_RATE = 0.4
 """What the expert's win rate is to be near: clearly not solved, clearly not random (the paper took 0.3 to 0.56)."""
+KEEP_EXPERTS = ("checkpoint.keep=0", "checkpoint.every_iterations=4")
+"""So that there is a choice of experts when the baseline is trained."""
 EXPERT_EPISODES = 256
 DEMONSTRATIONS = 1000
 
@@ -41,23 +46,29 @@ class SeedOutcome:
     commands: list[str]
 
 
-def quickstart(directory: Path, *, seeds: int, map_name: str, scale: float) -> int:
+def quickstart(directory: Path, *, seeds: int, map_name: str, scale: float = 1.0, overrides: Sequence[str] = ()) -> int:
     """Runs the story for `seeds` seeds and prints the comparison.
 
     Args:
-        directory: Everything is written below it; finished runs found there are not repeated.
+        directory: Everything is written below it; what is found finished there is not repeated, an interrupted run
+            goes on.
         seeds: How many times, with seeds 0, 1, …
         map_name: SMAC map.
         scale: Factor on the runs' env steps.
+        overrides: KEY=VALUE settings for both runs.
+
+    Raises:
+        ConfigError: A bad override.
+        KeyboardInterrupt: After a stop signal; the run under way has been saved.
 
     Returns:
         Exit code.
     """
     started = time.monotonic()
-    experiment = _experiment("ippo", map_name, 0, scale, [])
+    experiment = _experiment("ippo", map_name, 0, scale, overrides)
     needed = required_resources(DM2.default_resource_request(DM2Config().dm2(experiment))).get("CPU", 0.0)
     with ray_session(needed_cpus=needed + 1.0):
-        outcomes = [_one_seed(directory / f"seed-{seed}", map_name, seed, scale) for seed in range(seeds)]
+        outcomes = [_one_seed(directory / f"seed-{seed}", map_name, seed, scale, overrides) for seed in range(seeds)]
     curves = [curve for outcome in outcomes for curve in outcome.curves]
     demonstrated = [outcome.demonstrations.win_rate for outcome in outcomes]
     picture = directory / "result.png"
@@ -71,15 +82,14 @@ def quickstart(directory: Path, *, seeds: int, map_name: str, scale: float) -> i
     return 0
 
 
-def _one_seed(directory: Path, map_name: str, seed: int, scale: float) -> SeedOutcome:
-    baseline = _experiment("ippo", map_name, seed, scale, ["checkpoint.keep=0", "checkpoint.every_iterations=2"])
-    ippo, ippo_command = _trained(directory / "ippo", baseline)
+def _one_seed(directory: Path, map_name: str, seed: int, scale: float, overrides: Sequence[str]) -> SeedOutcome:
+    settings = [*overrides, *KEEP_EXPERTS]
+    baseline = _experiment("ippo", map_name, seed, scale, settings)
+    ippo, ippo_command = _trained(directory / "ippo", baseline, settings)
     expert, win_rate = _mediocre(ippo, seed)
     print(f"expert: {expert.path.name} of the IPPO run, win rate {win_rate:.2f} at {expert.env_steps:,} env steps")
     demonstrations = directory / "demonstrations"
     if demonstrations.exists():
-        from dm2_ray.demonstrations import JointTrajectories
-
         manifest = JointTrajectories.open(demonstrations).manifest
     else:
         manifest = record(
@@ -87,8 +97,8 @@ def _one_seed(directory: Path, map_name: str, seed: int, scale: float) -> SeedOu
         )
     print(f"demonstrations: {manifest.episodes} joint episodes, win rate {manifest.win_rate:.2f}")
     path = demonstrations.absolute()
-    matched = _experiment("dm2", map_name, seed, scale, [f"demonstrations.path={path}"])
-    dm2, dm2_command = _trained(directory / "dm2", matched)
+    matched = _experiment("dm2", map_name, seed, scale, [*overrides, f"demonstrations.path={path}"])
+    dm2, dm2_command = _trained(directory / "dm2", matched, overrides)
     return SeedOutcome(
         curves=(Curve.of(dm2), Curve.of(ippo)),
         demonstrations=manifest,
@@ -101,7 +111,7 @@ def _one_seed(directory: Path, map_name: str, seed: int, scale: float) -> SeedOu
     )
 
 
-def _experiment(variant: str, map_name: str, seed: int, scale: float, extra: list[str]) -> Experiment:
+def _experiment(variant: str, map_name: str, seed: int, scale: float, extra: Sequence[str]) -> Experiment:
     experiment = load_experiment(variant=variant, map_name=map_name, overrides=[f"seed={seed}", *extra])
     if experiment.stop.env_steps is None:
         experiment = load_experiment(
@@ -112,7 +122,7 @@ def _experiment(variant: str, map_name: str, seed: int, scale: float, extra: lis
     return experiment.model_copy(update={"stop": experiment.stop.model_copy(update={"env_steps": steps})})
 
 
-def _trained(path: Path, experiment: Experiment) -> tuple[RunDirectory, str]:
+def _trained(path: Path, experiment: Experiment, settings: Sequence[str]) -> tuple[RunDirectory, str]:
     """The finished run at `path`, trained now if it is not there, and the command that does the same."""
     command = (
         f"dm2 train --variant {experiment.variant} --map {experiment.world.map} --seed {experiment.seed} "
@@ -120,13 +130,22 @@ def _trained(path: Path, experiment: Experiment) -> tuple[RunDirectory, str]:
     )
     if experiment.demonstrations.path is not None:
         command += f" --demos {shlex.quote(experiment.demonstrations.path)}"
+    command = " ".join([command, *map(shlex.quote, settings)])
     run = RunDirectory(path)
-    if run.summary.exists():
+    if run.summary.exists() and json.loads(run.summary.read_text())["status"] == "completed":
         print(f"{path} is finished already")
         return run, command
-    print(f"\n$ {command}", flush=True)
-    run = RunDirectory.create(path, experiment)
-    train(run, experiment)
+    begun = intact_checkpoints(run.checkpoints)
+    if begun:
+        print(f"\n{path}: going on at iteration {begun[-1].iteration}", flush=True)
+        result = train(run, experiment, resume_from=begun[-1])
+    else:
+        print(f"\n$ {command}", flush=True)
+        if path.exists():  # killed before its first checkpoint: nothing is lost
+            shutil.rmtree(path)
+        result = train(RunDirectory.create(path, experiment), experiment)
+    if result.stopped_by.startswith("SIG"):
+        raise KeyboardInterrupt
     return run, command
 
 
