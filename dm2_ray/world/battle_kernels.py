@@ -17,7 +17,19 @@ from dm2_ray.world.randomness import battle_key
 from dm2_ray.world.rules import available_actions, global_state, observe
 from dm2_ray.world.rules_tables import RulesTables
 from dm2_ray.world.settlement import settle
-from dm2_ray.world.unit_state import COOLDOWN, ENERGY, HEALTH, NUM_MARK_ROWS, NUM_UNIT_ROWS, SHIELD, X, Y
+from dm2_ray.world.unit_state import (
+    COOLDOWN,
+    ENERGY,
+    HEALTH,
+    NUM_MARK_ROWS,
+    NUM_UNIT_ROWS,
+    SHIELD,
+    Units,
+    Workspace,
+    X,
+    Y,
+)
+from dm2_ray.world.unit_tables import Opening, UnitTables
 
 
 class BattleArrays(NamedTuple):
@@ -92,7 +104,7 @@ def allocate_battles(num_battles: int, rules: RulesTables) -> BattleArrays:
 
 
 @kernel(allocates=False)
-def find_unavailable(actions, action_mask, running):
+def find_unavailable(actions: NDArray[np.int64], action_mask: NDArray[np.bool_], running: NDArray[np.bool_]) -> int:
     """Flat index of the first action [B, N] of a running battle that is not available, or -1."""
     num_battles, num_agents, num_actions = action_mask.shape
     for b in range(num_battles):
@@ -106,7 +118,7 @@ def find_unavailable(actions, action_mask, running):
 
 
 @kernel(inline=True, allocates=False)
-def _settle_step(rules, battles, b, before, units):
+def _settle_step(rules: RulesTables, battles: BattleArrays, b: int, before: Units, units: Units) -> bool:
     """Reward and outcome of battle b's step; True if it ended the battle. `before` [2, U]: health and shield."""
     outcome = settle(rules, before[0], before[1], units[HEALTH], units[SHIELD], battles.dead[b], battles.steps[b])
     battles.rewards[b] = outcome.reward
@@ -120,7 +132,7 @@ def _settle_step(rules, battles, b, before, units):
 
 
 @kernel(inline=True, allocates=False)
-def _clear_outcome(battles, b):
+def _clear_outcome(battles: BattleArrays, b: int) -> None:
     battles.rewards[b] = 0.0
     battles.terminated[b] = False
     battles.truncated[b] = False
@@ -131,7 +143,7 @@ def _clear_outcome(battles, b):
 
 
 @kernel(inline=True, allocates=False)
-def _view(rules, battles, b, units):
+def _view(rules: RulesTables, battles: BattleArrays, b: int, units: Units) -> None:
     """Refresh what the agents of battle b get to see."""
     x, y, health, shield = units[X], units[Y], units[HEALTH], units[SHIELD]
     last_actions, t = battles.last_actions[b], battles.steps[b]
@@ -145,7 +157,7 @@ def _view(rules, battles, b, units):
 
 
 @kernel(inline=True, allocates=False)
-def _keep_final(battles, b, units):
+def _keep_final(battles: BattleArrays, b: int, units: Units) -> None:
     """Copy what battle b's agents saw last, element by element: assigning slices costs seconds of compilation."""
     for i in range(battles.observations.shape[1]):
         for k in range(battles.observations.shape[2]):
@@ -161,8 +173,19 @@ def _keep_final(battles, b, units):
 
 @kernel(allocates=False)
 def advance_battles(
-    tables, opening, rules, work, before, battles, seed, loops_per_step, move_amount, actions, running, first_battle
-):
+    tables: UnitTables,
+    opening: Opening,
+    rules: RulesTables,
+    work: Workspace,
+    before: Units,
+    battles: BattleArrays,
+    seed: np.uint64,
+    loops_per_step: int,
+    move_amount: float,
+    actions: NDArray[np.int64],
+    running: NDArray[np.bool_],
+    first_battle: int,
+) -> None:
     """One env step of every running battle; ended battles give way to the next of their column at once.
 
     With first_battle >= 0 battle first_battle + b begins in every column b instead, whatever was going on there.
@@ -186,9 +209,7 @@ def advance_battles(
                     battles.last_actions[b, i] = -1
                 for u in range(units.shape[1]):
                     battles.dead[b, u] = False
-                create_units(
-                    opening, tables.stats, tables.walkable, num_agents, units, marks, battle_key(seed, number)
-                )
+                create_units(opening, tables.stats, tables.walkable, num_agents, units, marks, battle_key(seed, number))
                 loops = opening.num_loops
             else:
                 if begins or not running[b]:

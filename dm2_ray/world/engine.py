@@ -12,6 +12,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.movement import POSITION_GRID, find_contacts, is_walkable, move_units, walk_towards
 from dm2_ray.world.opponent import ARRIVAL_DISTANCE, choose_scripted_target, note_way
@@ -53,10 +56,13 @@ from dm2_ray.world.unit_state import (
     TARGET,
     WINDUP,
     WINDUP_TARGET,
+    Marks,
+    Units,
+    Workspace,
     X,
     Y,
 )
-from dm2_ray.world.unit_tables import HEALTH_MAX, SHIELD_MAX, SPEED
+from dm2_ray.world.unit_tables import HEALTH_MAX, SHIELD_MAX, SPEED, Opening, Stats, UnitTables
 from dm2_ray.world.weapons import (
     begin_loop,
     cancel_attack,
@@ -74,7 +80,15 @@ SIDESTEP_LOOPS = 32
 
 
 @kernel(inline=True, allocates=False)
-def create_units(opening, stats, walkable, num_agents, units, marks, key):
+def create_units(
+    opening: Opening,
+    stats: Stats,
+    walkable: NDArray[np.bool_],
+    num_agents: int,
+    units: Units,
+    marks: Marks,
+    key: np.uint64,
+) -> None:
     """Put all units of a new battle in their places, whole and under their first orders."""
     for i in range(units.shape[1]):
         units[X, i] = opening.start[i, 0]
@@ -113,7 +127,7 @@ def create_units(opening, stats, walkable, num_agents, units, marks, key):
 
 
 @kernel(allocates=False)
-def _sort_agents(kind_order, num_agents, units):
+def _sort_agents(kind_order: Marks, num_agents: int, units: Units) -> None:
     """SMAC numbers agents by (unit type, x, y) at every reset; insertion sort within each kind."""
     for i in range(1, num_agents):
         j = i
@@ -128,7 +142,7 @@ def _sort_agents(kind_order, num_agents, units):
 
 
 @kernel(inline=True, allocates=False)
-def give_orders(num_agents, units, marks, actions, move_amount):
+def give_orders(num_agents: int, units: Units, marks: Marks, actions: NDArray[np.int64], move_amount: float) -> None:
     """Turn a joint action [N] into orders; each replaces the one before and cuts a backswing short."""
     for i in range(num_agents):
         if units[HEALTH, i] <= 0.0 or marks[ORDER, i] == ORDER_SCRIPTED:
@@ -153,7 +167,7 @@ def give_orders(num_agents, units, marks, actions, move_amount):
 
 
 @kernel(inline=True, allocates=False)
-def _act(tables, units, marks, work, i, key, loop):
+def _act(tables: UnitTables, units: Units, marks: Marks, work: Workspace, i: int, key: np.uint64, loop: int) -> None:
     """One loop of unit i: go on with the attack in progress, or follow the order."""
     stats = tables.stats
     work.floats[MOVE_X, i] = 0.0
@@ -197,7 +211,9 @@ def _act(tables, units, marks, work, i, key, loop):
 
 
 @kernel(allocates=False)
-def run_loops(tables, units, marks, work, key, first_loop, num_loops):
+def run_loops(
+    tables: UnitTables, units: Units, marks: Marks, work: Workspace, key: np.uint64, first_loop: int, num_loops: int
+) -> None:
     """Game loops first_loop, ..., first_loop + num_loops - 1 of one battle."""
     num_units = units.shape[1]
     for i in range(num_units):

@@ -17,7 +17,7 @@ class EngineSettings:
     balance: Literal["liberty", "lotv"] = "liberty"
     """Unit statistics: the data the SMAC maps depend on, or the 4.10 ladder's."""
     chase_ranged: float = 2.0
-    """A scripted ranged unit keeps its target up to this far beyond its weapon range before it looks for a nearer one."""
+    """A scripted ranged unit keeps its target up to this far beyond its weapon range, then takes the nearest."""
     chase_melee: float = 0.0
     """The same for melee units; 0 turns to the nearest agent whenever the target is out of reach."""
     retaliation: bool = True

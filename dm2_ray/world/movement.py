@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.unit_state import (
     ALIVE,
@@ -26,10 +29,12 @@ from dm2_ray.world.unit_state import (
     PUSH_X,
     PUSH_Y,
     SIDESTEP,
+    Units,
+    Workspace,
     X,
     Y,
 )
-from dm2_ray.world.unit_tables import SEPARATION
+from dm2_ray.world.unit_tables import SEPARATION, Stats
 
 CONTACT_MARGIN = 0.06
 """Units closer than this to touching count as neighbours."""
@@ -50,7 +55,7 @@ MAX_DETOURS = 3
 
 
 @kernel(inline=True, allocates=False)
-def find_contacts(stats, units, work):
+def find_contacts(stats: Stats, units: Units, work: Workspace) -> None:
     """Find the neighbours of all units and the push-out of overlapping pairs.
 
     A unit that walks gives way to one that stands; two alike share.
@@ -84,7 +89,9 @@ def find_contacts(stats, units, work):
 
 
 @kernel(allocates=False)
-def _touch(units, work, i, j, dx, dy, distance, separation):
+def _touch(
+    units: Units, work: Workspace, i: int, j: int, dx: float, dy: float, distance: float, separation: float
+) -> None:
     """Note the pair (i, j), whose centres are (dx, dy) apart, as neighbours and push it apart if it overlaps."""
     floats = work.floats
     integers = work.integers
@@ -113,7 +120,9 @@ def _touch(units, work, i, j, dx, dy, distance, separation):
 
 
 @kernel(inline=True, allocates=False)
-def walk_towards(speed, units, work, i, goal_x, goal_y, is_detour):
+def walk_towards(
+    speed: float, units: Units, work: Workspace, i: int, goal_x: float, goal_y: float, is_detour: bool
+) -> bool:
     """Choose unit i's displacement towards a point. Returns False if neighbours close the way.
 
     The component of the direction that leads into a neighbour is dropped, and the rest is walked at full speed. On a
@@ -170,7 +179,7 @@ def walk_towards(speed, units, work, i, goal_x, goal_y, is_detour):
 
 
 @kernel(allocates=False)
-def is_walkable(walkable, x, y):
+def is_walkable(walkable: NDArray[np.bool_], x: float, y: float) -> bool:
     """Whether a ground unit's centre may be at (x, y)."""
     if x < 0.0 or y < 0.0:
         return False
@@ -180,7 +189,7 @@ def is_walkable(walkable, x, y):
 
 
 @kernel(inline=True, allocates=False)
-def move_units(walkable, units, work):
+def move_units(walkable: NDArray[np.bool_], units: Units, work: Workspace) -> None:
     """Move every living unit by its chosen displacement plus the push; at a wall it slides along the free axis."""
     floats = work.floats
     for i in range(units.shape[1]):

@@ -13,8 +13,22 @@ from __future__ import annotations
 import math
 
 from dm2_ray.world.compile_cache import kernel
-from dm2_ray.world.unit_state import ALARM, ALIVE, ATTACKER, AVOIDED, BLOCKED, HEALTH, NONE, TARGET, X, Y
-from dm2_ray.world.unit_tables import CHASE, RADIUS, SCAN_RANGE
+from dm2_ray.world.unit_state import (
+    ALARM,
+    ALIVE,
+    ATTACKER,
+    AVOIDED,
+    BLOCKED,
+    HEALTH,
+    NONE,
+    TARGET,
+    Marks,
+    Units,
+    Workspace,
+    X,
+    Y,
+)
+from dm2_ray.world.unit_tables import CHASE, RADIUS, SCAN_RANGE, Stats, UnitTables
 from dm2_ray.world.weapons import ALARM_LOOPS, centre_distance, reach_between
 
 ARRIVAL_DISTANCE = 0.5
@@ -26,7 +40,7 @@ AVOID_LOOPS = 16.0
 
 
 @kernel(allocates=False)
-def _nearest_foe(stats, units, i, first, last, avoided):
+def _nearest_foe(stats: Stats, units: Units, i: int, first: int, last: int, avoided: int) -> int:
     """Living foe in [first, last) with the least edge distance within scan range, or NONE; `avoided` only if there is
     no other."""
     best = NONE
@@ -54,7 +68,9 @@ def _nearest_foe(stats, units, i, first, last, avoided):
 
 
 @kernel(allocates=False)
-def _attacker_of_friends(tables, units, marks, work, i, first_friend, last_friend):
+def _attacker_of_friends(
+    tables: UnitTables, units: Units, marks: Marks, work: Workspace, i: int, first_friend: int, last_friend: int
+) -> int:
     """Nearest living foe that lately hit unit i or a friend within the help radius, inside the leash; or NONE."""
     best = NONE
     best_distance = tables.leash
@@ -72,7 +88,7 @@ def _attacker_of_friends(tables, units, marks, work, i, first_friend, last_frien
 
 
 @kernel(allocates=False)
-def choose_scripted_target(tables, units, marks, work, i):
+def choose_scripted_target(tables: UnitTables, units: Units, marks: Marks, work: Workspace, i: int) -> int:
     """Target of a scripted unit for this loop, or NONE."""
     stats = tables.stats
     avoided = marks[AVOIDED, i] if units[BLOCKED, i] < 0.0 else NONE
@@ -92,7 +108,7 @@ def choose_scripted_target(tables, units, marks, work, i):
 
 
 @kernel(inline=True, allocates=False)
-def note_way(units, marks, i, target, is_open):
+def note_way(units: Units, marks: Marks, i: int, target: int, is_open: bool) -> None:
     """Count the loops in which the way to the target was closed, and give it up for a while after too many."""
     if is_open:
         units[BLOCKED, i] = min(units[BLOCKED, i], 0.0)

@@ -69,7 +69,7 @@ def starting_positions(
 
 
 def _hexagonal_slots(spacing: float, *, mirrored: bool) -> list[tuple[float, float]]:
-    """Offsets (dx, dy) of a hexagonal lattice round the origin, nearest first, ties from the front's centre outwards."""
+    """Offsets (dx, dy) of a hexagonal lattice round the origin, nearest first, ties from the front outwards."""
     reach = int(16.0 / spacing) + 1
     slots = [
         ((row * _ROOT_3_HALF) * spacing, (column + 0.5 * (row % 2)) * spacing)

@@ -30,7 +30,7 @@ _UNIFORM_STEP = 1.0 / 9007199254740992.0  # 2^-53: the 53 leading bits fill a do
 
 
 @kernel(allocates=False)
-def mix_bits(word):
+def mix_bits(word: np.uint64) -> np.uint64:
     """SplitMix64 finaliser: uint64 -> uint64, a bijection in which every input bit flips half of the output bits."""
     word = (word ^ (word >> _SHIFT_30)) * _MULTIPLIER_1
     word = (word ^ (word >> _SHIFT_27)) * _MULTIPLIER_2
@@ -38,13 +38,13 @@ def mix_bits(word):
 
 
 @kernel(allocates=False)
-def battle_key(seed, battle_number):
+def battle_key(seed: np.uint64, battle_number: int) -> np.uint64:
     """Key (uint64) of one battle; equal arguments give equal keys on every machine."""
     return mix_bits(mix_bits(np.uint64(seed) + _GOLDEN) + np.uint64(battle_number) * _GOLDEN)
 
 
 @kernel(allocates=False)
-def uniform_draw(key, counter, unit, purpose):
+def uniform_draw(key: np.uint64, counter: int, unit: int, purpose: int) -> float:
     """Uniform number in [0, 1) for (battle key, counter such as the game loop, unit index, purpose constant)."""
     address = np.uint64(counter) * _GOLDEN + np.uint64(unit) * _UNIT_STRIDE + np.uint64(purpose) * _PURPOSE_STRIDE
     return np.float64(mix_bits(key ^ mix_bits(address + _GOLDEN)) >> _SHIFT_11) * _UNIFORM_STEP

@@ -14,6 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+Units = NDArray[np.float64]
+Marks = NDArray[np.int64]
+
 # Rows of `units`.
 X, Y = 0, 1
 HEALTH, SHIELD, ENERGY = 2, 3, 4

@@ -49,6 +49,9 @@ class UnsupportedMapError(ValueError):
 """Rows of UnitTables.stats. A SECOND_HIT_DELAY of 0 is a single hit, a MISSILE_SPEED of 0 an instant one."""
 
 
+Stats = NDArray[np.float64]
+
+
 class UnitTables(NamedTuple):
     """Constants that every game loop needs."""
 
@@ -121,9 +124,7 @@ def build_unit_tables(spec: MapSpec, settings: EngineSettings) -> UnitTables:
         BACKSWING: [weapon.backswing_loops * settings.backswing for weapon in weapons],
         MISSILE_SPEED: [weapon.missile_speed_per_loop or 0.0 for weapon in weapons],
         SCAN_RANGE: [max(weapon.range, settings.scan_range) for weapon in weapons],
-        CHASE: [
-            settings.chase_melee if weapon.range < _MELEE_RANGE else settings.chase_ranged for weapon in weapons
-        ],
+        CHASE: [settings.chase_melee if weapon.range < _MELEE_RANGE else settings.chase_ranged for weapon in weapons],
         DELAY_MIN: [weapon.period_jitter_loops[0] * settings.random_delay for weapon in weapons],
         DELAY_SPAN: [
             (weapon.period_jitter_loops[1] - weapon.period_jitter_loops[0]) * settings.random_delay

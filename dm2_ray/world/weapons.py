@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.randomness import DRAW_WEAPON_DELAY, uniform_draw
 from dm2_ray.world.unit_state import (
@@ -26,6 +28,9 @@ from dm2_ray.world.unit_state import (
     SHIELD_WAIT,
     WINDUP,
     WINDUP_TARGET,
+    Marks,
+    Units,
+    Workspace,
     X,
     Y,
 )
@@ -46,6 +51,7 @@ from dm2_ray.world.unit_tables import (
     SHIELD_MAX,
     SHIELD_REGENERATION,
     WEAPON_RANGE,
+    Stats,
 )
 
 MIN_DAMAGE = 0.5
@@ -55,7 +61,7 @@ ALARM_LOOPS = 32.0
 
 
 @kernel(allocates=False)
-def centre_distance(units, i, j):
+def centre_distance(units: Units, i: int, j: int) -> float:
     """Distance between the centres of units i and j."""
     dx = units[X, j] - units[X, i]
     dy = units[Y, j] - units[Y, i]
@@ -63,13 +69,13 @@ def centre_distance(units, i, j):
 
 
 @kernel(allocates=False)
-def reach_between(stats, i, j):
+def reach_between(stats: Stats, i: int, j: int) -> float:
     """Centre distance up to which unit i may start an attack on unit j: ranges run from edge to edge."""
     return stats[WEAPON_RANGE, i] + stats[RADIUS, i] + stats[RADIUS, j]
 
 
 @kernel(allocates=False)
-def strike(stats, damage, units, marks, i, j):
+def strike(stats: Stats, damage: Stats, units: Units, marks: Marks, i: int, j: int) -> None:
     """One hit of unit i on unit j: shields absorb first and unarmoured, the overflow is reduced by armour."""
     if units[HEALTH, j] <= 0.0:
         return
@@ -88,7 +94,7 @@ def strike(stats, damage, units, marks, i, j):
 
 
 @kernel(inline=True, allocates=False)
-def start_attack(stats, units, marks, i, j, key, loop):
+def start_attack(stats: Stats, units: Units, marks: Marks, i: int, j: int, key: np.uint64, loop: int) -> None:
     """Begin an attack; the cooldown runs from its start, so the period does not depend on the damage point."""
     delay = stats[DELAY_MIN, i] + stats[DELAY_SPAN, i] * uniform_draw(key, loop, i, DRAW_WEAPON_DELAY)
     units[COOLDOWN, i] = stats[PERIOD, i] + delay
@@ -97,7 +103,7 @@ def start_attack(stats, units, marks, i, j, key, loop):
 
 
 @kernel(allocates=False)
-def cancel_attack(units, marks, i):
+def cancel_attack(units: Units, marks: Marks, i: int) -> None:
     """Give up the attack in progress, if any: the weapon is ready again at once."""
     if marks[WINDUP_TARGET, i] != NONE:
         marks[WINDUP_TARGET, i] = NONE
@@ -105,7 +111,7 @@ def cancel_attack(units, marks, i):
 
 
 @kernel(allocates=False)
-def release_attack(stats, damage, units, marks, i):
+def release_attack(stats: Stats, damage: Stats, units: Units, marks: Marks, i: int) -> None:
     """The moment of the shot: an instant weapon hits now, a missile leaves, a second blade follows later.
 
     The attack is lost if its target has died or left by more than the range slop.
@@ -128,7 +134,7 @@ def release_attack(stats, damage, units, marks, i):
 
 
 @kernel(inline=True, allocates=False)
-def begin_loop(stats, damage, units, marks, work):
+def begin_loop(stats: Stats, damage: Stats, units: Units, marks: Marks, work: Workspace) -> None:
     """Take the roll of the living, let timers run and shields regenerate, then let missiles and second blows land."""
     for i in range(units.shape[1]):
         work.integers[ALIVE, i] = units[HEALTH, i] > 0.0

@@ -1,0 +1,107 @@
+"""Scripted teams: only available actions, purity, the calibration bands of the engine they play in."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dm2_ray.world.battles import BattleVector
+from dm2_ray.world.engine_settings import EngineSettings
+from dm2_ray.world.scripted import SCRIPTED_TEAMS, ScriptedTeam
+from dm2_ray.world.unit_tables import supported_maps
+
+
+def win_rate(map_name, team_name, num_battles, seed=0, engine=None):
+    """Share of battles 0..num_battles - 1 that the team wins."""
+    battles = BattleVector(map_name, min(num_battles, 64), seed, engine=engine)
+    battles.reset()
+    team = ScriptedTeam(team_name, battles, seed)
+    team.begin(battles)
+    won = 0
+    running = battles.battle_number < num_battles
+    while running.any():
+        battles.step(team.act(battles), running)
+        won += int(battles.battle_won.sum())
+        team.battles_ended(battles.terminated | battles.truncated)
+        running = battles.battle_number < num_battles
+    return won / num_battles
+
+
+@pytest.mark.parametrize("map_name", supported_maps())
+@pytest.mark.parametrize("team_name", SCRIPTED_TEAMS)
+def test_only_available_actions_are_chosen(map_name, team_name):
+    battles = BattleVector(map_name, 3, seed=1, engine=EngineSettings(spawn_jitter=0.4))
+    battles.reset()
+    team = ScriptedTeam(team_name, battles)
+    for _ in range(40):
+        actions = team.act(battles)
+        assert actions.shape == (3, battles.num_agents) and actions.dtype == np.int64
+        assert np.take_along_axis(battles.action_mask, actions[..., None], axis=-1).all()
+        battles.step(actions)
+        team.battles_ended(battles.terminated)
+
+
+def test_random_is_uniform_and_a_function_of_seed_battle_step_and_agent():
+    battles = BattleVector("5m_vs_6m", 64)
+    battles.reset()
+    team = ScriptedTeam("random", battles, seed=7)
+    assert np.array_equal(team.act(battles), team.act(battles))
+    assert np.array_equal(team.act(battles), ScriptedTeam("random", battles, seed=7).act(battles))
+    assert not np.array_equal(team.act(battles), ScriptedTeam("random", battles, seed=8).act(battles))
+    counts = np.zeros((5, battles.num_actions))
+    for number in range(0, 64 * 30, 64):
+        battles.reset(first_battle=number)
+        actions = team.act(battles)
+        counts += (actions[..., None] == np.arange(battles.num_actions)).sum(axis=0)
+    available = battles.action_mask[0]
+    assert (counts[~available] == 0).all()
+    expected = counts.sum(axis=1, keepdims=True) / available.sum(axis=1, keepdims=True)
+    chi_squared = ((counts - expected) ** 2 / expected)[available].sum()
+    assert chi_squared < available.sum() + 5 * np.sqrt(2 * available.sum())
+
+
+def test_a_team_forgets_ended_battles_and_refuses_others():
+    battles = BattleVector("3m", 2)
+    battles.reset()
+    team = ScriptedTeam("nearest", battles)
+    first = team.act(battles)
+    for _ in range(10):
+        battles.step(team.act(battles))
+    team.begin(battles)
+    battles.reset()
+    assert np.array_equal(team.act(battles), first)
+    with pytest.raises(ValueError, match="plays 2 battles on '3m', not 3 on '8m'"):
+        team.begin(BattleVector("8m", 3))
+    with pytest.raises(ValueError, match="did you mean 'focus_fire'"):
+        ScriptedTeam("focusfire", battles)
+
+
+@pytest.mark.parametrize("map_name", supported_maps())
+def test_random_play_never_wins(map_name):
+    assert win_rate(map_name, "random", 16 if map_name in ("25m", "27m_vs_30m") else 48) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("map_name", "team_name", "least", "most"),
+    [
+        ("3m", "nearest", 0.2, 0.6),
+        ("3m", "focus_fire", 0.7, 1.0),
+        ("8m", "nearest", 0.05, 0.6),
+        ("5m_vs_6m", "nearest", 0.0, 0.05),
+        ("5m_vs_6m", "focus_fire", 0.0, 0.15),
+        ("8m_vs_9m", "nearest", 0.0, 0.05),
+        ("3s_vs_3z", "nearest", 0.0, 0.05),
+        ("3s_vs_3z", "kite", 0.85, 1.0),
+        ("3s_vs_4z", "focus_fire", 0.0, 0.05),
+        ("3s_vs_4z", "kite", 0.85, 1.0),
+        ("3s_vs_5z", "focus_fire", 0.0, 0.05),
+        ("3s_vs_5z", "kite", 0.85, 1.0),
+        ("2s3z", "kite", 0.85, 1.0),
+        ("3s5z_vs_3s6z", "kite", 0.8, 1.0),
+        ("2m_vs_1z", "kite", 0.02, 0.6),
+    ],
+)
+def test_calibration_bands(map_name, team_name, least, most):
+    """Difficulty as in StarCraft II: kiting is necessary and sufficient against zealots, superior numbers of marines
+    beat simple rules, and every map can be won."""
+    assert least <= win_rate(map_name, team_name, 192) <= most
