@@ -6,26 +6,31 @@ Exit codes: 0 done, 1 the run failed, 2 bad input (nothing was started), 130 int
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from dm2_ray import commands
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
+
+Command: TypeAlias = Callable[[argparse.Namespace], int]
+if TYPE_CHECKING:
+    Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
     options = _parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], int] = options.command
+    command: Command = options.command
     try:
         return command(options)
     except KeyboardInterrupt:
         print("dm2: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return commands.EXIT_INTERRUPTED
     except Exception as error:
         code = _exit_code(error)
         if code is None:
@@ -41,8 +46,17 @@ def _exit_code(error: Exception) -> int | None:
     from dm2_ray.experiments.run_directory import RunDirectoryError
     from dm2_ray.tracking import TrackingError
     from dm2_ray.world import UnknownMapError
+    from dm2_ray.world.unit_tables import UnsupportedMapError
 
-    if isinstance(error, (ConfigError, DemonstrationError, RunDirectoryError, TrackingError, UnknownMapError)):
+    bad_input = (
+        ConfigError,
+        DemonstrationError,
+        RunDirectoryError,
+        TrackingError,
+        UnknownMapError,
+        UnsupportedMapError,
+    )
+    if isinstance(error, bad_input):
         return EXIT_BAD_INPUT
     if "dm2_ray.actors" not in sys.modules:
         return None
@@ -60,171 +74,6 @@ def _exit_code(error: Exception) -> int | None:
     return None
 
 
-# Commands. Each imports what it needs, so that `--help` and refusals do not wait for torch and Ray.
-
-
-def _train(options: argparse.Namespace) -> int:
-    from dm2_ray.config_files import load_experiment
-    from dm2_ray.experiments.run_directory import RunDirectory
-
-    config_file, overrides = _split_settings(options.settings)
-    if options.config is not None and config_file is not None:
-        raise _usage(f"two configuration files given: {options.config} and {config_file}")
-    overrides += _limits(options)
-    if options.seed is not None:
-        overrides.append(f"seed={options.seed}")
-    if options.demos is not None:
-        overrides.append(f"demonstrations.path={json.dumps(str(options.demos))}")
-    experiment = load_experiment(
-        options.config or config_file, variant=options.variant, map_name=options.map, overrides=overrides
-    )
-    if experiment.stop.iterations is None and experiment.stop.env_steps is None:
-        raise _usage("when should the run end? give --iterations K or --env-steps T")
-    _check_demonstrations(experiment)
-    default = f"runs/{experiment.variant}-{experiment.world.map}-{experiment.seed}"
-    run = RunDirectory.create(Path(options.run_dir or default), experiment)
-    return _run(run, experiment, None, options.address)
-
-
-def _resume(options: argparse.Namespace) -> int:
-    from dm2_ray.actors.checkpoint import open_checkpoint
-    from dm2_ray.experiments.run_directory import RunDirectory
-
-    run = RunDirectory.open(Path(options.run_dir))
-    experiment = run.experiment()
-    if options.iterations is not None or options.env_steps is not None:
-        limits = {"iterations": options.iterations, "env_steps": options.env_steps}
-        stop = experiment.stop.model_copy(update=limits)
-        experiment = experiment.model_copy(update={"stop": stop})
-    _check_demonstrations(experiment)
-    checkpoint = open_checkpoint(run.checkpoints)
-    print(f"resuming {run.path} at iteration {checkpoint.iteration} ({checkpoint.env_steps:,} env steps)")
-    return _run(run, experiment, checkpoint, options.address)
-
-
-def _run(run, experiment, checkpoint, address) -> int:  # type: ignore[no-untyped-def]
-    from dm2_ray.experiments.training import train
-
-    result = train(run, experiment, resume_from=checkpoint, address=address)
-    rate = "not evaluated" if result.final_win_rate is None else f"greedy win rate {result.final_win_rate:.2f}"
-    print(
-        f"{run.path}: {result.iterations} iterations, {result.env_steps:,} env steps, {rate}, {result.minutes:.1f} min"
-    )
-    if result.stopped_by.startswith("SIG"):
-        print(f"stopped by {result.stopped_by}; go on with: dm2 resume {run.path}")
-        return EXIT_INTERRUPTED
-    return 0
-
-
-def _evaluate(options: argparse.Namespace) -> int:
-    from dm2_ray.actors.checkpoint import open_checkpoint
-    from dm2_ray.experiments.teams import evaluate_checkpoint, result_record
-
-    checkpoint = open_checkpoint(Path(options.checkpoint))
-    result = evaluate_checkpoint(
-        checkpoint, episodes=options.episodes, seed=options.seed, greedy=not options.stochastic
-    )
-    if options.json:
-        print(json.dumps({"checkpoint": str(checkpoint.path), "map": checkpoint.map, **result_record(result)}))
-        return 0
-    low, high = result.win_rate_interval
-    print(
-        f"{checkpoint.path} on {checkpoint.map}: win rate {result.win_rate:.3f} [{low:.3f}, {high:.3f}], "
-        f"return {result.return_mean:.2f}, {result.episode_length_mean:.1f} steps a battle, {result.episodes} battles"
-    )
-    return 0
-
-
-def _demos_record(options: argparse.Namespace) -> int:
-    from dm2_ray.experiments.recording import record
-
-    manifest = record(
-        options.team,
-        map_name=options.map,
-        episodes=options.episodes,
-        out=Path(options.out),
-        greedy=not options.stochastic,
-        seed=options.seed,
-    )
-    print(f"{options.out}: {manifest.episodes} joint episodes, {manifest.env_steps:,} env steps, "
-          f"win rate {manifest.win_rate:.2f}")  # fmt: skip
-    return 0
-
-
-def _demos_inspect(options: argparse.Namespace) -> int:
-    from dm2_ray.demonstrations import JointTrajectories
-
-    manifest = JointTrajectories.open(options.set).manifest
-    if options.json:
-        print(manifest.model_dump_json())
-        return 0
-    policy = manifest.policy
-    print(f"{options.set}: intact\n"
-          f"  map                  {manifest.map} ({manifest.backend} engine, version {manifest.engine_version})\n"
-          f"  team                 {policy.kind} {policy.source} ({'greedy' if policy.greedy else 'stochastic'})\n"
-          f"  joint episodes       {manifest.episodes} ({manifest.env_steps:,} env steps)\n"
-          f"  win rate             {manifest.win_rate:.3f}\n"
-          f"  return, mean         {manifest.return_mean:.2f}\n"
-          f"  episode length, mean {manifest.episode_length_mean:.1f}\n"
-          f"  agents, observation, actions   {manifest.num_agents}, {manifest.obs_size}, {manifest.num_actions}\n"
-          f"  shards               {len(manifest.shards)}")  # fmt: skip
-    return 0
-
-
-def _quickstart(options: argparse.Namespace) -> int:
-    from dm2_ray.experiments.quickstart import quickstart
-
-    config_file, overrides = _split_settings(options.settings)
-    if config_file is not None:
-        raise _usage(f"settings are written KEY=VALUE, got {config_file}")
-    return quickstart(
-        Path(options.run_dir), seeds=options.seeds, map_name=options.map, scale=options.scale, overrides=overrides
-    )
-
-
-def _bench(options: argparse.Namespace) -> int:
-    from dm2_ray.experiments.bench import bench
-
-    return bench(map_name=options.map, repetitions=options.repetitions, as_json=options.json)
-
-
-def _check_demonstrations(experiment) -> None:  # type: ignore[no-untyped-def]
-    """Refuses a set that is damaged or of another world while nothing has been started."""
-    if experiment.matching.coefficient == 0:
-        return
-    from dm2_ray.demonstrations import JointTrajectories
-    from dm2_ray.world.maps import load_map
-    from dm2_ray.world.rules_tables import build_tables
-    from dm2_ray.world.switches import SmacSwitches
-
-    tables = build_tables(load_map(experiment.world.map), SmacSwitches.from_arguments(experiment.world.smac))
-    demonstrations = JointTrajectories.open(experiment.demonstrations.path)
-    demonstrations.check_world(experiment.world.map, tables.num_agents, tables.obs_size, tables.num_actions)
-
-
-def _split_settings(settings: Sequence[str]) -> tuple[Path | None, list[str]]:
-    """Positional arguments: at most one configuration file, any number of KEY=VALUE."""
-    files = [setting for setting in settings if "=" not in setting]
-    if len(files) > 1:
-        raise _usage(f"one configuration file expected, got {', '.join(files)} (settings are written KEY=VALUE)")
-    return (Path(files[0]) if files else None), [setting for setting in settings if "=" in setting]
-
-
-def _limits(options: argparse.Namespace) -> list[str]:
-    limits = []
-    if options.iterations is not None:
-        limits.append(f"stop.iterations={options.iterations}")
-    if options.env_steps is not None:
-        limits.append(f"stop.env_steps={options.env_steps}")
-    return limits
-
-
-def _usage(message: str) -> Exception:
-    from dm2_ray.config_errors import ConfigError
-
-    return ConfigError(message)
-
-
 # The parser.
 
 
@@ -233,18 +82,18 @@ def _parser() -> argparse.ArgumentParser:
         prog="dm2", description="Distributed multi-agent imitation-guided learning (DM2) on Ray."
     )
     parser.add_argument("--version", action="version", version=f"dm2-ray {_version()}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _add_quickstart(commands)
-    _add_train(commands)
-    _add_resume(commands)
-    _add_evaluate(commands)
-    _add_demos(commands)
-    _add_bench(commands)
+    subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_quickstart(subparsers)
+    _add_train(subparsers)
+    _add_resume(subparsers)
+    _add_evaluate(subparsers)
+    _add_demos(subparsers)
+    _add_bench(subparsers)
     return parser
 
 
-def _command(commands, name: str, function, help: str, examples: str) -> argparse.ArgumentParser:  # type: ignore[no-untyped-def]
-    parser: argparse.ArgumentParser = commands.add_parser(
+def _command(subparsers: Subparsers, name: str, function: Command, help: str, examples: str) -> argparse.ArgumentParser:
+    parser = subparsers.add_parser(
         name,
         help=help,
         description=help[0].upper() + help[1:] + ".",
@@ -255,9 +104,9 @@ def _command(commands, name: str, function, help: str, examples: str) -> argpars
     return parser
 
 
-def _add_quickstart(commands) -> None:  # type: ignore[no-untyped-def]
+def _add_quickstart(subparsers: Subparsers) -> None:
     parser = _command(
-        commands, "quickstart", _quickstart, "the whole story once: expert, demonstrations, DM2 beside IPPO, a picture",
+        subparsers, "quickstart", commands.quickstart, "the whole story: expert, demonstrations, DM2 beside IPPO",
         "  dm2 quickstart\n  dm2 quickstart --seeds 3 --run-dir runs/three-seeds\n",
     )  # fmt: skip
     parser.add_argument("--run-dir", default="runs/quickstart", help="where everything is written (%(default)s)")
@@ -269,9 +118,9 @@ def _add_quickstart(commands) -> None:  # type: ignore[no-untyped-def]
     )
 
 
-def _add_train(commands) -> None:  # type: ignore[no-untyped-def]
+def _add_train(subparsers: Subparsers) -> None:
     parser = _command(
-        commands, "train", _train, "train a team",
+        subparsers, "train", commands.train, "train a team",
         "  dm2 train --variant ippo --map 3m --env-steps 500000\n"
         "  dm2 train --variant dm2 --map 3m --demos demos/3m --env-steps 500000 matching.coefficient=0.1\n"
         "  dm2 train my_experiment.yaml seed=3 rollout.env_runners=8 --address auto\n",
@@ -289,9 +138,9 @@ def _add_train(commands) -> None:  # type: ignore[no-untyped-def]
     parser.add_argument("--address", metavar="RAY", help="of a running Ray cluster; default: a local one")
 
 
-def _add_resume(commands) -> None:  # type: ignore[no-untyped-def]
+def _add_resume(subparsers: Subparsers) -> None:
     parser = _command(
-        commands, "resume", _resume, "go on with a run from its newest intact checkpoint",
+        subparsers, "resume", commands.resume, "go on with a run from its newest intact checkpoint",
         "  dm2 resume runs/dm2-3m-0\n  dm2 resume runs/dm2-3m-0 --env-steps 2000000\n",
     )  # fmt: skip
     parser.add_argument("run_dir", metavar="RUN_DIR")
@@ -299,9 +148,9 @@ def _add_resume(commands) -> None:  # type: ignore[no-untyped-def]
     parser.add_argument("--address", metavar="RAY", help="of a running Ray cluster; default: a local one")
 
 
-def _add_evaluate(commands) -> None:  # type: ignore[no-untyped-def]
+def _add_evaluate(subparsers: Subparsers) -> None:
     parser = _command(
-        commands, "evaluate", _evaluate, "play battles with a checkpoint's team",
+        subparsers, "evaluate", commands.evaluate, "play battles with a checkpoint's team",
         "  dm2 evaluate runs/dm2-3m-0 --episodes 1000\n"
         "  dm2 evaluate runs/dm2-3m-0/checkpoints/iteration_000010 --json\n",
     )  # fmt: skip
@@ -312,11 +161,11 @@ def _add_evaluate(commands) -> None:  # type: ignore[no-untyped-def]
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
-def _add_demos(commands) -> None:  # type: ignore[no-untyped-def]
-    demos = commands.add_parser("demos", help="record and inspect demonstration sets")
+def _add_demos(subparsers: Subparsers) -> None:
+    demos = subparsers.add_parser("demos", help="record and inspect demonstration sets")
     actions = demos.add_subparsers(title="commands", required=True, metavar="COMMAND")
     parser = _command(
-        actions, "record", _demos_record, "record joint trajectories of a checkpoint or a scripted team",
+        actions, "record", commands.demos_record, "record joint trajectories of a checkpoint or a scripted team",
         "  dm2 demos record runs/ippo-3m-0 --map 3m --episodes 1000 --stochastic --out demos/3m\n"
         "  dm2 demos record scripted:focus_fire --map 3m --episodes 1000 --out demos/3m-script\n",
     )  # fmt: skip
@@ -327,16 +176,16 @@ def _add_demos(commands) -> None:  # type: ignore[no-untyped-def]
     parser.add_argument("--stochastic", action="store_true", help="sample actions instead of the most probable ones")
     parser.add_argument("--seed", type=_natural, default=0, metavar="S", help="of battles and actions (%(default)s)")
     parser = _command(
-        actions, "inspect", _demos_inspect, "check a set's hashes and say what is in it",
+        actions, "inspect", commands.demos_inspect, "check a set's hashes and say what is in it",
         "  dm2 demos inspect demos/3m\n  dm2 demos inspect demos/3m --json\n",
     )  # fmt: skip
     parser.add_argument("set", metavar="SET")
     parser.add_argument("--json", action="store_true", help="the manifest as one JSON object on stdout")
 
 
-def _add_bench(commands) -> None:  # type: ignore[no-untyped-def]
+def _add_bench(subparsers: Subparsers) -> None:
     parser = _command(
-        commands, "bench", _bench, "measure rollouts and iterations against stock RLlib in one run",
+        subparsers, "bench", commands.bench, "measure rollouts and iterations against stock RLlib in one run",
         "  dm2 bench\n  dm2 bench --map 3m --json\n",
     )  # fmt: skip
     parser.add_argument("--map", default="5m_vs_6m", help="SMAC map (%(default)s)")

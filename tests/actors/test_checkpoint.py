@@ -40,9 +40,7 @@ def learning_state(version: int) -> dict[str, Any]:
 
 def saved(root: Path, version: int, keep: int = 0) -> Checkpoint:
     experiment = Experiment(variant="ippo", matching=MatchingSettings(coefficient=0.0))
-    return save_checkpoint(
-        root, experiment, learning_state(version), sizes=(2, 3, 4), win_rate=0.25, keep=keep
-    )
+    return save_checkpoint(root, experiment, learning_state(version), sizes=(2, 3, 4), win_rate=0.25, keep=keep)
 
 
 def test_what_was_saved_is_what_is_read(tmp_path: Path) -> None:

@@ -1,0 +1,189 @@
+"""What each command of the command line does.
+
+Each imports what it needs, so that `--help` and refusals do not wait for torch and Ray.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dm2_ray.actors.checkpoint import Checkpoint
+    from dm2_ray.config import Experiment
+    from dm2_ray.experiments.run_directory import RunDirectory
+
+EXIT_INTERRUPTED = 130
+
+
+def train(options: argparse.Namespace) -> int:
+    from dm2_ray.config_files import load_experiment
+    from dm2_ray.experiments.run_directory import RunDirectory
+
+    config_file, overrides = _split_settings(options.settings)
+    if options.config is not None and config_file is not None:
+        raise _usage(f"two configuration files given: {options.config} and {config_file}")
+    overrides += _limits(options)
+    if options.seed is not None:
+        overrides.append(f"seed={options.seed}")
+    if options.demos is not None:
+        overrides.append(f"demonstrations.path={json.dumps(str(options.demos))}")
+    experiment = load_experiment(
+        options.config or config_file, variant=options.variant, map_name=options.map, overrides=overrides
+    )
+    if experiment.stop.iterations is None and experiment.stop.env_steps is None:
+        raise _usage("when should the run end? give --iterations K or --env-steps T")
+    _check_world_and_demonstrations(experiment)
+    default = f"runs/{experiment.variant}-{experiment.world.map}-{experiment.seed}"
+    run = RunDirectory.create(Path(options.run_dir or default), experiment)
+    return _run(run, experiment, None, options.address)
+
+
+def resume(options: argparse.Namespace) -> int:
+    from dm2_ray.actors.checkpoint import open_checkpoint
+    from dm2_ray.experiments.run_directory import RunDirectory
+
+    run = RunDirectory.open(Path(options.run_dir))
+    experiment = run.experiment()
+    if options.iterations is not None or options.env_steps is not None:
+        limits = {"iterations": options.iterations, "env_steps": options.env_steps}
+        stop = experiment.stop.model_copy(update=limits)
+        experiment = experiment.model_copy(update={"stop": stop})
+    _check_world_and_demonstrations(experiment)
+    checkpoint = open_checkpoint(run.checkpoints)
+    print(f"resuming {run.path} at iteration {checkpoint.iteration} ({checkpoint.env_steps:,} env steps)")
+    return _run(run, experiment, checkpoint, options.address)
+
+
+def _run(run: RunDirectory, experiment: Experiment, checkpoint: Checkpoint | None, address: str | None) -> int:
+    from dm2_ray.experiments.training import train as run_training
+
+    result = run_training(run, experiment, resume_from=checkpoint, address=address)
+    rate = "not evaluated" if result.final_win_rate is None else f"greedy win rate {result.final_win_rate:.2f}"
+    print(
+        f"{run.path}: {result.iterations} iterations, {result.env_steps:,} env steps, {rate}, {result.minutes:.1f} min"
+    )
+    if result.stopped_by.startswith("SIG"):
+        print(f"stopped by {result.stopped_by}; go on with: dm2 resume {run.path}")
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    from dm2_ray.actors.checkpoint import open_checkpoint
+    from dm2_ray.experiments.teams import evaluate_checkpoint, result_record
+
+    checkpoint = open_checkpoint(Path(options.checkpoint))
+    result = evaluate_checkpoint(
+        checkpoint, episodes=options.episodes, seed=options.seed, greedy=not options.stochastic
+    )
+    if options.json:
+        print(json.dumps({"checkpoint": str(checkpoint.path), "map": checkpoint.map, **result_record(result)}))
+        return 0
+    low, high = result.win_rate_interval
+    print(
+        f"{checkpoint.path} on {checkpoint.map}: win rate {result.win_rate:.3f} [{low:.3f}, {high:.3f}], "
+        f"return {result.return_mean:.2f}, {result.episode_length_mean:.1f} steps a battle, {result.episodes} battles"
+    )
+    return 0
+
+
+def demos_record(options: argparse.Namespace) -> int:
+    from dm2_ray.experiments.recording import record
+
+    manifest = record(
+        options.team,
+        map_name=options.map,
+        episodes=options.episodes,
+        out=Path(options.out),
+        greedy=not options.stochastic,
+        seed=options.seed,
+    )
+    print(f"{options.out}: {manifest.episodes} joint episodes, {manifest.env_steps:,} env steps, "
+          f"win rate {manifest.win_rate:.2f}")  # fmt: skip
+    return 0
+
+
+def demos_inspect(options: argparse.Namespace) -> int:
+    from dm2_ray.demonstrations import JointTrajectories
+
+    manifest = JointTrajectories.open(options.set).manifest
+    if options.json:
+        print(manifest.model_dump_json())
+        return 0
+    policy = manifest.policy
+    print(f"{options.set}: intact\n"
+          f"  map                  {manifest.map} ({manifest.backend} engine, version {manifest.engine_version})\n"
+          f"  team                 {policy.kind} {policy.source} ({'greedy' if policy.greedy else 'stochastic'})\n"
+          f"  joint episodes       {manifest.episodes} ({manifest.env_steps:,} env steps)\n"
+          f"  win rate             {manifest.win_rate:.3f}\n"
+          f"  return, mean         {manifest.return_mean:.2f}\n"
+          f"  episode length, mean {manifest.episode_length_mean:.1f}\n"
+          f"  agents, observation, actions   {manifest.num_agents}, {manifest.obs_size}, {manifest.num_actions}\n"
+          f"  shards               {len(manifest.shards)}")  # fmt: skip
+    return 0
+
+
+def quickstart(options: argparse.Namespace) -> int:
+    from dm2_ray.experiments.quickstart import quickstart as run_quickstart
+
+    config_file, overrides = _split_settings(options.settings)
+    if config_file is not None:
+        raise _usage(f"settings are written KEY=VALUE, got {config_file}")
+    return run_quickstart(
+        Path(options.run_dir), seeds=options.seeds, map_name=options.map, scale=options.scale, overrides=overrides
+    )
+
+
+def bench(options: argparse.Namespace) -> int:
+    from dm2_ray.experiments.bench import bench as run_bench
+
+    return run_bench(map_name=options.map, repetitions=options.repetitions, as_json=options.json)
+
+
+def _check_world_and_demonstrations(experiment: Experiment) -> None:
+    """Refuses what cannot be played, and a demonstration set that is damaged or of another world, before anything
+    starts."""
+    from dm2_ray.demonstrations import JointTrajectories
+    from dm2_ray.world.maps import load_map
+    from dm2_ray.world.rules_tables import build_tables
+    from dm2_ray.world.switches import SmacSwitches
+    from dm2_ray.world.unit_tables import supported_maps
+
+    if experiment.world.backend != "embedded":
+        raise _usage("world.backend: real StarCraft II is not part of this version; set it to embedded")
+    if experiment.world.map not in supported_maps():
+        raise _usage(
+            f"world.map: the embedded engine does not play {experiment.world.map} yet; "
+            f"it plays {', '.join(supported_maps())}"
+        )
+    if experiment.demonstrations.path is not None and experiment.matching.coefficient > 0:
+        tables = build_tables(load_map(experiment.world.map), SmacSwitches.from_arguments(experiment.world.smac))
+        demonstrations = JointTrajectories.open(experiment.demonstrations.path)
+        demonstrations.check_world(experiment.world.map, tables.num_agents, tables.obs_size, tables.num_actions)
+
+
+def _split_settings(settings: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """Positional arguments: at most one configuration file, any number of KEY=VALUE."""
+    files = [setting for setting in settings if "=" not in setting]
+    if len(files) > 1:
+        raise _usage(f"one configuration file expected, got {', '.join(files)} (settings are written KEY=VALUE)")
+    return (Path(files[0]) if files else None), [setting for setting in settings if "=" in setting]
+
+
+def _limits(options: argparse.Namespace) -> list[str]:
+    limits = []
+    if options.iterations is not None:
+        limits.append(f"stop.iterations={options.iterations}")
+    if options.env_steps is not None:
+        limits.append(f"stop.env_steps={options.env_steps}")
+    return limits
+
+
+def _usage(message: str) -> Exception:
+    from dm2_ray.config_errors import ConfigError
+
+    return ConfigError(message)
