@@ -102,7 +102,7 @@ def _discriminator_accuracy(record: Mapping[str, Any]) -> float | None:
     sides = [
         agent[side]
         for agent in record.get("agents", {}).values()
-        for side in ("expert_accuracy", "agent_accuracy")
+        for side in ("discriminator_expert_accuracy", "discriminator_agent_accuracy")
         if agent.get(side) is not None
     ]
     return sum(sides) / len(sides) if sides else None

@@ -247,14 +247,15 @@ class AgentLearner(TorchLearner):
                 parameters = [p for p in optimizer.param_groups[0]["params"] if p.grad is not None]
                 if not parameters:
                     continue
-                limit = math.inf if module_id == self._discriminator_id else self._experiment.ppo.max_grad_norm
+                of_policy = module_id == self.agent_id
+                limit = self._experiment.ppo.max_grad_norm if of_policy else math.inf
                 norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
                 if not torch.isfinite(norm):
                     raise LearningDiverged(
                         f"{name} at iteration {self._version}: the gradient is not finite "
                         f"(loss {float(self._statistics['total_loss'])}); lower the learning rate or look at the data"
                     )
-                self._statistics[f"grad_norm_{name.rsplit('_', 1)[-1]}"] = norm
+                self._statistics[f"grad_norm_{name.rsplit('_', 1)[-1]}" if of_policy else "grad_norm"] = norm
         return gradients_dict
 
     @override(TorchLearner)

@@ -24,7 +24,7 @@ from ray.rllib.utils.annotations import override
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
-from dm2_ray.actors.agent_learner import LearnerNotAdmitted, LearnerState
+from dm2_ray.actors.agent_learner import LearnerNotAdmitted, LearnerState, LearningDiverged
 from dm2_ray.actors.streams import Role, stream_seed
 
 if TYPE_CHECKING:
@@ -107,6 +107,8 @@ class DecoupledLearnerGroup(LearnerGroup):
                     elif isinstance(cause, (LearnerNotAdmitted, ray.exceptions.RayActorError)):
                         logger.warning("learner of %s lost (%s); bringing it back", agent, type(cause).__name__)
                         lost.append(agent)
+                    elif isinstance(cause, LearningDiverged):
+                        raise cause from None  # one line for the user instead of another process's traceback
                     else:
                         raise
                     continue

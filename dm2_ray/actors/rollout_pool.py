@@ -21,6 +21,9 @@ from dm2_ray.actors.env_runner import RolloutReport, RolloutTask
 
 logger = logging.getLogger(__name__)
 
+MAX_ATTEMPTS = 20
+"""At one task: whatever loses it again and again is not bad luck with processes."""
+
 
 class RolloutWorkersLost(RuntimeError):
     """No env runner came back in time."""
@@ -71,11 +74,15 @@ class RolloutPool:
         queue = deque(range(len(tasks)))
         done: dict[int, Rollout] = {}
         busy: dict[Any, tuple[int, int, list[Any], float]] = {}
+        attempts = [0] * len(tasks)
         alone_since: float | None = None
         while len(done) < len(tasks):
             idle = [i for i in self._manager.healthy_actor_ids() if all(runner != i for _, runner, *_ in busy.values())]
             while queue and idle:
                 index, runner = queue.popleft(), idle.pop(0)
+                attempts[index] += 1
+                if attempts[index] > MAX_ATTEMPTS:
+                    raise RolloutWorkersLost(f"a rollout was lost {MAX_ATTEMPTS} times in one iteration")
                 task = tasks[index]
                 actor = self._manager.actors()[runner]
                 if task.evaluation:

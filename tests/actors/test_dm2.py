@@ -7,6 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from dm2_ray.actors.agent_learner import LearningDiverged
 from dm2_ray.actors.dm2 import DM2
 from dm2_ray.actors.dm2_config import DM2Config
 from dm2_ray.actors.learner_group import DecoupledLearnerGroup
@@ -205,3 +206,12 @@ def test_torch_seed_of_the_caller_is_irrelevant(small: DM2Config) -> None:
     assert same(weights_of(a.learner_group), weights_of(b.learner_group))
     a.stop()
     b.stop()
+
+
+@pytest.mark.parametrize("processes", ["driver", "per_agent"])
+def test_a_gradient_that_is_not_finite_ends_the_run_in_one_line(small: DM2Config, processes: str) -> None:
+    algorithm = small.dm2(learners={"processes": processes}, ppo={"lr_actor": 1e30, "epochs": 5}).build_algo()
+    with pytest.raises(LearningDiverged, match="agent_0_actor at iteration 0: the gradient is not finite") as raised:
+        algorithm.train()
+    assert "\n" not in str(raised.value)
+    algorithm.stop()

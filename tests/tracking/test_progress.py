@@ -21,8 +21,8 @@ class Terminal(io.StringIO):
 
 def record(iteration: int, **more: Any) -> dict[str, Any]:
     agents = {
-        "agent_0": {"expert_accuracy": 0.9, "agent_accuracy": 0.7},
-        "agent_1": {"expert_accuracy": 0.5, "agent_accuracy": 0.7},
+        "agent_0": {"discriminator_expert_accuracy": 0.9, "discriminator_agent_accuracy": 0.7},
+        "agent_1": {"discriminator_expert_accuracy": 0.5, "discriminator_agent_accuracy": 0.7},
     }
     return {"iteration": iteration, "env_steps": 1000 * iteration, "win_rate": 0.25, "agents": agents, **more}
 
