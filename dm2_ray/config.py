@@ -85,7 +85,15 @@ class MatchingSettings(Section):
     """How the discriminator's logit becomes reward."""
 
     coefficient: float = Field(0.3, ge=0)
+    anneal_iterations: int = Field(0, ge=0)
     padding: Literal["absorbing", "masked", "paper"] = "masked"
+
+    def at(self, iteration: int) -> MatchingSettings:
+        """The settings in force at an iteration, counted from 0: the coefficient falls linearly, then stays 0."""
+        if self.anneal_iterations == 0:
+            return self
+        share = max(0.0, 1.0 - iteration / self.anneal_iterations)
+        return self.model_copy(update={"coefficient": self.coefficient * share})
 
 
 class DemonstrationSettings(Section):

@@ -24,6 +24,7 @@ from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.utils.annotations import override
 
 from dm2_ray.actors.streams import Role, stream_seed
+from dm2_ray.actors.threads import one_thread
 from dm2_ray.learning.discriminator import discriminator_batch, discriminator_losses
 from dm2_ray.learning.policy import policy_parameter_groups
 from dm2_ray.learning.ppo import PPOBatch, ppo_losses
@@ -68,7 +69,8 @@ class AgentLearner(TorchLearner):
         self._admitted = False
         self._statistics: dict[str, torch.Tensor] = {}
         """Losses and statistics of the last gradient step."""
-        self.build()
+        with one_thread():
+            self.build()
 
     # The actor's calls.
 
@@ -96,6 +98,7 @@ class AgentLearner(TorchLearner):
         self._version = int(state["version"])
         self._admitted = True
 
+    @one_thread()
     def train(
         self, iteration: int, demonstration: AgentDemonstration | None, *trajectories: AgentTrajectory
     ) -> tuple[dict[str, float], dict[str, np.ndarray], LearnerState]:
@@ -121,18 +124,19 @@ class AgentLearner(TorchLearner):
         trajectory = AgentTrajectory.concatenate(trajectories)
         metrics: dict[str, float] = {"policy_age": float(iteration - trajectory.policy_version)}
         rewards = torch.from_numpy(np.array(trajectory.rewards))
-        if demonstration is not None:
+        matching = self._experiment.matching.at(iteration)
+        if demonstration is not None and matching.coefficient > 0:
             own, expert = self._visited(trajectory), self._visited(demonstration)
             metrics |= self._update_discriminator(expert, own, generator)
-            rewards, matching = learning_rewards(
+            rewards, contribution = learning_rewards(
                 trajectory,
                 self.module[self._discriminator_id],
                 own,
-                self._experiment.matching,
+                matching,
                 self._horizon,
                 self._experiment.ppo.gamma,
             )
-            metrics |= matching
+            metrics |= {**contribution, "matching_coefficient": matching.coefficient}
         metrics |= self._update_policy(trajectory, rewards, generator)
         self._version += 1
         return metrics, self.inference_weights(), self.snapshot()
@@ -252,7 +256,7 @@ class AgentLearner(TorchLearner):
                 norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
                 if not torch.isfinite(norm):
                     raise LearningDiverged(
-                        f"{name} at iteration {self._version}: the gradient is not finite "
+                        f"{self.agent_id}, {name}, iteration {self._version}: the gradient is not finite "
                         f"(loss {float(self._statistics['total_loss'])}); lower the learning rate or look at the data"
                     )
                 self._statistics[f"grad_norm_{name.rsplit('_', 1)[-1]}" if of_policy else "grad_norm"] = norm

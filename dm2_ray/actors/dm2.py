@@ -69,6 +69,8 @@ class DM2(Algorithm):
     def setup(self, config: DM2Config | dict[str, Any]) -> None:
         self._env_steps = 0
         self._episodes = 0
+        self.agent_metrics: dict[str, dict[str, float]] = {}
+        """What the learners reported of their last update (RLlib's results also keep what is no longer reported)."""
         self.experts: ExpertPool | None = None
         """Who serves the demonstrations; None without matching."""
         typed = _typed(config)
@@ -92,7 +94,8 @@ class DM2(Algorithm):
         started = time.perf_counter()
         # The group's own count of updates, not Tune's of calls: after a resume it says which data come next.
         iteration = self.learner_group.version
-        demonstrations = None if self.experts is None else self.experts.draw(iteration)
+        matches = self.config.experiment.matching.at(iteration).coefficient > 0
+        demonstrations = self.experts.draw(iteration) if self.experts is not None and matches else None
         rollouts = self._play(iteration)
         sampled = time.perf_counter()
         learnt: dict[str, dict[str, float]] = {}
@@ -214,6 +217,7 @@ class DM2(Algorithm):
             reduce="item",
         )
         self._log_lifetime(statistics.env_steps, statistics.episodes)
+        self.agent_metrics = learnt
         for agent, values in learnt.items():
             self.metrics.log_dict(values, key=(LEARNER_RESULTS, agent), reduce="item")
         self.metrics.log_dict(

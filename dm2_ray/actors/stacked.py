@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from dm2_ray.actors.threads import one_thread
 from dm2_ray.config import PolicySettings
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class StackedPolicies:
         actions, _ = self.act_with_logp(battles.observations, battles.action_mask)
         return actions.T.contiguous().numpy()
 
+    @one_thread()
     @torch.inference_mode()
     def act_with_logp(self, observations: np.ndarray, action_mask: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """One step of all agents in all battles.

@@ -20,7 +20,6 @@ from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     EPISODE_LEN_MEAN,
     EPISODE_RETURN_MEAN,
-    LEARNER_RESULTS,
 )
 
 from dm2_ray.actors.checkpoint import Checkpoint, restored_learning_state, save_checkpoint
@@ -176,7 +175,7 @@ def iteration_record(algorithm: DM2, result: dict[str, Any]) -> dict[str, Any]:
         "win_rate": battles[WIN_RATE],
         "return_mean": battles[EPISODE_RETURN_MEAN],
         "episode_length_mean": battles[EPISODE_LEN_MEAN],
-        "agents": {agent: dict(values) for agent, values in result[LEARNER_RESULTS].items()},
+        "agents": algorithm.agent_metrics,
         "timing": {**result["pace"], **result[FAULTS]},
     }
 

@@ -211,7 +211,7 @@ def test_torch_seed_of_the_caller_is_irrelevant(small: DM2Config) -> None:
 @pytest.mark.parametrize("processes", ["driver", "per_agent"])
 def test_a_gradient_that_is_not_finite_ends_the_run_in_one_line(small: DM2Config, processes: str) -> None:
     algorithm = small.dm2(learners={"processes": processes}, ppo={"lr_actor": 1e30, "epochs": 5}).build_algo()
-    with pytest.raises(LearningDiverged, match="agent_0_actor at iteration 0: the gradient is not finite") as raised:
+    with pytest.raises(LearningDiverged, match="agent_0, actor, iteration 0: the gradient is not finite") as raised:
         algorithm.train()
     assert "\n" not in str(raised.value)
     algorithm.stop()

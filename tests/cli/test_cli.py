@@ -88,6 +88,17 @@ def test_same_seed_same_metrics_other_seed_others(finished: Path, demonstrations
     assert records(tmp_path / "b")[0]["agents"] != records(finished)[0]["agents"]
 
 
+def test_annealed_matching_ends_and_resumes_where_it_was(demonstrations: Path, tmp_path: Path) -> None:
+    annealed = ("--demos", demonstrations, "matching.coefficient=0.4", "matching.anneal_iterations=2")
+    assert train(tmp_path / "whole", *annealed, "--iterations", 4, variant="dm2") == 0
+    coefficients = [line["agents"]["agent_0"].get("matching_coefficient") for line in records(tmp_path / "whole")]
+    assert coefficients == [0.4, 0.2, None, None]
+    assert train(tmp_path / "parts", *annealed, "--iterations", 1, variant="dm2") == 0
+    for iterations in (3, 4):
+        assert dm2("resume", tmp_path / "parts", "--iterations", iterations) == 0
+    assert records(tmp_path / "parts") == records(tmp_path / "whole")
+
+
 def test_killed_between_checkpoints_and_resumed(finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished, run)

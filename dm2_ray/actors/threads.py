@@ -1,0 +1,26 @@
+"""One torch thread where numbers must not depend on the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch computes with one thread inside the block.
+
+    Sums are split between threads, so their number changes results in the last bits; Ray gives its actors one, a driver
+    has as many as the machine. These networks are too small for more anyway.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
