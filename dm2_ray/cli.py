@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    # argparse takes positional arguments in one place only; settings may stand anywhere on the line.
+    settings = [word for word in rest if not word.startswith("-")]
+    if len(settings) < len(rest) or (settings and "settings" not in options):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if settings:
+        options.settings += settings
     command: Command = options.command
     try:
         return command(options)

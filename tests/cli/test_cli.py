@@ -136,7 +136,7 @@ def test_demonstrations_of_a_checkpoint_name_their_origin(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "--map", "3m", "--variant", "ippo"], "--iterations K or --env-steps T"),
+        (["train", "--map", "8m", "--variant", "ippo"], "--iterations K or --env-steps T"),
         (["train", "--map", "3n", "--iterations", "1"], "3m"),
         (["train", "--map", "3m", "--variant", "ipo", "--iterations", "1"], "ippo"),
         (["train", "--map", "3m", "--variant", "ippo", "--iterations", "1", "ppo.clipp=0.1"], "clip"),
