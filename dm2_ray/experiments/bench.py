@@ -127,7 +127,10 @@ def _engine(map_name: str, steps: int = 200) -> float:
 def _stock_rollout(algorithm: Any) -> float:
     started = time.perf_counter()
     episodes = algorithm.env_runner.sample(num_timesteps=ENV_STEPS)
-    return sum(len(episode) for episode in episodes) / (time.perf_counter() - started)
+    elapsed = time.perf_counter() - started
+    # Taken out, or the next iteration would count these steps as its own.
+    algorithm.env_runner.get_metrics()
+    return sum(len(episode) for episode in episodes) / elapsed
 
 
 def _our_rollout(prepared: tuple[BattleEnvRunner, list[dict[str, np.ndarray]]]) -> float:
