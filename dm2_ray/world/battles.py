@@ -14,10 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from dm2_ray.world.battle_kernels import advance_battles, allocate_battles, find_unavailable
 from dm2_ray.world.engine_settings import EngineSettings
-from dm2_ray.world.maps import load_map
+from dm2_ray.world.maps import MapSpec, load_map
 from dm2_ray.world.rules_tables import build_tables
 from dm2_ray.world.switches import SmacSwitches
-from dm2_ray.world.unit_state import COOLDOWN, HEALTH, SHIELD, X, Y, allocate_workspace
+from dm2_ray.world.unit_state import COOLDOWN, ENERGY, HEALTH, NONE, SHIELD, TARGET, X, Y, allocate_workspace
 from dm2_ray.world.unit_tables import build_opening, build_unit_tables
 
 _SEED_RANGE = 2**64
@@ -37,8 +37,12 @@ class UnitsView:
     """[B, U], 0 = dead."""
     shield: NDArray[np.float64]
     """[B, U]"""
+    energy: NDArray[np.float64]
+    """[B, U]; 0 for kinds without."""
     cooldown: NDArray[np.float64]
     """[B, U] game loops until the next attack may start."""
+    target: NDArray[np.int64]
+    """[B, U] column in 0..U - 1 of the unit that is being fought or healed, -1 without; -1 after a battle's end."""
 
     @property
     def alive(self) -> NDArray[np.bool_]:
@@ -62,7 +66,9 @@ class UnitsView:
             y=self.y[:, part],
             health=self.health[:, part],
             shield=self.shield[:, part],
+            energy=self.energy[:, part],
             cooldown=self.cooldown[:, part],
+            target=self.target[:, part],
         )
 
 
@@ -73,7 +79,7 @@ class BattleVector:
     other battles, nor pauses influence it. All arrays returned are read-only views that the next call overwrites.
 
     Args:
-        map_name: a map the embedded engine plays.
+        map_name: name of a packaged map, or a MapSpec.
         num_battles: B, at least 1.
         seed: any integer; equal seeds give equal battles.
         first_battle: number of column 0's first battle, at least 0.
@@ -88,7 +94,7 @@ class BattleVector:
 
     def __init__(
         self,
-        map_name: str,
+        map_name: str | MapSpec,
         num_battles: int,
         seed: int = 0,
         *,
@@ -100,12 +106,12 @@ class BattleVector:
             raise ValueError(f"num_battles is {num_battles}; it must be at least 1")
         if first_battle < 0:
             raise ValueError(f"first_battle is {first_battle}; it must be at least 0")
-        self.map_name = map_name
+        self.map_spec = map_name if isinstance(map_name, MapSpec) else load_map(map_name)
+        self.map_name = self.map_spec.name
         self.seed = seed
         self.first_battle = first_battle
         self.engine_settings = engine or EngineSettings()
         self.switches = SmacSwitches.from_arguments(smac_arguments)
-        self.map_spec = load_map(map_name)
         self._tables = build_unit_tables(self.map_spec, self.engine_settings)
         self._opening = build_opening(self.map_spec, self.engine_settings)
         self._rules = build_tables(self.map_spec, self.switches, balance=self.engine_settings.balance)
@@ -237,13 +243,14 @@ class BattleVector:
 
     def units(self) -> UnitsView:
         """What the engine knows of the units now."""
-        return self._view_units(self._battles.units)
+        return self._view_units(self._battles.units, self._battles.marks[:, TARGET])
 
     def final_units(self) -> UnitsView:
         """The units at the end of battles that ended in the last step; valid only there."""
-        return self._view_units(self._battles.final_units)
+        nobody = np.full((self.num_battles, self.num_agents + self.num_enemies), NONE, np.int64)
+        return self._view_units(self._battles.final_units, nobody)
 
-    def _view_units(self, units: NDArray[np.float64]) -> UnitsView:
+    def _view_units(self, units: NDArray[np.float64], target: NDArray[np.int64]) -> UnitsView:
         rows = _read_only(units)
         return UnitsView(
             num_agents=self.num_agents,
@@ -251,7 +258,9 @@ class BattleVector:
             y=rows[:, Y],
             health=rows[:, HEALTH],
             shield=rows[:, SHIELD],
+            energy=rows[:, ENERGY],
             cooldown=rows[:, COOLDOWN],
+            target=_read_only(target),
         )
 
     def snapshot(self) -> dict[str, NDArray[Any]]:

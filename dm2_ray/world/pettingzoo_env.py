@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
 from dm2_ray.world.battles import BattleVector
+from dm2_ray.world.maps import MapSpec
 from dm2_ray.world.rules import NO_OP, STOP
 
 Observation = dict[str, NDArray[Any]]
 
 
-def parallel_env(map_name: str, render_mode: str | None = None, **smac_arguments: Any) -> BattleParallelEnv:
+def parallel_env(map_name: str | MapSpec, render_mode: str | None = None, **smac_arguments: Any) -> BattleParallelEnv:
     """A PettingZoo environment of one packaged map; see `BattleParallelEnv`."""
     return BattleParallelEnv(map_name, render_mode, **smac_arguments)
 
@@ -33,7 +34,7 @@ class BattleParallelEnv(ParallelEnv[str, Observation, int]):
     available (`unavailable_action`), in which case it has stood still instead: samplers may ignore the mask.
 
     Args:
-        map_name: one of the packaged maps.
+        map_name: name of a packaged map, or a MapSpec.
         render_mode: None; frames cannot be drawn here.
         **smac_arguments: SMAC's constructor arguments; `seed` is the seed of the first battles unless reset() gets one.
 
@@ -44,13 +45,13 @@ class BattleParallelEnv(ParallelEnv[str, Observation, int]):
 
     metadata: ClassVar[dict[str, Any]] = {"name": "dm2_ray_battle_v0", "render_modes": [], "is_parallelizable": True}
 
-    def __init__(self, map_name: str, render_mode: str | None = None, **smac_arguments: Any) -> None:
+    def __init__(self, map_name: str | MapSpec, render_mode: str | None = None, **smac_arguments: Any) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(f"render_mode {render_mode!r} is not supported; expected None")
         self.render_mode = render_mode
-        self.map_name = map_name
         self._arguments = dict(smac_arguments)
         self._battles = BattleVector(map_name, 1, **self._arguments)
+        self.map_name = self._battles.map_name
         self._begun = False
         self._under_way = False
         battles = self._battles
@@ -85,7 +86,7 @@ class BattleParallelEnv(ParallelEnv[str, Observation, int]):
         """Begin the next battle, or the first one of another seed. `options` are ignored, as PettingZoo allows."""
         if seed is not None:
             self._arguments["seed"] = seed
-            self._battles = BattleVector(self.map_name, 1, **self._arguments)
+            self._battles = BattleVector(self._battles.map_spec, 1, **self._arguments)
             self._battles.reset()
         elif not self._begun:
             self._battles.reset()

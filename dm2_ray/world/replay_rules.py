@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dm2_ray.world.maps import load_map
+from dm2_ray.world.maps import MapSpec, load_map
 from dm2_ray.world.rules import NO_ACTION, perceive, settle
 from dm2_ray.world.rules_tables import build_tables
 from dm2_ray.world.switches import SmacSwitches
@@ -31,7 +31,7 @@ class RulesReplay:
     the rest of a dead unit's row is ignored. One object may replay any number of battles one after the other.
 
     Args:
-        map_name: one of the packaged maps.
+        map_name: name of a packaged map, or a MapSpec.
         terrain_height: [32, 32] height image indexed [x, y], 0..255 (only shown with obs_terrain_height); None takes
             the map's own.
         balance: game data behind health and shield maxima.
@@ -43,12 +43,12 @@ class RulesReplay:
 
     def __init__(
         self,
-        map_name: str,
+        map_name: str | MapSpec,
         terrain_height: NDArray[np.uint8] | None = None,
         balance: Balance = "liberty",
         **smac_arguments: Any,
     ) -> None:
-        self.map_spec = load_map(map_name)
+        self.map_spec = map_name if isinstance(map_name, MapSpec) else load_map(map_name)
         self.switches = SmacSwitches.from_arguments(smac_arguments)
         self.tables = build_tables(self.map_spec, self.switches, terrain_height, balance)
         tables = self.tables

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dm2_ray.world.battles import BattleVector
 from dm2_ray.world.engine_settings import EngineSettings
+from dm2_ray.world.maps import MapSpec
 from dm2_ray.world.rules import build_tables, visibility
 
 
@@ -25,7 +26,7 @@ class SMACEnv:
     failing an assertion, `step` refuses to go on after the end of a battle, and the win rate of no battle at all is 0.
 
     Args:
-        map_name: one of the packaged maps.
+        map_name: name of a packaged map, or a MapSpec.
         seed: equal seeds give equal sequences of battles; None draws one from the operating system.
         engine: free parameters of the engine.
         **smac_arguments: SMAC's constructor arguments.
@@ -35,11 +36,11 @@ class SMACEnv:
     """
 
     def __init__(
-        self, map_name: str, seed: int | None = 0, *, engine: EngineSettings | None = None, **smac_arguments: Any
+        self, map_name: str | MapSpec, seed: int | None = 0, *, engine: EngineSettings | None = None, **smac_arguments: Any
     ) -> None:
         self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self._battles = BattleVector(map_name, 1, self._seed, engine=engine, **smac_arguments)
-        self.map_name = map_name
+        self.map_name = self._battles.map_name
         self.n_agents: int = self._battles.num_agents
         self.n_enemies: int = self._battles.num_enemies
         self.n_actions: int = self._battles.num_actions
