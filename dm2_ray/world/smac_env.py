@@ -36,7 +36,12 @@ class SMACEnv:
     """
 
     def __init__(
-        self, map_name: str | MapSpec, seed: int | None = 0, *, engine: EngineSettings | None = None, **smac_arguments: Any
+        self,
+        map_name: str | MapSpec,
+        seed: int | None = 0,
+        *,
+        engine: EngineSettings | None = None,
+        **smac_arguments: Any,
     ) -> None:
         self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self._battles = BattleVector(map_name, 1, self._seed, engine=engine, **smac_arguments)
