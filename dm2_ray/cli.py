@@ -53,7 +53,7 @@ def _exit_code(error: Exception) -> int | None:
     from dm2_ray.experiments.run_directory import RunDirectoryError
     from dm2_ray.tracking import TrackingError
     from dm2_ray.world import UnknownMapError
-    from dm2_ray.world.unit_tables import UnsupportedMapError
+    from dm2_ray.world.terrain import TerrainError
 
     bad_input = (
         ConfigError,
@@ -61,7 +61,7 @@ def _exit_code(error: Exception) -> int | None:
         RunDirectoryError,
         TrackingError,
         UnknownMapError,
-        UnsupportedMapError,
+        TerrainError,
     )
     if isinstance(error, bad_input):
         return EXIT_BAD_INPUT

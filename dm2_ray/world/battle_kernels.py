@@ -209,12 +209,12 @@ def advance_battles(
                     battles.last_actions[b, i] = -1
                 for u in range(units.shape[1]):
                     battles.dead[b, u] = False
-                create_units(opening, tables.stats, tables.walkable, num_agents, units, marks, battle_key(seed, number))
+                create_units(opening, tables, units, marks, battle_key(seed, number))
                 loops = opening.num_loops
             else:
                 if begins or not running[b]:
                     continue
-                give_orders(num_agents, units, marks, actions[b], move_amount)
+                give_orders(tables, units, marks, actions[b], move_amount)
                 for i in range(num_agents):
                     battles.last_actions[b, i] = actions[b, i]
                 for u in range(units.shape[1]):

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.compile_cache import kernel
-from dm2_ray.world.movement import POSITION_GRID, find_contacts, is_walkable, move_units, walk_towards
+from dm2_ray.world.healing import FOLLOW_DISTANCE, choose_patient, follow_army, heal_patients
+from dm2_ray.world.movement import POSITION_GRID, find_contacts, move_units, walk_towards
 from dm2_ray.world.opponent import ARRIVAL_DISTANCE, choose_scripted_target, note_way
 from dm2_ray.world.randomness import (
     DRAW_ATTACK_POINT,
@@ -26,6 +27,8 @@ from dm2_ray.world.randomness import (
     uniform_draw,
 )
 from dm2_ray.world.rules import EAST, FIRST_TARGET, NORTH, SOUTH, STOP, WEST
+from dm2_ray.world.splash import settle_explosions
+from dm2_ray.world.terrain import GROUND, is_passable, next_place
 from dm2_ray.world.unit_state import (
     ALARM,
     ALIVE,
@@ -34,10 +37,12 @@ from dm2_ray.world.unit_state import (
     BLOCKED,
     COOLDOWN,
     ENERGY,
+    EXPLODING,
     GOAL_X,
     GOAL_Y,
     HEADING_X,
     HEADING_Y,
+    HEALING,
     HEALTH,
     IMPACT,
     IMPACT_TARGET,
@@ -62,7 +67,16 @@ from dm2_ray.world.unit_state import (
     X,
     Y,
 )
-from dm2_ray.world.unit_tables import HEALTH_MAX, SHIELD_MAX, SPEED, Opening, Stats, UnitTables
+from dm2_ray.world.unit_tables import (
+    ACCELERATION,
+    ENERGY_START,
+    HEAL_RATE,
+    HEALTH_MAX,
+    SHIELD_MAX,
+    SPEED,
+    Opening,
+    UnitTables,
+)
 from dm2_ray.world.weapons import (
     begin_loop,
     cancel_attack,
@@ -80,23 +94,17 @@ SIDESTEP_LOOPS = 32
 
 
 @kernel(inline=True, allocates=False)
-def create_units(
-    opening: Opening,
-    stats: Stats,
-    walkable: NDArray[np.bool_],
-    num_agents: int,
-    units: Units,
-    marks: Marks,
-    key: np.uint64,
-) -> None:
+def create_units(opening: Opening, tables: UnitTables, units: Units, marks: Marks, key: np.uint64) -> None:
     """Put all units of a new battle in their places, whole and under their first orders."""
+    num_agents = tables.num_agents
+    stats = tables.stats
     for i in range(units.shape[1]):
         units[X, i] = opening.start[i, 0]
         units[Y, i] = opening.start[i, 1]
         if opening.spawn_jitter > 0.0:
             x = units[X, i] + opening.spawn_jitter * (2.0 * uniform_draw(key, 0, i, DRAW_SPAWN_X) - 1.0)
             y = units[Y, i] + opening.spawn_jitter * (2.0 * uniform_draw(key, 0, i, DRAW_SPAWN_Y) - 1.0)
-            if is_walkable(walkable, x, y):
+            if is_passable(tables.terrain.passable, tables.layer[i], x, y):
                 units[X, i] = math.floor(x * POSITION_GRID) / POSITION_GRID
                 units[Y, i] = math.floor(y * POSITION_GRID) / POSITION_GRID
         side = 0 if i < num_agents else 1
@@ -104,7 +112,7 @@ def create_units(
         line = opening.attack_line
         units[HEALTH, i] = stats[HEALTH_MAX, i]
         units[SHIELD, i] = stats[SHIELD_MAX, i]
-        units[ENERGY, i] = 0.0
+        units[ENERGY, i] = stats[ENERGY_START, i]
         units[COOLDOWN, i] = 0.0
         units[HEADING_X, i] = 0.0
         units[HEADING_Y, i] = 0.0
@@ -116,12 +124,17 @@ def create_units(
         units[BLOCKED, i] = 0.0
         units[GOAL_X, i] = line[side, 0] + share * (line[side, 2] - line[side, 0])
         units[GOAL_Y, i] = line[side, 1] + share * (line[side, 3] - line[side, 1])
+        if side == 1 and opening.holds_ground:
+            units[GOAL_X, i] = units[X, i]
+            units[GOAL_Y, i] = units[Y, i]
         marks[ORDER, i] = ORDER_SCRIPTED if side == 1 or opening.scripted_agents else ORDER_STOP
         marks[TARGET, i] = NONE
         marks[WINDUP_TARGET, i] = NONE
         marks[IMPACT_TARGET, i] = NONE
         marks[ATTACKER, i] = NONE
         marks[AVOIDED, i] = NONE
+        marks[HEALING, i] = NONE
+        marks[EXPLODING, i] = 0
     if opening.spawn_jitter > 0.0:
         _sort_agents(opening.kind_order, num_agents, units)
 
@@ -142,15 +155,22 @@ def _sort_agents(kind_order: Marks, num_agents: int, units: Units) -> None:
 
 
 @kernel(inline=True, allocates=False)
-def give_orders(num_agents: int, units: Units, marks: Marks, actions: NDArray[np.int64], move_amount: float) -> None:
-    """Turn a joint action [N] into orders; each replaces the one before and cuts a backswing short."""
+def give_orders(
+    tables: UnitTables, units: Units, marks: Marks, actions: NDArray[np.int64], move_amount: float
+) -> None:
+    """Turn a joint action [N] into orders; each replaces the one before and cuts a backswing short.
+
+    A healer's targets are agents.
+    """
+    num_agents = tables.num_agents
     for i in range(num_agents):
         if units[HEALTH, i] <= 0.0 or marks[ORDER, i] == ORDER_SCRIPTED:
             continue
         action = actions[i]
         units[RECOVERY, i] = 0.0
         if action >= FIRST_TARGET:
-            target = num_agents + action - FIRST_TARGET
+            first = 0 if tables.stats[HEAL_RATE, i] > 0.0 else num_agents
+            target = first + action - FIRST_TARGET
             # Repeating an order does not interrupt the attack it led to.
             if marks[WINDUP_TARGET, i] != target:
                 cancel_attack(units, marks, i)
@@ -182,7 +202,7 @@ def _act(tables: UnitTables, units: Units, marks: Marks, work: Workspace, i: int
         if order == ORDER_SCRIPTED:
             target = choose_scripted_target(tables, units, marks, work, i)
             marks[TARGET, i] = target
-        elif target != NONE and units[HEALTH, target] <= 0.0:
+        elif target != NONE and (units[HEALTH, target] <= 0.0 or tables.damage[i, target] <= 0.0):
             target = NONE
         goal_x = units[GOAL_X, i]
         goal_y = units[GOAL_Y, i]
@@ -203,11 +223,52 @@ def _act(tables: UnitTables, units: Units, marks: Marks, work: Workspace, i: int
             walks = dx * dx + dy * dy > ARRIVAL_DISTANCE * ARRIVAL_DISTANCE
         if walks:
             is_detour = target != NONE and target == marks[AVOIDED, i] and units[BLOCKED, i] < 0.0
-            is_open = walk_towards(stats[SPEED, i], units, work, i, goal_x, goal_y, is_detour)
+            is_open = _walk(tables, units, work, i, goal_x, goal_y, is_detour)
             if target != NONE:
                 note_way(units, marks, i, target, is_open)
     if marks[WINDUP_TARGET, i] != NONE and units[WINDUP, i] <= 0.0:
-        release_attack(stats, tables.damage, units, marks, i)
+        release_attack(tables, units, marks, i)
+
+
+@kernel(inline=True, allocates=False)
+def _walk(
+    tables: UnitTables, units: Units, work: Workspace, i: int, goal_x: float, goal_y: float, is_detour: bool
+) -> bool:
+    """Choose unit i's displacement on its way to a point. Returns False if neighbours close the way."""
+    speed = tables.stats[SPEED, i]
+    if tables.stats[ACCELERATION, i] > 0.0:
+        before = math.sqrt(units[HEADING_X, i] ** 2 + units[HEADING_Y, i] ** 2)
+        speed = min(speed, before + tables.stats[ACCELERATION, i])
+    if tables.terrain.has_obstacles and tables.layer[i] == GROUND:
+        goal_x, goal_y = next_place(tables.terrain, units[X, i], units[Y, i], goal_x, goal_y)
+    return walk_towards(speed, units, work, i, goal_x, goal_y, is_detour)
+
+
+@kernel(allocates=False)
+def _act_as_healer(tables: UnitTables, units: Units, marks: Marks, work: Workspace, i: int) -> None:
+    """One loop of healer i: tend a patient, fly to it, follow the army, or follow the order."""
+    work.floats[MOVE_X, i] = 0.0
+    work.floats[MOVE_Y, i] = 0.0
+    first = 0 if i < tables.num_agents else tables.num_agents
+    last = tables.num_agents if i < tables.num_agents else units.shape[1]
+    patient = choose_patient(tables, units, marks, i, first, last)
+    goal_x = units[GOAL_X, i]
+    goal_y = units[GOAL_Y, i]
+    enough = 0.0
+    if patient != NONE:
+        goal_x = units[X, patient]
+        goal_y = units[Y, patient]
+        enough = reach_between(tables.stats, i, patient)
+    elif marks[ORDER, i] == ORDER_SCRIPTED:
+        enough = FOLLOW_DISTANCE if follow_army(tables.stats, units, i, first, last) else ARRIVAL_DISTANCE
+        goal_x = units[GOAL_X, i]
+        goal_y = units[GOAL_Y, i]
+    elif marks[ORDER, i] != ORDER_MOVE:
+        return
+    dx = goal_x - units[X, i]
+    dy = goal_y - units[Y, i]
+    if dx * dx + dy * dy > enough * enough:
+        _walk(tables, units, work, i, goal_x, goal_y, False)
 
 
 @kernel(allocates=False)
@@ -220,9 +281,16 @@ def run_loops(
         is_left = uniform_draw(key, first_loop // SIDESTEP_LOOPS, i, DRAW_SIDESTEP) < 0.5
         work.floats[SIDESTEP, i] = 1.0 if is_left else -1.0
     for loop in range(first_loop, first_loop + num_loops):
-        begin_loop(tables.stats, tables.damage, units, marks, work)
-        find_contacts(tables.stats, units, work)
+        begin_loop(tables, units, marks, work)
+        if tables.has_healers:
+            heal_patients(tables.stats, units, marks)
+        find_contacts(tables, units, work)
         for i in range(num_units):
             if work.integers[ALIVE, i]:
-                _act(tables, units, marks, work, i, key, loop)
-        move_units(tables.walkable, units, work)
+                if tables.has_healers and tables.stats[HEAL_RATE, i] > 0.0:
+                    _act_as_healer(tables, units, marks, work, i)
+                else:
+                    _act(tables, units, marks, work, i, key, loop)
+        if tables.has_explosions:
+            settle_explosions(tables, units, marks)
+        move_units(tables, units, work)

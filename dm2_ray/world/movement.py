@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-from numpy.typing import NDArray
-
 from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.unit_state import (
     ALIVE,
@@ -34,7 +31,8 @@ from dm2_ray.world.unit_state import (
     X,
     Y,
 )
-from dm2_ray.world.unit_tables import SEPARATION, Stats
+from dm2_ray.world.terrain import is_passable
+from dm2_ray.world.unit_tables import SEPARATION, SPEED, Stats, UnitTables
 
 CONTACT_MARGIN = 0.06
 """Units closer than this to touching count as neighbours."""
@@ -55,11 +53,12 @@ MAX_DETOURS = 3
 
 
 @kernel(inline=True, allocates=False)
-def find_contacts(stats: Stats, units: Units, work: Workspace) -> None:
-    """Find the neighbours of all units and the push-out of overlapping pairs.
+def find_contacts(tables: UnitTables, units: Units, work: Workspace) -> None:
+    """Find the neighbours of all units and the push-out of overlapping pairs; layers do not touch one another.
 
-    A unit that walks gives way to one that stands; two alike share.
+    A unit that walks gives way to one that stands; two alike share. What cannot move does not give way.
     """
+    stats = tables.stats
     floats = work.floats
     integers = work.integers
     count = 0
@@ -85,12 +84,13 @@ def find_contacts(stats: Stats, units: Units, work: Workspace) -> None:
             if squared < reach * reach:
                 i = integers[NEAR_UNIT, first]
                 j = integers[NEAR_UNIT, second]
-                _touch(units, work, i, j, dx, dy, math.sqrt(squared), reach - CONTACT_MARGIN)
+                if tables.layer[i] == tables.layer[j]:
+                    _touch(stats, units, work, i, j, dx, dy, math.sqrt(squared), reach - CONTACT_MARGIN)
 
 
 @kernel(allocates=False)
 def _touch(
-    units: Units, work: Workspace, i: int, j: int, dx: float, dy: float, distance: float, separation: float
+    stats: Stats, units: Units, work: Workspace, i: int, j: int, dx: float, dy: float, distance: float, separation: float
 ) -> None:
     """Note the pair (i, j), whose centres are (dx, dy) apart, as neighbours and push it apart if it overlaps."""
     floats = work.floats
@@ -111,6 +111,11 @@ def _touch(
         normal_y = dy / distance
     yield_i = 1.0 if units[HEADING_X, i] != 0.0 or units[HEADING_Y, i] != 0.0 else STANDING_SHARE
     yield_j = 1.0 if units[HEADING_X, j] != 0.0 or units[HEADING_Y, j] != 0.0 else STANDING_SHARE
+    if stats[SPEED, i] == 0.0 or stats[SPEED, j] == 0.0:
+        yield_i = 1.0 if stats[SPEED, i] > 0.0 else 0.0
+        yield_j = 1.0 if stats[SPEED, j] > 0.0 else 0.0
+        if yield_i + yield_j == 0.0:
+            return
     push_i = PUSH_STIFFNESS * overlap * yield_i / (yield_i + yield_j)
     push_j = PUSH_STIFFNESS * overlap - push_i
     floats[PUSH_X, i] -= push_i * normal_x
@@ -178,20 +183,11 @@ def walk_towards(
     return is_open
 
 
-@kernel(allocates=False)
-def is_walkable(walkable: NDArray[np.bool_], x: float, y: float) -> bool:
-    """Whether a ground unit's centre may be at (x, y)."""
-    if x < 0.0 or y < 0.0:
-        return False
-    cell_x = int(x)
-    cell_y = int(y)
-    return cell_x < walkable.shape[0] and cell_y < walkable.shape[1] and walkable[cell_x, cell_y]
-
-
 @kernel(inline=True, allocates=False)
-def move_units(walkable: NDArray[np.bool_], units: Units, work: Workspace) -> None:
+def move_units(tables: UnitTables, units: Units, work: Workspace) -> None:
     """Move every living unit by its chosen displacement plus the push; at a wall it slides along the free axis."""
     floats = work.floats
+    passable = tables.terrain.passable
     for i in range(units.shape[1]):
         if not work.integers[ALIVE, i]:
             continue
@@ -209,10 +205,11 @@ def move_units(walkable: NDArray[np.bool_], units: Units, work: Workspace) -> No
             push_y *= MAX_PUSH / push
         x = math.floor((units[X, i] + move_x + push_x) * POSITION_GRID + 0.5) / POSITION_GRID
         y = math.floor((units[Y, i] + move_y + push_y) * POSITION_GRID + 0.5) / POSITION_GRID
-        if is_walkable(walkable, x, y):
+        layer = tables.layer[i]
+        if is_passable(passable, layer, x, y):
             units[X, i] = x
             units[Y, i] = y
-        elif is_walkable(walkable, x, units[Y, i]):
+        elif is_passable(passable, layer, x, units[Y, i]):
             units[X, i] = x
-        elif is_walkable(walkable, units[X, i], y):
+        elif is_passable(passable, layer, units[X, i], y):
             units[Y, i] = y

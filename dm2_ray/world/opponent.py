@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 
 from dm2_ray.world.compile_cache import kernel
+from dm2_ray.world.damage import ALARM_LOOPS
 from dm2_ray.world.unit_state import (
     ALARM,
     ALIVE,
@@ -28,8 +29,8 @@ from dm2_ray.world.unit_state import (
     X,
     Y,
 )
-from dm2_ray.world.unit_tables import CHASE, RADIUS, SCAN_RANGE, Stats, UnitTables
-from dm2_ray.world.weapons import ALARM_LOOPS, centre_distance, reach_between
+from dm2_ray.world.unit_tables import CHASE, RADIUS, SCAN_RANGE, UnitTables
+from dm2_ray.world.weapons import centre_distance, reach_between
 
 ARRIVAL_DISTANCE = 0.5
 """From the attack-move's goal, where a unit without foes stands idle."""
@@ -40,9 +41,10 @@ AVOID_LOOPS = 16.0
 
 
 @kernel(allocates=False)
-def _nearest_foe(stats: Stats, units: Units, i: int, first: int, last: int, avoided: int) -> int:
-    """Living foe in [first, last) with the least edge distance within scan range, or NONE; `avoided` only if there is
-    no other."""
+def _nearest_foe(tables: UnitTables, units: Units, i: int, first: int, last: int, avoided: int) -> int:
+    """Living foe in [first, last) that unit i's weapon can hit, with the least edge distance within scan range, or NONE;
+    `avoided` only if there is no other."""
+    stats = tables.stats
     best = NONE
     best_edge = stats[SCAN_RANGE, i]
     fallback = NONE
@@ -56,7 +58,7 @@ def _nearest_foe(stats: Stats, units: Units, i: int, first: int, last: int, avoi
         dy = units[Y, j] - y
         limit = best_edge + radius + stats[RADIUS, j]
         squared = dx * dx + dy * dy
-        if squared > limit * limit:
+        if squared > limit * limit or tables.damage[i, j] <= 0.0:
             continue
         edge = math.sqrt(squared) - radius - stats[RADIUS, j]
         if j == avoided:
@@ -78,7 +80,9 @@ def _attacker_of_friends(
         if not work.integers[ALIVE, friend] or not 0.0 < units[ALARM, friend] <= ALARM_LOOPS:
             continue
         foe = marks[ATTACKER, friend]
-        if units[HEALTH, foe] <= 0.0 or centre_distance(units, i, friend) > tables.help_radius:
+        if units[HEALTH, foe] <= 0.0 or tables.damage[i, foe] <= 0.0:
+            continue
+        if centre_distance(units, i, friend) > tables.help_radius:
             continue
         distance = centre_distance(units, i, foe)
         if distance <= best_distance:
@@ -99,7 +103,7 @@ def choose_scripted_target(tables: UnitTables, units: Units, marks: Marks, work:
             return target
     first_foe = tables.num_agents if i < tables.num_agents else 0
     last_foe = units.shape[1] if i < tables.num_agents else tables.num_agents
-    target = _nearest_foe(stats, units, i, first_foe, last_foe, avoided)
+    target = _nearest_foe(tables, units, i, first_foe, last_foe, avoided)
     if target == NONE and tables.retaliation:
         first_friend = 0 if i < tables.num_agents else tables.num_agents
         last_friend = tables.num_agents if i < tables.num_agents else units.shape[1]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.units import Balance, unit_kind
+from dm2_ray.world.units import Balance, UnitKind, unit_kind
 
 _ROOT_3_HALF = math.sqrt(3.0) / 2.0
 _GRID = 4096.0
@@ -25,16 +25,18 @@ def starting_positions(
     """Starting places [n, 2] of one side's units, whose kinds are given in index order.
 
     Each spawn point is filled with a hexagonal lattice whose spacing is `pitch` times twice the separation radius,
-    nearest slots first, in the order of the map's script; the enemy's lattice mirrors the agents'. Within a kind,
+    nearest slots first, in the order of the map's script; the enemy's lattice mirrors the agents'. Units keep apart
+    from those of their own layer (ground, cliff walkers, air) and stay on the ground next to the point. Within a kind,
     agents are numbered by (x, y) as SMAC sorts them, enemies in the order of creation.
 
     Raises ValueError if a spawn point has no room for its units.
     """
-    placed: list[tuple[str, float, float]] = []
+    placed: list[tuple[UnitKind, float, float]] = []
     for spawn in spec.spawns:
         if spawn.owner != owner:
             continue
-        separation = unit_kind(spawn.kind, balance).separation_radius
+        kind = unit_kind(spawn.kind, balance)
+        separation = kind.separation_radius
         slots = _hexagonal_slots(2.0 * separation * pitch, mirrored=owner == 2)
         count = 0
         for offset_x, offset_y in slots:
@@ -48,11 +50,12 @@ def starting_positions(
                 continue
             free = all(
                 math.hypot(x - other_x, y - other_y)
-                >= (separation + unit_kind(other, balance).separation_radius) * pitch - _TOLERANCE
+                >= (separation + other.separation_radius) * pitch - _TOLERANCE
                 for other, other_x, other_y in placed
+                if (other.flies, other.cliff_walker) == (kind.flies, kind.cliff_walker)
             )
             if free:
-                placed.append((spawn.kind, x, y))
+                placed.append((kind, x, y))
                 count += 1
         if count < spawn.count:
             raise ValueError(
@@ -60,11 +63,11 @@ def starting_positions(
                 f"with spawn_pitch {pitch}"
             )
     positions = np.empty((len(kinds), 2))
-    for kind in dict.fromkeys(kinds):
-        members = [(x, y) for placed_kind, x, y in placed if placed_kind == kind]
+    for name in dict.fromkeys(kinds):
+        members = [(x, y) for placed_kind, x, y in placed if placed_kind.name == name]
         if owner == 1:
             members.sort()
-        positions[[index for index, name in enumerate(kinds) if name == kind]] = members
+        positions[[index for index, other_name in enumerate(kinds) if other_name == name]] = members
     return positions
 
 

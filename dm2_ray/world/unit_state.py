@@ -41,7 +41,7 @@ GOAL_X, GOAL_Y = 14, 15
 """Where a move or attack-move order leads."""
 NUM_UNIT_ROWS = 16
 
-# Rows of `marks`; all but ORDER hold unit indices, NONE without.
+# Rows of `marks`; all but ORDER and EXPLODING hold unit indices, NONE without.
 ORDER = 0
 """One of ORDER_*."""
 TARGET = 1
@@ -53,7 +53,11 @@ ATTACKER = 4
 """Who hit this unit last."""
 AVOIDED = 5
 """Target found unreachable."""
-NUM_MARK_ROWS = 6
+HEALING = 6
+"""Who receives health from this unit."""
+EXPLODING = 7
+"""0, or how near this unit's explosion is: see splash."""
+NUM_MARK_ROWS = 8
 
 NONE = -1
 ORDER_STOP, ORDER_MOVE, ORDER_ATTACK, ORDER_SCRIPTED = 0, 1, 2, 3

@@ -11,17 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.engine_settings import EngineSettings
-from dm2_ray.world.maps import MapSpec, load_map, map_names
+from dm2_ray.world.maps import MapSpec, map_names
 from dm2_ray.world.placement import starting_positions
-from dm2_ray.world.units import UnitKind, Weapon, unit_kind
-
-SUPPORTED_KINDS = ("marine", "stalker", "zealot")
+from dm2_ray.world.terrain import AIR, CLIFF_WALKER, GROUND, Terrain, build_terrain
+from dm2_ray.world.units import UnitKind, unit_kind
 
 _MELEE_RANGE = 1.0
-
-
-class UnsupportedMapError(ValueError):
-    """A map with units whose abilities the embedded engine does not play."""
 
 
 (
@@ -45,8 +40,27 @@ class UnsupportedMapError(ValueError):
     CHASE,
     DELAY_MIN,
     DELAY_SPAN,
-) = range(20)
-"""Rows of UnitTables.stats. A SECOND_HIT_DELAY of 0 is a single hit, a MISSILE_SPEED of 0 an instant one."""
+    SIMULTANEOUS_HITS,
+    SPLASH_SHAPE,
+    SPLASH_RADIUS,
+    SPLASH_HALF_LENGTH,
+    EXPLODES,
+    ACCELERATION,
+    ENERGY_START,
+    ENERGY_MAX,
+    ENERGY_REGENERATION,
+    HEAL_RATE,
+    ENERGY_PER_HEALTH,
+    HEAL_MIN_ENERGY,
+    HEAL_SCAN_RANGE,
+    IS_HEALABLE,
+) = range(34)
+NUM_STATS = 34
+"""Rows of UnitTables.stats. A SECOND_HIT_DELAY of 0 is a single hit, a MISSILE_SPEED of 0 an instant one, an
+ACCELERATION of 0 full speed at once. A healer's WEAPON_RANGE is its healing's."""
+
+SPLASH_CIRCLE, SPLASH_LINE = 1, 2
+"""Values of SPLASH_SHAPE; 0 hits the target alone."""
 
 
 Stats = NDArray[np.float64]
@@ -57,11 +71,14 @@ class UnitTables(NamedTuple):
 
     num_agents: int
     stats: NDArray[np.float64]
-    """[20, U] times in game loops, lengths in cells, rates per loop."""
+    """[34, U] times in game loops, lengths in cells, rates per loop."""
     damage: NDArray[np.float64]
-    """[U, U] damage of one hit of the row's unit on the column's, before armour."""
-    walkable: NDArray[np.bool_]
-    """Indexed by cell [x, y]."""
+    """[U, U] damage of one hit of the row's unit on the column's, before armour; 0 if it cannot be hit."""
+    layer: NDArray[np.int64]
+    """[U] in which layer of the terrain each unit moves."""
+    terrain: Terrain
+    has_healers: bool
+    has_explosions: bool
     help_radius: float
     leash: float
     retaliation: bool
@@ -76,6 +93,8 @@ class Opening(NamedTuple):
     """[2 sides, 4]: a scripted side attacks towards a point drawn on the segment (x0, y0, x1, y1)."""
     kind_order: NDArray[np.int64]
     """[U] equal for units of one kind: agents are sorted within these groups when they are created."""
+    holds_ground: bool
+    """The enemy has no order: each stays in its place."""
     spawn_jitter: float
     scripted_agents: bool
     num_loops: int
@@ -83,63 +102,96 @@ class Opening(NamedTuple):
 
 
 def supported_maps() -> tuple[str, ...]:
-    """Names of the maps that the embedded engine plays."""
-    return tuple(name for name in map_names() if _is_supported(load_map(name)))
-
-
-def _is_supported(spec: MapSpec) -> bool:
-    kinds = {*spec.ally_kinds, *spec.enemy_kinds}
-    return kinds <= set(SUPPORTED_KINDS) and spec.enemy_order.kind == "attack_move"
+    """Names of the packaged maps, all of which the embedded engine plays."""
+    return map_names()
 
 
 def build_unit_tables(spec: MapSpec, settings: EngineSettings) -> UnitTables:
     """Engine constants of a map.
 
-    Raises UnsupportedMapError, naming the supported maps, if some unit of the map is beyond the engine.
+    Raises TerrainError if the engine cannot find ways on its terrain.
     """
-    if not _is_supported(spec):
-        missing = sorted({*spec.ally_kinds, *spec.enemy_kinds} - set(SUPPORTED_KINDS))
-        raise UnsupportedMapError(
-            f"the embedded engine cannot play {spec.name!r} (it lacks: {', '.join(missing)}); "
-            f"supported maps: {', '.join(supported_maps())}"
-        )
     names = (*spec.ally_kinds, *spec.enemy_kinds)
     kinds = [unit_kind(name, settings.balance) for name in names]
-    weapons = [_weapon_of(kind) for kind in kinds]
-    stats = {
-        HEALTH_MAX: [kind.health for kind in kinds],
-        SHIELD_MAX: [kind.shield for kind in kinds],
-        ARMOUR: [kind.armour for kind in kinds],
-        HEALTH_REGENERATION: [kind.health_regen_per_loop for kind in kinds],
-        SHIELD_REGENERATION: [kind.shield_regen_per_loop for kind in kinds],
-        SHIELD_DELAY: [kind.shield_regen_delay_loops for kind in kinds],
-        SPEED: [kind.speed_per_loop for kind in kinds],
-        RADIUS: [kind.radius for kind in kinds],
-        SEPARATION: [kind.separation_radius for kind in kinds],
-        SECOND_HIT_DELAY: [weapon.second_hit_delay_loops for weapon in weapons],
-        WEAPON_RANGE: [weapon.range for weapon in weapons],
-        RANGE_SLOP: [weapon.range_slop for weapon in weapons],
-        PERIOD: [weapon.period_loops for weapon in weapons],
-        DAMAGE_POINT: [weapon.damage_point_loops * settings.damage_point for weapon in weapons],
-        BACKSWING: [weapon.backswing_loops * settings.backswing for weapon in weapons],
-        MISSILE_SPEED: [weapon.missile_speed_per_loop or 0.0 for weapon in weapons],
-        SCAN_RANGE: [max(weapon.range, settings.scan_range) for weapon in weapons],
-        CHASE: [settings.chase_melee if weapon.range < _MELEE_RANGE else settings.chase_ranged for weapon in weapons],
-        DELAY_MIN: [weapon.period_jitter_loops[0] * settings.random_delay for weapon in weapons],
-        DELAY_SPAN: [
-            (weapon.period_jitter_loops[1] - weapon.period_jitter_loops[0]) * settings.random_delay
-            for weapon in weapons
-        ],
-    }
+    columns = [_statistics(kind, settings) for kind in kinds]
+    stats = np.array([[column[row] for column in columns] for row in range(NUM_STATS)], dtype=np.float64)
+    if spec.enemy_order.kind == "attack_agents":
+        # Their order names its targets: wherever agents are, they are found.
+        stats[SCAN_RANGE, spec.num_agents :] = np.hypot(*spec.walkable.shape)
     return UnitTables(
         num_agents=spec.num_agents,
-        stats=np.array([stats[row] for row in range(len(stats))], dtype=np.float64),
-        damage=np.array([[_damage_of_hit(weapon, target) for target in kinds] for weapon in weapons]),
-        walkable=np.array(spec.walkable),
+        stats=stats,
+        damage=np.array([[_damage_of_hit(kind, target) for target in kinds] for kind in kinds]),
+        layer=np.array([AIR if kind.flies else CLIFF_WALKER if kind.cliff_walker else GROUND for kind in kinds]),
+        terrain=build_terrain(spec.walkable),
+        has_healers=any(kind.healing is not None for kind in kinds),
+        has_explosions=any(kind.splash is not None and kind.splash.explodes_when_killed for kind in kinds),
         help_radius=float(settings.help_radius),
         leash=float(settings.leash),
         retaliation=settings.retaliation,
     )
+
+
+def _statistics(kind: UnitKind, settings: EngineSettings) -> dict[int, float]:
+    """One unit's column of UnitTables.stats."""
+    body = {
+        HEALTH_MAX: kind.health,
+        SHIELD_MAX: kind.shield,
+        ARMOUR: kind.armour,
+        HEALTH_REGENERATION: kind.health_regen_per_loop,
+        SHIELD_REGENERATION: kind.shield_regen_per_loop,
+        SHIELD_DELAY: kind.shield_regen_delay_loops,
+        SPEED: kind.speed_per_loop,
+        ACCELERATION: kind.acceleration_per_loop2 if kind.acceleration_per_loop2 < kind.speed_per_loop else 0.0,
+        RADIUS: kind.radius,
+        SEPARATION: kind.separation_radius,
+        IS_HEALABLE: float("Biological" in kind.attributes and "Structure" not in kind.attributes),
+    }
+    return dict.fromkeys(range(NUM_STATS), 0.0) | body | _armament(kind, settings) | _care(kind)
+
+
+def _armament(kind: UnitKind, settings: EngineSettings) -> dict[int, float]:
+    weapon, splash = kind.weapon, kind.splash
+    if weapon is None:
+        return {}
+    is_static = kind.speed_per_loop == 0.0
+    chase = settings.chase_melee if weapon.range < _MELEE_RANGE else settings.chase_ranged
+    shape = 0 if splash is None else SPLASH_CIRCLE if splash.shape == "circle" else SPLASH_LINE
+    return {
+        WEAPON_RANGE: weapon.range,
+        RANGE_SLOP: weapon.range_slop,
+        PERIOD: weapon.period_loops,
+        DAMAGE_POINT: weapon.damage_point_loops * settings.damage_point,
+        BACKSWING: weapon.backswing_loops * settings.backswing,
+        MISSILE_SPEED: weapon.missile_speed_per_loop or 0.0,
+        SECOND_HIT_DELAY: weapon.second_hit_delay_loops,
+        SIMULTANEOUS_HITS: float(weapon.hits if weapon.second_hit_delay_loops == 0.0 else 1),
+        # What cannot move has no business with foes out of its reach.
+        SCAN_RANGE: weapon.range if is_static else max(weapon.range, settings.scan_range),
+        CHASE: 0.0 if is_static else chase,
+        DELAY_MIN: weapon.period_jitter_loops[0] * settings.random_delay,
+        DELAY_SPAN: (weapon.period_jitter_loops[1] - weapon.period_jitter_loops[0]) * settings.random_delay,
+        SPLASH_SHAPE: float(shape),
+        SPLASH_RADIUS: 0.0 if splash is None else splash.radius,
+        SPLASH_HALF_LENGTH: 0.0 if splash is None else splash.half_length,
+        EXPLODES: float(splash is not None and splash.explodes_when_killed),
+    }
+
+
+def _care(kind: UnitKind) -> dict[int, float]:
+    healing = kind.healing
+    if healing is None:
+        return {}
+    return {
+        WEAPON_RANGE: healing.range,
+        ENERGY_START: healing.energy_start,
+        ENERGY_MAX: healing.energy_max,
+        ENERGY_REGENERATION: healing.energy_regen_per_loop,
+        HEAL_RATE: healing.health_per_loop,
+        ENERGY_PER_HEALTH: healing.energy_per_health,
+        HEAL_MIN_ENERGY: healing.min_energy,
+        HEAL_SCAN_RANGE: healing.scan_range,
+    }
 
 
 def build_opening(spec: MapSpec, settings: EngineSettings) -> Opening:
@@ -156,6 +208,7 @@ def build_opening(spec: MapSpec, settings: EngineSettings) -> Opening:
         attack_line=np.array(
             [(*enemy_point, *enemy_point), (*spec.enemy_order.start, *spec.enemy_order.end)], dtype=np.float64
         ),
+        holds_ground=spec.enemy_order.kind == "none",
         kind_order=np.array([names.index(name) for name in names], dtype=np.int64),
         spawn_jitter=float(settings.spawn_jitter),
         scripted_agents=settings.scripted_agents,
@@ -163,12 +216,10 @@ def build_opening(spec: MapSpec, settings: EngineSettings) -> Opening:
     )
 
 
-def _weapon_of(kind: UnitKind) -> Weapon:
-    if kind.weapon is None:
-        raise UnsupportedMapError(f"unit kind {kind.name!r} has no weapon")
-    return kind.weapon
-
-
-def _damage_of_hit(weapon: Weapon, target: UnitKind) -> float:
-    bonus = weapon.bonus_damage if weapon.bonus_attribute in target.attributes else 0.0
-    return weapon.damage + bonus
+def _damage_of_hit(kind: UnitKind, target: UnitKind) -> float:
+    weapon = kind.weapon
+    if weapon is None or (target.flies and not weapon.hits_air):
+        return 0.0
+    if kind.splash is not None and kind.splash.structure_damage is not None and "Structure" in target.attributes:
+        return kind.splash.structure_damage
+    return weapon.damage + (weapon.bonus_damage if weapon.bonus_attribute in target.attributes else 0.0)

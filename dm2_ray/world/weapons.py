@@ -1,9 +1,6 @@
-"""Weapon kernels: starting an attack, releasing it, missiles and second hits, damage, regeneration.
+"""Weapon kernels: starting an attack, releasing it, missiles and second hits, regeneration.
 
-Shapes: U units of one battle; `units`, `marks` and `work` as in unit_state, `stats` and `damage` as in UnitTables.
-
-Within a loop damage is applied in unit order, but whoever was alive at the loop's start still gets its shot off: sides
-strike simultaneously, and only friends see in time that a shared target has fallen.
+Shapes: U units of one battle; `units`, `marks` and `work` as in unit_state, `stats` as in UnitTables.
 """
 
 from __future__ import annotations
@@ -13,12 +10,14 @@ import math
 import numpy as np
 
 from dm2_ray.world.compile_cache import kernel
+from dm2_ray.world.damage import fall, strike
 from dm2_ray.world.randomness import DRAW_WEAPON_DELAY, uniform_draw
+from dm2_ray.world.splash import strike_line
 from dm2_ray.world.unit_state import (
     ALARM,
     ALIVE,
-    ATTACKER,
     COOLDOWN,
+    ENERGY,
     HEALTH,
     IMPACT,
     IMPACT_TARGET,
@@ -35,11 +34,12 @@ from dm2_ray.world.unit_state import (
     Y,
 )
 from dm2_ray.world.unit_tables import (
-    ARMOUR,
     BACKSWING,
     DAMAGE_POINT,
     DELAY_MIN,
     DELAY_SPAN,
+    ENERGY_MAX,
+    ENERGY_REGENERATION,
     HEALTH_MAX,
     HEALTH_REGENERATION,
     MISSILE_SPEED,
@@ -47,18 +47,16 @@ from dm2_ray.world.unit_tables import (
     RADIUS,
     RANGE_SLOP,
     SECOND_HIT_DELAY,
-    SHIELD_DELAY,
     SHIELD_MAX,
     SHIELD_REGENERATION,
+    SIMULTANEOUS_HITS,
+    SPLASH_CIRCLE,
+    SPLASH_LINE,
+    SPLASH_SHAPE,
     WEAPON_RANGE,
     Stats,
+    UnitTables,
 )
-
-MIN_DAMAGE = 0.5
-"""A hit on bare health takes at least this, whatever the armour."""
-ALARM_LOOPS = 32.0
-"""For how long a unit remembers who hit it: two "Normal" seconds, the period of StarCraft II's calls for help."""
-
 
 @kernel(allocates=False)
 def centre_distance(units: Units, i: int, j: int) -> float:
@@ -72,25 +70,6 @@ def centre_distance(units: Units, i: int, j: int) -> float:
 def reach_between(stats: Stats, i: int, j: int) -> float:
     """Centre distance up to which unit i may start an attack on unit j: ranges run from edge to edge."""
     return stats[WEAPON_RANGE, i] + stats[RADIUS, i] + stats[RADIUS, j]
-
-
-@kernel(allocates=False)
-def strike(stats: Stats, damage: Stats, units: Units, marks: Marks, i: int, j: int) -> None:
-    """One hit of unit i on unit j: shields absorb first and unarmoured, the overflow is reduced by armour."""
-    if units[HEALTH, j] <= 0.0:
-        return
-    dealt = damage[i, j]
-    absorbed = min(dealt, units[SHIELD, j])
-    units[SHIELD, j] -= absorbed
-    if dealt > absorbed:
-        units[HEALTH, j] -= max(dealt - absorbed - stats[ARMOUR, j], MIN_DAMAGE)
-        if units[HEALTH, j] <= 0.0:
-            units[HEALTH, j] = 0.0
-            units[SHIELD, j] = 0.0
-    units[SHIELD_WAIT, j] = stats[SHIELD_DELAY, j]
-    marks[ATTACKER, j] = i
-    # One loop more than is remembered: a hit is noticed in the next loop, whichever unit is dealt with first.
-    units[ALARM, j] = ALARM_LOOPS + 1.0
 
 
 @kernel(inline=True, allocates=False)
@@ -111,11 +90,13 @@ def cancel_attack(units: Units, marks: Marks, i: int) -> None:
 
 
 @kernel(allocates=False)
-def release_attack(stats: Stats, damage: Stats, units: Units, marks: Marks, i: int) -> None:
-    """The moment of the shot: an instant weapon hits now, a missile leaves, a second blade follows later.
+def release_attack(tables: UnitTables, units: Units, marks: Marks, i: int) -> None:
+    """The moment of the shot: an instant weapon hits now, a missile leaves, a second blade follows later, a baneling
+    gives itself up.
 
     The attack is lost if its target has died or left by more than the range slop.
     """
+    stats = tables.stats
     j = marks[WINDUP_TARGET, i]
     distance = centre_distance(units, i, j)
     if units[HEALTH, j] <= 0.0 or distance > reach_between(stats, i, j) + stats[RANGE_SLOP, i]:
@@ -127,15 +108,23 @@ def release_attack(stats: Stats, damage: Stats, units: Units, marks: Marks, i: i
         units[IMPACT, i] = max(distance - stats[RADIUS, j], 0.0) / stats[MISSILE_SPEED, i]
         marks[IMPACT_TARGET, i] = j
         return
-    strike(stats, damage, units, marks, i, j)
+    if stats[SPLASH_SHAPE, i] == SPLASH_CIRCLE:
+        fall(tables, units, marks, i)
+        return
+    if stats[SPLASH_SHAPE, i] == SPLASH_LINE:
+        strike_line(tables, units, marks, i, j)
+        return
+    for _ in range(int(stats[SIMULTANEOUS_HITS, i])):
+        strike(tables, units, marks, i, j)
     if stats[SECOND_HIT_DELAY, i] > 0.0:
         units[IMPACT, i] = stats[SECOND_HIT_DELAY, i]
         marks[IMPACT_TARGET, i] = j
 
 
 @kernel(inline=True, allocates=False)
-def begin_loop(stats: Stats, damage: Stats, units: Units, marks: Marks, work: Workspace) -> None:
-    """Take the roll of the living, let timers run and shields regenerate, then let missiles and second blows land."""
+def begin_loop(tables: UnitTables, units: Units, marks: Marks, work: Workspace) -> None:
+    """Take the roll of the living, let timers run, shields, health and energy grow, missiles and second blows land."""
+    stats = tables.stats
     for i in range(units.shape[1]):
         work.integers[ALIVE, i] = units[HEALTH, i] > 0.0
         if work.integers[ALIVE, i]:
@@ -150,6 +139,9 @@ def begin_loop(stats: Stats, damage: Stats, units: Units, marks: Marks, work: Wo
             if stats[HEALTH_REGENERATION, i] > 0.0:
                 grown = units[HEALTH, i] + stats[HEALTH_REGENERATION, i]
                 units[HEALTH, i] = min(grown, stats[HEALTH_MAX, i])
+            if stats[ENERGY_MAX, i] > 0.0:
+                grown = units[ENERGY, i] + stats[ENERGY_REGENERATION, i]
+                units[ENERGY, i] = min(grown, stats[ENERGY_MAX, i])
     for i in range(units.shape[1]):
         if marks[IMPACT_TARGET, i] == NONE:
             continue
@@ -159,5 +151,5 @@ def begin_loop(stats: Stats, damage: Stats, units: Units, marks: Marks, work: Wo
             continue
         units[IMPACT, i] -= 1.0
         if units[IMPACT, i] <= 0.0:
-            strike(stats, damage, units, marks, i, marks[IMPACT_TARGET, i])
+            strike(tables, units, marks, i, marks[IMPACT_TARGET, i])
             marks[IMPACT_TARGET, i] = NONE

@@ -1,0 +1,83 @@
+"""Damage to areas: the colossus' line of fire and the baneling's explosion. Neither hurts its own side.
+
+Shapes: U units of one battle; `units` and `marks` as in unit_state.
+"""
+
+from __future__ import annotations
+
+import math
+
+from dm2_ray.world.compile_cache import kernel
+from dm2_ray.world.damage import strike
+from dm2_ray.world.unit_state import EXPLODING, HEALTH, Marks, Units, X, Y
+from dm2_ray.world.unit_tables import RADIUS, SIMULTANEOUS_HITS, SPLASH_HALF_LENGTH, SPLASH_RADIUS, UnitTables
+
+NOT_EXPLODING, ABOUT_TO_EXPLODE, IN_THIS_ROUND = 0, 1, 2
+
+
+@kernel(allocates=False)
+def strike_line(tables: UnitTables, units: Units, marks: Marks, i: int, j: int) -> None:
+    """Unit i fires across unit j: every foe whose edge is near the line through j, perpendicular to the shot, is hit."""
+    stats = tables.stats
+    dx = units[X, j] - units[X, i]
+    dy = units[Y, j] - units[Y, i]
+    distance = math.sqrt(dx * dx + dy * dy)
+    along_x = 0.0
+    along_y = 1.0
+    if distance > 1e-9:
+        along_x = -dy / distance
+        along_y = dx / distance
+    middle_x = units[X, j]
+    middle_y = units[Y, j]
+    half_length = stats[SPLASH_HALF_LENGTH, i]
+    first_foe = tables.num_agents if i < tables.num_agents else 0
+    last_foe = units.shape[1] if i < tables.num_agents else tables.num_agents
+    for foe in range(first_foe, last_foe):
+        if units[HEALTH, foe] <= 0.0 or tables.damage[i, foe] <= 0.0:
+            continue
+        from_x = units[X, foe] - middle_x
+        from_y = units[Y, foe] - middle_y
+        share = min(max(from_x * along_x + from_y * along_y, -half_length), half_length)
+        off_x = from_x - share * along_x
+        off_y = from_y - share * along_y
+        limit = stats[SPLASH_RADIUS, i] + stats[RADIUS, foe]
+        if off_x * off_x + off_y * off_y <= limit * limit:
+            for _ in range(int(stats[SIMULTANEOUS_HITS, i])):
+                strike(tables, units, marks, i, foe)
+
+
+@kernel(allocates=False)
+def _explode(tables: UnitTables, units: Units, marks: Marks, i: int) -> None:
+    """Unit i, dead, bursts: every foe on the ground whose edge is within the splash radius is hit."""
+    stats = tables.stats
+    first_foe = tables.num_agents if i < tables.num_agents else 0
+    last_foe = units.shape[1] if i < tables.num_agents else tables.num_agents
+    for foe in range(first_foe, last_foe):
+        if units[HEALTH, foe] <= 0.0 or tables.damage[i, foe] <= 0.0:
+            continue
+        dx = units[X, foe] - units[X, i]
+        dy = units[Y, foe] - units[Y, i]
+        limit = stats[SPLASH_RADIUS, i] + stats[RADIUS, foe]
+        if dx * dx + dy * dy <= limit * limit:
+            strike(tables, units, marks, i, foe)
+
+
+@kernel(allocates=False)
+def settle_explosions(tables: UnitTables, units: Units, marks: Marks) -> None:
+    """Let everybody who is about to explode do so, then those whom that killed, and so on.
+
+    All of a round burst from the same state of affairs, whichever side they are on.
+    """
+    pending = True
+    while pending:
+        pending = False
+        for i in range(units.shape[1]):
+            if marks[EXPLODING, i] == ABOUT_TO_EXPLODE:
+                marks[EXPLODING, i] = IN_THIS_ROUND
+                pending = True
+        if not pending:
+            break
+        for i in range(units.shape[1]):
+            if marks[EXPLODING, i] == IN_THIS_ROUND:
+                marks[EXPLODING, i] = NOT_EXPLODING
+                _explode(tables, units, marks, i)
