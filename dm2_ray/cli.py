@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from dm2_ray import commands
+from dm2_ray import commands, map_commands
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -52,19 +52,31 @@ def _exit_code(error: Exception) -> int | None:
     from dm2_ray.demonstrations import DemonstrationError
     from dm2_ray.experiments.run_directory import RunDirectoryError
     from dm2_ray.tracking import TrackingError
-    from dm2_ray.world import UnknownMapError
+    from dm2_ray.world import ScenarioError, UnknownMapError
+    from dm2_ray.world.film import MissingPackageError
+    from dm2_ray.world.starcraft_protocol import StarCraftError, StarCraftNotInstalled
     from dm2_ray.world.terrain import TerrainError
 
     bad_input = (
         ConfigError,
         DemonstrationError,
         RunDirectoryError,
+        ScenarioError,
         TrackingError,
         UnknownMapError,
         TerrainError,
+        StarCraftNotInstalled,
+        MissingPackageError,
     )
     if isinstance(error, bad_input):
         return EXIT_BAD_INPUT
+    if isinstance(error, StarCraftError):
+        return EXIT_FAILED
+    if "dm2_ray.experiments.replay" in sys.modules:
+        from dm2_ray.experiments.replay import NoSuchBattle
+
+        if isinstance(error, NoSuchBattle):
+            return EXIT_FAILED
     if "dm2_ray.actors" not in sys.modules:
         return None
     from dm2_ray.actors.agent_learner import LearningDiverged
@@ -95,6 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_resume(subparsers)
     _add_evaluate(subparsers)
     _add_demos(subparsers)
+    _add_replay(subparsers)
+    _add_maps(subparsers)
     _add_bench(subparsers)
     return parser
 
@@ -118,7 +132,7 @@ def _add_quickstart(subparsers: Subparsers) -> None:
     )  # fmt: skip
     parser.add_argument("--run-dir", default="runs/quickstart", help="where everything is written (%(default)s)")
     parser.add_argument("--seeds", type=_positive, default=1, metavar="N", help="repeat with N seeds (%(default)s)")
-    parser.add_argument("--map", default="2s3z", help="SMAC map (%(default)s)")
+    parser.add_argument("--map", default="2s3z", help="SMAC map or scenario (%(default)s)")
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings for both runs")
     parser.add_argument(
         "--scale", type=float, default=1.0, help="factor on the env steps of the runs, e.g. 0.05 to see it work"
@@ -137,7 +151,7 @@ def _add_train(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="the YAML file, named")
     parser.add_argument("--variant", help="ippo, dm2, … (configs/variants)")
-    parser.add_argument("--map", help="SMAC map")
+    parser.add_argument("--map", help="SMAC map, packaged scenario, or a scenario's YAML file (`dm2 maps list`)")
     parser.add_argument("--demos", type=Path, metavar="SET", help="demonstration set (demonstrations.path)")
     parser.add_argument("--seed", type=int, metavar="S")
     _add_limits(parser)
@@ -177,7 +191,7 @@ def _add_demos(subparsers: Subparsers) -> None:
         "  dm2 demos record scripted:focus_fire --map 3m --episodes 1000 --out demos/3m-script\n",
     )  # fmt: skip
     parser.add_argument("team", metavar="CHECKPOINT | scripted:NAME")
-    parser.add_argument("--map", help="SMAC map; a checkpoint knows its own")
+    parser.add_argument("--map", help="SMAC map or scenario; a checkpoint knows its own")
     parser.add_argument("--episodes", type=_positive, required=True, metavar="N", help="joint episodes, exactly")
     parser.add_argument("--out", required=True, metavar="SET", help="directory of the new set")
     parser.add_argument("--stochastic", action="store_true", help="sample actions instead of the most probable ones")
@@ -190,12 +204,63 @@ def _add_demos(subparsers: Subparsers) -> None:
     parser.add_argument("--json", action="store_true", help="the manifest as one JSON object on stdout")
 
 
+def _add_replay(subparsers: Subparsers) -> None:
+    parser = _command(
+        subparsers, "replay", commands.replay, "play one battle and write it as a page or a film to look at",
+        "  dm2 replay runs/dm2-3m-0\n"
+        "  dm2 replay runs/dm2-3m-0 --until win --out battle.html --out battle.gif\n"
+        "  dm2 replay scripted:kite --map 3s_vs_5z --battle 7 --out kiting.mp4\n",
+    )  # fmt: skip
+    parser.add_argument("team", metavar="CHECKPOINT | scripted:NAME")
+    parser.add_argument("--map", help="SMAC map or scenario; a checkpoint knows its own")
+    parser.add_argument(
+        "--out", type=Path, action="append", metavar="FILE.html|.gif|.mp4",
+        help="what to write, by its suffix; may be given again (replay.html)",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=_natural, default=0, metavar="S", help="of battles and actions (%(default)s)")
+    parser.add_argument("--battle", type=_natural, default=0, metavar="K", help="number of the battle (%(default)s)")
+    parser.add_argument("--stochastic", action="store_true", help="sample actions instead of the most probable ones")
+    parser.add_argument(
+        "--until", choices=("win", "loss"), help="go on to the next battle, up to 100 of them, until one ends so"
+    )
+
+
+def _add_maps(subparsers: Subparsers) -> None:
+    maps = subparsers.add_parser("maps", help="list, show, check and measure maps and scenarios")
+    actions = maps.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    parser = _command(
+        actions, "list", map_commands.maps_list, "list SMAC's maps and the packaged scenarios",
+        "  dm2 maps list\n  dm2 maps list --json\n",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser = _command(
+        actions, "show", map_commands.maps_show, "say what a map is made of, and draw it",
+        "  dm2 maps show corridor\n  dm2 maps show my_scenario.yaml\n",
+    )  # fmt: skip
+    parser.add_argument("map", metavar="NAME | FILE", help="a map's name, or a scenario's YAML file")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser = _command(
+        actions, "check", map_commands.maps_check, "check a scenario's file: one line, and exit code 0 or 2",
+        "  dm2 maps check my_scenario.yaml\n",
+    )  # fmt: skip
+    parser.add_argument("file", metavar="FILE")
+    parser = _command(
+        actions, "difficulty", map_commands.maps_difficulty, "measure the win rates of the scripted teams",
+        "  dm2 maps difficulty\n  dm2 maps difficulty 3m my_scenario.yaml --battles 200\n",
+    )  # fmt: skip
+    # Under this name maps may stand anywhere on the line (see main).
+    parser.add_argument("settings", nargs="*", metavar="MAP", help="names or files; default: all of SMAC's maps")
+    parser.add_argument("--battles", type=_positive, default=1000, metavar="N", help="per team and map (%(default)s)")
+    parser.add_argument("--seed", type=_natural, default=0, metavar="S", help="of the battles (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
 def _add_bench(subparsers: Subparsers) -> None:
     parser = _command(
         subparsers, "bench", commands.bench, "measure rollouts and iterations against stock RLlib in one run",
         "  dm2 bench\n  dm2 bench --map 3m --json\n",
     )  # fmt: skip
-    parser.add_argument("--map", default="5m_vs_6m", help="SMAC map (%(default)s)")
+    parser.add_argument("--map", default="5m_vs_6m", help="SMAC map or scenario (%(default)s)")
     parser.add_argument("--repetitions", type=_positive, default=3, metavar="N", help="rounds (%(default)s)")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 

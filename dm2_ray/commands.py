@@ -36,7 +36,7 @@ def train(options: argparse.Namespace) -> int:
     )
     if experiment.stop.iterations is None and experiment.stop.env_steps is None:
         raise _usage("when should the run end? give --iterations K or --env-steps T")
-    _check_world_and_demonstrations(experiment)
+    _check_world_and_demonstrations(experiment, options.address)
     default = f"runs/{experiment.variant}-{experiment.world.map}-{experiment.seed}"
     run = RunDirectory.create(Path(options.run_dir or default), experiment)
     return _run(run, experiment, None, options.address)
@@ -52,7 +52,7 @@ def resume(options: argparse.Namespace) -> int:
         limits = {"iterations": options.iterations, "env_steps": options.env_steps}
         stop = experiment.stop.model_copy(update=limits)
         experiment = experiment.model_copy(update={"stop": stop})
-    _check_world_and_demonstrations(experiment)
+    _check_world_and_demonstrations(experiment, options.address)
     checkpoint = open_checkpoint(run.checkpoints)
     print(f"resuming {run.path} at iteration {checkpoint.iteration} ({checkpoint.env_steps:,} env steps)")
     return _run(run, experiment, checkpoint, options.address)
@@ -127,6 +127,27 @@ def demos_inspect(options: argparse.Namespace) -> int:
     return 0
 
 
+def replay(options: argparse.Namespace) -> int:
+    from dm2_ray.experiments.replay import check_files, write_replay
+    from dm2_ray.experiments.replay import replay as play_again
+
+    files = options.out or [Path("replay.html")]
+    check_files(files)
+    recording = play_again(
+        options.team,
+        map_name=options.map,
+        seed=options.seed,
+        battle=options.battle,
+        greedy=not options.stochastic,
+        until=options.until,
+    )
+    for file in files:
+        write_replay(recording, file)
+    print(f"{', '.join(map(str, files))}: battle {recording.provenance.battle} on {recording.provenance.map}, "
+          f"{recording.outcome} after {recording.num_steps} steps, return {recording.rewards.sum():.2f}")  # fmt: skip
+    return 0
+
+
 def quickstart(options: argparse.Namespace) -> int:
     from dm2_ray.experiments.quickstart import quickstart as run_quickstart
 
@@ -144,26 +165,33 @@ def bench(options: argparse.Namespace) -> int:
     return run_bench(map_name=options.map, repetitions=options.repetitions, as_json=options.json)
 
 
-def _check_world_and_demonstrations(experiment: Experiment) -> None:
+def _check_world_and_demonstrations(experiment: Experiment, address: str | None) -> None:
     """Refuses what cannot be played, and a demonstration set that is damaged or of another world, before anything
     starts."""
     from dm2_ray.demonstrations import JointTrajectories
-    from dm2_ray.world.maps import load_map
+    from dm2_ray.world.maps import world_map
     from dm2_ray.world.rules_tables import build_tables
     from dm2_ray.world.switches import SmacSwitches
-    from dm2_ray.world.unit_tables import supported_maps
+    from dm2_ray.world.terrain import build_terrain
 
-    if experiment.world.backend != "embedded":
-        raise _usage("world.backend: real StarCraft II is not part of this version; set it to embedded")
-    if experiment.world.map not in supported_maps():
-        raise _usage(
-            f"world.map: the embedded engine does not play {experiment.world.map} yet; "
-            f"it plays {', '.join(supported_maps())}"
-        )
+    spec = world_map(experiment.world.map, experiment.world.scenario)
+    if experiment.world.backend == "starcraft":
+        if spec.is_scenario:
+            raise _usage(f"world.backend: StarCraft II plays SMAC's maps only; scenario {spec.name} needs embedded")
+        if address is None:
+            # On a cluster the battles are played elsewhere; a machine that lacks the game says so then.
+            from dm2_ray.world.starcraft import check_starcraft
+
+            switches = SmacSwitches.from_arguments(experiment.world.smac)
+            check_starcraft(experiment.world.map, experiment.world.starcraft, switches.game_version)
+    elif spec.is_scenario:
+        build_terrain(spec.walkable)  # SMAC's maps are known to be playable
     if experiment.demonstrations.path is not None and experiment.matching.coefficient > 0:
-        tables = build_tables(load_map(experiment.world.map), SmacSwitches.from_arguments(experiment.world.smac))
+        tables = build_tables(spec, SmacSwitches.from_arguments(experiment.world.smac))
         demonstrations = JointTrajectories.open(experiment.demonstrations.path)
-        demonstrations.check_world(experiment.world.map, tables.num_agents, tables.obs_size, tables.num_actions)
+        demonstrations.check_world(
+            spec.name, tables.num_agents, tables.obs_size, tables.num_actions, spec.scenario_hash
+        )
 
 
 def _split_settings(settings: Sequence[str]) -> tuple[Path | None, list[str]]:

@@ -19,12 +19,25 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+class StarCraftSettings(Section):
+    """The real game, where `world.backend` is starcraft."""
+
+    path: str | None = None
+    max_games: int = Field(4, ge=1)
+    launch_timeout_s: float = Field(180.0, gt=0)
+    request_timeout_s: float = Field(60.0, gt=0)
+    restart_after_episodes: int = Field(300, ge=0)
+    memory_limit_gib: float = Field(4.0, ge=0)
+
+
 class WorldSettings(Section):
     """Which battles are fought, and by which engine."""
 
     map: str = "3m"
+    scenario: dict[str, Any] | None = None
     backend: Literal["embedded", "starcraft"] = "embedded"
     smac: dict[str, Any] = Field(default_factory=dict)
+    starcraft: StarCraftSettings = StarCraftSettings()
 
 
 class RolloutSettings(Section):

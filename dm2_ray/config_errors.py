@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -20,6 +20,9 @@ _EXPECTATIONS = {
     "model_type": "a mapping of keys",
     "dict_type": "a mapping of keys",
     "tuple_type": "a list",
+    "list_type": "a list",
+    "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
     "greater_than": "greater than {gt}",
     "greater_than_equal": "at least {ge}",
     "less_than": "less than {lt}",
@@ -38,6 +41,8 @@ def describe_refusal(error: ErrorDetails, model: type[BaseModel]) -> str:
     """
     path = tuple(str(part) for part in error["loc"])
     key, value = ".".join(path), shown(error["input"])
+    if error["type"] == "missing":
+        return f"{key} is missing"
     if error["type"] == "extra_forbidden":
         return f"unknown key {key} (value {value}){suggest_key(path, model)}"
     if error["type"] == "literal_error":
@@ -93,10 +98,14 @@ def field_at(path: tuple[str, ...], model: type[BaseModel]) -> FieldInfo | None:
 
 def _fields(path: tuple[str, ...], model: type[BaseModel]) -> dict[str, FieldInfo]:
     for name in path:
+        if name.isdigit():  # the place of an entry in a list of models
+            continue
         annotation = model.model_fields[name].annotation if name in model.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        inner = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
+        models = [kind for kind in inner if issubclass(kind, BaseModel)]
+        if not models:
             return {}
-        model = annotation
+        model = models[0]
     return dict(model.model_fields)
 
 

@@ -20,15 +20,26 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from dm2_ray.atomic_file import write_atomically
-from dm2_ray.config import Experiment
+from dm2_ray.config import Experiment, WorldSettings
 from dm2_ray.config_errors import ConfigError, describe_refusal, field_at, nearest, shown
-from dm2_ray.world.maps import UnknownMapError, load_map
+from dm2_ray.configs_directory import configs_dir
+from dm2_ray.world.maps import UnknownMapError, load_map, map_names, scenario_file
+from dm2_ray.world.scenario import ScenarioError, read_scenario, scenario_from_mapping
 from dm2_ray.world.switches import SmacSwitches
 from dm2_ray.yaml_reader import KeyPath, YamlError, read_yaml_mapping, read_yaml_value
 
-__all__ = ["ConfigError", "configs_dir", "experiment_hash", "load_experiment", "variant_names", "write_yaml"]
+__all__ = [
+    "ConfigError",
+    "configs_dir",
+    "experiment_hash",
+    "load_experiment",
+    "resolve_world",
+    "variant_names",
+    "write_yaml",
+]
 
 _MAP: KeyPath = ("world", "map")
+_SCENARIO: KeyPath = ("world", "scenario")
 _VARIANT: KeyPath = ("variant",)
 
 
@@ -44,12 +55,12 @@ def load_experiment(
     Args:
         config_file: the user's YAML file; it needs only the keys that it changes.
         variant: name of a file in configs/variants, the same as the override `variant=NAME`.
-        map_name: name of a map, the same as the override `world.map=NAME`.
+        map_name: name of a map or path of a scenario's file, the same as the override `world.map=NAME`.
         overrides: `KEY=VALUE` with a dotted key and a YAML value, for example `ppo.clip=0.05`; later ones win.
 
     Returns:
         The experiment. A relative `demonstrations.path` has become absolute, so that a run can be resumed from any
-        directory.
+        directory; `world.map` is a name, and `world.scenario` holds the scenario of that name, if it is one.
 
     Raises:
         ConfigError: something in a layer is wrong, or the layers together make no experiment.
@@ -63,12 +74,9 @@ def load_experiment(
     users += [_override_layer(override) for override in overrides]
 
     # Map and variant choose layers of their own, wherever they were named; the last word counts.
-    chosen_map, map_place = _last_word(_MAP, [defaults, *users])
     chosen_variant, variant_place = _last_word(_VARIANT, [defaults, *users])
-    try:
-        load_map(chosen_map)
-    except UnknownMapError as error:
-        raise ConfigError(f"{map_place}: world.map: {error}") from None
+    defaults, *users = _with_scenario([defaults, *users])
+    chosen_map, _ = _last_word(_MAP, [defaults, *users])
     if chosen_variant not in variant_names():
         known = ", ".join(variant_names())
         raise ConfigError(
@@ -76,7 +84,7 @@ def load_experiment(
             + nearest(chosen_variant, variant_names())
         )
     layers = [defaults]
-    if (configs_dir() / "maps" / f"{chosen_map}.yaml").is_file():
+    if chosen_map in map_names() and (configs_dir() / "maps" / f"{chosen_map}.yaml").is_file():
         layers.append(_packaged_layer(f"maps/{chosen_map}.yaml"))
     layers += [_packaged_layer(f"variants/{chosen_variant}.yaml"), *users]
 
@@ -90,13 +98,21 @@ def load_experiment(
     return experiment
 
 
-def configs_dir() -> Path:
-    """Directory of the packaged layers: inside an installed package, beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    for candidate in (package / "configs", package.parent / "configs"):
-        if (candidate / "defaults.yaml").is_file():
-            return candidate
-    raise ConfigError(f"{package / 'configs'} is missing: dm2-ray is not installed completely")
+def resolve_world(world: WorldSettings) -> WorldSettings:
+    """The same world with `map` as a name and, if it is a scenario, its content in `scenario`.
+
+    Raises:
+        UnknownMapError, ScenarioError: there is no such map, or its file is wrong.
+    """
+    content = world.scenario
+    if content is None:
+        file = scenario_file(world.map)
+        if file is None:
+            load_map(world.map)
+            return world
+        content = read_scenario(file)
+    name = scenario_from_mapping(content, "world.scenario").name
+    return world.model_copy(update={"map": name, "scenario": content})
 
 
 def variant_names() -> tuple[str, ...]:
@@ -144,6 +160,17 @@ class _Layer:
         while path and path not in self.lines:
             path = path[:-1]
         return f"{self.source}, line {self.lines[path]}" if path else self.source
+
+    def without(self, path: KeyPath) -> _Layer:
+        """The layer without the value at a key path."""
+        *parents, name = path
+        values = copy = dict(self.values)
+        for parent in parents:
+            if not isinstance(copy.get(parent), Mapping):
+                return self
+            copy[parent] = copy = dict(copy[parent])
+        copy.pop(name, None)
+        return _Layer(values, self.source, self.lines)
 
     def get(self, path: KeyPath) -> Any:
         """The value at a key path; None where the layer does not speak of it."""
@@ -210,6 +237,39 @@ def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, A
 def _last_word(path: KeyPath, layers: Sequence[_Layer]) -> tuple[Any, str]:
     layer = next(layer for layer in reversed(layers) if layer.get(path) is not None)
     return layer.get(path), layer.place(path)
+
+
+def _with_scenario(layers: Sequence[_Layer]) -> list[_Layer]:
+    """The layers with a scenario's name in `world.map` and its content in `world.scenario`, wherever one is chosen."""
+    chosen = max(index for index, layer in enumerate(layers) if layer.get(_MAP) is not None)
+    name, place = layers[chosen].get(_MAP), layers[chosen].place(_MAP)
+    given = layers[chosen].get(_SCENARIO)
+    if given is not None and given.get("name", name) != name:
+        raise ConfigError(f"{place}: world.map is {name}, but world.scenario is called {shown(given['name'])}")
+    # A map named later replaces the scenario named before.
+    kept = [
+        layer.without(_SCENARIO) if index < chosen or layer.get(_SCENARIO) is None else layer
+        for index, layer in enumerate(layers)
+    ]
+    try:
+        file = None if given is not None else scenario_file(name)
+        if file is not None:
+            kept.insert(chosen + 1, _Layer({"world": {"scenario": read_scenario(file)}}, str(file)))
+        described = [layer for layer in kept if layer.get(_SCENARIO) is not None]
+        if not described:
+            load_map(name)
+            return kept
+    except (UnknownMapError, ScenarioError) as error:
+        raise ConfigError(f"{place}: world.map: {error}") from None
+    content: dict[str, Any] = {} if given is None else {"name": name}
+    for layer in described:
+        content = _overlaid(content, layer.get(_SCENARIO))
+    try:
+        spec = scenario_from_mapping(content, "world.scenario")
+    except ScenarioError as error:
+        raise ConfigError(f"{described[-1].place(_SCENARIO)}: {error}") from None
+    kept.append(_Layer({"world": {"map": spec.name, "scenario": {"name": spec.name}}}, place))
+    return kept
 
 
 def _check_smac(arguments: Mapping[str, Any], place: str) -> None:

@@ -62,31 +62,42 @@ def read_yaml_mapping(text: str) -> YamlDocument:
     Raises:
         YamlError: syntax, a key that is not a plain name, a key given twice, or another top level.
     """
-    loader = _Loader(text)
     try:
-        node = loader.get_single_node()
-        if node is None:
-            return YamlDocument({}, {})
-        if not isinstance(node, yaml.MappingNode):
-            raise YamlError("the top level must be a mapping of keys", node.start_mark.line + 1)
-        lines: dict[KeyPath, int] = {}
-        _note_lines(node, (), lines)
-        return YamlDocument(loader.construct_document(node), lines)
-    except yaml.YAMLError as error:
+        loader = _Loader(text)
+        try:
+            return _read_mapping(loader)
+        finally:
+            loader.dispose()
+    except YamlError:
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise _as_yaml_error(error) from None
-    finally:
-        loader.dispose()
+
+
+def _read_mapping(loader: _Loader) -> YamlDocument:
+    node = loader.get_single_node()
+    if node is None:
+        return YamlDocument({}, {})
+    if not isinstance(node, yaml.MappingNode):
+        raise YamlError("the top level must be a mapping of keys", node.start_mark.line + 1)
+    lines: dict[KeyPath, int] = {}
+    _note_lines(node, (), lines)
+    return YamlDocument(loader.construct_document(node), lines)
 
 
 def read_yaml_value(text: str) -> Any:
     """Reads one value, as it stands after the `=` of an override. Raises YamlError."""
     try:
         return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise YamlError(_as_yaml_error(error).problem, None) from None
 
 
-def _note_lines(node: yaml.MappingNode, prefix: KeyPath, lines: dict[KeyPath, int]) -> None:
+def _note_lines(
+    node: yaml.MappingNode, prefix: KeyPath, lines: dict[KeyPath, int], noted: dict[int, bool] | None = None
+) -> None:
+    """Lines of all keys below a node. `noted`: nodes met so far by id, True while their inside is being noted."""
+    noted = {} if noted is None else noted
     for key, value in node.value:
         line = key.start_mark.line + 1
         if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
@@ -95,11 +106,33 @@ def _note_lines(node: yaml.MappingNode, prefix: KeyPath, lines: dict[KeyPath, in
         if path in lines:
             raise YamlError(f"{'.'.join(path)} is given twice, first in line {lines[path]}", line)
         lines[path] = line
-        if isinstance(value, yaml.MappingNode):
-            _note_lines(value, path, lines)
+        _note_inner_lines(value, path, lines, noted)
 
 
-def _as_yaml_error(error: yaml.YAMLError) -> YamlError:
+def _note_inner_lines(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], noted: dict[int, bool]) -> None:
+    """The same for any value; the entries of a list count as keys 0, 1, …"""
+    if not isinstance(node, (yaml.MappingNode, yaml.SequenceNode)):
+        return
+    # An alias leads to its anchor's node: noted once, or a few lines of aliases would fill the memory.
+    if id(node) in noted:
+        if noted[id(node)]:
+            raise YamlError(f"{'.'.join(path)} contains itself", node.start_mark.line + 1)
+        return
+    noted[id(node)] = True
+    if isinstance(node, yaml.MappingNode):
+        _note_lines(node, path, lines, noted)
+    else:
+        for index, entry in enumerate(node.value):
+            place = (*path, str(index))
+            lines[place] = entry.start_mark.line + 1
+            _note_inner_lines(entry, place, lines, noted)
+    noted[id(node)] = False
+
+
+def _as_yaml_error(error: Exception) -> YamlError:
+    """In one line. PyYAML raises plain ValueErrors for dates that do not exist."""
+    if isinstance(error, RecursionError):
+        return YamlError("not valid YAML: nested too deeply", None)
     mark = getattr(error, "problem_mark", None)
     problem = " ".join(str(getattr(error, "problem", None) or error).split())
     return YamlError(f"not valid YAML: {problem}", mark.line + 1 if mark is not None else None)

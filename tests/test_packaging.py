@@ -61,7 +61,8 @@ def test_a_wheel_brings_its_configuration_and_maps(tmp_path: Path) -> None:
     code = (
         "import dm2_ray.config_files as files, sys;"
         "assert str(files.configs_dir()).startswith(sys.argv[1]), files.configs_dir();"
-        "assert files.load_experiment(variant='ippo', map_name='5m_vs_6m').rollout.episodes == 256"
+        "assert files.load_experiment(variant='ippo', map_name='5m_vs_6m').rollout.episodes == 256;"
+        "assert files.load_experiment(variant='ippo', map_name='100m_vs_100m').world.scenario['episode_limit'] == 300"
     )
     subprocess.run(
         [sys.executable, "-c", code, str(site)], check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(site)}

@@ -11,7 +11,7 @@ import numpy as np
 
 from dm2_ray.actors.stacked import StackedPolicies
 from dm2_ray.learning.trajectory import AgentTrajectory
-from dm2_ray.world import BattleVector
+from dm2_ray.world.battle_backend import BattleBackend
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +38,8 @@ class BattleStatistics:
     """[E] int64, env steps."""
     won: np.ndarray
     """[E] bool."""
+    dropped: int = 0
+    """Battles that were lost with their game; they are in nothing else here."""
 
     @property
     def episodes(self) -> int:
@@ -53,13 +55,14 @@ class BattleStatistics:
             returns=np.concatenate([part.returns for part in parts]),
             lengths=np.concatenate([part.lengths for part in parts]),
             won=np.concatenate([part.won for part in parts]),
+            dropped=sum(part.dropped for part in parts),
         )
 
 
 class BattleCollector:
     """Plays battles with N stacked policies and keeps what each agent alone saw and did."""
 
-    def __init__(self, battles: BattleVector, policies: StackedPolicies) -> None:
+    def __init__(self, battles: BattleBackend, policies: StackedPolicies) -> None:
         self.battles = battles
         self.policies = policies
         self._capacity = 0
@@ -70,7 +73,8 @@ class BattleCollector:
     ) -> tuple[list[AgentTrajectory], BattleStatistics]:
         """Starts fresh battles and plays until the quota is met and no battle is under way.
 
-        The result is a pure function of the policies' weights and the arguments.
+        Over the embedded engine the result is a pure function of the policies' weights and the arguments. Over a
+        backend that may lose battles, those count for nothing: not for the quota, the statistics or the trajectories.
 
         Args:
             quota: How much to play.
@@ -92,7 +96,7 @@ class BattleCollector:
         episode_return = np.zeros(columns)
         outcomes: list[tuple[int, int, int, float, bool, bool]] = []
         finals: list[np.ndarray] = []
-        time = 0
+        time = dropped = 0
         while running.any():
             actions, logp = policies.act_with_logp(battles.observations, battles.action_mask)
             joint_actions = actions.T.contiguous().numpy()
@@ -109,6 +113,13 @@ class BattleCollector:
             episode_return += battles.rewards
             time += 1
             steps_left -= running
+            lost = battles.dropped & running
+            if lost.any():
+                dropped += int(lost.sum())
+                steps_left += np.where(lost, time - started_at, 0)
+                policies.battles_ended(lost)
+                started_at[lost] = time
+                episode_return[lost] = 0.0
             ended = (battles.terminated | battles.truncated) & running
             if ended.any():
                 for column in np.flatnonzero(ended):
@@ -121,13 +132,15 @@ class BattleCollector:
                 episode_return[ended] = 0.0
                 episodes_left -= ended
                 running &= ~(ended & ((steps_left <= 0) | (episodes_left <= 0)))
-        # A column plays without a pause, so its battles lie one behind the other: order by column, then by time.
+        # A column plays without a pause, so its battles lie one behind the other (with gaps where one was dropped):
+        # order by column, then by time.
         order = sorted(range(len(outcomes)), key=lambda k: outcomes[k][:2])
         outcomes = [outcomes[k] for k in order]
         statistics = BattleStatistics(
             returns=np.array([outcome[3] for outcome in outcomes]),
             lengths=np.array([outcome[2] - outcome[1] for outcome in outcomes], np.int64),
             won=np.array([outcome[4] for outcome in outcomes], bool),
+            dropped=dropped,
         )
         if not keep:
             return [], statistics

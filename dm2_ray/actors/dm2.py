@@ -231,7 +231,11 @@ class DM2(Algorithm):
             reduce="item",
         )
         self.metrics.log_dict(
-            {"learner_restarts": self.learner_group.restarts, "rollout_tasks_redone": self._rollouts.lost_tasks},
+            {
+                "learner_restarts": self.learner_group.restarts,
+                "rollout_tasks_redone": self._rollouts.lost_tasks,
+                "battles_dropped": statistics.dropped,
+            },
             key=FAULTS,
             reduce="item",
         )

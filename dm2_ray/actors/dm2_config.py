@@ -20,9 +20,10 @@ from dm2_ray.actors.env_runner import BattleEnvRunner, agent_spaces
 from dm2_ray.actors.ray_session import quiet
 from dm2_ray.actors.streams import Role, stream_seed
 from dm2_ray.config import Experiment, MatchingSettings, Section
+from dm2_ray.config_files import resolve_world
 from dm2_ray.learning.discriminator import Discriminator
 from dm2_ray.learning.policy import AgentPolicy
-from dm2_ray.world import load_map
+from dm2_ray.world import MapSpec, world_map
 from dm2_ray.world.rules_tables import build_tables
 from dm2_ray.world.switches import SmacSwitches
 
@@ -59,22 +60,29 @@ class DM2Config(AlgorithmConfig):
     ) -> DM2Config:
         """Sets the experiment, or some of its keys; a section given as a mapping changes only the keys it names.
 
+        A scenario that `world.map` names is read here: workers need no file.
+
         Args:
             experiment: A whole experiment.
             **sections: Fields of Experiment, e.g. `ppo={"clip": 0.05}`, `seed=1`.
 
         Raises:
             pydantic.ValidationError: An unknown key or a bad value.
+            UnknownMapError, ScenarioError: There is no such map, or its file is wrong.
         """
         current = (experiment or self.experiment).model_dump()
         for name, value in sections.items():
             if isinstance(value, Section):
                 current[name] = value.model_dump()
+            elif name == "world" and isinstance(value, Mapping) and "map" in value:
+                # Another map: the scenario of the one before goes with it.
+                current[name] = {**current["world"], "scenario": None, **value}
             elif isinstance(value, Mapping):
                 current[name] = {**current.get(name, {}), **value}
             else:
                 current[name] = value
-        self.experiment = Experiment.model_validate(current)
+        experiment = Experiment.model_validate(current)
+        self.experiment = experiment.model_copy(update={"world": resolve_world(experiment.world)})
         self._mirror()
         return self
 
@@ -125,9 +133,14 @@ class DM2Config(AlgorithmConfig):
         return [f"agent_{index}" for index in range(self.num_agents)]
 
     @property
+    def map_spec(self) -> MapSpec:
+        """The map that is fought on."""
+        return world_map(self.experiment.world.map, self.experiment.world.scenario)
+
+    @property
     def episode_limit(self) -> int:
         """Longest battle of the map, in env steps."""
-        return load_map(self.experiment.world.map).episode_limit
+        return self.map_spec.episode_limit
 
     @staticmethod
     def discriminator_id(agent: str) -> str:
@@ -178,8 +191,7 @@ class DM2Config(AlgorithmConfig):
 
     def sizes(self) -> tuple[int, int, int]:
         """Agents, observation size, actions."""
-        world = self.experiment.world
-        return _sizes(world.map, tuple(sorted(world.smac.items())))
+        return _sizes(self.map_spec, tuple(sorted(self.experiment.world.smac.items())))
 
     # RLlib's hooks.
 
@@ -264,6 +276,6 @@ class DM2Config(AlgorithmConfig):
 
 
 @lru_cache(maxsize=32)
-def _sizes(map_name: str, smac_arguments: tuple[tuple[str, Any], ...]) -> tuple[int, int, int]:
-    tables = build_tables(load_map(map_name), SmacSwitches.from_arguments(dict(smac_arguments)))
+def _sizes(map_spec: MapSpec, smac_arguments: tuple[tuple[str, Any], ...]) -> tuple[int, int, int]:
+    tables = build_tables(map_spec, SmacSwitches.from_arguments(dict(smac_arguments)))
     return tables.num_agents, tables.obs_size, tables.num_actions

@@ -34,11 +34,11 @@ from ray.rllib.utils.metrics import (
     WEIGHTS_SEQ_NO,
 )
 
+from dm2_ray.actors.backends import battles_of
 from dm2_ray.actors.collector import BattleCollector, BattleQuota, BattleStatistics
 from dm2_ray.actors.stacked import StackedPolicies
 from dm2_ray.actors.streams import Role, stream_seed
 from dm2_ray.learning.trajectory import AgentTrajectory
-from dm2_ray.world import BattleVector
 
 if TYPE_CHECKING:
     from dm2_ray.actors.dm2_config import DM2Config
@@ -88,7 +88,7 @@ class PlayedBattles:
 
 
 class BattleEnvRunner(EnvRunner, Checkpointable):
-    """Steps `battles_per_env_runner` battles with one engine call and acts for all agents with one forward pass."""
+    """Steps `battles_per_env_runner` battles with one call and acts for all agents with one forward pass."""
 
     @override(EnvRunner)
     def __init__(self, *, config: DM2Config, **kwargs: Any) -> None:
@@ -102,9 +102,8 @@ class BattleEnvRunner(EnvRunner, Checkpointable):
 
     @override(EnvRunner)
     def make_env(self) -> None:
-        world = self._experiment.world
-        self.env = BattleVector(
-            world.map, self._experiment.rollout.battles_per_env_runner, seed=self._experiment.seed, **world.smac
+        self.env = battles_of(
+            self._experiment.world, self._experiment.rollout.battles_per_env_runner, self._experiment.seed
         )
 
     @override(EnvRunner)

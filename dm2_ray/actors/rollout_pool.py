@@ -18,6 +18,7 @@ from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.actor_manager import FaultTolerantActorManager
 
 from dm2_ray.actors.env_runner import RolloutReport, RolloutTask
+from dm2_ray.world.starcraft_protocol import StarCraftError
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class RolloutPool:
             One Rollout per task, in the tasks' order.
 
         Raises:
+            StarCraftError: A worker's StarCraft II cannot be used.
             RolloutWorkersLost: All runners are gone and none came back in time.
         """
         if self._group.num_remote_env_runners() == 0:
@@ -109,6 +111,11 @@ class RolloutPool:
                     done[index] = Rollout(trajectories=trajectories, report=ray.get(ref))
                 except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as lost:
                     self._give_back(index, runner, queue, type(lost).__name__)
+                except ray.exceptions.RayTaskError as failed:
+                    if isinstance(failed.cause, StarCraftError):
+                        # It says in one line what the worker's traceback says in thirty.
+                        raise failed.cause from None
+                    raise
             for ref, (index, runner, _, deadline) in list(busy.items()):
                 if time.monotonic() > deadline:
                     del busy[ref]

@@ -20,7 +20,7 @@ from dm2_ray.actors.threads import one_thread
 from dm2_ray.config import PolicySettings
 
 if TYPE_CHECKING:
-    from dm2_ray.world import BattleVector
+    from dm2_ray.world.battle_backend import BattleBackend
 
 UNAVAILABLE_LOGIT = -1e9
 
@@ -91,7 +91,7 @@ class StackedPolicies:
         linears.append(_fold(stacked("head.weight"), stacked("head.bias"), norm_gain, norm_bias))
         self._linears = linears
 
-    def begin(self, battles: BattleVector, seed: int | None = None) -> None:
+    def begin(self, battles: BattleBackend, seed: int | None = None) -> None:
         """Forgets everything: all battles start. `seed` starts a new stream of action noise."""
         count = battles.num_battles
         self._inputs = torch.zeros(self.num_agents, count, self._input_size)
@@ -105,7 +105,7 @@ class StackedPolicies:
         if seed is not None:
             self._generator.manual_seed(seed)
 
-    def act(self, battles: BattleVector) -> np.ndarray:
+    def act(self, battles: BattleBackend) -> np.ndarray:
         """Joint actions int64 `[B, N]` for the battles' current observations."""
         actions, _ = self.act_with_logp(battles.observations, battles.action_mask)
         return actions.T.contiguous().numpy()

@@ -102,14 +102,23 @@ class JointTrajectories:
             episode_ids=ids.copy(),
         )
 
-    def check_world(self, map_name: str, num_agents: int, obs_size: int, num_actions: int) -> None:
-        """Raises DemonstrationError unless the set was recorded in a world of this map and these sizes."""
+    def check_world(
+        self, map_name: str, num_agents: int, obs_size: int, num_actions: int, scenario_hash: str | None = None
+    ) -> None:
+        """Raises DemonstrationError unless the set was recorded in a world of this map and these sizes, and scenarios
+        are the same in content too."""
         asked = {"map": map_name, "num_agents": num_agents, "obs_size": obs_size, "num_actions": num_actions}
         for name, value in asked.items():
             if (recorded := getattr(self.manifest, name)) != value:
                 raise DemonstrationError(
                     f"demonstration set {self.path} was recorded with {name} {recorded}, this run has {name} {value}"
                 )
+
+        if (recorded := self.manifest.scenario_hash) != scenario_hash:
+            raise DemonstrationError(
+                f"demonstration set {self.path} was recorded in another scenario called {map_name}: "
+                f"the hash of its content is {recorded}, this run's is {scenario_hash}"
+            )
 
     def _read_agent(self, agent_index: int) -> tuple[npt.NDArray[np.generic], ...]:
         columns = _read(self.path, self.manifest, list(agent_columns(agent_index)))

@@ -44,6 +44,8 @@ class RecordedWorld(Section):
     """Where it was recorded: everything that fixes what an observation means."""
 
     map: str
+    scenario_hash: str | None = None
+    """Of a user scenario's content (`MapSpec.scenario_hash`); null on SMAC's maps."""
     backend: Literal["embedded", "starcraft"]
     engine_version: str
     engine: dict[str, Any]

@@ -15,8 +15,7 @@ import numpy.typing as npt
 from dm2_ray.demonstrations.manifest import Manifest, Provenance, RecordedWorld
 from dm2_ray.demonstrations.parquet_layout import JointEpisode
 from dm2_ray.demonstrations.writer import JointTrajectoryWriter
-from dm2_ray.world.battles import BattleVector
-from dm2_ray.world.engine import ENGINE_VERSION
+from dm2_ray.world.battle_backend import BattleBackend
 from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.switches import SmacSwitches
 
@@ -24,10 +23,10 @@ from dm2_ray.world.switches import SmacSwitches
 class Team(Protocol):
     """Whoever chooses the joint actions: a scripted team, a checkpoint's policies."""
 
-    def begin(self, battles: BattleVector) -> None:
+    def begin(self, battles: BattleBackend) -> None:
         """All battles start: forget everything."""
 
-    def act(self, battles: BattleVector) -> npt.NDArray[np.int64]:
+    def act(self, battles: BattleBackend) -> npt.NDArray[np.int64]:
         """Available joint actions [B, N] for the present situation."""
 
     def battles_ended(self, ended: npt.NDArray[np.bool_]) -> None:
@@ -36,7 +35,7 @@ class Team(Protocol):
 
 def record_episodes(
     team: Team,
-    battles: BattleVector,
+    battles: BattleBackend,
     num_episodes: int,
     writer: JointTrajectoryWriter,
     provenance: Provenance,
@@ -44,8 +43,9 @@ def record_episodes(
 ) -> Manifest:
     """Plays the battles numbered 0 to num_episodes - 1, each to its end, and writes the set.
 
-    Episode k of the set is battle k, however many battles are played side by side: recording again with the same team
-    and seed gives the same files, as long as the team's choice in a battle depends on nothing but that battle.
+    Episode k of the set is battle k, however many battles are played side by side: over the embedded engine, recording
+    again with the same team and seed gives the same files, as long as the team's choice in a battle depends on nothing
+    but that battle.
 
     Args:
         team: chooses the actions.
@@ -74,6 +74,11 @@ def record_episodes(
         battles.step(actions, running)
         notes.after_step(running)
         ended = running & (battles.terminated | battles.truncated)
+        lost = running & battles.dropped
+        if lost.any():
+            # Its number is played again.
+            notes.discard_episodes(lost)
+            team.battles_ended(lost)
         if ended.any():
             for column in np.flatnonzero(ended):
                 waiting[int(numbers[column])] = notes.take_episode(int(column))
@@ -91,7 +96,7 @@ def record_episodes(
 class _Notes:
     """What has been seen and done in the battles under way, column by column."""
 
-    def __init__(self, battles: BattleVector) -> None:
+    def __init__(self, battles: BattleBackend) -> None:
         columns, limit, agents = battles.num_battles, battles.episode_limit, battles.num_agents
         self._battles = battles
         self._columns = np.arange(columns)
@@ -114,6 +119,10 @@ class _Notes:
         # Columns that do not run stay at their step, so they overwrite it and never leave the arrays.
         self._step += running
 
+    def discard_episodes(self, lost: npt.NDArray[np.bool_]) -> None:
+        """What was noted of the episodes under way in the columns where `lost` [B] is True does not count."""
+        self._step[lost] = 0
+
     def take_episode(self, column: int) -> JointEpisode:
         """The episode that has just ended in a column; the column's next one starts."""
         length = int(self._step[column])
@@ -128,11 +137,12 @@ class _Notes:
         )
 
 
-def _world(battles: BattleVector) -> RecordedWorld:
+def _world(battles: BattleBackend) -> RecordedWorld:
     return RecordedWorld(
         map=battles.map_name,
-        backend="embedded",
-        engine_version=ENGINE_VERSION,
+        scenario_hash=battles.map_spec.scenario_hash,
+        backend=battles.backend,
+        engine_version=battles.engine_version,
         engine=_changed(battles.engine_settings),
         smac=_changed(battles.switches),
         num_agents=battles.num_agents,

@@ -53,7 +53,7 @@ def quickstart(directory: Path, *, seeds: int, map_name: str, scale: float = 1.0
         directory: Everything is written below it; what is found finished there is not repeated, an interrupted run
             goes on.
         seeds: How many times, with seeds 0, 1, …
-        map_name: SMAC map.
+        map_name: SMAC map or scenario.
         scale: Factor on the runs' env steps.
         overrides: KEY=VALUE settings for both runs.
 
@@ -72,7 +72,7 @@ def quickstart(directory: Path, *, seeds: int, map_name: str, scale: float = 1.0
     curves = [curve for outcome in outcomes for curve in outcome.curves]
     demonstrated = [outcome.demonstrations.win_rate for outcome in outcomes]
     picture = directory / "result.png"
-    draw(curves, demonstrated, f"{map_name}, embedded engine", picture)
+    draw(curves, demonstrated, f"{experiment.world.map}, embedded engine", picture)
     text = table(curves, demonstrated)
     (directory / "result.md").write_text(text + "\n")
     print(f"\n{text}\n\npicture: {picture}\nin all {(time.monotonic() - started) / 60:.1f} minutes\n")
@@ -85,7 +85,7 @@ def quickstart(directory: Path, *, seeds: int, map_name: str, scale: float = 1.0
 def _one_seed(directory: Path, map_name: str, seed: int, scale: float, overrides: Sequence[str]) -> SeedOutcome:
     settings = [*overrides, *KEEP_EXPERTS]
     baseline = _experiment("ippo", map_name, seed, scale, settings)
-    ippo, ippo_command = _trained(directory / "ippo", baseline, settings)
+    ippo, ippo_command = _trained(directory / "ippo", baseline, map_name, settings)
     expert, win_rate = _mediocre(ippo, seed)
     print(f"expert: {expert.path.name} of the IPPO run, win rate {win_rate:.2f} at {expert.env_steps:,} env steps")
     demonstrations = directory / "demonstrations"
@@ -98,7 +98,7 @@ def _one_seed(directory: Path, map_name: str, seed: int, scale: float, overrides
     print(f"demonstrations: {manifest.episodes} joint episodes, win rate {manifest.win_rate:.2f}")
     path = demonstrations.absolute()
     matched = _experiment("dm2", map_name, seed, scale, [*overrides, f"demonstrations.path={path}"])
-    dm2, dm2_command = _trained(directory / "dm2", matched, overrides)
+    dm2, dm2_command = _trained(directory / "dm2", matched, map_name, overrides)
     return SeedOutcome(
         curves=(Curve.of(dm2), Curve.of(ippo)),
         demonstrations=manifest,
@@ -122,10 +122,10 @@ def _experiment(variant: str, map_name: str, seed: int, scale: float, extra: Seq
     return experiment.model_copy(update={"stop": experiment.stop.model_copy(update={"env_steps": steps})})
 
 
-def _trained(path: Path, experiment: Experiment, settings: Sequence[str]) -> tuple[RunDirectory, str]:
+def _trained(path: Path, experiment: Experiment, map_name: str, settings: Sequence[str]) -> tuple[RunDirectory, str]:
     """The finished run at `path`, trained now if it is not there, and the command that does the same."""
     command = (
-        f"dm2 train --variant {experiment.variant} --map {experiment.world.map} --seed {experiment.seed} "
+        f"dm2 train --variant {experiment.variant} --map {shlex.quote(map_name)} --seed {experiment.seed} "
         f"--env-steps {experiment.stop.env_steps} --run-dir {shlex.quote(str(path))}"
     )
     if experiment.demonstrations.path is not None:

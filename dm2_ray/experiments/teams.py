@@ -5,19 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
+from dm2_ray.actors.backends import battles_of
 from dm2_ray.actors.checkpoint import Checkpoint, CheckpointError
 from dm2_ray.actors.collector import BattleCollector, BattleQuota, BattleStatistics
 from dm2_ray.actors.stacked import StackedPolicies
 from dm2_ray.actors.streams import Role, stream_seed
-from dm2_ray.config import WorldSettings
-from dm2_ray.world import BattleVector
-
-
-def battles_of(world: WorldSettings, num_battles: int, seed: int) -> BattleVector:
-    """Battles of a configured world, side by side."""
-    return BattleVector(world.map, num_battles, seed=seed, **world.smac)
+from dm2_ray.experiments.intervals import wilson_interval
 
 
 def policies_of(checkpoint: Checkpoint, *, greedy: bool, seed: int = 0) -> StackedPolicies:
@@ -78,13 +71,6 @@ def evaluate_checkpoint(
         keep=False,
     )
     return TeamResult.of(statistics)
-
-
-def wilson_interval(rate: float, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927)."""
-    centre = (rate + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z * np.sqrt(rate * (1 - rate) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
-    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
 
 
 def result_record(result: TeamResult) -> dict[str, Any]:

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dm2_ray.world.battles import BattleVector
-    from dm2_ray.world.maps import MapSpec, UnknownMapError, load_map, map_names
+    from dm2_ray.world.gymnasium_env import TeamEnv
+    from dm2_ray.world.gymnasium_vector_env import TeamVectorEnv
+    from dm2_ray.world.maps import MapSpec, UnknownMapError, load_map, map_names, scenario_names, world_map
     from dm2_ray.world.pettingzoo_env import parallel_env
     from dm2_ray.world.replay_rules import RulesReplay
+    from dm2_ray.world.scenario import ScenarioError, load_scenario, scenario_from_mapping
     from dm2_ray.world.scripted import SCRIPTED_TEAMS, ScriptedTeam
     from dm2_ray.world.smac_env import SMACEnv
+    from dm2_ray.world.unit_records import Sides, UnitRecord
 
 __all__ = [
     "SCRIPTED_TEAMS",
@@ -22,11 +26,20 @@ __all__ = [
     "MapSpec",
     "RulesReplay",
     "SMACEnv",
+    "ScenarioError",
     "ScriptedTeam",
+    "Sides",
+    "TeamEnv",
+    "TeamVectorEnv",
+    "UnitRecord",
     "UnknownMapError",
     "load_map",
+    "load_scenario",
     "map_names",
     "parallel_env",
+    "scenario_from_mapping",
+    "scenario_names",
+    "world_map",
 ]
 
 _HOMES = {
@@ -35,11 +48,20 @@ _HOMES = {
     "MapSpec": "dm2_ray.world.maps",
     "RulesReplay": "dm2_ray.world.replay_rules",
     "SMACEnv": "dm2_ray.world.smac_env",
+    "ScenarioError": "dm2_ray.world.scenario",
     "ScriptedTeam": "dm2_ray.world.scripted",
+    "Sides": "dm2_ray.world.unit_records",
+    "TeamEnv": "dm2_ray.world.gymnasium_env",
+    "TeamVectorEnv": "dm2_ray.world.gymnasium_vector_env",
+    "UnitRecord": "dm2_ray.world.unit_records",
     "UnknownMapError": "dm2_ray.world.maps",
     "load_map": "dm2_ray.world.maps",
+    "load_scenario": "dm2_ray.world.scenario",
     "map_names": "dm2_ray.world.maps",
     "parallel_env": "dm2_ray.world.pettingzoo_env",
+    "scenario_from_mapping": "dm2_ray.world.scenario",
+    "scenario_names": "dm2_ray.world.maps",
+    "world_map": "dm2_ray.world.maps",
 }
 
 

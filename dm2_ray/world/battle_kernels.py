@@ -17,6 +17,7 @@ from dm2_ray.world.randomness import battle_key
 from dm2_ray.world.rules import available_actions, global_state, observe
 from dm2_ray.world.rules_tables import RulesTables
 from dm2_ray.world.settlement import settle
+from dm2_ray.world.terrain import Terrain
 from dm2_ray.world.unit_state import (
     COOLDOWN,
     ENERGY,
@@ -174,6 +175,7 @@ def _keep_final(battles: BattleArrays, b: int, units: Units) -> None:
 @kernel(allocates=False)
 def advance_battles(
     tables: UnitTables,
+    terrain: Terrain,
     opening: Opening,
     rules: RulesTables,
     work: Workspace,
@@ -209,7 +211,7 @@ def advance_battles(
                     battles.last_actions[b, i] = -1
                 for u in range(units.shape[1]):
                     battles.dead[b, u] = False
-                create_units(opening, tables, units, marks, battle_key(seed, number))
+                create_units(opening, tables, terrain, units, marks, battle_key(seed, number))
                 loops = opening.num_loops
             else:
                 if begins or not running[b]:
@@ -223,7 +225,7 @@ def advance_battles(
                 battles.steps[b] += 1
                 loops = loops_per_step
             key = battle_key(seed, battles.battle_number[b])
-            run_loops(tables, units, marks, work, key, battles.loop[b], loops)
+            run_loops(tables, terrain, units, marks, work, key, battles.loop[b], loops)
             battles.loop[b] += loops
             _view(rules, battles, b, units)
             if not is_opening:

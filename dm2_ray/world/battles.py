@@ -6,70 +6,29 @@ Shapes: B battles, N agents, M enemies, U = N + M units (agents first), A action
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dm2_ray.world.battle_kernels import advance_battles, allocate_battles, find_unavailable
+from dm2_ray.world.engine import ENGINE_VERSION
 from dm2_ray.world.engine_settings import EngineSettings
+from dm2_ray.world.heuristic import Heuristic
 from dm2_ray.world.maps import MapSpec, load_map
+from dm2_ray.world.placing import clear_marks, placed
+from dm2_ray.world.rules import perceive
 from dm2_ray.world.rules_tables import build_tables
 from dm2_ray.world.switches import SmacSwitches
+from dm2_ray.world.terrain import build_terrain
+from dm2_ray.world.unit_records import SideChange, Sides, read_sides
 from dm2_ray.world.unit_state import COOLDOWN, ENERGY, HEALTH, NONE, SHIELD, TARGET, X, Y, allocate_workspace
 from dm2_ray.world.unit_tables import build_opening, build_unit_tables
+from dm2_ray.world.units_view import UnitsView
+
+__all__ = ["BattleVector", "UnitsView"]
 
 _SEED_RANGE = 2**64
-
-
-@dataclass(frozen=True, kw_only=True)
-class UnitsView:
-    """Read-only columns of the engine's units, agents first; an agent may not see this, a scripted player or a
-    renderer may. A dead unit keeps its last position."""
-
-    num_agents: int
-    x: NDArray[np.float64]
-    """[B, U] map cells, growing east."""
-    y: NDArray[np.float64]
-    """[B, U] map cells, growing north."""
-    health: NDArray[np.float64]
-    """[B, U], 0 = dead."""
-    shield: NDArray[np.float64]
-    """[B, U]"""
-    energy: NDArray[np.float64]
-    """[B, U]; 0 for kinds without."""
-    cooldown: NDArray[np.float64]
-    """[B, U] game loops until the next attack may start."""
-    target: NDArray[np.int64]
-    """[B, U] column in 0..U - 1 of the unit that is being fought or healed, -1 without; -1 after a battle's end."""
-
-    @property
-    def alive(self) -> NDArray[np.bool_]:
-        """[B, U]"""
-        return self.health > 0.0
-
-    @property
-    def agents(self) -> UnitsView:
-        """The agents' columns [B, N]."""
-        return self._columns(slice(None, self.num_agents), self.num_agents)
-
-    @property
-    def enemies(self) -> UnitsView:
-        """The enemies' columns [B, M]."""
-        return self._columns(slice(self.num_agents, None), 0)
-
-    def _columns(self, part: slice, num_agents: int) -> UnitsView:
-        return UnitsView(
-            num_agents=num_agents,
-            x=self.x[:, part],
-            y=self.y[:, part],
-            health=self.health[:, part],
-            shield=self.shield[:, part],
-            energy=self.energy[:, part],
-            cooldown=self.cooldown[:, part],
-            target=self.target[:, part],
-        )
 
 
 class BattleVector:
@@ -88,9 +47,12 @@ class BattleVector:
 
     Raises:
         UnknownMapError: no such map.
-        UnsupportedMapError: a map with units that the engine does not play; names those it does.
+        TerrainError: the engine cannot find ways on the map's terrain.
         TypeError, ValueError: an unknown SMAC argument, a value out of range.
     """
+
+    backend: Literal["embedded"] = "embedded"
+    engine_version = ENGINE_VERSION
 
     def __init__(
         self,
@@ -113,6 +75,7 @@ class BattleVector:
         self.engine_settings = engine or EngineSettings()
         self.switches = SmacSwitches.from_arguments(smac_arguments)
         self._tables = build_unit_tables(self.map_spec, self.engine_settings)
+        self._terrain = build_terrain(self.map_spec.walkable)
         self._opening = build_opening(self.map_spec, self.engine_settings)
         self._rules = build_tables(self.map_spec, self.switches, balance=self.engine_settings.balance)
         self._battles = allocate_battles(num_battles, self._rules)
@@ -122,6 +85,9 @@ class BattleVector:
         self._seed_word = np.uint64(seed % _SEED_RANGE)
         self._all_running = np.ones(num_battles, np.bool_)
         self._no_actions = np.zeros((num_battles, self._rules.num_agents), np.int64)
+        self._heuristic = (
+            Heuristic(self._rules, num_battles, self.switches.heuristic_rest) if self.switches.heuristic_ai else None
+        )
         self._started = False
 
         self.num_battles = num_battles
@@ -146,7 +112,7 @@ class BattleVector:
         self.battle_step: NDArray[np.int64] = show(self._battles.steps)
         """[B] env steps since it began."""
         self.last_actions: NDArray[np.int64] = show(self._battles.last_actions)
-        """[B, N] joint action of the last step, -1 before a battle's first."""
+        """[B, N] joint action given in the last step, -1 before a battle's first."""
         self.rewards: NDArray[np.float64] = show(self._battles.rewards)
         """[B] team reward of the last step; like all below 0 or False where the battle was not running."""
         self.terminated: NDArray[np.bool_] = show(self._battles.terminated)
@@ -157,6 +123,8 @@ class BattleVector:
         """[B] cut by the time limit, either way."""
         self.battle_won: NDArray[np.bool_] = show(self._battles.battle_won)
         """[B]"""
+        self.dropped: NDArray[np.bool_] = show(np.zeros(num_battles, np.bool_))
+        """[B] always False: no battle of this engine gets lost (those of a game that crashes do)."""
         self.dead_allies: NDArray[np.int64] = show(self._battles.dead_allies)
         """[B] agents dead after the last step, before the auto-reset."""
         self.dead_enemies: NDArray[np.int64] = show(self._battles.dead_enemies)
@@ -182,6 +150,8 @@ class BattleVector:
         if number < 0:
             raise ValueError(f"first_battle is {number}; it must be at least 0")
         self._advance(self._no_actions, self._all_running, number)
+        if self._heuristic is not None:
+            self._heuristic.forget(self._all_running)
         self._started = True
 
     def step(self, actions: ArrayLike, running: ArrayLike | None = None) -> None:
@@ -191,7 +161,9 @@ class BattleVector:
         `final_*` arrays the last ones of the battle that ended.
 
         Args:
-            actions: [B, N] integers. Those of battles that are not running are ignored.
+            actions: [B, N] integers. Those of battles that are not running are ignored. With heuristic_ai they need
+                not be available and are not played: SMAC's heuristic chooses (see `played_actions`), yet last-action
+                features show the ones given.
             running: [B] bool; battles where it is False are left as they are. None plays all.
 
         Raises:
@@ -213,14 +185,92 @@ class BattleVector:
         mask = self._all_running if running is None else np.ascontiguousarray(running, dtype=np.bool_)
         if mask.shape != (self.num_battles,):
             raise ValueError(f"running has shape {mask.shape}; expected (num_battles,) = {(self.num_battles,)}")
+        if self._heuristic is not None:
+            self._step_by_heuristic(self._heuristic, joint_actions, mask)
+            return
         place = find_unavailable(joint_actions, self._battles.action_mask, mask)
         if place >= 0:
             self._refuse(joint_actions, *divmod(place, self.num_agents))
         self._advance(joint_actions, mask, -1)
 
+    def _step_by_heuristic(self, heuristic: Heuristic, given: NDArray[np.int64], running: NDArray[np.bool_]) -> None:
+        out_of_range = running[:, np.newaxis] & ((given < 0) | (given >= self.num_actions))
+        if out_of_range.any():
+            b, agent = np.argwhere(out_of_range)[0]
+            raise ValueError(f"column {b}, agent {agent}: action {given[b, agent]} is not in 0..{self.num_actions - 1}")
+        battles = self._battles
+        steps = battles.steps + 1
+        self._advance(heuristic.choose(battles.units, battles.action_mask, running), running, -1)
+        ended = battles.terminated | battles.truncated
+        goes_on = running & ~ended
+        heuristic.forget(ended)
+        battles.last_actions[goes_on] = given[goes_on]
+        if self.switches.obs_last_action or self.switches.state_last_action:
+            # Quirk: SMAC notes the actions it was given before its heuristic replaces them.
+            self._look_again(goes_on)
+            self._perceive(
+                ended,
+                battles.final_units,
+                given,
+                steps,
+                battles.final_action_mask,
+                battles.final_observations,
+                battles.final_state,
+            )
+
+    @property
+    def played_actions(self) -> NDArray[np.int64]:
+        """[B, N] what the agents did in the last step: with heuristic_ai the heuristic's actions, 0 for the dead and
+        for medivacs that had nobody to heal; else `last_actions`."""
+        return self.last_actions if self._heuristic is None else _read_only(self._heuristic.actions)
+
+    def _look_again(self, which: NDArray[np.bool_]) -> None:
+        """Bring what is seen of the battles marked in `which` [B] up to date with their arrays."""
+        battles = self._battles
+        battles.alive[which] = battles.units[which, HEALTH, : self.num_agents] > 0.0
+        self._perceive(
+            which,
+            battles.units,
+            battles.last_actions,
+            battles.steps,
+            battles.action_mask,
+            battles.observations,
+            battles.state,
+        )
+
+    def _perceive(
+        self,
+        which: NDArray[np.bool_],
+        units: NDArray[np.float64],
+        last_actions: NDArray[np.int64],
+        steps: NDArray[np.int64],
+        out_mask: NDArray[np.bool_],
+        out_observations: NDArray[np.float32],
+        out_state: NDArray[np.float32],
+    ) -> None:
+        x, y, health, shield, energy, cooldown = (
+            np.ascontiguousarray(units[:, row]) for row in (X, Y, HEALTH, SHIELD, ENERGY, COOLDOWN)
+        )
+        perceive(
+            self._rules,
+            x,
+            y,
+            health,
+            shield,
+            energy,
+            cooldown,
+            last_actions,
+            steps,
+            which,
+            out_mask,
+            out_observations,
+            out_state,
+        )
+
     def _advance(self, actions: NDArray[np.int64], running: NDArray[np.bool_], first_battle: int) -> None:
         advance_battles(
             self._tables,
+            self._terrain,
             self._opening,
             self._rules,
             self._work,
@@ -243,29 +293,46 @@ class BattleVector:
 
     def units(self) -> UnitsView:
         """What the engine knows of the units now."""
-        return self._view_units(self._battles.units, self._battles.marks[:, TARGET])
+        return UnitsView.of(self.num_agents, self._battles.units, self._battles.marks[:, TARGET])
 
     def final_units(self) -> UnitsView:
         """The units at the end of battles that ended in the last step; valid only there."""
         nobody = np.full((self.num_battles, self.num_agents + self.num_enemies), NONE, np.int64)
-        return self._view_units(self._battles.final_units, nobody)
+        return UnitsView.of(self.num_agents, self._battles.final_units, nobody)
 
-    def _view_units(self, units: NDArray[np.float64], target: NDArray[np.int64]) -> UnitsView:
-        rows = _read_only(units)
-        return UnitsView(
-            num_agents=self.num_agents,
-            x=rows[:, X],
-            y=rows[:, Y],
-            health=rows[:, HEALTH],
-            shield=rows[:, SHIELD],
-            energy=rows[:, ENERGY],
-            cooldown=rows[:, COOLDOWN],
-            target=_read_only(target),
+    def unit_records(self, column: int) -> Sides:
+        """The units of one column's battle as records."""
+        return read_sides(self.map_spec, self.units(), column)
+
+    def place_units(self, column: int, allies: SideChange | None = None, enemies: SideChange | None = None) -> None:
+        """Put the battle in one column into a given state, from which it goes on.
+
+        Only what is given changes; see `placing.placed` for what is cleared. Observations, masks and the state show it
+        at once. Nothing is earned for it: whoever is dead now counts as settled, whoever is alive may be killed again.
+        Time and last actions stay.
+
+        Raises:
+            RuntimeError: before the first reset().
+            IndexError, TypeError, ValueError: something is wrong with the arguments; nothing has changed then.
+        """
+        if not self._started:
+            raise RuntimeError("place_units() before reset(): call reset() once to begin the battles")
+        if not 0 <= column < self.num_battles:
+            raise IndexError(f"column is {column}; expected 0 to {self.num_battles - 1}")
+        battles = self._battles
+        battles.units[column] = placed(
+            self.map_spec, self._tables.stats, self._terrain, self._rules, battles.units[column], allies, enemies
         )
+        clear_marks(battles.marks[column])
+        battles.dead[column] = battles.units[column, HEALTH] == 0.0
+        which = np.arange(self.num_battles) == column
+        if self._heuristic is not None:
+            self._heuristic.forget(which)
+        self._look_again(which)
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """Copies of all arrays that make up the battles; `restore` goes on from there, bit for bit."""
-        return {name: array.copy() for name, array in self._battles._asdict().items()}
+        return {name: array.copy() for name, array in self._arrays().items()}
 
     def restore(self, snapshot: Mapping[str, NDArray[Any]]) -> None:
         """Take over a `snapshot` of a vector with the same map, size, seed and settings.
@@ -273,16 +340,24 @@ class BattleVector:
         Raises:
             ValueError: arrays are missing, superfluous or of other shapes or types; nothing has been changed then.
         """
-        expected = {name: (array.shape, array.dtype) for name, array in self._battles._asdict().items()}
+        arrays = self._arrays()
+        expected = {name: (array.shape, array.dtype) for name, array in arrays.items()}
         found = {name: (array.shape, array.dtype) for name, array in snapshot.items()}
         if found != expected:
             names = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
             raise ValueError(
                 f"snapshot does not fit {self.num_battles} battles on {self.map_name!r}: {', '.join(names)} differ"
             )
-        for name, array in self._battles._asdict().items():
+        for name, array in arrays.items():
             array[...] = snapshot[name]
         self._started = True
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything that changes."""
+        arrays: dict[str, NDArray[Any]] = self._battles._asdict()
+        if self._heuristic is not None:
+            arrays |= {"heuristic_targets": self._heuristic.targets, "heuristic_actions": self._heuristic.actions}
+        return arrays
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:

@@ -1,6 +1,6 @@
 """What a hit takes away.
 
-Shapes: U units of one battle; `units` and `marks` as in unit_state.
+Shapes: U units of one battle; `units` and `marks` as in unit_state, `stats` and `damage` as in UnitTables.
 
 Within a loop damage is applied in unit order, but whoever was alive at the loop's start still gets its shot off: sides
 strike simultaneously, and only friends see in time that a shared target has fallen.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.unit_state import ALARM, ATTACKER, EXPLODING, HEALTH, SHIELD, SHIELD_WAIT, Marks, Units
-from dm2_ray.world.unit_tables import ARMOUR, EXPLODES, SHIELD_DELAY, UnitTables
+from dm2_ray.world.unit_tables import ARMOUR, EXPLODES, SHIELD_DELAY, Stats
 
 MIN_DAMAGE = 0.5
 """A hit on bare health takes at least this, whatever the armour."""
@@ -19,27 +19,27 @@ ALARM_LOOPS = 32.0
 
 
 @kernel(allocates=False)
-def fall(tables: UnitTables, units: Units, marks: Marks, i: int) -> None:
+def fall(stats: Stats, units: Units, marks: Marks, i: int) -> None:
     """Unit i dies; what explodes when killed will do so before the loop ends."""
     units[HEALTH, i] = 0.0
     units[SHIELD, i] = 0.0
-    if tables.stats[EXPLODES, i] > 0.0:
+    if stats[EXPLODES, i] > 0.0:
         marks[EXPLODING, i] = 1
 
 
 @kernel(allocates=False)
-def strike(tables: UnitTables, units: Units, marks: Marks, i: int, j: int) -> None:
+def strike(stats: Stats, damage: Stats, units: Units, marks: Marks, i: int, j: int) -> None:
     """One hit of unit i on unit j: shields absorb first and unarmoured, the overflow is reduced by armour."""
     if units[HEALTH, j] <= 0.0:
         return
-    dealt = tables.damage[i, j]
+    dealt = damage[i, j]
     absorbed = min(dealt, units[SHIELD, j])
     units[SHIELD, j] -= absorbed
     if dealt > absorbed:
-        units[HEALTH, j] -= max(dealt - absorbed - tables.stats[ARMOUR, j], MIN_DAMAGE)
+        units[HEALTH, j] -= max(dealt - absorbed - stats[ARMOUR, j], MIN_DAMAGE)
         if units[HEALTH, j] <= 0.0:
-            fall(tables, units, marks, j)
-    units[SHIELD_WAIT, j] = tables.stats[SHIELD_DELAY, j]
+            fall(stats, units, marks, j)
+    units[SHIELD_WAIT, j] = stats[SHIELD_DELAY, j]
     marks[ATTACKER, j] = i
     # One loop more than is remembered: a hit is noticed in the next loop, whichever unit is dealt with first.
     units[ALARM, j] = ALARM_LOOPS + 1.0

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.healing import FOLLOW_DISTANCE, choose_patient, follow_army, heal_patients
-from dm2_ray.world.movement import POSITION_GRID, find_contacts, move_units, walk_towards
+from dm2_ray.world.movement import POSITION_GRID, find_contacts, move_units, relieve_crowd, walk_towards
 from dm2_ray.world.opponent import ARRIVAL_DISTANCE, choose_scripted_target, note_way
 from dm2_ray.world.randomness import (
     DRAW_ATTACK_POINT,
@@ -28,7 +28,7 @@ from dm2_ray.world.randomness import (
 )
 from dm2_ray.world.rules import EAST, FIRST_TARGET, NORTH, SOUTH, STOP, WEST
 from dm2_ray.world.splash import settle_explosions
-from dm2_ray.world.terrain import GROUND, is_passable, next_place
+from dm2_ray.world.terrain import GROUND, Terrain, is_passable, next_place
 from dm2_ray.world.unit_state import (
     ALARM,
     ALIVE,
@@ -72,9 +72,11 @@ from dm2_ray.world.unit_tables import (
     ENERGY_START,
     HEAL_RATE,
     HEALTH_MAX,
+    LAYER,
     SHIELD_MAX,
     SPEED,
     Opening,
+    Stats,
     UnitTables,
 )
 from dm2_ray.world.weapons import (
@@ -86,7 +88,7 @@ from dm2_ray.world.weapons import (
     start_attack,
 )
 
-ENGINE_VERSION = "1"
+ENGINE_VERSION = "2"
 """Changes whenever the same seed and actions may give another battle; recorded with demonstrations."""
 
 SIDESTEP_LOOPS = 32
@@ -94,7 +96,9 @@ SIDESTEP_LOOPS = 32
 
 
 @kernel(inline=True, allocates=False)
-def create_units(opening: Opening, tables: UnitTables, units: Units, marks: Marks, key: np.uint64) -> None:
+def create_units(
+    opening: Opening, tables: UnitTables, terrain: Terrain, units: Units, marks: Marks, key: np.uint64
+) -> None:
     """Put all units of a new battle in their places, whole and under their first orders."""
     num_agents = tables.num_agents
     stats = tables.stats
@@ -104,7 +108,7 @@ def create_units(opening: Opening, tables: UnitTables, units: Units, marks: Mark
         if opening.spawn_jitter > 0.0:
             x = units[X, i] + opening.spawn_jitter * (2.0 * uniform_draw(key, 0, i, DRAW_SPAWN_X) - 1.0)
             y = units[Y, i] + opening.spawn_jitter * (2.0 * uniform_draw(key, 0, i, DRAW_SPAWN_Y) - 1.0)
-            if is_passable(tables.terrain.passable, tables.layer[i], x, y):
+            if is_passable(terrain.passable, int(stats[LAYER, i]), x, y):
                 units[X, i] = math.floor(x * POSITION_GRID) / POSITION_GRID
                 units[Y, i] = math.floor(y * POSITION_GRID) / POSITION_GRID
         side = 0 if i < num_agents else 1
@@ -187,7 +191,16 @@ def give_orders(
 
 
 @kernel(inline=True, allocates=False)
-def _act(tables: UnitTables, units: Units, marks: Marks, work: Workspace, i: int, key: np.uint64, loop: int) -> None:
+def _act(
+    tables: UnitTables,
+    terrain: Terrain,
+    units: Units,
+    marks: Marks,
+    work: Workspace,
+    i: int,
+    key: np.uint64,
+    loop: int,
+) -> None:
     """One loop of unit i: go on with the attack in progress, or follow the order."""
     stats = tables.stats
     work.floats[MOVE_X, i] = 0.0
@@ -223,29 +236,38 @@ def _act(tables: UnitTables, units: Units, marks: Marks, work: Workspace, i: int
             walks = dx * dx + dy * dy > ARRIVAL_DISTANCE * ARRIVAL_DISTANCE
         if walks:
             is_detour = target != NONE and target == marks[AVOIDED, i] and units[BLOCKED, i] < 0.0
-            is_open = _walk(tables, units, work, i, goal_x, goal_y, is_detour)
+            is_open = _walk(tables.stats, terrain, units, work, i, goal_x, goal_y, is_detour)
             if target != NONE:
                 note_way(units, marks, i, target, is_open)
     if marks[WINDUP_TARGET, i] != NONE and units[WINDUP, i] <= 0.0:
-        release_attack(tables, units, marks, i)
+        release_attack(tables.num_agents, stats, tables.damage, units, marks, i)
 
 
 @kernel(inline=True, allocates=False)
 def _walk(
-    tables: UnitTables, units: Units, work: Workspace, i: int, goal_x: float, goal_y: float, is_detour: bool
+    stats: Stats,
+    terrain: Terrain,
+    units: Units,
+    work: Workspace,
+    i: int,
+    goal_x: float,
+    goal_y: float,
+    is_detour: bool,
 ) -> bool:
     """Choose unit i's displacement on its way to a point. Returns False if neighbours close the way."""
-    speed = tables.stats[SPEED, i]
-    if tables.stats[ACCELERATION, i] > 0.0:
+    speed = stats[SPEED, i]
+    if stats[ACCELERATION, i] > 0.0:
         before = math.sqrt(units[HEADING_X, i] ** 2 + units[HEADING_Y, i] ** 2)
-        speed = min(speed, before + tables.stats[ACCELERATION, i])
-    if tables.terrain.has_obstacles and tables.layer[i] == GROUND:
-        goal_x, goal_y = next_place(tables.terrain, units[X, i], units[Y, i], goal_x, goal_y)
+        speed = min(speed, before + stats[ACCELERATION, i])
+    if terrain.has_obstacles and stats[LAYER, i] == GROUND:
+        goal_x, goal_y = next_place(terrain, units[X, i], units[Y, i], goal_x, goal_y)
     return walk_towards(speed, units, work, i, goal_x, goal_y, is_detour)
 
 
 @kernel(allocates=False)
-def _act_as_healer(tables: UnitTables, units: Units, marks: Marks, work: Workspace, i: int) -> None:
+def _act_as_healer(
+    tables: UnitTables, terrain: Terrain, units: Units, marks: Marks, work: Workspace, i: int
+) -> None:
     """One loop of healer i: tend a patient, fly to it, follow the army, or follow the order."""
     work.floats[MOVE_X, i] = 0.0
     work.floats[MOVE_Y, i] = 0.0
@@ -268,12 +290,28 @@ def _act_as_healer(tables: UnitTables, units: Units, marks: Marks, work: Workspa
     dx = goal_x - units[X, i]
     dy = goal_y - units[Y, i]
     if dx * dx + dy * dy > enough * enough:
-        _walk(tables, units, work, i, goal_x, goal_y, False)
+        _walk(tables.stats, terrain, units, work, i, goal_x, goal_y, False)
+
+
+@kernel(allocates=False)
+def _act_as_healers(tables: UnitTables, terrain: Terrain, units: Units, marks: Marks, work: Workspace) -> None:
+    """One loop of all healers. Who is tended since the last loop gets health first."""
+    heal_patients(tables.stats, units, marks)
+    for i in range(units.shape[1]):
+        if work.integers[ALIVE, i] and tables.stats[HEAL_RATE, i] > 0.0:
+            _act_as_healer(tables, terrain, units, marks, work, i)
 
 
 @kernel(allocates=False)
 def run_loops(
-    tables: UnitTables, units: Units, marks: Marks, work: Workspace, key: np.uint64, first_loop: int, num_loops: int
+    tables: UnitTables,
+    terrain: Terrain,
+    units: Units,
+    marks: Marks,
+    work: Workspace,
+    key: np.uint64,
+    first_loop: int,
+    num_loops: int,
 ) -> None:
     """Game loops first_loop, ..., first_loop + num_loops - 1 of one battle."""
     num_units = units.shape[1]
@@ -281,16 +319,15 @@ def run_loops(
         is_left = uniform_draw(key, first_loop // SIDESTEP_LOOPS, i, DRAW_SIDESTEP) < 0.5
         work.floats[SIDESTEP, i] = 1.0 if is_left else -1.0
     for loop in range(first_loop, first_loop + num_loops):
-        begin_loop(tables, units, marks, work)
+        begin_loop(tables.stats, tables.damage, units, marks, work)
+        is_crowded = find_contacts(tables.stats, units, work)
         if tables.has_healers:
-            heal_patients(tables.stats, units, marks)
-        find_contacts(tables, units, work)
+            _act_as_healers(tables, terrain, units, marks, work)
         for i in range(num_units):
-            if work.integers[ALIVE, i]:
-                if tables.has_healers and tables.stats[HEAL_RATE, i] > 0.0:
-                    _act_as_healer(tables, units, marks, work, i)
-                else:
-                    _act(tables, units, marks, work, i, key, loop)
+            if work.integers[ALIVE, i] and tables.stats[HEAL_RATE, i] == 0.0:
+                _act(tables, terrain, units, marks, work, i, key, loop)
         if tables.has_explosions:
-            settle_explosions(tables, units, marks)
-        move_units(tables, units, work)
+            settle_explosions(tables.num_agents, tables.stats, tables.damage, units, marks)
+        move_units(terrain.passable, tables.stats, units, work)
+        if is_crowded:
+            relieve_crowd(terrain.passable, tables.stats, units, work)

@@ -26,7 +26,9 @@ from dm2_ray.world.unit_state import (
     Y,
 )
 from dm2_ray.world.unit_tables import (
+    ENERGY_MAX,
     ENERGY_PER_HEALTH,
+    ENERGY_REGENERATION,
     HEAL_MIN_ENERGY,
     HEAL_RATE,
     HEAL_SCAN_RANGE,
@@ -111,12 +113,14 @@ def choose_patient(tables: UnitTables, units: Units, marks: Marks, i: int, first
 
 @kernel(allocates=False)
 def heal_patients(stats: Stats, units: Units, marks: Marks) -> None:
-    """One loop's health for everybody who is being tended."""
+    """One loop's energy for every healer, and health for everybody who is being tended."""
     for i in range(units.shape[1]):
-        patient = marks[HEALING, i]
-        if stats[HEAL_RATE, i] == 0.0 or patient == NONE or units[HEALTH, i] <= 0.0 or units[HEALTH, patient] <= 0.0:
+        if stats[HEAL_RATE, i] == 0.0 or units[HEALTH, i] <= 0.0:
             continue
-        missing = stats[HEALTH_MAX, patient] - units[HEALTH, patient]
-        healed = min(stats[HEAL_RATE, i], missing, units[ENERGY, i] / stats[ENERGY_PER_HEALTH, i])
-        units[HEALTH, patient] += healed
-        units[ENERGY, i] -= healed * stats[ENERGY_PER_HEALTH, i]
+        units[ENERGY, i] = min(units[ENERGY, i] + stats[ENERGY_REGENERATION, i], stats[ENERGY_MAX, i])
+        patient = marks[HEALING, i]
+        if patient != NONE and units[HEALTH, patient] > 0.0:
+            missing = stats[HEALTH_MAX, patient] - units[HEALTH, patient]
+            healed = min(stats[HEAL_RATE, i], missing, units[ENERGY, i] / stats[ENERGY_PER_HEALTH, i])
+            units[HEALTH, patient] += healed
+            units[ENERGY, i] -= healed * stats[ENERGY_PER_HEALTH, i]

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.unit_state import (
     ALIVE,
@@ -32,7 +35,7 @@ from dm2_ray.world.unit_state import (
     Y,
 )
 from dm2_ray.world.terrain import is_passable
-from dm2_ray.world.unit_tables import SEPARATION, SPEED, Stats, UnitTables
+from dm2_ray.world.unit_tables import LAYER, SEPARATION, SPEED, Stats
 
 CONTACT_MARGIN = 0.06
 """Units closer than this to touching count as neighbours."""
@@ -40,6 +43,10 @@ STANDING_SHARE = 0.1
 """How easily a standing unit gives way, compared with a walking one."""
 PUSH_STIFFNESS = 0.8
 """Share of an overlap that is removed per loop: less than all, so that crowds settle instead of trembling."""
+CROWDED = 0.7
+"""Share of their separation below which two units' distance makes a crowd."""
+RELIEF_ROUNDS = 2
+"""Further pushes per loop in a crowd."""
 MAX_PUSH = 0.25
 """Longest displacement by neighbours in one loop."""
 POSITION_GRID = 4096.0
@@ -53,12 +60,13 @@ MAX_DETOURS = 3
 
 
 @kernel(inline=True, allocates=False)
-def find_contacts(tables: UnitTables, units: Units, work: Workspace) -> None:
+def find_contacts(stats: Stats, units: Units, work: Workspace) -> bool:
     """Find the neighbours of all units and the push-out of overlapping pairs; layers do not touch one another.
 
-    A unit that walks gives way to one that stands; two alike share. What cannot move does not give way.
+    A unit that walks gives way to one that stands; two alike share. What cannot move does not give way. Returns whether
+    some pair overlaps so much that it is a crowd.
     """
-    stats = tables.stats
+    is_crowded = False
     floats = work.floats
     integers = work.integers
     count = 0
@@ -84,8 +92,11 @@ def find_contacts(tables: UnitTables, units: Units, work: Workspace) -> None:
             if squared < reach * reach:
                 i = integers[NEAR_UNIT, first]
                 j = integers[NEAR_UNIT, second]
-                if tables.layer[i] == tables.layer[j]:
-                    _touch(stats, units, work, i, j, dx, dy, math.sqrt(squared), reach - CONTACT_MARGIN)
+                if stats[LAYER, i] == stats[LAYER, j]:
+                    separation = reach - CONTACT_MARGIN
+                    _touch(stats, units, work, i, j, dx, dy, math.sqrt(squared), separation)
+                    is_crowded |= squared < (CROWDED * separation) ** 2
+    return is_crowded
 
 
 @kernel(allocates=False)
@@ -184,32 +195,46 @@ def walk_towards(
 
 
 @kernel(inline=True, allocates=False)
-def move_units(tables: UnitTables, units: Units, work: Workspace) -> None:
-    """Move every living unit by its chosen displacement plus the push; at a wall it slides along the free axis."""
-    floats = work.floats
-    passable = tables.terrain.passable
+def _displace(
+    passable: NDArray[np.bool_], layer: int, units: Units, work: Workspace, i: int, move_x: float, move_y: float
+) -> None:
+    """Displace unit i by (move_x, move_y) plus the push on it; at a wall it slides along the free axis."""
+    push_x = work.floats[PUSH_X, i]
+    push_y = work.floats[PUSH_Y, i]
+    if push_x == 0.0 and push_y == 0.0 and move_x == 0.0 and move_y == 0.0:
+        return
+    push = math.sqrt(push_x * push_x + push_y * push_y)
+    if push > MAX_PUSH:
+        push_x *= MAX_PUSH / push
+        push_y *= MAX_PUSH / push
+    x = math.floor((units[X, i] + move_x + push_x) * POSITION_GRID + 0.5) / POSITION_GRID
+    y = math.floor((units[Y, i] + move_y + push_y) * POSITION_GRID + 0.5) / POSITION_GRID
+    if is_passable(passable, layer, x, y):
+        units[X, i] = x
+        units[Y, i] = y
+    elif is_passable(passable, layer, x, units[Y, i]):
+        units[X, i] = x
+    elif is_passable(passable, layer, units[X, i], y):
+        units[Y, i] = y
+
+
+@kernel(inline=True, allocates=False)
+def move_units(passable: NDArray[np.bool_], stats: Stats, units: Units, work: Workspace) -> None:
+    """Move every living unit by its chosen displacement plus the push of its neighbours."""
     for i in range(units.shape[1]):
-        if not work.integers[ALIVE, i]:
-            continue
-        move_x = floats[MOVE_X, i]
-        move_y = floats[MOVE_Y, i]
-        push_x = floats[PUSH_X, i]
-        push_y = floats[PUSH_Y, i]
-        units[HEADING_X, i] = move_x
-        units[HEADING_Y, i] = move_y
-        if push_x == 0.0 and push_y == 0.0 and move_x == 0.0 and move_y == 0.0:
-            continue
-        push = math.sqrt(push_x * push_x + push_y * push_y)
-        if push > MAX_PUSH:
-            push_x *= MAX_PUSH / push
-            push_y *= MAX_PUSH / push
-        x = math.floor((units[X, i] + move_x + push_x) * POSITION_GRID + 0.5) / POSITION_GRID
-        y = math.floor((units[Y, i] + move_y + push_y) * POSITION_GRID + 0.5) / POSITION_GRID
-        layer = tables.layer[i]
-        if is_passable(passable, layer, x, y):
-            units[X, i] = x
-            units[Y, i] = y
-        elif is_passable(passable, layer, x, units[Y, i]):
-            units[X, i] = x
-        elif is_passable(passable, layer, units[X, i], y):
-            units[Y, i] = y
+        if work.integers[ALIVE, i]:
+            units[HEADING_X, i] = work.floats[MOVE_X, i]
+            units[HEADING_Y, i] = work.floats[MOVE_Y, i]
+            _displace(passable, int(stats[LAYER, i]), units, work, i, units[HEADING_X, i], units[HEADING_Y, i])
+
+
+@kernel(allocates=False)
+def relieve_crowd(passable: NDArray[np.bool_], stats: Stats, units: Units, work: Workspace) -> None:
+    """Push overlapping units apart again, without walking: in a crowd once is not enough."""
+    for _ in range(RELIEF_ROUNDS):
+        is_crowded = find_contacts(stats, units, work)
+        for i in range(units.shape[1]):
+            if work.integers[ALIVE, i]:
+                _displace(passable, int(stats[LAYER, i]), units, work, i, 0.0, 0.0)
+        if not is_crowded:
+            break

@@ -29,7 +29,7 @@ from dm2_ray.world.unit_state import (
     X,
     Y,
 )
-from dm2_ray.world.unit_tables import CHASE, RADIUS, SCAN_RANGE, UnitTables
+from dm2_ray.world.unit_tables import CHASE, RADIUS, SCAN_RANGE, Stats, UnitTables
 from dm2_ray.world.weapons import centre_distance, reach_between
 
 ARRIVAL_DISTANCE = 0.5
@@ -41,10 +41,11 @@ AVOID_LOOPS = 16.0
 
 
 @kernel(allocates=False)
-def _nearest_foe(tables: UnitTables, units: Units, i: int, first: int, last: int, avoided: int) -> int:
+def _nearest_foe(
+    stats: Stats, damage: Stats, units: Units, i: int, first: int, last: int, avoided: int
+) -> int:
     """Living foe in [first, last) that unit i's weapon can hit, with the least edge distance within scan range, or NONE;
     `avoided` only if there is no other."""
-    stats = tables.stats
     best = NONE
     best_edge = stats[SCAN_RANGE, i]
     fallback = NONE
@@ -58,7 +59,7 @@ def _nearest_foe(tables: UnitTables, units: Units, i: int, first: int, last: int
         dy = units[Y, j] - y
         limit = best_edge + radius + stats[RADIUS, j]
         squared = dx * dx + dy * dy
-        if squared > limit * limit or tables.damage[i, j] <= 0.0:
+        if squared > limit * limit or damage[i, j] <= 0.0:
             continue
         edge = math.sqrt(squared) - radius - stats[RADIUS, j]
         if j == avoided:
@@ -103,7 +104,7 @@ def choose_scripted_target(tables: UnitTables, units: Units, marks: Marks, work:
             return target
     first_foe = tables.num_agents if i < tables.num_agents else 0
     last_foe = units.shape[1] if i < tables.num_agents else tables.num_agents
-    target = _nearest_foe(tables, units, i, first_foe, last_foe, avoided)
+    target = _nearest_foe(stats, tables.damage, units, i, first_foe, last_foe, avoided)
     if target == NONE and tables.retaliation:
         first_friend = 0 if i < tables.num_agents else tables.num_agents
         last_friend = tables.num_agents if i < tables.num_agents else units.shape[1]

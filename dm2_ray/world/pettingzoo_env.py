@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
+from dm2_ray.world import battle_spaces
 from dm2_ray.world.battles import BattleVector
 from dm2_ray.world.maps import MapSpec
 from dm2_ray.world.rules import NO_OP, STOP
+from dm2_ray.world.screen import RENDER_MODES, Screen, render_metadata
 
 Observation = dict[str, NDArray[Any]]
 
@@ -31,11 +33,12 @@ class BattleParallelEnv(ParallelEnv[str, Observation, int]):
     get the team's reward for it. An agent that dies is terminated in that step, with a last observation of zeros, and
     is no longer among `agents`; the battle's end terminates everybody (or truncates them, at the time limit with
     continuing_episode). Infos tell battle_won, dead_allies, dead_enemies, and whether the agent's action was not
-    available (`unavailable_action`), in which case it has stood still instead: samplers may ignore the mask.
+    available (`unavailable_action`), in which case it has stood still instead: samplers may ignore the mask. (With
+    heuristic_ai SMAC's heuristic plays, and the actions only show as last actions.)
 
     Args:
         map_name: name of a packaged map, or a MapSpec.
-        render_mode: None; frames cannot be drawn here.
+        render_mode: "rgb_array": render() gives a picture; "human": a window shows every step.
         **smac_arguments: SMAC's constructor arguments; `seed` is the seed of the first battles unless reset() gets one.
 
     Raises:
@@ -43,14 +46,13 @@ class BattleParallelEnv(ParallelEnv[str, Observation, int]):
             render_mode other than those in metadata.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"name": "dm2_ray_battle_v0", "render_modes": [], "is_parallelizable": True}
+    metadata: ClassVar[dict[str, Any]] = {"name": "dm2_ray_battle_v0", "is_parallelizable": True, **render_metadata()}
 
     def __init__(self, map_name: str | MapSpec, render_mode: str | None = None, **smac_arguments: Any) -> None:
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise ValueError(f"render_mode {render_mode!r} is not supported; expected None")
+        self._battles = BattleVector(map_name, 1, **smac_arguments)
         self.render_mode = render_mode
-        self._arguments = dict(smac_arguments)
-        self._battles = BattleVector(map_name, 1, **self._arguments)
+        step_loops = self._battles.switches.step_mul
+        self._screen = Screen(self._battles.map_spec, render_mode, step_loops=step_loops) if render_mode else None
         self.map_name = self._battles.map_name
         self._begun = False
         self._under_way = False
@@ -58,19 +60,11 @@ class BattleParallelEnv(ParallelEnv[str, Observation, int]):
         self.possible_agents: list[str] = [f"agent_{i}" for i in range(battles.num_agents)]
         self.agents: list[str] = []
         self._index = {agent: i for i, agent in enumerate(self.possible_agents)}
-        self._observation_spaces = {
-            agent: gymnasium.spaces.Dict(
-                {
-                    "observation": gymnasium.spaces.Box(-1.0, 1.0, (battles.obs_size,), np.float32),
-                    "action_mask": gymnasium.spaces.Box(0, 1, (battles.num_actions,), np.int8),
-                }
-            )
-            for agent in self.possible_agents
-        }
+        self._observation_spaces = {agent: battle_spaces.agent_observation(battles) for agent in self.possible_agents}
         self._action_spaces: dict[str, gymnasium.spaces.Discrete] = {
             agent: gymnasium.spaces.Discrete(battles.num_actions) for agent in self.possible_agents
         }
-        self.state_space = gymnasium.spaces.Box(-np.inf, np.inf, (battles.state_size,), np.float32)
+        self.state_space = battle_spaces.state(battles)
 
     def observation_space(self, agent: str) -> gymnasium.spaces.Dict:
         """The same object at each call."""
@@ -85,9 +79,7 @@ class BattleParallelEnv(ParallelEnv[str, Observation, int]):
     ) -> tuple[dict[str, Observation], dict[str, dict[str, Any]]]:
         """Begin the next battle, or the first one of another seed. `options` are ignored, as PettingZoo allows."""
         if seed is not None:
-            self._arguments["seed"] = seed
-            self._battles = BattleVector(self._battles.map_spec, 1, **self._arguments)
-            self._battles.reset()
+            self._battles.reset(seed=seed)
         elif not self._begun:
             self._battles.reset()
         elif self._under_way:
@@ -95,6 +87,8 @@ class BattleParallelEnv(ParallelEnv[str, Observation, int]):
         # Otherwise the battle's end has begun the next one already.
         self._begun = self._under_way = True
         self.agents = list(self.possible_agents)
+        if self.render_mode == "human":
+            self.render()
         return self._observe(self.agents), {agent: {} for agent in self.agents}
 
     def step(
@@ -117,7 +111,7 @@ class BattleParallelEnv(ParallelEnv[str, Observation, int]):
             action, i = actions[agent], self._index[agent]
             if not 0 <= action < battles.num_actions:
                 raise ValueError(f"{agent}: action {action} is outside of 0..{battles.num_actions - 1}")
-            unavailable[agent] = not battles.action_mask[0, i, action]
+            unavailable[agent] = not (battles.switches.heuristic_ai or battles.action_mask[0, i, action])
             joint_action[0, i] = STOP if unavailable[agent] else action
         battles.step(joint_action)
 
@@ -133,6 +127,8 @@ class BattleParallelEnv(ParallelEnv[str, Observation, int]):
             "dead_enemies": int(battles.dead_enemies[0]),
         }
         self.agents = [agent for agent in acting if self._under_way and alive[agent]]
+        if self.render_mode == "human":
+            self.render()
         return (
             self._observe(acting),
             {agent: float(battles.rewards[0]) for agent in acting},
@@ -166,8 +162,20 @@ class BattleParallelEnv(ParallelEnv[str, Observation, int]):
             raise RuntimeError("no battle has begun: call reset() first")
         return (self._battles.state if self._under_way else self._battles.final_state)[0].copy()
 
-    def render(self) -> None:
-        """Nothing: the only render_mode is None."""
+    def render(self) -> NDArray[np.uint8] | None:
+        """The battle as a picture [H, W, 3], or None after showing it in a window.
+
+        Raises:
+            RuntimeError: no battle has begun; there is no screen.
+        """
+        if self._screen is None:
+            gymnasium.logger.warn("render() without a render_mode: give parallel_env one of " + str(RENDER_MODES))
+            return None
+        if not self._begun:
+            raise RuntimeError("no battle has begun: call reset() first")
+        return self._screen.show(self._battles.units() if self._under_way else self._battles.final_units())
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Close the window; nothing else is held open."""
+        if self._screen is not None:
+            self._screen.close()

@@ -78,7 +78,7 @@ class RulesReplay:
     def step(
         self, actions: ArrayLike, allies: ArrayLike, enemies: ArrayLike
     ) -> tuple[NDArray[np.floating], NDArray[np.float32], NDArray[np.int8], float, bool, dict[str, Any]]:
-        """The joint action [N] was taken and led to these units.
+        """The joint action [N] was given and led to these units; with heuristic_ai it need not have been available.
 
         Returns:
             obs, state, avail as of `reset`; reward; terminated (SMAC's: also at the time limit); info with battle_won,
@@ -95,7 +95,8 @@ class RulesReplay:
         if chosen.shape != (tables.num_agents,):
             raise ValueError(f"actions have shape {chosen.shape}, expected {(tables.num_agents,)}")
         for agent, action in enumerate(chosen):
-            if not 0 <= action < tables.num_actions or not self._mask[0, agent, action]:
+            is_known = 0 <= action < tables.num_actions
+            if not is_known or not (self.switches.heuristic_ai or self._mask[0, agent, action]):
                 available = np.flatnonzero(self._mask[0, agent]).tolist()
                 raise ValueError(f"agent {agent} cannot take action {action}; available: {available}")
         units = self._unit_columns(allies, enemies)

@@ -102,6 +102,12 @@ def _observe_ground(tables: RulesTables, cell_x: int, cell_y: int, i: int, out_o
 
 
 @kernel(inline=True, allocates=False)
+def _shield_ratio(tables: RulesTables, shield: Column, u: int) -> float:
+    """Share of unit u's shield that is left; 0 for kinds without, which a side of several races may have."""
+    return as_seen(shield[u]) / tables.shield_max[u] if tables.shield_max[u] > 0.0 else 0.0
+
+
+@kernel(inline=True, allocates=False)
 def observe(
     tables: RulesTables,
     x: Column,
@@ -132,7 +138,7 @@ def observe(
                 out_obs[i, at] = seen_health / tables.health_max[i]
                 at += 1
                 if tables.ally_shields:
-                    out_obs[i, at] = as_seen(shield[i]) / tables.shield_max[i]
+                    out_obs[i, at] = _shield_ratio(tables, shield, i)
                     at += 1
             if bits > 0:
                 out_obs[i, at + tables.type_index[i]] = 1.0
@@ -147,7 +153,7 @@ def observe(
             continue
         enemy_x, enemy_y = as_seen(x[u]), as_seen(y[u])
         health_ratio = seen_health / tables.health_max[u]
-        shield_ratio = as_seen(shield[u]) / tables.shield_max[u] if tables.enemy_shields else 0.0
+        shield_ratio = _shield_ratio(tables, shield, u)
         for i in range(num_agents):
             if not as_seen(health[i]) > 0.0:
                 continue
@@ -241,7 +247,7 @@ def global_state(
                 out_state[k] = (as_seen(x[u]) - tables.center_x) / tables.extent_x
                 out_state[k + 1] = (as_seen(y[u]) - tables.center_y) / tables.extent_y
                 if tables.enemy_shields if is_enemy else tables.ally_shields:
-                    out_state[k + 2] = as_seen(shield[u]) / tables.shield_max[u]
+                    out_state[k + 2] = _shield_ratio(tables, shield, u)
                 if bits > 0:
                     out_state[at + width - bits + tables.type_index[u]] = 1.0
             at += width

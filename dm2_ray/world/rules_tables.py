@@ -38,16 +38,6 @@ _COOLDOWN_MAX = {
 }
 _OTHER_COOLDOWN_MAX = 15.0
 
-# Index in the one-hot of unit types. Quirk: on stalkers_and_zealots SMAC numbers the enemies by the game's stock unit
-# ids, in which the zealot comes first, and the agents by its own ids, in which the stalker does.
-_ALLY_TYPES = {
-    "stalkers_and_zealots": ("stalker", "zealot"),
-    "colossi_stalkers_zealots": ("colossus", "stalker", "zealot"),
-    "bane": ("baneling", "zergling"),
-    "MMM": ("marauder", "marine", "medivac"),
-}
-_ENEMY_TYPES = {**_ALLY_TYPES, "stalkers_and_zealots": ("zealot", "stalker")}
-
 
 class RulesTables(NamedTuple):
     """Everything the rules' kernels need to know about a map and its switches."""
@@ -104,13 +94,13 @@ class RulesTables(NamedTuple):
     health_max: NDArray[np.float64]
     """[U]"""
     shield_max: NDArray[np.float64]
-    """[U]"""
+    """[U]; 0 for kinds without."""
     cooldown_max: NDArray[np.float64]
     """[N] divisor of what `shows_energy` selects for the state."""
     shows_energy: NDArray[np.bool_]
-    """[N] the state shows energy in place of the weapon's cooldown (medivacs on MMM maps)."""
+    """[N] the state shows energy in place of the weapon's cooldown (medivacs where the map type is MMM)."""
     is_medivac: NDArray[np.bool_]
-    """[U] medivacs on MMM maps."""
+    """[U] medivacs where the map type is MMM."""
     type_index: NDArray[np.int64]
     """[U] index in the one-hot of unit types."""
 
@@ -165,9 +155,8 @@ def build_tables(
         for name, medivac in zip(map_spec.ally_kinds, is_medivac, strict=False)
     ]
     type_index = np.zeros(num_agents + num_enemies, dtype=np.int64)
-    if map_spec.unit_type_bits:
-        type_index[:num_agents] = [_ALLY_TYPES[map_spec.map_type].index(name) for name in map_spec.ally_kinds]
-        type_index[num_agents:] = [_ENEMY_TYPES[map_spec.map_type].index(name) for name in map_spec.enemy_kinds]
+    type_index[:num_agents] = [map_spec.ally_types.index(name) for name in map_spec.ally_kinds]
+    type_index[num_agents:] = [map_spec.enemy_types.index(name) for name in map_spec.enemy_kinds]
 
     ally_shields, enemy_shields = map_spec.ally_race == "P", map_spec.enemy_race == "P"
     bits = map_spec.unit_type_bits

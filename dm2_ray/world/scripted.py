@@ -15,7 +15,7 @@ import difflib
 import numpy as np
 from numpy.typing import NDArray
 
-from dm2_ray.world.battles import BattleVector
+from dm2_ray.world.battle_backend import BattleBackend
 from dm2_ray.world.kiting import KiteRules, choose_kite
 from dm2_ray.world.scripted_kernels import NO_ENEMY, Knowledge, choose_focus_fire, choose_nearest, choose_random
 from dm2_ray.world.units import unit_kind
@@ -38,7 +38,7 @@ _SEED_RANGE = 2**64
 
 
 class ScriptedTeam:
-    """Plays all agents of a BattleVector by a fixed rule; only available actions are chosen.
+    """Plays all agents of some battles by a fixed rule; only available actions are chosen.
 
     Unlike a learnt policy it sees the engine's whole unit state, weapon cooldowns included.
 
@@ -51,7 +51,7 @@ class ScriptedTeam:
         ValueError: no such team; the message names the nearest.
     """
 
-    def __init__(self, name: str, battles: BattleVector, seed: int = 0) -> None:
+    def __init__(self, name: str, battles: BattleBackend, seed: int = 0) -> None:
         if name not in SCRIPTED_TEAMS:
             near = difflib.get_close_matches(name, SCRIPTED_TEAMS, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known teams: {', '.join(SCRIPTED_TEAMS)}"
@@ -63,7 +63,7 @@ class ScriptedTeam:
         self._knowledge = _know(battles)
         self._targets = np.full((battles.num_battles, battles.num_agents), NO_ENEMY, np.int64)
 
-    def begin(self, battles: BattleVector) -> None:
+    def begin(self, battles: BattleBackend) -> None:
         """Forget everything: all battles begin anew.
 
         Raises ValueError if the battles are not of the kind this team was made for.
@@ -80,7 +80,7 @@ class ScriptedTeam:
         """Forget the battles of the columns where `ended` [B] is True; others have begun there."""
         self._targets[ended] = NO_ENEMY
 
-    def act(self, battles: BattleVector) -> NDArray[np.int64]:
+    def act(self, battles: BattleBackend) -> NDArray[np.int64]:
         """Joint actions [B, N] for the present situation of all battles."""
         actions = np.zeros((battles.num_battles, battles.num_agents), np.int64)
         units = battles.units()
@@ -110,7 +110,7 @@ class ScriptedTeam:
         return actions
 
 
-def _know(battles: BattleVector) -> Knowledge:
+def _know(battles: BattleBackend) -> Knowledge:
     spec = battles.map_spec
     kinds = [unit_kind(name, battles.engine_settings.balance) for name in (*spec.ally_kinds, *spec.enemy_kinds)]
     ranges = np.array([kind.weapon.range if kind.weapon is not None else 0.0 for kind in kinds])

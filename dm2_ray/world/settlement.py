@@ -90,13 +90,11 @@ def settle(
     else:
         reward = lost_by_enemies + deaths - lost_by_allies
 
-    # Quirk: on MMM maps a side that has only medivacs left is beaten (the enemy's side: exactly one medivac), and the
-    # agents' defeat is looked at first, so that two sides wiped out at once are a defeat there and a draw elsewhere,
-    # with neither bonus nor victory.
+    # Quirk: on MMM maps a side that has only medivacs left is beaten (of the enemy's SMAC asks for exactly one, but it
+    # has no more), and the agents' defeat is looked at first, so that two sides wiped out at once are a defeat there
+    # and a draw elsewhere, with neither bonus nor victory.
     lost_battle = (allies == 0 and enemies > 0) or (tables.is_mmm and fighting_allies == 0)
-    won = not lost_battle and (
-        (allies > 0 and enemies == 0) or (tables.is_mmm and enemies == 1 and enemy_medivacs == 1)
-    )
+    won = not lost_battle and ((allies > 0 and enemies == 0) or (tables.is_mmm and enemies == enemy_medivacs))
     decided = lost_battle or won or (allies == 0 and enemies == 0)
     timed_out = not decided and t >= tables.episode_limit
     if won:

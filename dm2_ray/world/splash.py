@@ -1,6 +1,6 @@
 """Damage to areas: the colossus' line of fire and the baneling's explosion. Neither hurts its own side.
 
-Shapes: U units of one battle; `units` and `marks` as in unit_state.
+Shapes: U units of one battle; `units` and `marks` as in unit_state, `stats` and `damage` as in UnitTables.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ import math
 from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.damage import strike
 from dm2_ray.world.unit_state import EXPLODING, HEALTH, Marks, Units, X, Y
-from dm2_ray.world.unit_tables import RADIUS, SIMULTANEOUS_HITS, SPLASH_HALF_LENGTH, SPLASH_RADIUS, UnitTables
+from dm2_ray.world.unit_tables import RADIUS, SIMULTANEOUS_HITS, SPLASH_HALF_LENGTH, SPLASH_RADIUS, Stats
 
 NOT_EXPLODING, ABOUT_TO_EXPLODE, IN_THIS_ROUND = 0, 1, 2
 
 
 @kernel(allocates=False)
-def strike_line(tables: UnitTables, units: Units, marks: Marks, i: int, j: int) -> None:
+def strike_line(
+    num_agents: int, stats: Stats, damage: Stats, units: Units, marks: Marks, i: int, j: int
+) -> None:
     """Unit i fires across unit j: every foe whose edge is near the line through j, perpendicular to the shot, is hit."""
-    stats = tables.stats
     dx = units[X, j] - units[X, i]
     dy = units[Y, j] - units[Y, i]
     distance = math.sqrt(dx * dx + dy * dy)
@@ -30,10 +31,10 @@ def strike_line(tables: UnitTables, units: Units, marks: Marks, i: int, j: int) 
     middle_x = units[X, j]
     middle_y = units[Y, j]
     half_length = stats[SPLASH_HALF_LENGTH, i]
-    first_foe = tables.num_agents if i < tables.num_agents else 0
-    last_foe = units.shape[1] if i < tables.num_agents else tables.num_agents
+    first_foe = num_agents if i < num_agents else 0
+    last_foe = units.shape[1] if i < num_agents else num_agents
     for foe in range(first_foe, last_foe):
-        if units[HEALTH, foe] <= 0.0 or tables.damage[i, foe] <= 0.0:
+        if units[HEALTH, foe] <= 0.0 or damage[i, foe] <= 0.0:
             continue
         from_x = units[X, foe] - middle_x
         from_y = units[Y, foe] - middle_y
@@ -43,27 +44,26 @@ def strike_line(tables: UnitTables, units: Units, marks: Marks, i: int, j: int) 
         limit = stats[SPLASH_RADIUS, i] + stats[RADIUS, foe]
         if off_x * off_x + off_y * off_y <= limit * limit:
             for _ in range(int(stats[SIMULTANEOUS_HITS, i])):
-                strike(tables, units, marks, i, foe)
+                strike(stats, damage, units, marks, i, foe)
 
 
 @kernel(allocates=False)
-def _explode(tables: UnitTables, units: Units, marks: Marks, i: int) -> None:
+def _explode(num_agents: int, stats: Stats, damage: Stats, units: Units, marks: Marks, i: int) -> None:
     """Unit i, dead, bursts: every foe on the ground whose edge is within the splash radius is hit."""
-    stats = tables.stats
-    first_foe = tables.num_agents if i < tables.num_agents else 0
-    last_foe = units.shape[1] if i < tables.num_agents else tables.num_agents
+    first_foe = num_agents if i < num_agents else 0
+    last_foe = units.shape[1] if i < num_agents else num_agents
     for foe in range(first_foe, last_foe):
-        if units[HEALTH, foe] <= 0.0 or tables.damage[i, foe] <= 0.0:
+        if units[HEALTH, foe] <= 0.0 or damage[i, foe] <= 0.0:
             continue
         dx = units[X, foe] - units[X, i]
         dy = units[Y, foe] - units[Y, i]
         limit = stats[SPLASH_RADIUS, i] + stats[RADIUS, foe]
         if dx * dx + dy * dy <= limit * limit:
-            strike(tables, units, marks, i, foe)
+            strike(stats, damage, units, marks, i, foe)
 
 
 @kernel(allocates=False)
-def settle_explosions(tables: UnitTables, units: Units, marks: Marks) -> None:
+def settle_explosions(num_agents: int, stats: Stats, damage: Stats, units: Units, marks: Marks) -> None:
     """Let everybody who is about to explode do so, then those whom that killed, and so on.
 
     All of a round burst from the same state of affairs, whichever side they are on.
@@ -80,4 +80,4 @@ def settle_explosions(tables: UnitTables, units: Units, marks: Marks) -> None:
         for i in range(units.shape[1]):
             if marks[EXPLODING, i] == IN_THIS_ROUND:
                 marks[EXPLODING, i] = NOT_EXPLODING
-                _explode(tables, units, marks, i)
+                _explode(num_agents, stats, damage, units, marks, i)

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+DIFFICULTIES = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "A")
+"""Levels of StarCraft II's computer player, by SMAC's names."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SmacSwitches:
@@ -46,16 +49,23 @@ class SmacSwitches:
     reward_scale: bool = True
     reward_scale_rate: int | float = 20
     heuristic_ai: bool = False
+    """Agents are played by SMAC's built-in heuristic; the actions given only show as last actions."""
     heuristic_rest: bool = False
+    """The heuristic walks towards a target that an agent may not shoot at, one move at a time, instead of ordering an
+    attack. Without effect unless heuristic_ai."""
     difficulty: str = "7"
-    """Without effect: SMAC's maps start no computer player, whatever the level."""
+    """One of DIFFICULTIES. Without effect: SMAC's maps start no computer player, whatever the level."""
     game_version: str | None = None
-    """Without effect in the embedded world, as the remaining ones."""
-    replay_dir: str = ""
-    replay_prefix: str = ""
+    """Without effect in the embedded world."""
+    replay_dir: str | None = ""
+    """Where SMACEnv.save_replay() writes; empty for the working directory."""
+    replay_prefix: str | None = ""
+    """How the names of replays begin; empty for the map's name."""
     window_size_x: int = 1920
+    """Pixels of the window that render() opens."""
     window_size_y: int = 1200
     debug: bool = False
+    """SMACEnv logs observations, states, actions and rewards at level DEBUG."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -72,7 +82,7 @@ class SmacSwitches:
                 raise TypeError(f"{field.name} must be {kind}, not {value!r}")
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{field.name} must be finite, not {value!r}")
-        for name in ("step_mul", "move_amount", "reward_scale_rate"):
+        for name in ("step_mul", "move_amount", "reward_scale_rate", "window_size_x", "window_size_y"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)!r}")
         if (self.obs_pathing_grid or self.obs_terrain_height) and self.move_amount != int(self.move_amount):
@@ -80,11 +90,8 @@ class SmacSwitches:
                 f"obs_pathing_grid and obs_terrain_height look at whole cells: move_amount must be a whole number, "
                 f"not {self.move_amount!r}"
             )
-        if self.heuristic_ai or self.heuristic_rest:
-            raise ValueError(
-                "heuristic_ai and heuristic_rest replace the actions given to step(); let "
-                "dm2_ray.world.ScriptedTeam('nearest', ...) choose the actions instead"
-            )
+        if self.difficulty not in DIFFICULTIES:
+            raise ValueError(f"difficulty must be one of {', '.join(DIFFICULTIES)}, not {self.difficulty!r}")
         if self.obs_all_health:
             object.__setattr__(self, "obs_own_health", True)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.maps import MapSpec, map_names
 from dm2_ray.world.placement import starting_positions
-from dm2_ray.world.terrain import AIR, CLIFF_WALKER, GROUND, Terrain, build_terrain
+from dm2_ray.world.terrain import AIR, CLIFF_WALKER, GROUND
 from dm2_ray.world.units import UnitKind, unit_kind
 
 _MELEE_RANGE = 1.0
@@ -54,10 +54,11 @@ _MELEE_RANGE = 1.0
     HEAL_MIN_ENERGY,
     HEAL_SCAN_RANGE,
     IS_HEALABLE,
-) = range(34)
-NUM_STATS = 34
+    LAYER,
+) = range(35)
+NUM_STATS = 35
 """Rows of UnitTables.stats. A SECOND_HIT_DELAY of 0 is a single hit, a MISSILE_SPEED of 0 an instant one, an
-ACCELERATION of 0 full speed at once. A healer's WEAPON_RANGE is its healing's."""
+ACCELERATION of 0 full speed at once; LAYER is one of terrain's layers. A healer's WEAPON_RANGE is its healing's."""
 
 SPLASH_CIRCLE, SPLASH_LINE = 1, 2
 """Values of SPLASH_SHAPE; 0 hits the target alone."""
@@ -71,12 +72,9 @@ class UnitTables(NamedTuple):
 
     num_agents: int
     stats: NDArray[np.float64]
-    """[34, U] times in game loops, lengths in cells, rates per loop."""
+    """[35, U] times in game loops, lengths in cells, rates per loop."""
     damage: NDArray[np.float64]
     """[U, U] damage of one hit of the row's unit on the column's, before armour; 0 if it cannot be hit."""
-    layer: NDArray[np.int64]
-    """[U] in which layer of the terrain each unit moves."""
-    terrain: Terrain
     has_healers: bool
     has_explosions: bool
     help_radius: float
@@ -107,10 +105,7 @@ def supported_maps() -> tuple[str, ...]:
 
 
 def build_unit_tables(spec: MapSpec, settings: EngineSettings) -> UnitTables:
-    """Engine constants of a map.
-
-    Raises TerrainError if the engine cannot find ways on its terrain.
-    """
+    """Engine constants of a map's units."""
     names = (*spec.ally_kinds, *spec.enemy_kinds)
     kinds = [unit_kind(name, settings.balance) for name in names]
     columns = [_statistics(kind, settings) for kind in kinds]
@@ -122,8 +117,6 @@ def build_unit_tables(spec: MapSpec, settings: EngineSettings) -> UnitTables:
         num_agents=spec.num_agents,
         stats=stats,
         damage=np.array([[_damage_of_hit(kind, target) for target in kinds] for kind in kinds]),
-        layer=np.array([AIR if kind.flies else CLIFF_WALKER if kind.cliff_walker else GROUND for kind in kinds]),
-        terrain=build_terrain(spec.walkable),
         has_healers=any(kind.healing is not None for kind in kinds),
         has_explosions=any(kind.splash is not None and kind.splash.explodes_when_killed for kind in kinds),
         help_radius=float(settings.help_radius),
@@ -145,6 +138,7 @@ def _statistics(kind: UnitKind, settings: EngineSettings) -> dict[int, float]:
         ACCELERATION: kind.acceleration_per_loop2 if kind.acceleration_per_loop2 < kind.speed_per_loop else 0.0,
         RADIUS: kind.radius,
         SEPARATION: kind.separation_radius,
+        LAYER: float(AIR if kind.flies else CLIFF_WALKER if kind.cliff_walker else GROUND),
         IS_HEALABLE: float("Biological" in kind.attributes and "Structure" not in kind.attributes),
     }
     return dict.fromkeys(range(NUM_STATS), 0.0) | body | _armament(kind, settings) | _care(kind)

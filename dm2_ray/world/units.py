@@ -109,6 +109,13 @@ def _packaged() -> dict[str, dict[str, dict[str, Any]]]:
 
 
 @cache
+def kind_names() -> tuple[str, ...]:
+    """Names of all unit kinds in the order of SMAC's unit catalogue, which is the alphabet's: so agents are numbered,
+    and so their types are laid out in one-hots."""
+    return tuple(sorted(_packaged()["liberty"]))
+
+
+@cache
 def unit_kind(name: str, balance: Balance = "liberty") -> UnitKind:
     """The unit kind called `name`.
 

@@ -1,6 +1,6 @@
 """Weapon kernels: starting an attack, releasing it, missiles and second hits, regeneration.
 
-Shapes: U units of one battle; `units`, `marks` and `work` as in unit_state, `stats` as in UnitTables.
+Shapes: U units of one battle; `units`, `marks` and `work` as in unit_state, `stats` and `damage` as in UnitTables.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from dm2_ray.world.unit_state import (
     ALARM,
     ALIVE,
     COOLDOWN,
-    ENERGY,
     HEALTH,
     IMPACT,
     IMPACT_TARGET,
@@ -38,8 +37,6 @@ from dm2_ray.world.unit_tables import (
     DAMAGE_POINT,
     DELAY_MIN,
     DELAY_SPAN,
-    ENERGY_MAX,
-    ENERGY_REGENERATION,
     HEALTH_MAX,
     HEALTH_REGENERATION,
     MISSILE_SPEED,
@@ -55,7 +52,6 @@ from dm2_ray.world.unit_tables import (
     SPLASH_SHAPE,
     WEAPON_RANGE,
     Stats,
-    UnitTables,
 )
 
 @kernel(allocates=False)
@@ -90,13 +86,12 @@ def cancel_attack(units: Units, marks: Marks, i: int) -> None:
 
 
 @kernel(allocates=False)
-def release_attack(tables: UnitTables, units: Units, marks: Marks, i: int) -> None:
+def release_attack(num_agents: int, stats: Stats, damage: Stats, units: Units, marks: Marks, i: int) -> None:
     """The moment of the shot: an instant weapon hits now, a missile leaves, a second blade follows later, a baneling
     gives itself up.
 
     The attack is lost if its target has died or left by more than the range slop.
     """
-    stats = tables.stats
     j = marks[WINDUP_TARGET, i]
     distance = centre_distance(units, i, j)
     if units[HEALTH, j] <= 0.0 or distance > reach_between(stats, i, j) + stats[RANGE_SLOP, i]:
@@ -109,22 +104,21 @@ def release_attack(tables: UnitTables, units: Units, marks: Marks, i: int) -> No
         marks[IMPACT_TARGET, i] = j
         return
     if stats[SPLASH_SHAPE, i] == SPLASH_CIRCLE:
-        fall(tables, units, marks, i)
+        fall(stats, units, marks, i)
         return
     if stats[SPLASH_SHAPE, i] == SPLASH_LINE:
-        strike_line(tables, units, marks, i, j)
+        strike_line(num_agents, stats, damage, units, marks, i, j)
         return
     for _ in range(int(stats[SIMULTANEOUS_HITS, i])):
-        strike(tables, units, marks, i, j)
+        strike(stats, damage, units, marks, i, j)
     if stats[SECOND_HIT_DELAY, i] > 0.0:
         units[IMPACT, i] = stats[SECOND_HIT_DELAY, i]
         marks[IMPACT_TARGET, i] = j
 
 
 @kernel(inline=True, allocates=False)
-def begin_loop(tables: UnitTables, units: Units, marks: Marks, work: Workspace) -> None:
-    """Take the roll of the living, let timers run, shields, health and energy grow, missiles and second blows land."""
-    stats = tables.stats
+def begin_loop(stats: Stats, damage: Stats, units: Units, marks: Marks, work: Workspace) -> None:
+    """Take the roll of the living, let timers run, shields and health grow, missiles and second blows land."""
     for i in range(units.shape[1]):
         work.integers[ALIVE, i] = units[HEALTH, i] > 0.0
         if work.integers[ALIVE, i]:
@@ -139,9 +133,6 @@ def begin_loop(tables: UnitTables, units: Units, marks: Marks, work: Workspace) 
             if stats[HEALTH_REGENERATION, i] > 0.0:
                 grown = units[HEALTH, i] + stats[HEALTH_REGENERATION, i]
                 units[HEALTH, i] = min(grown, stats[HEALTH_MAX, i])
-            if stats[ENERGY_MAX, i] > 0.0:
-                grown = units[ENERGY, i] + stats[ENERGY_REGENERATION, i]
-                units[ENERGY, i] = min(grown, stats[ENERGY_MAX, i])
     for i in range(units.shape[1]):
         if marks[IMPACT_TARGET, i] == NONE:
             continue
@@ -151,5 +142,5 @@ def begin_loop(tables: UnitTables, units: Units, marks: Marks, work: Workspace) 
             continue
         units[IMPACT, i] -= 1.0
         if units[IMPACT, i] <= 0.0:
-            strike(tables, units, marks, i, marks[IMPACT_TARGET, i])
+            strike(stats, damage, units, marks, i, marks[IMPACT_TARGET, i])
             marks[IMPACT_TARGET, i] = NONE

@@ -142,7 +142,6 @@ def test_demonstrations_of_a_checkpoint_name_their_origin(
         (["train", "--map", "3m", "--variant", "ippo", "--iterations", "1", "ppo.clipp=0.1"], "clip"),
         (["train", "--map", "3m", "--variant", "ippo", "--iterations", "1", "ppo.clip=high"], "ppo.clip"),
         (["train", "--map", "3m", "--variant", "dm2", "--iterations", "1"], "demonstrations.path"),
-        (["train", "--map", "MMM", "--variant", "ippo", "--iterations", "1"], "does not play MMM yet"),
         (["train", "--map", "3m", "--variant", "ippo", "--iterations", "1", "world.backend=starcraft"], "StarCraft II"),
         (["train", "nowhere.yaml", "--iterations", "1"], "nowhere.yaml"),
         (["train", "--map", "3m", "--variant", "dm2", "--demos", "nowhere", "--iterations", "1"], "nowhere"),

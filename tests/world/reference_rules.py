@@ -51,16 +51,19 @@ class Unit:
 
 
 class ReferenceRules:
-    def __init__(self, map_name, heights, **switches):
-        self.map, self.heights = load_map(map_name), heights
+    def __init__(self, spec, heights, **switches):
+        self.map, self.heights = load_map(spec) if isinstance(spec, str) else spec, heights
         self.opt = {**DEFAULTS, **switches}
         if self.opt["obs_all_health"]:
             self.opt["obs_own_health"] = True
         self.mmm = self.map.map_type == "MMM"
         self.bits = self.map.unit_type_bits
+        self.width, self.height = self.map.walkable.shape
+        self.stats = {"battles_game": 0, "battles_won": 0, "battles_draw": 0, "timeouts": 0}
 
     def reset(self, allies, enemies):
         self.t, self.last, self.counted = 0, [None] * self.map.num_agents, set()
+        self.targets = [None] * self.map.num_agents
         self.place(allies, enemies)
         return self.look()
 
@@ -112,8 +115,14 @@ class ReferenceRules:
             reward = 1 if opt["reward_sparse"] else reward + opt["reward_win"]
         elif allies or enemies:
             ended = self.t >= self.map.episode_limit
+            if ended:
+                # What SMAC calls a draw is the time limit; both sides dead is neither.
+                self.stats["timeouts"] += 1
+                self.stats["battles_draw"] += 1
             if ended and opt["continuing_episode"]:
                 info["episode_limit"] = True
+        self.stats["battles_game"] += ended
+        self.stats["battles_won"] += info["battle_won"]
         if opt["reward_scale"]:
             greatest = self.map.num_enemies * opt["reward_death_value"] + opt["reward_win"]
             for kind in self.map.enemy_kinds:
@@ -122,7 +131,7 @@ class ReferenceRules:
         return float(reward), ended, info
 
     def walkable(self, x, y, outside):
-        if 0 <= x < 32 and 0 <= y < 32:
+        if 0 <= x < self.width and 0 <= y < self.height:
             return bool(self.map.walkable[x, y])
         return outside
 
@@ -161,7 +170,8 @@ class ReferenceRules:
         if opt["obs_pathing_grid"]:
             features += [float(self.walkable(x, y, True)) for x, y in cells[:8]]
         if opt["obs_terrain_height"]:
-            features += [self.heights[x, y] / 255 if 0 <= x < 32 and 0 <= y < 32 else 1.0 for x, y in cells]
+            inside = [0 <= x < self.width and 0 <= y < self.height for x, y in cells]
+            features += [self.heights[c] / 255 if known else 1.0 for c, known in zip(cells, inside, strict=True)]
         for j, enemy in enumerate(self.enemies):
             row = [avail[6 + j], me.distance(enemy) / 9, (enemy.x - me.x) / 9, (enemy.y - me.y) / 9]
             row += self.vitals(enemy) if opt["obs_all_health"] else []
@@ -191,7 +201,7 @@ class ReferenceRules:
         features = []
         for unit in self.allies + self.enemies:
             row = self.vitals(unit)
-            place = [(unit.x - 16) / 32, (unit.y - 16) / 32]
+            place = [(unit.x - self.width / 2) / self.width, (unit.y - self.height / 2) / self.height]
             if unit.side == 1:
                 charge = unit.energy if self.mmm and unit.kind == "medivac" else unit.cooldown
                 place = [charge / COOLDOWN.get(unit.kind, 15), *place]
@@ -218,3 +228,49 @@ class ReferenceRules:
             for u, unit in enumerate(self.allies + self.enemies):
                 seen[i, u] = unit is not me and me.alive and unit.alive and me.distance(unit) < 9
         return seen
+
+    def sizes(self):
+        """Lengths as SMAC states them: not of what it returns when the time is to be observed."""
+        opt, spec = self.opt, self.map
+        health = {1: 1 + (spec.ally_race == "P"), 2: 1 + (spec.enemy_race == "P")}
+        seen = {side: 4 + self.bits + (health[side] if opt["obs_all_health"] else 0) for side in (1, 2)}
+        seen[1] += spec.num_actions if opt["obs_last_action"] else 0
+        move = 4 + (8 if opt["obs_pathing_grid"] else 0) + (9 if opt["obs_terrain_height"] else 0)
+        own = self.bits + (health[1] if opt["obs_own_health"] else 0) + (1 if opt["obs_timestep_number"] else 0)
+        obs = move + spec.num_enemies * seen[2] + (spec.num_agents - 1) * seen[1] + own
+        state = spec.num_agents * (3 + health[1] + self.bits) + spec.num_enemies * (2 + health[2] + self.bits)
+        state += spec.num_agents * spec.num_actions if opt["state_last_action"] else 0
+        state += 1 if opt["state_timestep_number"] else 0
+        return {
+            "obs_size": obs,
+            "state_size": spec.num_agents * obs if opt["obs_instead_of_state"] else state,
+            "move_feats": move,
+            "enemy_feats": (spec.num_enemies, seen[2]),
+            "ally_feats": (spec.num_agents - 1, seen[1]),
+            "own_feats": own,
+        }
+
+    def heuristic(self, rest):
+        """What heuristic_ai does in the present state; whom an agent is after is remembered until reset."""
+        return [self.heuristic_action(i, me, rest) if me.alive else 0 for i, me in enumerate(self.allies)]
+
+    def heuristic_action(self, i, me, rest):
+        heals = self.mmm and me.kind == "medivac"
+        side = self.allies if heals else self.enemies
+        wanted = [
+            j
+            for j, unit in enumerate(side)
+            if unit.alive and not (heals and (unit.kind == "medivac" or unit.health == HEALTH[unit.kind]))
+        ]
+        if self.targets[i] not in wanted:
+            near = [j for j in wanted if me.distance(side[j]) < math.hypot(self.width, self.height)]
+            self.targets[i] = min(near, key=lambda j: me.distance(side[j]), default=None)
+        if self.targets[i] is None:
+            return 0
+        attack, target = 6 + self.targets[i], side[self.targets[i]]
+        if not rest or self.avail(me)[attack]:
+            return attack
+        dx, dy = target.x - me.x, target.y - me.y
+        if abs(dx) > abs(dy):
+            return 4 if dx > 0 else 5
+        return 2 if dy > 0 else 3

@@ -6,20 +6,85 @@ import warnings
 
 import numpy as np
 import pytest
-from pettingzoo.test import parallel_api_test, parallel_seed_test
+from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test, render_test, seed_test
+from pettingzoo.utils.conversions import parallel_to_aec
 
 from dm2_ray.world import BattleVector, parallel_env
+from dm2_ray.world.unit_tables import supported_maps
 
 
-@pytest.mark.parametrize("map_name", ["3m", "2s3z"])
-def test_passes_pettingzoos_api_test(map_name: str) -> None:
+@pytest.fixture(params=[{}, {"obs_last_action": True, "obs_timestep_number": True, "continuing_episode": True}])
+def switches(request: pytest.FixtureRequest) -> dict:
+    return request.param
+
+
+@pytest.mark.parametrize("map_name", supported_maps())
+def test_passes_pettingzoos_api_test(map_name: str, switches: dict) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        parallel_api_test(parallel_env(map_name), num_cycles=200)
+        parallel_api_test(parallel_env(map_name, **switches), num_cycles=25)
 
 
-def test_passes_pettingzoos_seed_test() -> None:
-    parallel_seed_test(lambda: parallel_env("3m"), num_cycles=50)
+@pytest.mark.long
+@pytest.mark.parametrize("map_name", supported_maps())
+def test_passes_pettingzoos_api_test_for_whole_battles(map_name: str, switches: dict) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        parallel_api_test(parallel_env(map_name, **switches), num_cycles=1000)
+
+
+@pytest.mark.parametrize("map_name", supported_maps())
+def test_passes_pettingzoos_seed_test(map_name: str) -> None:
+    parallel_seed_test(lambda: parallel_env(map_name), num_cycles=10)
+
+
+def test_passes_pettingzoos_tests_of_rendering_and_of_its_other_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pygame")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    # Their other interface warns of every observation that is a dictionary.
+    warnings.simplefilter("ignore")
+    render_test(lambda render_mode: parallel_to_aec(parallel_env("2m_vs_1z", render_mode=render_mode, step_mul=2)))
+    api_test(parallel_to_aec(parallel_env("3m")), num_cycles=30)
+    seed_test(lambda: parallel_to_aec(parallel_env("3m")), num_cycles=30)
+
+
+def test_pictures_show_the_battle() -> None:
+    env = parallel_env("3m", render_mode="rgb_array")
+    with pytest.raises(RuntimeError, match=r"reset\(\)"):
+        env.render()
+    env.reset()
+    before = env.render()
+    assert (before.dtype, before.ndim, before.shape[2]) == (np.uint8, 3, 3)
+    env.step(dict.fromkeys(env.agents, 4))
+    assert (env.render() != before).any()
+    while env.agents:
+        env.step(dict.fromkeys(env.agents, 1))
+    assert env.render().shape == before.shape
+    with pytest.warns(UserWarning, match="without a render_mode"):
+        assert parallel_env("3m").render() is None
+
+
+@pytest.mark.parametrize("map_name", supported_maps())
+def test_the_state_stays_within_its_space(map_name: str) -> None:
+    env = parallel_env(map_name)
+    rng = np.random.default_rng(0)
+    observations, _ = env.reset()
+    for _ in range(30):
+        assert env.state_space.contains(env.state())
+        if not env.agents:
+            break
+        observations, *_ = env.step(sample(env, observations, rng))
+
+
+def test_with_the_heuristic_any_action_goes() -> None:
+    env, vector = parallel_env("3m", heuristic_ai=True), BattleVector("3m", 1, heuristic_ai=True)
+    env.reset()
+    vector.reset()
+    for _ in range(15):
+        *_, infos = env.step(dict.fromkeys(env.agents, 0))
+        vector.step(np.zeros((1, 3), np.int64))
+        np.testing.assert_array_equal(env.state(), vector.state[0])
+        assert not any(info["unavailable_action"] for info in infos.values())
 
 
 def sample(env, observations: dict, rng: np.random.Generator) -> dict[str, int]:
@@ -91,8 +156,8 @@ def test_reset_goes_on_to_other_battles_and_a_seed_goes_back() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match="render_mode 'human'"):
-        parallel_env("3m", render_mode="human")
+    with pytest.raises(ValueError, match="render mode 'ansi' is not supported; expected one of human, rgb_array"):
+        parallel_env("3m", render_mode="ansi")
     env = parallel_env("3m")
     with pytest.raises(RuntimeError, match=r"reset\(\)"):
         env.state()

@@ -72,7 +72,10 @@ def test_unknown_argument_names_the_nearest() -> None:
         ({"step_mul": 0}, ValueError, "positive"),
         ({"move_amount": -1}, ValueError, "positive"),
         ({"move_amount": 1.5, "obs_pathing_grid": True}, ValueError, "whole number"),
-        ({"heuristic_ai": True}, ValueError, "ScriptedTeam"),
+        ({"heuristic_ai": 1}, TypeError, "heuristic_ai must be bool"),
+        ({"difficulty": "11"}, ValueError, "difficulty must be one of 1, 2"),
+        ({"difficulty": 7}, TypeError, "difficulty must be str"),
+        ({"window_size_x": 0}, ValueError, "window_size_x must be positive"),
     ],
 )
 def test_refuses(arguments: dict, error: type[Exception], words: str) -> None:

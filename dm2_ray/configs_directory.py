@@ -1,0 +1,20 @@
+"""Where the packaged YAML files are. A leaf: every room may import it, it imports none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def configs_dir() -> Path:
+    """Directory of the packaged layers and scenarios: inside an installed package, beside it in a checkout.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    package = Path(__file__).resolve().parent
+    for candidate in (package / "configs", package.parent / "configs"):
+        if (candidate / "defaults.yaml").is_file():
+            return candidate
+    from dm2_ray.config_errors import ConfigError
+
+    raise ConfigError(f"{package / 'configs'} is missing: dm2-ray is not installed completely")

@@ -1,0 +1,104 @@
+"""How hard maps are: win rates of the scripted teams.
+
+Shapes: B battles side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from dm2_ray.experiments.intervals import wilson_interval
+from dm2_ray.world import SCRIPTED_TEAMS, BattleVector, MapSpec, ScriptedTeam
+
+BATTLES_AT_ONCE = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difficulty:
+    """What the scripted teams won on one map."""
+
+    map: str
+    battles: int
+    """Played by each team."""
+    won: dict[str, int]
+    """Battles won, by team."""
+
+    def win_rate(self, team: str) -> float:
+        return self.won[team] / self.battles
+
+    def interval(self, team: str) -> tuple[float, float]:
+        """95 % Wilson interval of the team's win rate."""
+        return wilson_interval(self.win_rate(team), self.battles)
+
+    def record(self) -> dict[str, Any]:
+        """As one object for scripts."""
+        teams = {
+            team: {
+                "won": self.won[team],
+                "win_rate": self.win_rate(team),
+                "win_rate_low": self.interval(team)[0],
+                "win_rate_high": self.interval(team)[1],
+            }
+            for team in self.won
+        }
+        return {"map": self.map, "battles": self.battles, "teams": teams}
+
+
+def measure(
+    map_spec: MapSpec,
+    *,
+    battles: int,
+    seed: int = 0,
+    teams: Iterable[str] = SCRIPTED_TEAMS,
+    progress: Callable[[str, int], None] | None = None,
+) -> Difficulty:
+    """Lets every team play the same battles, those numbered 0 to battles - 1; a function of its arguments alone.
+
+    Args:
+        map_spec: the map.
+        battles: how many per team, exactly.
+        seed: of the battles, and of the random team.
+        teams: scripted teams.
+        progress: told (team, battles ended) after every step.
+    """
+    won = {}
+    vector = BattleVector(map_spec, min(battles, BATTLES_AT_ONCE), seed)
+    for team in teams:
+        won[team] = _battles_won(ScriptedTeam(team, vector, seed), vector, battles, progress)
+    return Difficulty(map=map_spec.name, battles=battles, won=won)
+
+
+def _battles_won(
+    team: ScriptedTeam, vector: BattleVector, battles: int, progress: Callable[[str, int], None] | None
+) -> int:
+    won = ended = 0
+    vector.reset(first_battle=0)
+    team.begin(vector)
+    running = vector.battle_number < battles
+    while running.any():
+        vector.step(team.act(vector), running)
+        over = vector.terminated | vector.truncated
+        won += int(vector.battle_won.sum())
+        ended += int(over.sum())
+        team.battles_ended(over)
+        # A column whose battles have all been played stands still.
+        running = vector.battle_number < battles
+        if progress is not None:
+            progress(team.name, ended)
+    return won
+
+
+def markdown_table(results: Iterable[Difficulty]) -> str:
+    """Maps down, teams across; each cell a win rate and its interval."""
+    rows = list(results)
+    teams = list(rows[0].won)
+    lines = [f"| map | {' | '.join(teams)} |", "|---" * (1 + len(teams)) + "|"]
+    for row in rows:
+        cells = []
+        for team in teams:
+            low, high = row.interval(team)
+            cells.append(f"{row.win_rate(team):.2f} [{low:.2f}, {high:.2f}]")
+        lines.append(f"| {row.map} | {' | '.join(cells)} |")
+    return "\n".join(lines)

@@ -1,0 +1,77 @@
+"""What a checkpoint's networks say of a battle, after it was fought.
+
+Shapes: T env steps, N agents, O observation size, A actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+
+from dm2_ray.actors.checkpoint import Checkpoint, CheckpointError
+from dm2_ray.actors.dm2_config import DM2Config
+from dm2_ray.learning.rewards import airl_reward
+from dm2_ray.learning.visitation import discriminator_inputs
+from dm2_ray.world.recording import BattleRecording
+
+
+@torch.no_grad()
+def agent_series(
+    checkpoint: Checkpoint, recording: BattleRecording, observations: NDArray[np.float32]
+) -> dict[str, NDArray[np.float32]]:
+    """Series [T, N] of a recorded battle, each from the agent's own networks.
+
+    Args:
+        checkpoint: of the team that played.
+        recording: the battle.
+        observations: [T, N, O] what each agent saw before each step.
+
+    Returns:
+        `matching_reward`, where the checkpoint has discriminators: the logit for what the agent saw, before the
+        coefficient and without what is paid for padding; `action_probability` of the action taken; `value` as the
+        critic estimates it.
+
+    Raises:
+        CheckpointError: the agents' files do not fit the checkpoint's configuration.
+    """
+    experiment = checkpoint.experiment()
+    specs = DM2Config().dm2(experiment).get_default_rl_module_spec().rl_module_specs
+    steps, agents = recording.actions.shape
+    last_actions = np.concatenate([np.full((1, agents), -1), recording.actions[:-1]])
+    series: dict[str, list[torch.Tensor]] = {"matching_reward": [], "action_probability": [], "value": []}
+    for index in range(agents):
+        modules = checkpoint.agent_state(index)["modules"]
+        agent = f"agent_{index}"
+        policy = _build(specs[agent], modules, agent, checkpoint)
+        batch = {
+            Columns.OBS: torch.from_numpy(observations[:, index].copy()),
+            "last_actions": torch.from_numpy(last_actions[:, index].copy()),
+            "action_mask": torch.from_numpy(recording.available[:, index].copy()),
+            "batch_sizes": torch.ones(steps, dtype=torch.int64),
+        }
+        log_probabilities = torch.log_softmax(policy.forward_train(batch)[Columns.ACTION_DIST_INPUTS], -1)
+        chosen = torch.from_numpy(recording.actions[:, index].copy()).unsqueeze(-1)
+        series["action_probability"].append(log_probabilities.gather(-1, chosen).squeeze(-1).exp())
+        series["value"].append(policy.compute_values(batch))
+        name = DM2Config.discriminator_id(agent)
+        if name in specs:
+            discriminator = _build(specs[name], modules, name, checkpoint)
+            visited = discriminator_inputs(batch[Columns.OBS], np.array([steps]), experiment.matching.padding, steps)
+            logits = discriminator.forward_train({Columns.OBS: visited.rows})["logits"]
+            series["matching_reward"].append(airl_reward(logits[:steps]))
+    return {name: torch.stack(rows, 1).numpy().astype(np.float32) for name, rows in series.items() if rows}
+
+
+def _build(spec: RLModuleSpec, modules: Mapping[str, Any], name: str, checkpoint: Checkpoint) -> Any:
+    try:
+        module = spec.build()
+        module.load_state_dict(modules[name])
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{checkpoint.path}: {name} does not fit its own configuration ({error})") from error
+    return module

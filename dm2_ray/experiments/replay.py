@@ -1,0 +1,168 @@
+"""One battle of a team, to look at: an HTML page, a GIF or an MP4 film.
+
+Shapes: T env steps, N agents, O observation size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dm2_ray.config_errors import ConfigError
+from dm2_ray.world import SCRIPTED_TEAMS, BattleVector, ScriptedTeam, load_map
+from dm2_ray.world.battle_backend import BattleBackend
+from dm2_ray.world.film import MissingPackageError
+from dm2_ray.world.html_replay import write_html
+from dm2_ray.world.recording import BattleRecorder, BattleRecording
+from dm2_ray.world.render import write_gif, write_mp4
+
+WRITERS: dict[str, Callable[[BattleRecording, Path], None]] = {
+    ".html": write_html,
+    ".gif": write_gif,
+    ".mp4": write_mp4,
+}
+"""By a file's suffix. All of them write it whole or not at all."""
+MOST_BATTLES = 100
+"""Tried for a wanted outcome."""
+
+Wanted = Literal["win", "loss"]
+Act = Callable[[BattleBackend], NDArray[np.int64]]
+
+_SCRIPTED_PREFIX = "scripted:"
+
+
+class NoSuchBattle(RuntimeError):
+    """None of the battles tried ended as it was wanted."""
+
+
+def check_files(paths: Sequence[Path]) -> None:
+    """Looks at what is to be written before anything is played.
+
+    Raises:
+        ConfigError: a file name whose suffix says nothing.
+        MissingPackageError: what a film needs is not installed.
+    """
+    for path in paths:
+        if path.suffix.lower() not in WRITERS:
+            raise ConfigError(f"--out {path}: its suffix says what is written; expected one of {', '.join(WRITERS)}")
+        if path.suffix.lower() == ".mp4" and find_spec("imageio_ffmpeg") is None:
+            raise MissingPackageError(f"{path} needs the package imageio-ffmpeg: pip install 'dm2-ray[view]'")
+
+
+def write_replay(recording: BattleRecording, path: Path) -> None:
+    """Write a recording in the form that the file's suffix names; raises as `check_files`, or ConfigError where the
+    file cannot be written."""
+    check_files([path])
+    try:
+        WRITERS[path.suffix.lower()](recording, path)
+    except OSError as error:
+        raise ConfigError(f"--out {path}: cannot be written ({error})") from error
+
+
+def replay(
+    team_name: str,
+    *,
+    map_name: str | None = None,
+    seed: int = 0,
+    battle: int = 0,
+    greedy: bool = True,
+    until: Wanted | None = None,
+) -> BattleRecording:
+    """Play one battle.
+
+    Args:
+        team_name: `scripted:NAME`, or the path of a checkpoint or run directory.
+        map_name: SMAC map or scenario file; None takes the checkpoint's.
+        seed: of battles and actions.
+        battle: number of the battle, or of the first that is tried.
+        greedy: the most probable actions instead of sampled ones (checkpoints only).
+        until: go on to the next battle, up to MOST_BATTLES of them, until one is won or not won.
+
+    Returns:
+        The recording; a checkpoint's has the series of `hindsight.agent_series`.
+
+    Raises:
+        ConfigError: an unknown scripted team, or a map that is not the checkpoint's.
+        CheckpointError, UnknownMapError, UnsupportedMapError: as they say.
+        NoSuchBattle: none of the battles tried ended as wanted.
+    """
+    if team_name.startswith(_SCRIPTED_PREFIX):
+        return _replay_script(team_name.removeprefix(_SCRIPTED_PREFIX), map_name, seed, battle, until)
+    # Torch and Ray, which a scripted team can do without.
+    from dm2_ray.actors.backends import battles_of
+    from dm2_ray.actors.checkpoint import open_checkpoint
+    from dm2_ray.actors.streams import Role, stream_seed
+    from dm2_ray.experiments.hindsight import agent_series
+    from dm2_ray.experiments.recording import check_same_map
+    from dm2_ray.experiments.teams import policies_of
+
+    checkpoint = open_checkpoint(Path(team_name))
+    world = checkpoint.experiment().world
+    check_same_map(checkpoint, world, map_name)
+    battles = battles_of(world, 1, seed)
+    policies = policies_of(checkpoint, greedy=greedy)
+    how = "greedy" if greedy else "sampled actions"
+    recorder = BattleRecorder(battles, team=f"{checkpoint.variant}, {checkpoint.env_steps:,} env steps, {how}")
+
+    def play(number: int) -> NDArray[np.float32]:
+        battles.reset(first_battle=number)
+        # A battle is the same whether others were played before it or not.
+        policies.begin(battles, seed=stream_seed(seed, Role.EVALUATION_ACTIONS, number))
+        return _play(battles, recorder, policies.act)
+
+    observations = _search(play, recorder, battle, until)
+    recording = recorder.recording
+    return recording.with_series(**agent_series(checkpoint, recording, observations))
+
+
+def _replay_script(name: str, map_name: str | None, seed: int, battle: int, until: Wanted | None) -> BattleRecording:
+    if name not in SCRIPTED_TEAMS:
+        raise ConfigError(f"unknown scripted team {name!r}; there are {', '.join(SCRIPTED_TEAMS)}")
+    if map_name is None:
+        raise ConfigError("a scripted team needs --map")
+    battles = BattleVector(load_map(map_name), 1, seed=seed)
+    team = ScriptedTeam(name, battles, seed=seed)
+    recorder = BattleRecorder(battles, team=f"scripted team {name}")
+
+    def play(number: int) -> NDArray[np.float32]:
+        battles.reset(first_battle=number)
+        team.begin(battles)
+        return _play(battles, recorder, team.act)
+
+    _search(play, recorder, battle, until)
+    return recorder.recording
+
+
+def _search(
+    play: Callable[[int], NDArray[np.float32]], recorder: BattleRecorder, first: int, until: Wanted | None
+) -> NDArray[np.float32]:
+    """Plays battles until one ends as wanted; the recorder has that one then. Returns its observations."""
+    if until is None:
+        return play(first)
+    for number in range(first, first + MOST_BATTLES):
+        observations = play(number)
+        if (recorder.recording.outcome == "won") == (until == "win"):
+            return observations
+    raise NoSuchBattle(
+        f"none of {MOST_BATTLES} battles was {'won' if until == 'win' else 'lost'}: "
+        "try others with --seed or --battle, or leave out --until"
+    )
+
+
+def _play(battles: BattleBackend, recorder: BattleRecorder, act: Act) -> NDArray[np.float32]:
+    """Plays the battle that has just begun to its end; returns what the agents saw before each step [T, N, O]."""
+    recorder.begin()
+    observations = []
+    while not recorder.has_ended:
+        observations.append(battles.observations[0].copy())
+        actions = act(battles)
+        battles.step(actions)
+        recorder.step(actions[0])
+        if battles.dropped[0]:
+            observations.clear()
+    return np.array(observations)

@@ -1,0 +1,234 @@
+"""What `dm2 maps …` does.
+
+Each command imports what it needs, so that `--help` does not wait for the compiler.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dm2_ray.world.maps import MapSpec
+
+
+def maps_list(options: argparse.Namespace) -> int:
+    from dm2_ray.world.maps import load_map, map_names, scenario_names
+
+    sections = {
+        "maps": [_brief_record(load_map(name)) for name in map_names()],
+        "scenarios": [_brief_record(load_map(name)) for name in scenario_names()],
+    }
+    if options.json:
+        print(json.dumps(sections))
+        return 0
+    titles = {"maps": "SMAC's maps", "scenarios": "packaged scenarios (a YAML file of your own is named by its path)"}
+    columns = ("name", "agents", "enemies", "limit")
+    for section, records in sections.items():
+        print(f"{titles[section]}:")
+        rows = [columns, *(_brief_row(record) for record in records)]
+        print(_aligned(rows))
+        print()
+    return 0
+
+
+def maps_show(options: argparse.Namespace) -> int:
+    from dm2_ray.world.map_drawing import count_units, draw_map
+    from dm2_ray.world.maps import load_map
+
+    spec = load_map(options.map)
+    record = _full_record(spec)
+    drawing = draw_map(spec)
+    if options.json:
+        print(json.dumps({**record, "drawing": drawing.splitlines()}))
+        return 0
+    width, height = spec.walkable.shape
+    move, enemies, allies, own = record["obs_parts"].values()
+    facts = {
+        "episode limit": f"{spec.episode_limit} env steps",
+        "map": f"{width} x {height} cells, {int(spec.walkable.sum())} can be walked on",
+        "n_actions": str(spec.num_actions),
+        "observation": f"{record['obs_shape']} = move {move} + enemies {enemies[0]} x {enemies[1]} "
+        f"+ allies {allies[0]} x {allies[1]} + own {own}",
+        "state": str(record["state_shape"]),
+        "max reward": f"{record['max_reward']:g}",
+        "enemies' order": _order_in_words(spec),
+    }
+    kind = "scenario" if spec.is_scenario else "SMAC map"
+    print(f"{spec.name}: {kind}, {count_units(spec.ally_kinds)} against {count_units(spec.enemy_kinds)}\n")
+    print(_aligned(facts.items()))
+    print()
+    columns = ("side", "ids", "kind", "health", "shield", "armour", "damage", "range", "cells/step")
+    print(_aligned([columns, *(_unit_row(unit) for unit in record["units"])]))
+    print(f"\n{drawing}")
+    return 0
+
+
+def maps_check(options: argparse.Namespace) -> int:
+    from dm2_ray.world.map_drawing import count_units
+    from dm2_ray.world.maps import load_map
+    from dm2_ray.world.scenario_places import separate_areas
+    from dm2_ray.world.terrain import build_terrain
+
+    spec = load_map(options.file)
+    build_terrain(spec.walkable)  # or it cannot be played
+    width, height = spec.walkable.shape
+    print(
+        f"{options.file}: valid; {spec.name}, {count_units(spec.ally_kinds)} against {count_units(spec.enemy_kinds)} "
+        f"on {width} x {height} cells, {spec.episode_limit} env steps"
+    )
+    areas = separate_areas(spec)
+    if len(areas) > 1:
+        print(
+            f"{options.file}: warning: ground units start in {len(areas)} parts of the ground with no way between them "
+            f"({', '.join(map(str, areas))} units)",
+            file=sys.stderr,
+        )
+    return 0
+
+
+def maps_difficulty(options: argparse.Namespace) -> int:
+    from dm2_ray.experiments.difficulty import markdown_table, measure
+    from dm2_ray.world.maps import load_map, map_names
+
+    specs = [load_map(name) for name in options.settings or map_names()]
+    is_terminal = sys.stderr.isatty()
+    results = []
+    for index, spec in enumerate(specs, start=1):
+        started = time.monotonic()
+        where = f"[{index}/{len(specs)}] {spec.name}"
+
+        def show(team: str, ended: int, where: str = where) -> None:
+            print(f"\r{where}  {team} {ended}/{options.battles}\x1b[K", end="", file=sys.stderr, flush=True)
+
+        result = measure(spec, battles=options.battles, seed=options.seed, progress=show if is_terminal else None)
+        rates = ", ".join(f"{team} {result.win_rate(team):.2f}" for team in result.won)
+        line = f"{where}  {rates}  ({time.monotonic() - started:.1f} s)"
+        print(f"\r{line}\x1b[K" if is_terminal else line, file=sys.stderr, flush=True)
+        results.append(result)
+    if options.json:
+        print(json.dumps({"seed": options.seed, "maps": [result.record() for result in results]}))
+    else:
+        print(markdown_table(results))
+    return 0
+
+
+def _brief_record(spec: MapSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "agents": dict(Counter(spec.ally_kinds)),
+        "enemies": dict(Counter(spec.enemy_kinds)),
+        "n_agents": spec.num_agents,
+        "n_enemies": spec.num_enemies,
+        "episode_limit": spec.episode_limit,
+    }
+
+
+def _brief_row(record: dict[str, Any]) -> tuple[str, ...]:
+    from dm2_ray.world.map_drawing import count_units
+
+    sides = [count_units(Counter(record[side]).elements()) for side in ("agents", "enemies")]
+    return record["name"], *sides, str(record["episode_limit"])
+
+
+def _full_record(spec: MapSpec) -> dict[str, Any]:
+    """Sizes with SMAC's default arguments, units in the order of their numbers, the enemies' order."""
+    from dm2_ray.world.rules_tables import build_tables, max_reward
+    from dm2_ray.world.switches import SmacSwitches
+
+    switches = SmacSwitches()
+    tables = build_tables(spec, switches)
+    order = spec.enemy_order
+    line = {"start": list(order.start), "end": list(order.end)} if order.kind == "attack_move" else {}
+    return {
+        **_brief_record(spec),
+        "scenario_hash": spec.scenario_hash,
+        "map_size": list(spec.walkable.shape),
+        "n_actions": tables.num_actions,
+        "obs_shape": tables.obs_size,
+        "obs_parts": {
+            "move": tables.enemies_at,
+            "enemies": [spec.num_enemies, tables.enemy_width],
+            "allies": [spec.num_agents - 1, tables.ally_width],
+            "own": tables.obs_size - tables.own_at,
+        },
+        "state_shape": tables.state_size,
+        "max_reward": max_reward(spec, switches),
+        "units": [
+            *_unit_records("agents", spec.ally_kinds, switches.step_mul),
+            *_unit_records("enemies", spec.enemy_kinds, switches.step_mul),
+        ],
+        "enemy_order": {"kind": order.kind, **line},
+    }
+
+
+def _unit_records(side: str, kinds: tuple[str, ...], loops_per_step: int) -> list[dict[str, Any]]:
+    """One record per run of equal kinds."""
+    from dm2_ray.world.units import unit_kind
+
+    starts = [index for index in range(len(kinds)) if index == 0 or kinds[index] != kinds[index - 1]]
+    records = []
+    for first, last in zip(starts, [*starts[1:], len(kinds)], strict=True):
+        kind = unit_kind(kinds[first])
+        weapon = kind.weapon
+        records.append(
+            {
+                "side": side,
+                "ids": list(range(first, last)),
+                "kind": kind.name,
+                "health": kind.health,
+                "shield": kind.shield,
+                "armour": kind.armour,
+                "damage": weapon.damage if weapon else None,
+                "bonus_damage": {weapon.bonus_attribute: weapon.bonus_damage}
+                if weapon and weapon.bonus_attribute
+                else {},
+                "hits": weapon.hits if weapon else 0,
+                "range": weapon.range if weapon else None,
+                "cells_per_step": kind.speed_per_loop * loops_per_step,
+            }
+        )
+    return records
+
+
+def _unit_row(unit: dict[str, Any]) -> tuple[str, ...]:
+    ids = unit["ids"]
+    damage = reach = "-"
+    if unit["damage"] is not None:
+        bonus = "".join(f" +{amount:g} {attribute}" for attribute, amount in unit["bonus_damage"].items())
+        damage, reach = f"{unit['hits']} x {unit['damage']:g}{bonus}", f"{unit['range']:g}"
+    return (
+        unit["side"],
+        f"{ids[0]}-{ids[-1]}" if len(ids) > 1 else str(ids[0]),
+        unit["kind"],
+        *(f"{unit[name]:g}" for name in ("health", "shield", "armour")),
+        damage,
+        reach,
+        f"{unit['cells_per_step']:.4g}",
+    )
+
+
+def _order_in_words(spec: MapSpec) -> str:
+    order = spec.enemy_order
+    if order.kind == "none":
+        return "none (they stay)"
+    if order.kind == "attack_agents":
+        return "attack the agents wherever they are"
+    (x, y), (to_x, to_y) = order.start, order.end
+    if order.start == order.end:
+        return f"attack-move to ({x:g}, {y:g})"
+    return f"attack-move to a random point between ({x:g}, {y:g}) and ({to_x:g}, {to_y:g})"
+
+
+def _aligned(rows: Iterable[Iterable[str]]) -> str:
+    """Columns of text, two spaces apart and indented."""
+    table = [list(row) for row in rows]
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    return "\n".join(
+        "  " + "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
+    )

@@ -1,0 +1,179 @@
+"""Film: a recorded battle as a sequence of pictures, with a line of text below, and its way into GIF and MP4 files.
+
+Playback speed 1 is the game's speed "Faster", at which people play and watch StarCraft II: 22.4 game loops a second, so
+that an env step of 8 loops takes 0.357 s. (Speed 0.714 is "Normal", 0.5 s a step.)
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from dm2_ray.world.glyphs import TEAM_COLOURS
+from dm2_ray.world.painter import Painter
+from dm2_ray.world.recording import BattleRecording
+
+LOOPS_PER_SECOND = 22.4
+
+OUTCOME_TEXTS = {
+    "won": "Victory",
+    "lost": "Defeat",
+    "draw": "Draw",
+    "time limit": "Time limit",
+    "unfinished": "Unfinished",
+}
+
+_INK, _MUTED, _BAR = (236, 240, 245), (150, 160, 172), (10, 12, 15)
+
+
+class MissingPackageError(ImportError):
+    """An optional package is needed; the message says how to get it."""
+
+
+class Film:
+    """Pictures of a battle at a constant rate.
+
+    Args:
+        recording: the battle.
+        fps: pictures a second.
+        speed: 1 is the game's speed "Faster".
+        size: pixels of the longer side of the battlefield.
+        hold_s: seconds for which the end is shown.
+
+    Raises ValueError for numbers that are not positive, or a size that is too small.
+    """
+
+    def __init__(
+        self, recording: BattleRecording, *, fps: float = 12.5, speed: float = 1.0, size: int = 480, hold_s: float = 2.0
+    ) -> None:
+        if not (fps > 0 and speed > 0 and hold_s >= 0):
+            raise ValueError(f"fps is {fps}, speed {speed}, hold_s {hold_s}; they must be positive")
+        self.recording = recording
+        self.fps = fps
+        self._painter = Painter(recording.stage, size)
+        self._bar_height = max(16, 2 * round(size / 48))
+        steps_per_picture = speed * LOOPS_PER_SECOND / recording.step_loops / fps
+        moving = np.arange(0.0, recording.num_steps, steps_per_picture)
+        self._times = np.concatenate([moving, np.full(max(1, round(hold_s * fps)), float(recording.num_steps))])
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, both even."""
+        return self._painter.width, self._painter.height + self._bar_height
+
+    def __iter__(self) -> Iterator[Image.Image]:
+        last: tuple[float, Image.Image] | None = None
+        for time in self._times.tolist():
+            if last is None or last[0] != time:
+                last = (time, self._picture(time))
+            yield last[1]
+
+    def _picture(self, time: float) -> Image.Image:
+        recording = self.recording
+        moment = recording.moment(time)
+        field = self._painter.paint(moment)
+        alive = moment.health > 0
+        agents = recording.stage.num_agents
+        is_over = time >= recording.num_steps
+        text = OUTCOME_TEXTS[recording.outcome] if is_over else f"step {int(time)} of {recording.num_steps}"
+        picture = Image.new("RGB", self.size)
+        picture.paste(field, (0, 0))
+        bar = _bar(
+            field.width, self._bar_height, recording.stage.map_name, text, is_over,
+            int(alive[:agents].sum()), int(alive[agents:].sum()),
+        )  # fmt: skip
+        picture.paste(bar, (0, field.height))
+        return picture
+
+
+@lru_cache(maxsize=64)
+def _bar(width: int, height: int, title: str, text: str, is_loud: bool, agents: int, enemies: int) -> Image.Image:
+    """The line below the battlefield: the map, the step or the outcome, how many are alive."""
+    finer = 3
+    bar = Image.new("RGB", (width * finer, height * finer), _BAR)
+    draw = ImageDraw.Draw(bar)
+    unit = height * finer
+    font = _font(round(0.6 * unit))
+    middle, right = unit / 2, width * finer - 0.5 * unit
+    draw.text((0.5 * unit, middle), title, _INK, font, anchor="lm")
+    draw.text((width * finer / 2, middle), text, _INK if is_loud else _MUTED, font, anchor="mm")
+    for colour, count in ((TEAM_COLOURS[1], enemies), (TEAM_COLOURS[0], agents)):
+        draw.text((right, middle), str(count), _INK, font, anchor="rm")
+        right -= font.getlength("00") + 0.45 * unit
+        radius = 0.22 * unit
+        draw.ellipse((right - radius, middle - radius, right + radius, middle + radius), fill=colour)
+        right -= 0.8 * unit
+    return bar.reduce(finer)
+
+
+def gif_bytes(film: Film, colours: int = 64) -> bytes:
+    """The film as an endless GIF of at most 256 colours."""
+    pictures = list(film)
+    palette = _palette(pictures, colours)
+    frames: list[Image.Image] = []
+    shown_ms: list[int] = []
+    start = 0
+    for index, picture in enumerate(pictures):
+        # GIF counts time in hundredths of a second; what is rounded off is carried on.
+        end = round((index + 1) * 100 / film.fps)
+        if index > 0 and picture is pictures[index - 1]:
+            shown_ms[-1] += 10 * (end - start)
+        else:
+            frames.append(picture.quantize(palette=palette, dither=Image.Dither.NONE))
+            shown_ms.append(10 * (end - start))
+        start = end
+    file = io.BytesIO()
+    frames[0].save(
+        file, "GIF", save_all=True, append_images=frames[1:], duration=shown_ms, loop=0, optimize=False, disposal=1
+    )
+    return file.getvalue()
+
+
+def mp4_bytes(film: Film) -> bytes:
+    """The film as an H.264 video that every browser plays.
+
+    Raises MissingPackageError without imageio-ffmpeg.
+    """
+    try:
+        import imageio_ffmpeg
+    except ImportError as error:
+        raise MissingPackageError("MP4 files need the package imageio-ffmpeg: pip install 'dm2-ray[view]'") from error
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "film.mp4"
+        writer = imageio_ffmpeg.write_frames(
+            str(path), film.size, fps=film.fps, codec="libx264", pix_fmt_out="yuv420p", macro_block_size=2,
+            output_params=["-crf", "20", "-movflags", "+faststart"],
+        )  # fmt: skip
+        writer.send(None)
+        for picture in film:
+            writer.send(picture.tobytes())
+        writer.close()
+        return path.read_bytes()
+
+
+def _palette(pictures: list[Image.Image], colours: int) -> Image.Image:
+    """One palette for all pictures. Most pixels are ground, in few colours; so what changes from picture to picture is
+    given twice their weight."""
+    chosen = np.unique(np.linspace(0, len(pictures) - 1, 12).astype(np.int64))
+    sample = np.stack([np.asarray(pictures[i]) for i in chosen])
+    changing = sample[:, (sample != sample[:1]).any((0, 3))].reshape(-1, 3)
+    still = sample[0].reshape(-1, 3)
+    still = still[:: max(1, 2 * len(still) // max(len(changing), 1))]
+    pixels = np.concatenate([changing, still])
+    return Image.fromarray(pixels[None]).quantize(colours, method=Image.Quantize.MEDIANCUT)
+
+
+@lru_cache(maxsize=8)
+def _font(pixels: int) -> ImageFont.FreeTypeFont:
+    # Pillow's own font; without FreeType it would be a bitmap font that has no other size.
+    return cast(ImageFont.FreeTypeFont, ImageFont.load_default(max(8, pixels)))

@@ -1,0 +1,94 @@
+"""The ground of a battle as a picture: heights as light and shade, cliffs, a grid of map cells.
+
+Shapes: W x H map cells, h x w pixels (row 0 is north).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from dm2_ray.world.stage import Stage
+
+CLIFF_LEVEL = 2.0
+"""Height of one cliff level in the maps."""
+
+_VOID, _FLOOR, _PLATEAU = (np.array(colour, dtype=np.float64) for colour in ((15, 17, 21), (43, 49, 57), (70, 77, 86)))
+_EDGE = (128, 142, 158, 200)
+_GRID = (255, 255, 255, 9)
+
+
+def paint_ground(stage: Stage, width: int, height: int) -> Image.Image:
+    """An RGB picture of the stage's view, `width` x `height` pixels."""
+    west, south, east, north = stage.view
+    x = west + (np.arange(width) + 0.5) * (east - west) / width
+    y = north - (np.arange(height) + 0.5) * (north - south) / height
+    levels = (_heights(stage, x, y) - _floor_height(stage)) / CLIFF_LEVEL
+    up = np.clip(levels, 0.0, 1.5)[..., None]
+    down = np.clip(-levels, 0.0, 1.0)[..., None]
+    colours = _FLOOR + up * (_PLATEAU - _FLOOR) + down * (_VOID - _FLOOR)
+    # Light from the north-west.
+    slope_y, slope_x = np.gradient(levels, -(north - south) / height, (east - west) / width)
+    slope: NDArray[np.float64] = np.asarray(slope_y - slope_x)
+    colours += 13.0 * np.clip(slope, -2.0, 2.0)[..., None] * (1.0 - down)
+    off_limits = ~_sampled(stage.ground, x, y)
+    colours[off_limits] = colours[off_limits] * 0.45 + 0.2 * _VOID
+    picture = Image.fromarray(np.clip(np.round(colours), 0, 255).astype(np.uint8), "RGB")
+    _draw_lines(picture, stage, (width / (east - west), height / (north - south)))
+    return picture
+
+
+def _floor_height(stage: Stage) -> float:
+    """The level that most of the ground is on."""
+    corners = stage.terrain_height[:-1, :-1][stage.ground]
+    if corners.size == 0:
+        return float(np.median(stage.terrain_height))
+    values, counts = np.unique(np.round(corners), return_counts=True)
+    return float(values[counts.argmax()])
+
+
+def _heights(stage: Stage, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[h, w] heights, linear between the cells' corners; beyond the map those of its rim."""
+    corners = stage.terrain_height
+
+    def split(values: NDArray[np.float64], cells: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        inside = np.clip(values, 0.0, cells)
+        first = np.minimum(inside.astype(np.int64), cells - 1)
+        return first, inside - first
+
+    (i, u), (j, v) = split(x, corners.shape[0] - 1), split(y, corners.shape[1] - 1)
+    i, u, j, v = i[None, :], u[None, :], j[:, None], v[:, None]
+    lower = corners[i, j] * (1 - u) + corners[i + 1, j] * u
+    upper = corners[i, j + 1] * (1 - u) + corners[i + 1, j + 1] * u
+    heights: NDArray[np.float64] = lower * (1 - v) + upper * v
+    return heights
+
+
+def _sampled(cells: NDArray[np.bool_], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """[h, w] the cells under the pixels, False beyond the map."""
+    columns, rows = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
+    known_x, known_y = (0 <= columns) & (columns < cells.shape[0]), (0 <= rows) & (rows < cells.shape[1])
+    found = cells[np.clip(columns, 0, cells.shape[0] - 1)[None, :], np.clip(rows, 0, cells.shape[1] - 1)[:, None]]
+    return found & known_x[None, :] & known_y[:, None]
+
+
+def _draw_lines(picture: Image.Image, stage: Stage, scale: tuple[float, float]) -> None:
+    west, _, _, north = stage.view
+    draw = ImageDraw.Draw(picture, "RGBA")
+
+    def line(x0: int, y0: int, x1: int, y1: int, colour: tuple[int, ...], thickness: int) -> None:
+        ends = [((x - west) * scale[0], (north - y) * scale[1]) for x, y in ((x0, y0), (x1, y1))]
+        draw.line(ends, fill=colour, width=thickness)
+
+    thickness = max(1, round(0.09 * scale[0]))
+    padded = np.pad(stage.ground, 1)
+    for grid, colour, width in ((True, _GRID, max(1, thickness // 2)), (False, _EDGE, thickness)):
+        # Between cells (x - 1, y) and (x, y), and between (x, y - 1) and (x, y).
+        for axis in (0, 1):
+            first, second = (padded[:-1], padded[1:]) if axis == 0 else (padded[:, :-1], padded[:, 1:])
+            for i, j in np.argwhere(first & second if grid else first != second).tolist():
+                if axis == 0:
+                    line(i, j - 1, i, j, colour, width)
+                else:
+                    line(i - 1, j, i, j, colour, width)

@@ -1,0 +1,119 @@
+"""SMAC's built-in heuristic (`heuristic_ai`): every agent attacks the nearest enemy until it falls.
+
+Shapes: B battles, N agents, M enemies, U = N + M units (agents first), A actions; F rows of `units` (see unit_state).
+
+It acts on what the game's API shows (32-bit numbers) and, like SMAC's, picks the first of several equally near targets.
+Quirks kept: its orders need not be available actions (without `heuristic_rest` an attack may be ordered from any
+distance, with it a move may lead against a wall), and marauders go for medivacs, which they cannot hit: SMAC means to
+spare them, but compares the enemies' stock unit types with the type of its own medivacs.
+"""
+
+from __future__ import annotations
+
+from math import hypot, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dm2_ray.world.compile_cache import kernel
+from dm2_ray.world.rules import EAST, FIRST_TARGET, NO_OP, NORTH, SOUTH, WEST
+from dm2_ray.world.rules_tables import RulesTables
+from dm2_ray.world.settlement import as_seen
+from dm2_ray.world.unit_state import HEALTH, Units, X, Y
+
+NO_TARGET = -1
+
+
+class Heuristic:
+    """Chooses the agents' actions in B battles; remembers whom each agent is after.
+
+    Args:
+        rules: tables of the map.
+        num_battles: B.
+        rest: SMAC's `heuristic_rest`.
+    """
+
+    def __init__(self, rules: RulesTables, num_battles: int, rest: bool) -> None:
+        self._rules = rules
+        self._rest = rest
+        self.targets = np.full((num_battles, rules.num_agents), NO_TARGET, np.int64)
+        """[B, N] number of the enemy, or of the agent to be healed, that an agent is after; NO_TARGET without."""
+        self.actions = np.zeros((num_battles, rules.num_agents), np.int64)
+        """[B, N] chosen last; NO_OP for the dead, and for a medivac with nobody to heal, which goes on as it was."""
+
+    def choose(
+        self, units: NDArray[np.float64], action_mask: NDArray[np.bool_], running: NDArray[np.bool_]
+    ) -> NDArray[np.int64]:
+        """`actions`, brought up to date for the running battles from their units [B, F, U] and masks [B, N, A]."""
+        choose_heuristic(self._rules, units, action_mask, running, self._rest, self.targets, self.actions)
+        return self.actions
+
+    def forget(self, which: NDArray[np.bool_]) -> None:
+        """Drop the targets in the columns where `which` [B] is True: other battles begin there."""
+        self.targets[which] = NO_TARGET
+
+
+@kernel(allocates=False)
+def _keeps_target(rules: RulesTables, health: Units, target: int, heals: bool) -> bool:
+    """Whether a living target is still to be fought, or to be healed."""
+    if target == NO_TARGET:
+        return False
+    u = target if heals else rules.num_agents + target
+    seen = as_seen(health[u])
+    return seen > 0.0 and not (heals and seen == rules.health_max[u])
+
+
+@kernel(allocates=False)
+def _nearest_target(rules: RulesTables, x: Units, y: Units, health: Units, i: int) -> int:
+    """Nearest living enemy of agent i, or nearest hurt agent that a medivac can heal; NO_TARGET without."""
+    heals = rules.is_medivac[i]
+    first = 0 if heals else rules.num_agents
+    count = rules.num_agents if heals else rules.num_enemies
+    best = NO_TARGET
+    best_distance = hypot(rules.extent_x, rules.extent_y)
+    for j in range(count):
+        u = first + j
+        seen = as_seen(health[u])
+        if not seen > 0.0 or (heals and (rules.is_medivac[u] or seen == rules.health_max[u])):
+            continue
+        dx, dy = as_seen(x[u]) - as_seen(x[i]), as_seen(y[u]) - as_seen(y[i])
+        distance = sqrt(dx * dx + dy * dy)
+        if distance < best_distance:
+            best = j
+            best_distance = distance
+    return best
+
+
+@kernel(allocates=False)
+def choose_heuristic(
+    rules: RulesTables,
+    units: NDArray[np.float64],
+    action_mask: NDArray[np.bool_],
+    running: NDArray[np.bool_],
+    rest: bool,
+    targets: NDArray[np.int64],
+    out_actions: NDArray[np.int64],
+) -> None:
+    """Bring `targets` [B, N] and `out_actions` [B, N] of the running battles up to date."""
+    for b in range(running.shape[0]):
+        if not running[b]:
+            continue
+        x, y, health = units[b, X], units[b, Y], units[b, HEALTH]
+        for i in range(rules.num_agents):
+            out_actions[b, i] = NO_OP
+            if not as_seen(health[i]) > 0.0:
+                continue
+            heals = rules.is_medivac[i]
+            if not _keeps_target(rules, health, targets[b, i], heals):
+                targets[b, i] = _nearest_target(rules, x, y, health, i)
+            target = targets[b, i]
+            if target == NO_TARGET:
+                continue
+            out_actions[b, i] = FIRST_TARGET + target
+            if rest and not action_mask[b, i, FIRST_TARGET + target]:
+                u = target if heals else rules.num_agents + target
+                dx, dy = as_seen(x[u]) - as_seen(x[i]), as_seen(y[u]) - as_seen(y[i])
+                if abs(dx) > abs(dy):
+                    out_actions[b, i] = EAST if dx > 0.0 else WEST
+                else:
+                    out_actions[b, i] = NORTH if dy > 0.0 else SOUTH

@@ -1,0 +1,53 @@
+"""A recorded battle as one HTML file that needs nothing else: no network, no other file, no server.
+
+The page itself, with its style and script, is data/replay.html; here the battle is put into it.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from importlib import resources
+from pathlib import Path
+
+from dm2_ray.atomic_file import write_atomically
+from dm2_ray.world.film import LOOPS_PER_SECOND, OUTCOME_TEXTS
+from dm2_ray.world.glyphs import glyph
+from dm2_ray.world.recording import BattleRecording
+
+_TITLE, _BATTLE = "{{title}}", "{{battle}}"
+
+
+def write_html(recording: BattleRecording, path: str | Path) -> None:
+    """Write a battle as a page to look at: play, pause, scrub, every unit's numbers, every agent's choices.
+
+    The file appears whole or not at all; OSError where it cannot be written.
+    """
+    write_atomically(Path(path), html_page(recording).encode())
+
+
+def html_page(recording: BattleRecording) -> str:
+    """The page's text."""
+    stage = recording.stage
+    battle = {
+        "recording": json.loads(recording.to_json()),
+        "labels": [stage.label(unit) for unit in range(stage.num_units)],
+        "glyphs": {kind: glyph(kind) for kind in sorted(set(stage.kinds))},
+        # All agents but healers have the same actions.
+        "action_names": {
+            "fighter": stage.action_names(next((i for i in range(stage.num_agents) if i not in stage.healers), 0)),
+            "healer": stage.action_names(stage.healers[0]) if stage.healers else [],
+        },
+        "outcome_text": OUTCOME_TEXTS[recording.outcome],
+        "loops_per_second": LOOPS_PER_SECOND,
+    }
+    template = resources.files("dm2_ray.world").joinpath("data/replay.html").read_text(encoding="utf-8")
+    title = html.escape(f"{stage.map_name}, battle {recording.provenance.battle} of seed {recording.provenance.seed}")
+    before, after = template.split(_BATTLE)
+    return before.replace(_TITLE, title) + _as_script_text(battle) + after
+
+
+def _as_script_text(content: object) -> str:
+    """JSON that cannot end the script element it stands in, nor begin a comment there, whatever its strings say."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

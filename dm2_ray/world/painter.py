@@ -1,0 +1,207 @@
+"""Painter: pictures of one stage, fast enough to be a film.
+
+Everything is drawn at twice the size and halved at the end. Round things are stamps, made once at eight times the size,
+so that their edges are smooth; they are looked up by what they show, in steps too small to see.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from dm2_ray.world.glyphs import ENERGY_COLOUR, HEAL_COLOUR, SHIELD_COLOUR, TEAM_COLOURS, Colour, Polygon, glyph
+from dm2_ray.world.ground_picture import paint_ground
+from dm2_ray.world.moment import Moment
+from dm2_ray.world.stage import Stage
+
+SHOT_LOOPS = 3.0
+"""Game loops for which a shot is seen."""
+BLAST_LOOPS = 8.0
+"""Game loops for which an explosion, or a fall, is seen."""
+
+_FINER = 2
+_FINEST = 4
+"""Of a stamp, to the picture's fine size."""
+_FRACTIONS = 48
+_MELEE_RANGE = 1.0
+_WHITE: Colour = (248, 250, 252)
+_DARK: Colour = (12, 14, 18)
+
+
+class Painter:
+    """Draws moments of battles on one stage.
+
+    Args:
+        stage: ground and units.
+        size: pixels of the picture's longer side, at least 64.
+
+    Raises ValueError for a smaller size.
+    """
+
+    def __init__(self, stage: Stage, size: int) -> None:
+        if size < 64:
+            raise ValueError(f"size is {size}; a picture needs at least 64 pixels")
+        west, south, east, north = stage.view
+        self.stage = stage
+        scale = size / max(east - west, north - south)
+        # Even numbers: video codecs halve the resolution of colours.
+        self.width, self.height = (max(2, 2 * round(side * scale / 2)) for side in (east - west, north - south))
+        self._scale = scale * _FINER
+        self._west, self._north = west, north
+        self._ground = paint_ground(stage, self.width * _FINER, self.height * _FINER)
+        self._radius = np.maximum(stage.radius * self._scale, 3.0)
+        self._team = [TEAM_COLOURS[u >= stage.num_agents] for u in range(stage.num_units)]
+        # Large ones last: medivacs and colossi are above the others.
+        self._order = np.argsort(stage.radius, kind="stable")
+        self._thin = max(1, round(0.06 * self._scale))
+
+    def paint(self, moment: Moment) -> Image.Image:
+        """An RGB picture of `width` x `height` pixels."""
+        picture = self._ground.copy()
+        draw = ImageDraw.Draw(picture, "RGBA")
+        x = (moment.x - self._west) * self._scale
+        y = (self._north - moment.y) * self._scale
+        alive = moment.health > 0
+        shot_age = np.where(alive & (moment.target >= 0), self._shot_age(moment), np.inf)
+        for u in np.flatnonzero(~alive).tolist():
+            self._fallen(picture, draw, u, x[u], y[u], float(moment.dead_loops[u]))
+        for u in np.flatnonzero(alive & (moment.target >= 0)).tolist():
+            self._aim(draw, u, int(moment.target[u]), x, y, float(shot_age[u]))
+        for u in self._order[alive[self._order]].tolist():
+            self._unit(picture, moment, u, round(x[u]), round(y[u]))
+        for u in np.flatnonzero(shot_age < SHOT_LOOPS).tolist():
+            self._impact(picture, u, int(moment.target[u]), x, y, float(shot_age[u]))
+        return picture.reduce(_FINER)
+
+    def _shot_age(self, moment: Moment) -> NDArray[np.floating]:
+        """[U] game loops since the last shot, as far as the cooldown tells; infinite where there was none."""
+        period = self.stage.weapon_period
+        return np.where((period > 0) & (moment.cooldown > 0), np.maximum(period - moment.cooldown, 0.0), np.inf)
+
+    def _unit(self, picture: Image.Image, moment: Moment, u: int, x: int, y: int) -> None:
+        stage, radius, colour = self.stage, float(self._radius[u]), self._team[u]
+        ring = max(2.0, 0.2 * radius)
+
+        def stamp(colour: Colour, mask: Image.Image) -> None:
+            picture.paste(colour, (x - mask.width // 2, y - mask.height // 2), mask)
+
+        stamp(_DARK, _disc(radius + 2.0))
+        stamp(_shade(colour, 0.34), _disc(radius))
+        stamp(_shade(colour, 0.92), _disc(radius - ring))
+        if stage.weapon_period[u] > 0 and moment.cooldown[u] > 0:
+            waiting = _level(float(moment.cooldown[u]), float(stage.weapon_period[u]))
+            stamp(_shade(colour, 0.55), _wedge(radius - ring, waiting))
+        stamp(_WHITE, _sign(glyph(stage.kinds[u]), radius - ring))
+        stamp(_shade(colour, 1.0, 0.72), _arc(radius, ring, _level(float(moment.health[u]), stage.health_max[u])))
+        for amount, most, outer in (
+            (moment.shield[u], stage.shield_max[u], SHIELD_COLOUR),
+            (moment.energy[u], stage.energy_max[u], ENERGY_COLOUR),
+        ):
+            if most > 0 and amount > 0:
+                stamp(outer, _arc(radius + 1.0 + 0.8 * ring, 0.8 * ring, _level(float(amount), float(most))))
+
+    def _aim(
+        self, draw: ImageDraw.ImageDraw, u: int, v: int, x: NDArray[np.floating], y: NDArray[np.floating], age: float
+    ) -> None:
+        heals = self.stage.energy_max[u] > 0
+        colour = HEAL_COLOUR if heals else self._team[u]
+        draw.line([(x[u], y[u]), (x[v], y[v])], fill=(*colour, 170 if heals else 60), width=self._thin)
+        if age < SHOT_LOOPS and self.stage.weapon_range[u] >= _MELEE_RANGE:
+            bright = _shade(colour, 1.0, 0.6)
+            draw.line(
+                [(x[u], y[u]), (x[v], y[v])], fill=(*bright, round(235 * (1 - age / SHOT_LOOPS))), width=2 * self._thin
+            )
+
+    def _impact(
+        self, picture: Image.Image, u: int, v: int, x: NDArray[np.floating], y: NDArray[np.floating], age: float
+    ) -> None:
+        """A spark where the target's rim is hit."""
+        dx, dy = x[u] - x[v], y[u] - y[v]
+        share = min(1.0, self._radius[v] / max(float(np.hypot(dx, dy)), 1e-6))
+        mask = _sign(_SPARK, 0.34 * self._scale, round(16 * (1 - age / SHOT_LOOPS)))
+        place = (round(x[v] + share * dx) - mask.width // 2, round(y[v] + share * dy) - mask.height // 2)
+        picture.paste(_shade(self._team[u], 1.0, 0.8), place, mask)
+
+    def _fallen(
+        self, picture: Image.Image, draw: ImageDraw.ImageDraw, u: int, x: float, y: float, dead_loops: float
+    ) -> None:
+        fresh = max(0.0, 1.0 - dead_loops / BLAST_LOOPS)
+        mask = _sign(_CROSS, max(4.0, 0.75 * float(self._radius[u])), round(16 * (0.42 + 0.5 * fresh)))
+        picture.paste(_shade(self._team[u], 0.8), (round(x) - mask.width // 2, round(y) - mask.height // 2), mask)
+        reach = float(self.stage.blast_radius[u]) * self._scale
+        if reach > 0 and fresh > 0:
+            fill, rim = (*self._team[u], round(70 * fresh)), (*_shade(self._team[u], 1.0, 0.5), round(200 * fresh))
+            draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=fill, outline=rim, width=self._thin)
+
+
+_CROSS: tuple[Polygon, ...] = (
+    ((-0.8, -0.6), (-0.6, -0.8), (0.8, 0.6), (0.6, 0.8)),
+    ((-0.8, 0.6), (-0.6, 0.8), (0.8, -0.6), (0.6, -0.8)),
+)
+_SPARK: tuple[Polygon, ...] = (
+    tuple((r * math.sin(math.pi * i / 6), r * math.cos(math.pi * i / 6)) for i, r in enumerate((1.0, 0.4) * 6)),
+)
+
+
+def _level(amount: float, most: float) -> int:
+    """A share in steps of 1 / _FRACTIONS; something is never shown as nothing."""
+    share = min(amount / most, 1.0)
+    return max(1, round(share * _FRACTIONS)) if share > 0 else 0
+
+
+def _shade(colour: Colour, brightness: float, white: float = 0.0) -> Colour:
+    """Darkened, then mixed with white."""
+    red, green, blue = (round(c * brightness * (1.0 - white) + 255 * white) for c in colour)
+    return red, green, blue
+
+
+# Stamps: masks whose middle pixel is the centre. Radii in fine pixels.
+
+
+@lru_cache(maxsize=4096)
+def _arc(radius: float, thickness: float, level: int) -> Image.Image:
+    mask, draw, centre = _blank(radius)
+    if level > 0:
+        box = _box(centre, radius)
+        draw.pieslice(box, -90, -90 + 360 * level / _FRACTIONS, fill=255)
+        draw.ellipse(_box(centre, radius - thickness), fill=0)
+    return mask.reduce(_FINEST)
+
+
+@lru_cache(maxsize=4096)
+def _wedge(radius: float, level: int) -> Image.Image:
+    mask, draw, centre = _blank(radius)
+    if level > 0:
+        draw.pieslice(_box(centre, radius), -90 - 360 * level / _FRACTIONS, -90, fill=255)
+    return mask.reduce(_FINEST)
+
+
+@lru_cache(maxsize=256)
+def _disc(radius: float) -> Image.Image:
+    mask, draw, centre = _blank(radius)
+    draw.ellipse(_box(centre, radius), fill=255)
+    return mask.reduce(_FINEST)
+
+
+@lru_cache(maxsize=4096)
+def _sign(polygons: tuple[Polygon, ...], radius: float, sixteenths: int = 16) -> Image.Image:
+    """Polygons, as opaque as `sixteenths` says."""
+    mask, draw, centre = _blank(radius)
+    for polygon in polygons:
+        draw.polygon([(centre + x * radius * _FINEST, centre - y * radius * _FINEST) for x, y in polygon], fill=255)
+    return mask.reduce(_FINEST).point([value * sixteenths // 16 for value in range(256)])
+
+
+def _blank(radius: float) -> tuple[Image.Image, ImageDraw.ImageDraw, float]:
+    side = (2 * math.ceil(max(radius, 0.0) + 1) + 1) * _FINEST
+    mask = Image.new("L", (side, side), 0)
+    return mask, ImageDraw.Draw(mask), side / 2 - 0.5
+
+
+def _box(centre: float, radius: float) -> tuple[float, float, float, float]:
+    r = max(radius, 0.0) * _FINEST
+    return centre - r, centre - r, centre + r, centre + r

@@ -1,0 +1,110 @@
+"""Putting a battle into a given state.
+
+Shapes: N agents, M enemies, U = N + M units (agents first); F and G are the rows of `units` and `marks` (see
+unit_state).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dm2_ray.world.maps import MapSpec
+from dm2_ray.world.movement import POSITION_GRID
+from dm2_ray.world.rules_tables import RulesTables
+from dm2_ray.world.settlement import settle
+from dm2_ray.world.terrain import Terrain
+from dm2_ray.world.unit_records import SideChange, changes_of
+from dm2_ray.world.unit_state import (
+    COOLDOWN,
+    ENERGY,
+    EXPLODING,
+    GOAL_X,
+    GOAL_Y,
+    HEALTH,
+    NONE,
+    ORDER,
+    ORDER_SCRIPTED,
+    ORDER_STOP,
+    SHIELD,
+    X,
+    Y,
+)
+from dm2_ray.world.unit_tables import ENERGY_MAX, HEALTH_MAX, LAYER, SHIELD_MAX, Stats
+
+_ROWS = {"x": X, "y": Y, "health": HEALTH, "shield": SHIELD, "energy": ENERGY, "cooldown": COOLDOWN}
+_KEPT_ROWS = (*_ROWS.values(), GOAL_X, GOAL_Y)
+_MAXIMA = {"health": HEALTH_MAX, "shield": SHIELD_MAX, "energy": ENERGY_MAX}
+
+
+def placed(
+    spec: MapSpec,
+    stats: Stats,
+    terrain: Terrain,
+    rules: RulesTables,
+    units: NDArray[np.float64],
+    allies: SideChange | None,
+    enemies: SideChange | None,
+) -> NDArray[np.float64]:
+    """A copy of one battle's `units` [F, U] with the changes made and everything in progress cleared.
+
+    Positions are rounded down to multiples of 1/4096. Attacks, missiles, backswings, momentum and waiting times of
+    shields are gone; where scripted units are bound for stays.
+
+    Raises:
+        TypeError, ValueError: one line about what cannot be: an unknown field, another kind than the map's, a number
+            out of its range, a place where the unit cannot stand, a state in which the battle would be over.
+    """
+    changed = np.zeros_like(units)
+    changed[list(_KEPT_ROWS)] = units[list(_KEPT_ROWS)]
+    for side, change, kinds, first in (
+        ("allies", allies, spec.ally_kinds, 0),
+        ("enemies", enemies, spec.enemy_kinds, spec.num_agents),
+    ):
+        if change is None:
+            continue
+        for index, numbers in changes_of(side, change, kinds):
+            _change_unit(f"{side}[{index}] ({kinds[index]})", stats, terrain, changed, first + index, numbers)
+    health, shield = changed[HEALTH], changed[SHIELD]
+    if settle(rules, health, shield, health, shield, health == 0.0, 0).terminated:
+        allies_left = np.count_nonzero(health[: spec.num_agents])
+        enemies_left = np.count_nonzero(health[spec.num_agents :])
+        raise ValueError(
+            f"with {allies_left} allies and {enemies_left} enemies of these kinds alive the battle would be over; "
+            "leave both sides somebody who fights"
+        )
+    return changed
+
+
+def _change_unit(
+    who: str, stats: Stats, terrain: Terrain, units: NDArray[np.float64], u: int, numbers: dict[str, float]
+) -> None:
+    for name, value in numbers.items():
+        if name in ("x", "y"):
+            value = math.floor(value * POSITION_GRID) / POSITION_GRID
+        elif value < 0.0:
+            raise ValueError(f"{who}: {name} is {value}; expected at least 0")
+        elif name in _MAXIMA and value > stats[_MAXIMA[name], u]:
+            raise ValueError(f"{who}: {name} is {value}; expected at most {stats[_MAXIMA[name], u]}")
+        if name == "health" and np.float32(value) == 0.0:
+            value = 0.0  # agents see 32-bit numbers: they would take it for dead
+        units[_ROWS[name], u] = value
+    if units[HEALTH, u] > 0.0 and ("x" in numbers or "y" in numbers):
+        x, y = float(units[X, u]), float(units[Y, u])
+        passable = terrain.passable[int(stats[LAYER, u])]
+        width, height = passable.shape
+        if not (0.0 <= x < width and 0.0 <= y < height and passable[int(x), int(y)]):
+            raise ValueError(
+                f"{who} cannot stand at ({x}, {y}); expected a place on walkable ground within {width} x {height} cells"
+            )
+
+
+def clear_marks(marks: NDArray[np.int64]) -> None:
+    """Take all targets and attacks in progress out of one battle's `marks` [G, U]; agents stop, scripted units go on
+    obeying their script."""
+    is_scripted = marks[ORDER] == ORDER_SCRIPTED
+    marks[:] = NONE
+    marks[EXPLODING] = 0
+    marks[ORDER] = np.where(is_scripted, ORDER_SCRIPTED, ORDER_STOP)

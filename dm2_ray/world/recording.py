@@ -1,0 +1,323 @@
+"""BattleRecording: one battle step by step, to be looked at again; BattleRecorder makes one while it is fought.
+
+Shapes: T env steps, N agents, M enemies, U = N + M units (agents first), A actions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dm2_ray.array_contract import check_arrays
+from dm2_ray.world.moment import Moment, between
+from dm2_ray.world.stage import Stage
+
+if TYPE_CHECKING:
+    from dm2_ray.world.battle_backend import BattleBackend
+    from dm2_ray.world.engine_settings import EngineSettings
+    from dm2_ray.world.switches import SmacSwitches
+
+FORMAT = "dm2-ray-battle-1"
+
+Outcome = Literal["won", "lost", "draw", "time limit", "unfinished"]
+
+_COLUMNS = ("x", "y", "health", "shield", "energy", "cooldown")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BattleProvenance:
+    """Which battle this is and who fought it: the same again when it is played again."""
+
+    map: str
+    seed: int
+    battle: int
+    """Its number: battles of one seed are numbered from 0."""
+    team: str
+    """Who chose the agents' actions, in words; empty where nobody said."""
+    engine: str
+    """Whose physics, and its version: `embedded 2`, `starcraft 4.10`."""
+    engine_settings: Mapping[str, Any] = field(default_factory=dict)
+    """Of the embedded engine, where they differ from the defaults."""
+    smac: Mapping[str, Any] = field(default_factory=dict)
+    """SMAC's constructor arguments, where they differ from its defaults."""
+    scenario_hash: str | None = None
+    """Of a map that is not SMAC's."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BattleRecording:
+    """One battle. `x[k]` ... `target[k]` are the units before step k, `[T]` those at the end."""
+
+    stage: Stage
+    provenance: BattleProvenance
+    outcome: Outcome
+    step_loops: int
+    """Game loops of an env step."""
+    x: NDArray[np.float32]
+    """[T + 1, U] map cells, growing east."""
+    y: NDArray[np.float32]
+    """[T + 1, U] map cells, growing north."""
+    health: NDArray[np.float32]
+    """[T + 1, U], 0 = dead."""
+    shield: NDArray[np.float32]
+    """[T + 1, U]"""
+    energy: NDArray[np.float32]
+    """[T + 1, U]"""
+    cooldown: NDArray[np.float32]
+    """[T + 1, U] game loops until the next attack may start."""
+    target: NDArray[np.int64]
+    """[T + 1, U] unit that is being fought or healed, -1 without."""
+    actions: NDArray[np.int64]
+    """[T, N]"""
+    available: NDArray[np.bool_]
+    """[T, N, A]"""
+    rewards: NDArray[np.float64]
+    """[T] the team's."""
+    series: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """[T, N] what else is known of each agent at each step: `matching_reward`, `action_probability`, `value`, ...; NaN
+    where there is nothing."""
+
+    def __post_init__(self) -> None:
+        steps, units, agents = self.num_steps, self.stage.num_units, self.stage.num_agents
+        num_actions = self.stage.num_actions
+        check_arrays(
+            self,
+            {
+                **{name: (np.float32, (steps + 1, units)) for name in _COLUMNS},
+                "target": (np.int64, (steps + 1, units)),
+                "actions": (np.int64, (steps, agents)),
+                "available": (np.bool_, (steps, agents, num_actions)),
+                "rewards": (np.float64, (steps,)),
+            },
+        )
+        for name, values in self.series.items():
+            if values.shape != (steps, agents):
+                raise ValueError(f"series {name!r} must be {[steps, agents]}, found {list(values.shape)}")
+        if self.outcome not in get_args(Outcome):
+            raise ValueError(f"outcome is {self.outcome!r}; expected one of {', '.join(get_args(Outcome))}")
+
+    @property
+    def num_steps(self) -> int:
+        """T"""
+        return len(self.rewards)
+
+    def with_series(self, **series: ArrayLike) -> BattleRecording:
+        """The same battle with more [T, N] series."""
+        added = {name: np.asarray(values, dtype=np.float32) for name, values in series.items()}
+        return replace(self, series={**self.series, **added})
+
+    def moment(self, time: float) -> Moment:
+        """All units at a time in env steps, 0 to T; between steps they are interpolated."""
+        last = self.num_steps
+        step = min(max(int(time), 0), last)
+        share = min(max(time - step, 0.0), 1.0)
+        before = self._at(step)
+        if share == 0.0 or step == last:
+            return before
+        return between(before, self._at(step + 1), share, self.step_loops, self.stage.weapon_period)
+
+    def _at(self, step: int) -> Moment:
+        dead_steps = (self.health[: step + 1] <= 0).sum(0) - 1
+        columns = {name: getattr(self, name)[step].astype(np.float64) for name in _COLUMNS}
+        return Moment(**columns, target=self.target[step], dead_loops=np.maximum(dead_steps, 0.0) * self.step_loops)
+
+    # As text.
+
+    def to_json(self) -> str:
+        """One JSON object; numbers are rounded to 1/1000 and columns that are 0 throughout are left out."""
+        columns = {name: values for name in _COLUMNS if (values := getattr(self, name)).any()}
+        content = {
+            "format": FORMAT,
+            "provenance": asdict(self.provenance),
+            "outcome": self.outcome,
+            "step_loops": self.step_loops,
+            "stage": self.stage.to_dict(),
+            "units": {
+                **{name: [_rounded(row) for row in values] for name, values in columns.items()},
+                "target": self.target.tolist(),
+            },
+            "actions": self.actions.tolist(),
+            "available": [[_as_hex(row) for row in step] for step in self.available],
+            "rewards": _rounded(self.rewards),
+            "series": {name: [_rounded(row) for row in values] for name, values in self.series.items()},
+        }
+        return json.dumps(content, separators=(",", ":"), allow_nan=False)
+
+    @staticmethod
+    def from_json(text: str) -> BattleRecording:
+        """The opposite of `to_json`.
+
+        Raises:
+            ValueError: this is no recording; says why.
+        """
+        content = json.loads(text)
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise ValueError(f"no battle recording of this version (expected format {FORMAT!r})")
+        try:
+            stage = Stage.from_dict(content["stage"])
+            rewards = np.array(content["rewards"], dtype=np.float64)
+            steps, units, agents = len(rewards), stage.num_units, stage.num_agents
+            nothing = np.zeros((steps + 1, units), np.float32)
+            columns = {
+                name: np.array(content["units"][name], np.float32) if name in content["units"] else nothing
+                for name in _COLUMNS
+            }
+            num_actions = stage.num_actions
+            available = np.array([[_from_hex(word, num_actions) for word in step] for step in content["available"]])
+            return BattleRecording(
+                stage=stage,
+                provenance=BattleProvenance(**content["provenance"]),
+                outcome=content["outcome"],
+                step_loops=int(content["step_loops"]),
+                **columns,
+                target=np.array(content["units"]["target"], np.int64),
+                actions=np.array(content["actions"], np.int64).reshape(steps, agents),
+                available=available.astype(np.bool_).reshape(steps, agents, num_actions),
+                rewards=rewards,
+                series={
+                    name: np.array(rows, np.float32).reshape(steps, agents) for name, rows in content["series"].items()
+                },
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"no battle recording: {type(error).__name__} at {error}") from error
+
+
+class BattleRecorder:
+    """Writes down one column of battles while they are fought.
+
+        battles.reset(); recorder.begin()
+        battles.step(actions); recorder.step(actions[column])     until recorder.has_ended
+        recorder.recording
+
+    Args:
+        battles: of either engine.
+        column: which of them.
+        team: who chooses the agents' actions, in words.
+    """
+
+    def __init__(self, battles: BattleBackend, column: int = 0, *, team: str = "") -> None:
+        if not 0 <= column < battles.num_battles:
+            raise ValueError(f"column is {column}; there are {battles.num_battles} battles")
+        self._battles = battles
+        self._column = column
+        self._team = team
+        self._stage = Stage.of(battles.map_spec, battles.engine_settings.balance)
+        self._begun = False
+        self._outcome: Outcome = "unfinished"
+        self._provenance: BattleProvenance | None = None
+        self._moments: list[Moment] = []
+        self._actions: list[NDArray[np.int64]] = []
+        self._available: list[NDArray[np.bool_]] = []
+        self._rewards: list[float] = []
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the battle that was begun last is over."""
+        return self._begun and self._outcome != "unfinished"
+
+    def begin(self) -> None:
+        """A battle has begun in the column; what was written down of an earlier one is forgotten."""
+        self._begun = True
+        self._outcome = "unfinished"
+        self._provenance = BattleProvenance(
+            map=self._battles.map_name,
+            seed=int(self._battles.seed),
+            battle=int(self._battles.battle_number[self._column]),
+            team=self._team,
+            engine=f"{self._battles.backend} {self._battles.engine_version}",
+            engine_settings=_changed(self._battles.engine_settings),
+            smac=_changed(self._battles.switches),
+            scenario_hash=self._battles.map_spec.scenario_hash,
+        )
+        self._moments = [Moment.of(self._battles.units(), self._column)]
+        self._actions, self._rewards = [], []
+        self._available = [self._battles.action_mask[self._column].copy()]
+
+    def step(self, actions: ArrayLike) -> None:
+        """An env step has just been played. The end of the battle is noticed, and so is one that was lost by the game:
+        what was written down is forgotten then, as another has begun in its place.
+
+        Args:
+            actions: [N] the joint action that was played.
+
+        Raises:
+            RuntimeError: no battle has begun, or it is over.
+            ValueError: actions of another shape.
+        """
+        if not self._begun or self.has_ended:
+            raise RuntimeError(f"{'this battle is over' if self._begun else 'no battle has begun'}: call begin() first")
+        battles, column = self._battles, self._column
+        given = np.array(actions, dtype=np.int64)
+        if given.shape != (battles.num_agents,):
+            raise ValueError(f"actions have shape {given.shape}; expected (num_agents,) = {(battles.num_agents,)}")
+        if battles.dropped[column]:
+            self.begin()
+            return
+        ended = bool(battles.terminated[column] or battles.truncated[column])
+        self._moments.append(Moment.of(battles.final_units() if ended else battles.units(), column))
+        self._actions.append(given)
+        self._rewards.append(float(battles.rewards[column]))
+        if ended:
+            self._outcome = _outcome(battles, column)
+        else:
+            self._available.append(battles.action_mask[column].copy())
+
+    @property
+    def recording(self) -> BattleRecording:
+        """The battle as far as it has gone.
+
+        Raises RuntimeError when none has begun.
+        """
+        if self._provenance is None:
+            raise RuntimeError("no battle has begun: call begin() first")
+        steps, agents = len(self._rewards), self._stage.num_agents
+        columns: dict[str, Any] = {
+            name: np.array([getattr(moment, name) for moment in self._moments], np.float32) for name in _COLUMNS
+        }
+        return BattleRecording(
+            stage=self._stage,
+            provenance=self._provenance,
+            outcome=self._outcome,
+            step_loops=self._battles.switches.step_mul,
+            **columns,
+            target=np.array([moment.target for moment in self._moments], np.int64),
+            actions=np.array(self._actions, np.int64).reshape(steps, agents),
+            available=np.array(self._available[:steps], np.bool_).reshape(steps, agents, self._battles.num_actions),
+            rewards=np.array(self._rewards, np.float64),
+        )
+
+
+def _outcome(battles: BattleBackend, column: int) -> Outcome:
+    if battles.battle_won[column]:
+        return "won"
+    if battles.timed_out[column]:
+        return "time limit"
+    everybody_fell = not battles.final_units().alive[column].any()
+    # SMAC's MMM maps look at the agents' defeat first.
+    return "draw" if everybody_fell and battles.map_spec.map_type != "MMM" else "lost"
+
+
+def _changed(settings: EngineSettings | SmacSwitches) -> dict[str, Any]:
+    """Names and values of the fields that differ from their defaults."""
+    return {f.name: value for f in fields(settings) if (value := getattr(settings, f.name)) != f.default}
+
+
+def _rounded(values: NDArray[np.floating]) -> list[float | None]:
+    """To three decimals, whole numbers without a point, NaN as null."""
+    rounded = np.round(values.astype(np.float64), 3)
+    return [None if v != v else int(v) if v == int(v) else v for v in rounded.tolist()]
+
+
+def _as_hex(row: NDArray[np.bool_]) -> str:
+    """Bit a of the number is action a."""
+    return format(sum(1 << int(a) for a in np.flatnonzero(row)), "x")
+
+
+def _from_hex(word: str, count: int) -> list[bool]:
+    number = int(word, 16)
+    return [bool(number >> a & 1) for a in range(count)]

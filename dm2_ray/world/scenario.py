@@ -1,0 +1,101 @@
+"""User scenarios: a YAML file names units, their places, terrain and limits, and becomes a map like SMAC's own.
+
+    name: bridge_4s_vs_12z          # default: the file's name without its ending
+    episode_limit: 200              # env steps
+    agents:                         # count units round a point, as SMAC's maps create them ...
+      - {kind: stalker, count: 4, x: 6, y: 12}
+    enemies:                        # ... or one at each of the places
+      - {kind: zealot, at: [[28, 11.5], [28, 12.5]]}
+    enemy_order: {attack_move: [6, 12]}   # a point, or a segment [[x, y], [x, y]]; or attack_agents; or none
+    terrain:                        # or size: [w, h]; or like: corridor (one of SMAC's maps); default: size: [32, 32]
+      rows: |                       # north to south, '.' can be walked on, '#' cannot
+        ....
+        .##.
+      heights: |                    # optional: 0 is the floor of SMAC's maps, every level is one of its cliffs higher
+        0011
+        0011
+
+Places are map cells: x grows east, y north, the south-western corner is (0, 0). Without an order the enemies attack
+towards the first agents' place. The rules are SMAC's: a side shows shields if any of its kinds has them; unit types are
+shown where a side has several, in the order of SMAC's catalogue; with medivacs the rules of its MMM maps hold.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from dm2_ray.config_errors import describe_refusal
+from dm2_ray.world.maps import MapSpec
+from dm2_ray.world.scenario_file import Refusal, Scenario
+from dm2_ray.world.scenario_map import build_map
+from dm2_ray.yaml_reader import KeyPath, YamlError, read_yaml_mapping
+
+
+class ScenarioError(ValueError):
+    """A scenario cannot be used; the message is one line for the person who wrote it."""
+
+
+def load_scenario(path: str | os.PathLike[str]) -> MapSpec:
+    """The map that a YAML file describes.
+
+    Raises:
+        ScenarioError: the file cannot be read, or something in it is wrong; names file, line and key.
+    """
+    return _read(path)[1]
+
+
+def read_scenario(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The content of a scenario's file, checked and with its name filled in: what `scenario_from_mapping` takes.
+
+    Raises:
+        ScenarioError: as `load_scenario`.
+    """
+    return _read(path)[0]
+
+
+def scenario_from_mapping(mapping: Mapping[str, Any], origin: str) -> MapSpec:
+    """The map that a scenario's content describes; equal contents give the same object.
+
+    Args:
+        mapping: what the YAML file would hold; `name` has no default here.
+        origin: where the content comes from, for messages.
+
+    Raises:
+        ScenarioError: something is wrong; names origin and key.
+    """
+    return _build(mapping, origin, {})
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], MapSpec]:
+    source = os.fspath(path)
+    try:
+        document = read_yaml_mapping(Path(path).read_text(encoding="utf-8"))
+    except YamlError as error:
+        line = f", line {error.line}" if error.line is not None else ""
+        raise ScenarioError(f"{source}{line}: {error}") from None
+    except UnicodeDecodeError:
+        raise ScenarioError(f"{source}: is not a text file in UTF-8") from None
+    except (OSError, ValueError) as error:  # a path with a null byte is a ValueError
+        raise ScenarioError(f"{source}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    stem = re.sub(r"[^A-Za-z0-9_.-]", "_", Path(path).stem)
+    content = {"name": stem, **document.values}
+    return content, _build(content, source, document.lines)
+
+
+def _build(content: Mapping[str, Any], origin: str, lines: Mapping[KeyPath, int]) -> MapSpec:
+    try:
+        return build_map(Scenario.model_validate(content))
+    except ValidationError as refusal:
+        error = refusal.errors(include_url=False)[0]
+        key, problem = tuple(map(str, error["loc"])), describe_refusal(error, Scenario)
+    except Refusal as refusal:
+        key, problem = refusal.key, str(refusal)
+    while key and key not in lines:
+        key = key[:-1]
+    raise ScenarioError(f"{origin}{f', line {lines[key]}' if key else ''}: {problem}")

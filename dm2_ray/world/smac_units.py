@@ -1,0 +1,110 @@
+"""Units as StarCraft II's API describes them, for code that reads SMAC's `agents`, `enemies` and `get_unit_by_id`.
+
+Shapes: U = N + M units, agents first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dm2_ray.world.maps import MapSpec
+from dm2_ray.world.unit_records import UnitRecord
+from dm2_ray.world.units import Balance, UnitKind, unit_kind
+
+FIRST_OWN_TYPE = 2000
+"""SMAC's maps define copies of the agents' kinds, which the game numbers one after the other behind its own kinds; with
+which number it begins depends on the game's version. Only differences matter to SMAC."""
+
+STOCK_TYPES = {
+    "colossus": 4,
+    "baneling": 9,
+    "marine": 48,
+    "marauder": 51,
+    "medivac": 54,
+    "zealot": 73,
+    "stalker": 74,
+    "spinecrawler": 98,
+    "zergling": 105,
+    "hydralisk": 107,
+}
+"""The game's own numbers of kinds, which the enemies have."""
+
+ALLY_OWNER, ENEMY_OWNER = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A place on the map, in cells."""
+
+    x: float
+    y: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SmacUnit:
+    """One unit; numbers are those that fit into 32 bits, as the game sends them."""
+
+    tag: int
+    """Identifies the unit throughout its battle."""
+    unit_type: int
+    owner: int
+    """1: an agent, 2: an enemy."""
+    pos: Point
+    radius: float
+    health: float
+    """0 = dead; the rest of a dead unit stays as it was when it fell."""
+    health_max: float
+    shield: float
+    shield_max: float
+    energy: float
+    energy_max: float
+    weapon_cooldown: float
+    """Game loops until the next attack may start."""
+
+
+class SmacRoll:
+    """Who is who on one map: turns records into units with SMAC's attributes.
+
+    Args:
+        spec: the map.
+        balance: game data behind the greatest health, shields and energy.
+    """
+
+    def __init__(self, spec: MapSpec, balance: Balance) -> None:
+        own_kinds = list(dict.fromkeys(spec.ally_kinds))
+        self.own_types = {kind: FIRST_OWN_TYPE + k for k, kind in enumerate(own_kinds)}
+        """Unit types of the agents' kinds, consecutive in the agents' order."""
+        self.types = [self.own_types[kind] for kind in spec.ally_kinds]
+        """[U]"""
+        self.types += [STOCK_TYPES[kind] for kind in spec.enemy_kinds]
+        self._kinds: list[UnitKind] = [unit_kind(name, balance) for name in (*spec.ally_kinds, *spec.enemy_kinds)]
+        self._num_agents = spec.num_agents
+
+    def side(self, records: Sequence[UnitRecord], first: int) -> dict[int, SmacUnit]:
+        """Units of one side by index; `first` is the index of its first unit among all U."""
+        return {k: self.unit(record, first + k) for k, record in enumerate(records)}
+
+    def unit(self, record: UnitRecord, u: int) -> SmacUnit:
+        """The unit with index u among all U."""
+        kind = self._kinds[u]
+        return SmacUnit(
+            tag=u + 1,
+            unit_type=self.types[u],
+            owner=ALLY_OWNER if u < self._num_agents else ENEMY_OWNER,
+            pos=Point(_sent(record.x), _sent(record.y)),
+            radius=_sent(kind.radius),
+            health=_sent(record.health),
+            health_max=_sent(kind.health),
+            shield=_sent(record.shield),
+            shield_max=_sent(kind.shield),
+            energy=_sent(record.energy),
+            energy_max=_sent(kind.healing.energy_max if kind.healing else 0.0),
+            weapon_cooldown=_sent(record.cooldown),
+        )
+
+
+def _sent(value: float) -> float:
+    return float(np.float32(value))

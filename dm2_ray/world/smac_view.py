@@ -1,0 +1,142 @@
+"""The present battle through SMAC's methods: what agents see and may do, the state, the units.
+
+Shapes: N agents, M enemies, A actions, O observation size, S state size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dm2_ray.world.battles import BattleVector
+from dm2_ray.world.rules import visibility
+from dm2_ray.world.smac_interface import SmacInterface
+from dm2_ray.world.smac_units import SmacUnit
+from dm2_ray.world.unit_records import Sides, read_sides
+from dm2_ray.world.units_view import UnitsView
+
+
+class SmacView(SmacInterface):
+    """Reads the one battle of a vector; after its end, until another is begun, what it was like in the end.
+
+    Args:
+        battles: a vector of one battle.
+    """
+
+    def __init__(self, battles: BattleVector) -> None:
+        super().__init__(battles.map_spec, battles.switches, battles.engine_settings.balance)
+        self._battles = battles
+        self._has_begun = self._is_under_way = False
+        self._episode_steps = 0
+        self.last_action = np.zeros((self.n_agents, self.n_actions))
+        """[N, A] one-hot, zeros before a battle's first step."""
+
+    # What agents see and may do.
+
+    def get_obs(self) -> list[NDArray[np.floating]]:
+        """N observations [O]: float32, or float64 with obs_timestep_number."""
+        return [self.get_obs_agent(agent) for agent in range(self.n_agents)]
+
+    def get_obs_agent(self, agent_id: int) -> NDArray[np.floating]:
+        """[O]"""
+        obs = self._now("observations", "final_observations")[agent_id]
+        if not self.obs_timestep_number:
+            return obs.copy()
+        # Quirk: SMAC appends the time as a Python float.
+        exact = obs.astype(np.float64)
+        exact[-1] = self._episode_steps / self.episode_limit
+        return exact
+
+    def get_state(self) -> NDArray[np.float32]:
+        """[S]"""
+        return self._now("state", "final_state").copy()
+
+    def get_state_dict(self) -> dict[str, Any]:
+        """The state by its parts, in 64 bits: allies [N, columns], enemies [M, columns], last_action [N, A], timestep;
+        the last two only where the switches put them into the state."""
+        self._require_battle()
+        parts: dict[str, Any] = {
+            "allies": np.array([self._state_row(unit, ally=True) for unit in self.agents.values()]),
+            "enemies": np.array([self._state_row(unit, ally=False) for unit in self.enemies.values()]),
+        }
+        if self.state_last_action:
+            parts["last_action"] = self.last_action
+        if self.state_timestep_number:
+            parts["timestep"] = self._episode_steps / self.episode_limit
+        return parts
+
+    def get_avail_actions(self) -> list[list[int]]:
+        """N lists of A zeros and ones."""
+        rows: list[list[int]] = self._now("action_mask", "final_action_mask").astype(np.int64).tolist()
+        return rows
+
+    def get_avail_agent_actions(self, agent_id: int) -> list[int]:
+        """A zeros and ones."""
+        row: list[int] = self._now("action_mask", "final_action_mask")[agent_id].astype(np.int64).tolist()
+        return row
+
+    def get_visibility_matrix(self) -> NDArray[np.bool_]:
+        """[N, N + M]: which living units, agents first, each living agent sees."""
+        units = self._units_view()
+        visible = np.zeros((self.n_agents, self.n_agents + self.n_enemies), dtype=np.bool_)
+        x, y, health = (np.array(column[0]) for column in (units.x, units.y, units.health))
+        visibility(self._tables, x, y, health, visible)
+        return visible
+
+    def _require_battle(self) -> None:
+        if not self._has_begun:
+            raise RuntimeError("no battle has begun: call reset() first")
+
+    def _now(self, running: str, ended: str) -> NDArray[Any]:
+        """The battle's row of one of the vector's arrays, or of its last one after the end."""
+        self._require_battle()
+        array: NDArray[Any] = getattr(self._battles, running if self._is_under_way else ended)[0]
+        return array
+
+    # Units.
+
+    def _units_view(self) -> UnitsView:
+        self._require_battle()
+        return self._battles.units() if self._is_under_way else self._battles.final_units()
+
+    def units(self) -> Sides:
+        """All units as they are: `allies` and `enemies`, lists of records in SMAC's order."""
+        return read_sides(self._battles.map_spec, self._units_view(), 0)
+
+    @property
+    def agents(self) -> dict[int, SmacUnit]:
+        """The agents' units by number; empty before the first reset()."""
+        return self._roll.side(self.units().allies, 0) if self._has_begun else {}
+
+    @property
+    def enemies(self) -> dict[int, SmacUnit]:
+        """The enemies by number; empty before the first reset()."""
+        return self._roll.side(self.units().enemies, self.n_agents) if self._has_begun else {}
+
+    def get_unit_by_id(self, a_id: int) -> SmacUnit:
+        """The unit of one agent."""
+        return self._roll.unit(self.units().allies[a_id], a_id)
+
+    @property
+    def death_tracker_ally(self) -> NDArray[np.float64]:
+        """[N] 1 for dead agents."""
+        return self._deaths(self.agents, self.n_agents)
+
+    @property
+    def death_tracker_enemy(self) -> NDArray[np.float64]:
+        """[M] 1 for dead enemies."""
+        return self._deaths(self.enemies, self.n_enemies)
+
+    @staticmethod
+    def _deaths(units: dict[int, SmacUnit], count: int) -> NDArray[np.float64]:
+        return np.array([float(unit.health == 0) for unit in units.values()]) if units else np.zeros(count)
+
+    def only_medivac_left(self, ally: bool) -> bool:
+        """Whether a side is beaten by the special rule of MMM maps: no agent but medivacs, or one enemy, a medivac."""
+        if self.map_type != "MMM":
+            return False
+        records = self.units().allies if ally else self.units().enemies
+        kinds = [record.kind for record in records if record.health > 0]
+        return all(kind == "medivac" for kind in kinds) if ally else kinds == ["medivac"]

@@ -1,0 +1,241 @@
+"""StarCraftColumn: one game after another, and in each battle after battle.
+
+    no game ──launch──► fresh battle ──play──► battle under way ──(ended) begin──► fresh battle
+                             ▲                        │
+                             └──── new game ◄─────────┘ the game crashed, hangs, or has become too old or too big
+
+A battle that is lost with its game did not happen: it is neither won nor lost, and its column goes on with a fresh one.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dm2_ray.atomic_file import write_atomically
+from dm2_ray.config import StarCraftSettings
+from dm2_ray.world import starcraft_requests as requests
+from dm2_ray.world.maps import MapSpec
+from dm2_ray.world.rules_tables import RulesTables
+from dm2_ray.world.starcraft_game import GameLost, StarCraftGame
+from dm2_ray.world.starcraft_install import Installation, MapFile
+from dm2_ray.world.starcraft_protocol import StarCraftError
+from dm2_ray.world.starcraft_units import BattleUnits, rules_of_map, rules_of_units
+from dm2_ray.world.switches import SmacSwitches
+from dm2_ray.world.unit_state import Marks, Units, X, Y
+
+logger = logging.getLogger(__name__)
+
+MAX_LAUNCHES = 3
+"""In a row, after which it is not bad luck."""
+MAX_LOSSES = 3
+"""Battles lost in a row in one column."""
+_MAX_CREATION_LOOPS = 200
+"""For the map's script to create all units; it takes one or two."""
+_GIB = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class BattleOrder:
+    """What all columns play."""
+
+    installation: Installation
+    map_file: MapFile
+    map_spec: MapSpec
+    switches: SmacSwitches
+    settings: StarCraftSettings
+    rules: RulesTables
+    """As packaged; the game's own numbers replace them."""
+
+
+class StarCraftColumn:
+    """One column of a StarCraftVector. All methods wait for the game; other columns are other threads' business.
+
+    Args:
+        order: what is played.
+        index: which column.
+        units, marks: [F, U] and [G, U] of the battle under way, which the column keeps up to date (see BattleUnits).
+    """
+
+    def __init__(self, order: BattleOrder, index: int, units: Units, marks: Marks) -> None:
+        self.game: StarCraftGame | None = None
+        self.rules = order.rules
+        """Of the battle under way."""
+        self.restarts = 0
+        """Games that were lost, or would not start, and were replaced."""
+        self.renewals = 0
+        """Games that were replaced because of their age or size."""
+        self.version = f"Base{order.installation.build}"
+        """The game's own words once it runs."""
+        self._order = order
+        self._index = index
+        self._units = units
+        self._marks = marks
+        self._members: BattleUnits | None = None
+        self._map_rules = order.rules
+        self._is_fresh = False
+        self._launches = 0
+        self._losses = 0
+        self._battles = 0
+
+    def begin(self, seed: int) -> None:
+        """Sees to a fresh battle. One that has begun and has not been stepped is fresh: SMAC's maps answer two resets
+        in a row with wrong unit counts, and SMAC itself with another scale of its rewards.
+
+        Args:
+            seed: of a game that has to be launched.
+
+        Raises:
+            StarCraftError: no game can be had.
+        """
+        if self._is_fresh:
+            return
+        if self.game is not None and self._is_worn_out(self.game):
+            self.close()
+            self.renewals += 1
+        if self.game is not None:
+            try:
+                self._respawn(self.game)
+                return
+            except GameLost as lost:
+                self._note_loss(lost)
+        self._launch(seed)
+
+    def play(self, actions: NDArray[np.int64], seed: int) -> bool:
+        """One env step with available actions [N]; False: the game was lost with its battle, a fresh one has begun.
+
+        Raises:
+            StarCraftError: no game can be had.
+        """
+        game, members = self.game, self._members
+        if game is None or members is None:
+            raise RuntimeError("play() before begin()")
+        switches, rules = self._order.switches, self.rules
+        self._is_fresh = False
+        try:
+            game.request(
+                *requests.orders(
+                    actions, members.tags, self._units[X], self._units[Y], rules.is_medivac, switches.move_amount
+                )
+            )
+            game.request(*requests.step(switches.step_mul))
+            members.update(_raw_units(game))
+        except GameLost as lost:
+            self._note_loss(lost)
+            self._losses += 1
+            if self._losses >= MAX_LOSSES:
+                raise StarCraftError(
+                    f"StarCraft II: {self._losses} battles in a row were lost with their games; the last: {lost}"
+                ) from lost
+            self._launch(seed)
+            return False
+        return True
+
+    def battle_ended(self) -> None:
+        """The battle came to its end; the next begin() follows it with another."""
+        self._battles += 1
+        self._losses = 0
+
+    def save_replay(self) -> Path:
+        """Writes what the game has played so far where the switches say.
+
+        Raises:
+            StarCraftError: there is no game, or it gives no replay.
+        """
+        order, switches = self._order, self._order.switches
+        if self.game is None:
+            raise StarCraftError(f"column {self._index} has no game to take a replay of: call reset() first")
+        try:
+            data = self.game.request(*requests.SAVE_REPLAY).data
+        except GameLost as lost:
+            raise StarCraftError(f"column {self._index}: no replay: {lost}") from None
+        directory = order.installation.root / "Replays" / (switches.replay_dir or "")
+        directory.mkdir(parents=True, exist_ok=True)
+        time = datetime.now(timezone.utc).strftime("%Y-%m-%d-%H-%M-%S")
+        path = directory / f"{switches.replay_prefix or order.map_spec.name}_{time}.SC2Replay"
+        write_atomically(path, data)
+        return path
+
+    def close(self) -> None:
+        """Ends the game, if there is one."""
+        self._is_fresh = False
+        if self.game is not None:
+            self.game.close()
+            self.game = None
+
+    def _is_worn_out(self, game: StarCraftGame) -> bool:
+        settings = self._order.settings
+        is_old = 0 < settings.restart_after_episodes <= self._battles
+        return is_old or 0 < settings.memory_limit_gib * _GIB < game.memory_bytes
+
+    def _note_loss(self, lost: GameLost) -> None:
+        logger.warning("StarCraft II, battle column %d: %s; the game is started again", self._index, lost)
+        self.restarts += 1
+        self._is_fresh = False
+        if self.game is not None:
+            self.game.kill()
+            self.game = None
+
+    def _launch(self, seed: int) -> None:
+        for attempt in range(1, MAX_LAUNCHES + 1):
+            try:
+                self._launch_once(seed)
+                return
+            except GameLost as lost:
+                self._note_loss(lost)
+                if attempt == MAX_LAUNCHES:
+                    raise StarCraftError(
+                        f"StarCraft II ({self._order.installation.binary}) could not be started {attempt} times in a "
+                        f"row: {lost}"
+                    ) from lost
+
+    def _launch_once(self, seed: int) -> None:
+        order, settings = self._order, self._order.settings
+        self.game = game = StarCraftGame(
+            order.installation,
+            launch_timeout_s=settings.launch_timeout_s,
+            request_timeout_s=settings.request_timeout_s,
+        )
+        self.version = game.version
+        self._battles = 0
+        random_seed = _game_seed(seed, self._index, self._launches)
+        # A game that is started again with the same seed would fight the same battles again.
+        self._launches += 1
+        game.request(*requests.create_game(order.map_file, order.map_spec, order.switches.difficulty, random_seed))
+        game.request(*requests.join_game(order.map_spec))
+        self._map_rules = rules_of_map(order.rules, game.request(*requests.GAME_INFO))
+        self._await_units(game)
+
+    def _respawn(self, game: StarCraftGame) -> None:
+        assert self._members is not None
+        game.request(*requests.kill(self._members.living))
+        game.request(*requests.step(requests.RESPAWN_LOOPS))
+        self._await_units(game)
+
+    def _await_units(self, game: StarCraftGame) -> None:
+        order = self._order
+        for _ in range(_MAX_CREATION_LOOPS):
+            members = BattleUnits(_raw_units(game), order.map_spec, self._units, self._marks)
+            if members.ready:
+                self._members = members
+                self.rules = rules_of_units(self._map_rules, order.map_spec, order.switches, members)
+                self._is_fresh = True
+                return
+            game.request(*requests.step(1))
+        expected = (order.map_spec.num_agents, order.map_spec.num_enemies)
+        raise GameLost(f"{members.counts} units on two sides after {_MAX_CREATION_LOOPS} loops, expected {expected}")
+
+
+def _raw_units(game: StarCraftGame) -> Any:
+    return game.request(*requests.OBSERVATION).observation.raw_data.units
+
+
+def _game_seed(seed: int, column: int, launch: int) -> int:
+    words = np.random.SeedSequence((seed % 2**64, column, launch)).generate_state(1, np.uint32)
+    return int(words[0])

@@ -1,0 +1,113 @@
+"""The requests of a SMAC battle, field by field as oxwhirl/smac's StarCraft2Env sends them.
+
+Each function returns the name of a request and its content (`StarCraftGame.request(*...)`). A battle is
+
+    create_game, join_game, game_info                  once per game
+    debug (all units die), step 2                      before every battle but a game's first: the map's script then
+                                                       creates new ones
+    observation, (step 1, observation)*                until all units are there
+    (action, step, observation)*                       an env step
+
+Shapes: N agents, U units, agents first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dm2_ray.world.maps import MapSpec
+from dm2_ray.world.rules import EAST, FIRST_TARGET, NO_OP, NORTH, SOUTH, STOP, WEST
+from dm2_ray.world.starcraft_install import MapFile
+
+Request = tuple[str, Mapping[str, Any]]
+
+MOVE_ABILITY, STOP_ABILITY, ATTACK_ABILITY, HEAL_ABILITY = 16, 4, 23, 386
+RESPAWN_LOOPS = 2
+"""After all units have been killed."""
+
+GAME_INFO: Request = ("game_info", {})
+SAVE_REPLAY: Request = ("save_replay", {})
+# SMAC sends these fields though they have their defaults.
+OBSERVATION: Request = ("observation", {"game_loop": 0, "disable_fog": False})
+
+_RACES = {"T": "Terran", "P": "Protoss", "Z": "Zerg"}
+_DIFFICULTIES = {
+    "1": "VeryEasy",
+    "2": "Easy",
+    "3": "Medium",
+    "4": "MediumHard",
+    "5": "Hard",
+    "6": "Harder",
+    "7": "VeryHard",
+    "8": "CheatVision",
+    "9": "CheatMoney",
+    "A": "CheatInsane",
+}
+_STEPS = {NORTH: (0, 1), SOUTH: (0, -1), EAST: (1, 0), WEST: (-1, 0)}
+
+
+def create_game(map_file: MapFile, map_spec: MapSpec, difficulty: str, random_seed: int) -> Request:
+    """A game on the map against a computer player, which SMAC's maps leave idle."""
+    computer = {"type": "Computer", "race": _RACES[map_spec.enemy_race], "difficulty": _DIFFICULTIES[difficulty]}
+    return "create_game", {
+        "local_map": {"map_path": map_file.name, "map_data": map_file.data},
+        "player_setup": [{"type": "Participant"}, computer],
+        "realtime": False,
+        "random_seed": random_seed,
+    }
+
+
+def join_game(map_spec: MapSpec) -> Request:
+    """As the agents' side, with raw units and nothing else."""
+    return "join_game", {"race": _RACES[map_spec.ally_race], "options": {"raw": True, "score": False}}
+
+
+def step(loops: int) -> Request:
+    """So many game loops."""
+    return "step", {"count": loops}
+
+
+def kill(tags: Sequence[int]) -> Request:
+    """The units with these tags die."""
+    return "debug", {"debug": [{"kill_unit": {"tag": tags}}]}
+
+
+def orders(
+    actions: NDArray[np.int64],
+    tags: Sequence[int],
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    is_medivac: NDArray[np.bool_],
+    move_amount: float,
+) -> Request:
+    """A joint action [N] as one order per living agent, each replacing the one before.
+
+    Args:
+        actions: available ones; no-op is that of the dead.
+        tags: the game's names of the U units.
+        x, y: [U] where they are.
+        is_medivac: [U] units whose targets, as agents, are agents.
+        move_amount: length of a move order.
+    """
+    num_agents = len(actions)
+    commands = []
+    for agent, action in enumerate(actions.tolist()):
+        if action == NO_OP:
+            continue
+        if action == STOP:
+            order: dict[str, Any] = {"ability_id": STOP_ABILITY}
+        elif action < FIRST_TARGET:
+            east, north = _STEPS[action]
+            point = {"x": x[agent] + move_amount * east, "y": y[agent] + move_amount * north}
+            order = {"ability_id": MOVE_ABILITY, "target_world_space_pos": point}
+        else:
+            heals = is_medivac[agent]
+            target = action - FIRST_TARGET + (0 if heals else num_agents)
+            order = {"ability_id": HEAL_ABILITY if heals else ATTACK_ABILITY, "target_unit_tag": tags[target]}
+        command = {**order, "unit_tags": [tags[agent]], "queue_command": False}
+        commands.append({"action_raw": {"unit_command": command}})
+    return "action", {"actions": commands}

@@ -1,0 +1,164 @@
+"""StarCraft II's units and map as the rules want them: whose is which row, what the constants are.
+
+Shapes: N agents, M enemies, U = N + M units (agents first); grids are [X, Y] cells, indexed [x, y].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dm2_ray.world.maps import MapSpec
+from dm2_ray.world.rules_tables import RulesTables
+from dm2_ray.world.starcraft_protocol import StarCraftError
+from dm2_ray.world.switches import SmacSwitches
+from dm2_ray.world.unit_state import COOLDOWN, ENERGY, HEALTH, NONE, SHIELD, TARGET, Marks, Units, X, Y
+from dm2_ray.world.units import unit_kind
+
+AGENTS_OWNER, ENEMIES_OWNER = 1, 2
+
+# The game's own numbers of the kinds that the maps' enemies are of. The agents' kinds are copies inside the maps, with
+# consecutive numbers that differ between versions of the game.
+_STOCK_TYPES = {
+    4: "colossus",
+    9: "baneling",
+    48: "marine",
+    51: "marauder",
+    54: "medivac",
+    73: "zealot",
+    74: "stalker",
+    98: "spinecrawler",
+    105: "zergling",
+    107: "hydralisk",
+}
+# SMAC's numbering of the enemies' kinds; None stands for all others.
+_ENEMY_TYPE_INDEX: dict[str, dict[int | None, int]] = {
+    "stalkers_and_zealots": {73: 0, 74: 1},
+    "colossi_stalkers_zealots": {4: 0, 74: 1, None: 2},
+    "bane": {9: 0, None: 1},
+    "MMM": {51: 0, 48: 1, None: 2},
+}
+_MEDIVAC_TYPE = 54
+
+
+class BattleUnits:
+    """The units of one battle, bound to their indices from its first observation to its end.
+
+    Args:
+        raw_units: of the first observation; `ready` tells whether all are there.
+        map_spec: how many there must be.
+        units: [F, U] as in unit_state; the rows that the game shows are kept up to date. A dead unit has health 0 and
+            keeps the rest.
+        marks: [G, U] likewise; only TARGET is.
+    """
+
+    def __init__(self, raw_units: Iterable[Any], map_spec: MapSpec, units: Units, marks: Marks) -> None:
+        found = list(raw_units)
+        # SMAC numbers agents by kind and place, enemies as the game lists them.
+        agents = [unit for unit in found if unit.owner == AGENTS_OWNER]
+        agents.sort(key=lambda unit: (unit.unit_type, unit.pos.x, unit.pos.y))
+        enemies = [unit for unit in found if unit.owner == ENEMIES_OWNER]
+        self.ready = (len(agents), len(enemies)) == (map_spec.num_agents, map_spec.num_enemies)
+        self.counts = (len(agents), len(enemies))
+        if not self.ready:
+            return
+        self.members = [*agents, *enemies]
+        """U, as they were in the first observation."""
+        self.tags = [unit.tag for unit in self.members]
+        self._units = units
+        self._marks = marks
+        self._index = {tag: u for u, tag in enumerate(self.tags)}
+        self.update(found)
+
+    def update(self, raw_units: Iterable[Any]) -> None:
+        """Take over the next observation. Who is missing in it is dead."""
+        units, target = self._units, self._marks[TARGET]
+        units[HEALTH] = 0.0
+        target[:] = NONE
+        for unit in raw_units:
+            u = self._index.get(unit.tag)
+            if u is None:
+                continue
+            units[X, u], units[Y, u] = unit.pos.x, unit.pos.y
+            units[HEALTH, u], units[SHIELD, u] = unit.health, unit.shield
+            units[ENERGY, u], units[COOLDOWN, u] = unit.energy, unit.weapon_cooldown
+            target[u] = self._index.get(unit.engaged_target_tag, NONE)
+
+    @property
+    def living(self) -> list[int]:
+        """Tags of those alive."""
+        return [tag for tag, health in zip(self.tags, self._units[HEALTH], strict=True) if health > 0.0]
+
+
+def rules_of_map(rules: RulesTables, game_info: Any) -> RulesTables:
+    """The tables with the game's own map: its grids, size and playable area, read as SMAC reads them."""
+    raw = game_info.start_raw
+    size_x, size_y = raw.map_size.x, raw.map_size.y
+    pathing = np.frombuffer(raw.pathing_grid.data, np.uint8)
+    if raw.pathing_grid.bits_per_pixel == 1:
+        walkable = np.unpackbits(pathing)[: size_x * size_y].reshape(size_y, size_x).T.astype(np.bool_)
+    else:
+        # Old games: a byte per cell, 0 where one can walk, the top row first.
+        walkable = ~np.flip(pathing.reshape(size_y, size_x).T.astype(np.bool_), axis=1)
+    # Quirk: SMAC turns heights upside down whatever the order of the rows was.
+    heights = np.flip(np.frombuffer(raw.terrain_height.data, np.uint8).reshape(size_y, size_x).T, axis=1)
+    area = raw.playable_area
+    return rules._replace(
+        walkable=np.array(walkable, dtype=np.bool_, order="C"),
+        terrain=np.array(heights / 255, dtype=np.float64, order="C"),
+        center_x=size_x / 2,
+        center_y=size_y / 2,
+        extent_x=float(area.p1.x - area.p0.x),
+        extent_y=float(area.p1.y - area.p0.y),
+    )
+
+
+def rules_of_units(rules: RulesTables, map_spec: MapSpec, switches: SmacSwitches, units: BattleUnits) -> RulesTables:
+    """The tables with the constants of these very units: kinds, order and greatest health as the game says.
+
+    Raises:
+        StarCraftError: they are not the map's.
+    """
+    num_agents = map_spec.num_agents
+    agents, enemies = units.members[:num_agents], units.members[num_agents:]
+    first_type = min(unit.unit_type for unit in agents)
+    type_index = rules.type_index.copy()
+    is_medivac = rules.is_medivac.copy()
+    shield_max = rules.shield_max.copy()
+    if map_spec.unit_type_bits:
+        _check_agents(agents, type_index[:num_agents], first_type, map_spec)
+    kinds = {unit.unit_type: kind for unit, kind in zip(agents, map_spec.ally_kinds, strict=True)} | _STOCK_TYPES
+    numbering = _ENEMY_TYPE_INDEX[map_spec.map_type] if map_spec.unit_type_bits else {None: 0}
+    for row, unit in enumerate(enemies, start=num_agents):
+        index = numbering.get(unit.unit_type, numbering.get(None))
+        if index is None:
+            raise StarCraftError(f"map {map_spec.name!r}: an enemy is of unit type {unit.unit_type}, which SMAC lacks")
+        type_index[row] = index
+        is_medivac[row] = map_spec.map_type == "MMM" and unit.unit_type == _MEDIVAC_TYPE
+        if unit.unit_type in kinds:
+            shield_max[row] = unit_kind(kinds[unit.unit_type]).shield
+    divisor = 1.0
+    if switches.reward_scale:
+        greatest = map_spec.num_enemies * switches.reward_death_value + switches.reward_win
+        for unit in enemies:
+            greatest += unit.health_max + unit.shield_max
+        divisor = greatest / switches.reward_scale_rate
+    return rules._replace(
+        type_index=type_index,
+        is_medivac=is_medivac,
+        health_max=np.array([unit.health_max for unit in units.members], dtype=np.float64),
+        shield_max=shield_max,
+        reward_divisor=float(divisor),
+    )
+
+
+def _check_agents(agents: list[Any], expected: NDArray[np.int64], first_type: int, map_spec: MapSpec) -> None:
+    found = [unit.unit_type - first_type for unit in agents]
+    if found != expected.tolist():
+        raise StarCraftError(
+            f"map {map_spec.name!r}: the agents' unit types, from {first_type} on, are {found}; "
+            f"expected {expected.tolist()}: this is another map of that name"
+        )

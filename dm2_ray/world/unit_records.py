@@ -1,0 +1,116 @@
+"""Units as plain records: what a battle's units are like, to be read, edited and given back.
+
+Shapes: N agents, M enemies.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from numbers import Real
+from typing import Any, NamedTuple, TypeAlias
+
+from dm2_ray.world.maps import MapSpec
+from dm2_ray.world.units_view import UnitsView
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnitRecord:
+    """One unit."""
+
+    kind: str
+    x: float
+    """Map cells, growing east."""
+    y: float
+    """Map cells, growing north."""
+    health: float
+    """0 = dead."""
+    shield: float
+    energy: float
+    cooldown: float
+    """Game loops until the next attack may start."""
+
+
+class Sides(NamedTuple):
+    """All units of a battle in SMAC's order."""
+
+    allies: list[UnitRecord]
+    """N"""
+    enemies: list[UnitRecord]
+    """M"""
+
+
+UnitChange: TypeAlias = "UnitRecord | Mapping[str, Any]"
+"""A whole record, or some of its fields by name."""
+SideChange: TypeAlias = "Sequence[UnitChange | None] | Mapping[int, UnitChange]"
+"""One entry per unit in index order, None for those to leave alone; or changes by unit index."""
+
+NUMBERS = tuple(field.name for field in fields(UnitRecord) if field.name != "kind")
+
+
+def read_sides(spec: MapSpec, units: UnitsView, column: int) -> Sides:
+    """Records of one column's units."""
+    numbers = zip(*(getattr(units, name)[column].tolist() for name in NUMBERS), strict=True)
+    kinds = (*spec.ally_kinds, *spec.enemy_kinds)
+    records = [
+        UnitRecord(kind=kind, **dict(zip(NUMBERS, row, strict=True))) for kind, row in zip(kinds, numbers, strict=True)
+    ]
+    return Sides(records[: spec.num_agents], records[spec.num_agents :])
+
+
+def changes_of(side: str, change: SideChange, kinds: Sequence[str]) -> Iterator[tuple[int, dict[str, float]]]:
+    """Unit indices and the numbers given for them, checked for form: known fields, the map's kinds, finite numbers.
+
+    Args:
+        side: its name in messages.
+        kinds: of the side's units, in index order.
+
+    Raises:
+        TypeError, ValueError: one line that names the unit and says what was expected.
+    """
+    for index, entry in _entries(side, change, len(kinds)):
+        who = f"{side}[{index}]"
+        if isinstance(entry, UnitRecord):
+            given: Mapping[str, Any] = {name: getattr(entry, name) for name in ("kind", *NUMBERS)}
+        elif isinstance(entry, Mapping):
+            given = entry
+        else:
+            raise TypeError(f"{who} is {entry!r}; expected a UnitRecord or a mapping of its fields")
+        for name in given:
+            if name not in ("kind", *NUMBERS):
+                near = difflib.get_close_matches(str(name), ("kind", *NUMBERS), n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known fields: kind, {', '.join(NUMBERS)}"
+                raise ValueError(f"{who} has no field {name!r}; {hint}")
+        if given.get("kind", kinds[index]) != kinds[index]:
+            raise ValueError(f"{who} is a {kinds[index]} on this map; its kind cannot become {given['kind']!r}")
+        numbers = {}
+        for name in NUMBERS:
+            if name in given:
+                value: object = given[name]
+                if isinstance(value, bool) or not isinstance(value, Real):
+                    raise TypeError(f"{who}: {name} is {value!r}; expected a number")
+                if not math.isfinite(value):
+                    raise ValueError(f"{who}: {name} is {value!r}; expected a finite number")
+                numbers[name] = float(value)
+        yield index, numbers
+
+
+def _entries(side: str, change: object, count: int) -> Iterator[tuple[int, object]]:
+    if isinstance(change, Mapping):
+        for index, entry in change.items():
+            if not isinstance(index, int) or not 0 <= index < count:
+                raise ValueError(f"{side} has no unit {index!r}; expected an index from 0 to {count - 1}")
+            yield index, entry
+        return
+    if isinstance(change, str) or not isinstance(change, Sequence):
+        raise TypeError(f"{side} is {change!r}; expected a list with one entry per unit, or a mapping by unit index")
+    if len(change) != count:
+        raise ValueError(
+            f"{side} has {len(change)} entries, expected {count}; give None for a unit to leave alone, or a mapping "
+            "by unit index"
+        )
+    for index, entry in enumerate(change):
+        if entry is not None:
+            yield index, entry

@@ -1,0 +1,183 @@
+"""`dm2 replay` as a user meets it, and what a checkpoint's networks say of a battle."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dm2_ray.actors.checkpoint import Checkpoint, save_checkpoint
+from dm2_ray.actors.dm2_config import DM2Config
+from dm2_ray.cli import main
+from dm2_ray.config import Experiment
+from dm2_ray.experiments.replay import replay
+from dm2_ray.experiments.teams import policies_of
+from dm2_ray.learning.discriminator import Discriminator
+from dm2_ray.world import BattleVector
+from dm2_ray.world.recording import BattleRecording
+
+MAP = "2m_vs_1z"
+
+
+def dm2(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def in_page(path: Path) -> BattleRecording:
+    match = re.search(r'<script id="battle" type="application/json">(.*?)</script>', path.read_text(), re.DOTALL)
+    assert match is not None
+    return BattleRecording.from_json(json.dumps(json.loads(match[1])["recording"]))
+
+
+def untrained(root: Path, *, matching: float) -> Checkpoint:
+    """A checkpoint of freshly initialised networks, as a run would save it."""
+    experiment = Experiment.model_validate(
+        {
+            "variant": "dm2" if matching else "ippo",
+            "seed": 3,
+            "world": {"map": MAP},
+            "policy": {"hidden_size": 16, "actor_gain": 1.0},
+            "discriminator": {"hidden_size": 16},
+            "matching": {"coefficient": matching, "padding": "absorbing"},
+        }
+    )
+    config = DM2Config().dm2(experiment)
+    modules = {name: spec.build() for name, spec in config.get_default_rl_module_spec().rl_module_specs.items()}
+    states = {name: {key: np.array(value) for key, value in m.state_dict().items()} for name, m in modules.items()}
+    agents = {
+        agent: {
+            "agent": agent,
+            "version": 4,
+            "modules": {name: state for name, state in states.items() if name.startswith(agent)},
+            "optimizers": {},
+        }
+        for agent in config.agent_ids
+    }
+    learning_state = {"env_steps": 1234, "episodes": 20, "agents": agents}
+    return save_checkpoint(root, experiment, learning_state, sizes=config.sizes(), win_rate=None)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return untrained(tmp_path_factory.mktemp("run"), matching=0.3)
+
+
+def test_a_script_becomes_every_kind_of_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [tmp_path / "deep" / f"battle.{suffix}" for suffix in ("html", "gif", "mp4")]
+    outs = [word for file in files for word in ("--out", file)]
+    assert dm2("replay", "scripted:kite", "--map", "2s3z", "--seed", 4, "--battle", 2, *outs) == 0
+    recording = in_page(files[0])
+    line = capsys.readouterr().out.strip()
+    assert "\n" not in line and all(str(file) in line for file in files)
+    assert f"{recording.outcome} after {recording.num_steps} steps" in line
+    assert f"return {recording.rewards.sum():.2f}" in line
+    assert (recording.provenance.seed, recording.provenance.battle) == (4, 2)
+    assert recording.provenance.team == "scripted team kite"
+    assert recording.to_json() == replay("scripted:kite", map_name="2s3z", seed=4, battle=2).to_json()
+    with Image.open(files[1]) as image:
+        assert image.n_frames > recording.num_steps
+    assert files[2].read_bytes()[4:8] == b"ftyp"
+    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["battle.gif", "battle.html", "battle.mp4"]
+
+
+def test_until_finds_a_battle_that_ends_so() -> None:
+    for until, outcome in (("win", "won"), ("loss", "lost")):
+        recording = replay("scripted:nearest", map_name="3m", until=until)  # type: ignore[arg-type]
+        assert recording.outcome == outcome
+        again = replay("scripted:nearest", map_name="3m", battle=recording.provenance.battle)
+        assert again.to_json() == recording.to_json()
+        for battle in range(recording.provenance.battle):
+            earlier = replay("scripted:nearest", map_name="3m", battle=battle).outcome
+            assert (earlier == "won") != (until == "win")
+
+
+def test_a_battle_that_never_comes_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "never.html"
+    assert dm2("replay", "scripted:random", "--map", "3s_vs_3z", "--until", "win", "--out", page) == 1
+    assert "none of 100 battles was won" in capsys.readouterr().err
+    assert not page.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["scripted:kite"], "needs --map"),
+        (["scripted:kit", "--map", "3m"], "unknown scripted team 'kit'"),
+        (["scripted:kite", "--map", "4m"], "unknown map '4m'"),
+        (["scripted:kite", "--map", "3m", "--out", "battle.avi"], "expected one of .html, .gif, .mp4"),
+        (["scripted:kite", "--map", "3m", "--out", "/proc/battle.html"], "cannot be written"),
+        (["no/such/run"], "no such checkpoint"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_one_line(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert dm2("replay", *arguments) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error and error.startswith("dm2: ") and "\n" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_tells_what_its_networks_think(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    page = tmp_path / "replay.html"
+    assert dm2("replay", checkpoint.path, "--battle", 1, "--out", page) == 0
+    recording = in_page(page)
+    assert set(recording.series) == {"matching_reward", "action_probability", "value"}
+    assert recording.provenance.team == "dm2, 1,234 env steps, greedy" and recording.provenance.map == MAP
+
+    # The same battle once more, step by step, with the networks as they act.
+    battles = BattleVector(MAP, 1)
+    battles.reset(first_battle=1)
+    policies = policies_of(checkpoint, greedy=True)
+    policies.begin(battles)
+    observations, probabilities = [], []
+    for actions in recording.actions:
+        observations.append(battles.observations[0].copy())
+        chosen, logp = policies.act_with_logp(battles.observations, battles.action_mask)
+        np.testing.assert_array_equal(chosen[:, 0], actions)
+        probabilities.append(logp[:, 0].exp().numpy())
+        battles.step(actions[None])
+    np.testing.assert_allclose(recording.series["action_probability"], probabilities, atol=6e-4)
+
+    # The matching reward is the logit of the agent's own discriminator.
+    specs = DM2Config().dm2(checkpoint.experiment()).get_default_rl_module_spec().rl_module_specs
+    for agent in range(2):
+        discriminator = specs[f"agent_{agent}_discriminator"].build()
+        assert isinstance(discriminator, Discriminator)
+        discriminator.load_state_dict(checkpoint.agent_state(agent)["modules"][f"agent_{agent}_discriminator"])
+        rows = torch.from_numpy(np.array(observations)[:, agent])
+        rows = torch.cat([rows, torch.zeros(len(rows), 1)], 1)  # `absorbing`: a real row has the indicator 0
+        with torch.no_grad():
+            logits = discriminator.forward_inference({"obs": rows})["logits"].numpy()
+        np.testing.assert_allclose(recording.series["matching_reward"][:, agent], logits, atol=6e-4)
+    assert not np.allclose(recording.series["matching_reward"][:, 0], recording.series["matching_reward"][:, 1])
+
+
+def test_sampled_actions_are_a_function_of_seed_and_battle(checkpoint: Checkpoint) -> None:
+    def text(battle: int, seed: int = 0) -> str:
+        return replay(str(checkpoint.path), greedy=False, seed=seed, battle=battle).to_json()
+
+    assert text(1) == text(1) != text(1, seed=1)
+    lost = replay(str(checkpoint.path), greedy=False, battle=0, until="loss")
+    assert lost.to_json() == text(lost.provenance.battle)
+
+
+def test_without_discriminators_there_is_no_matching_reward(tmp_path: Path) -> None:
+    recording = replay(str(untrained(tmp_path, matching=0.0).path))
+    assert set(recording.series) == {"action_probability", "value"}
+    assert recording.provenance.team.startswith("ippo")
+
+
+def test_a_checkpoint_plays_on_its_own_map_only(checkpoint: Checkpoint, capsys: pytest.CaptureFixture[str]) -> None:
+    assert dm2("replay", checkpoint.path, "--map", "3m") == 2
+    assert f"was trained on {MAP}, not on 3m" in capsys.readouterr().err
