@@ -221,6 +221,12 @@ def _add_replay(subparsers: Subparsers) -> None:
     parser.add_argument("--battle", type=_natural, default=0, metavar="K", help="number of the battle (%(default)s)")
     parser.add_argument("--stochastic", action="store_true", help="sample actions instead of the most probable ones")
     parser.add_argument(
+        "--speed", type=_factor, default=1.0, metavar="X",
+        help="of films; 1 is the game's speed Faster, 0.36 s for an env step (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--size", type=_positive, metavar="PX", help="of films, longer side (GIF: 480, MP4: 960)")
+    parser.add_argument("--close-up", action="store_true", help="films show only where units come")
+    parser.add_argument(
         "--until", choices=("win", "loss"), help="go on to the next battle, up to 100 of them, until one ends so"
     )
 
@@ -284,6 +290,16 @@ def _natural(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
     if value < 0:
         raise argparse.ArgumentTypeError("must not be negative")
+    return value
+
+
+def _factor(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError("must be above 0")
     return value
 
 

@@ -142,7 +142,7 @@ def replay(options: argparse.Namespace) -> int:
         until=options.until,
     )
     for file in files:
-        write_replay(recording, file)
+        write_replay(recording, file, speed=options.speed, size=options.size, close_up=options.close_up)
     print(f"{', '.join(map(str, files))}: battle {recording.provenance.battle} on {recording.provenance.map}, "
           f"{recording.outcome} after {recording.num_steps} steps, return {recording.rewards.sum():.2f}")  # fmt: skip
     return 0

@@ -5,7 +5,8 @@
 
 A rollout is a pure function of (configuration, seed, task, weights): the runner keeps nothing that matters between two
 calls, so any runner may do any task, a lost task is done again with the same result, and a runner that died and came
-back empty cannot act with weights nobody gave it.
+back empty cannot act with weights nobody gave it. (StarCraft II has randomness of its own: over the real game a task
+done again gives other battles, as good as the first.)
 """
 
 from __future__ import annotations
@@ -172,6 +173,10 @@ class BattleEnvRunner(EnvRunner, Checkpointable):
     def assert_healthy(self) -> None:
         if self.module is None or self.env is None:
             raise AssertionError("the runner has no module or no battles")
+
+    @override(EnvRunner)
+    def stop(self) -> None:
+        self.env.close()
 
     @override(EnvRunner)
     def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:

@@ -62,7 +62,9 @@ def agent_series(
         name = DM2Config.discriminator_id(agent)
         if name in specs:
             discriminator = _build(specs[name], modules, name, checkpoint)
-            visited = discriminator_inputs(batch[Columns.OBS], np.array([steps]), experiment.matching.padding, steps)
+            visited = discriminator_inputs(
+                observations[:, index], np.array([steps]), experiment.matching.padding, steps
+            )
             logits = discriminator.forward_train({Columns.OBS: visited.rows})["logits"]
             series["matching_reward"].append(airl_reward(logits[:steps]))
     return {name: torch.stack(rows, 1).numpy().astype(np.float32) for name, rows in series.items() if rows}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 from dm2_ray.actors.backends import battles_of
@@ -58,7 +59,7 @@ def record(team_name: str, *, map_name: str | None, episodes: int, out: Path, gr
             greedy=greedy,
             seed=seed,
         )
-    with JointTrajectoryWriter(out) as writer:
+    with closing(battles), JointTrajectoryWriter(out) as writer:
         return record_episodes(team, battles, episodes, writer, provenance)
 
 

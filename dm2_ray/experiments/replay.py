@@ -21,12 +21,7 @@ from dm2_ray.world.html_replay import write_html
 from dm2_ray.world.recording import BattleRecorder, BattleRecording
 from dm2_ray.world.render import write_gif, write_mp4
 
-WRITERS: dict[str, Callable[[BattleRecording, Path], None]] = {
-    ".html": write_html,
-    ".gif": write_gif,
-    ".mp4": write_mp4,
-}
-"""By a file's suffix. All of them write it whole or not at all."""
+SUFFIXES = (".html", ".gif", ".mp4")
 MOST_BATTLES = 100
 """Tried for a wanted outcome."""
 
@@ -48,18 +43,37 @@ def check_files(paths: Sequence[Path]) -> None:
         MissingPackageError: what a film needs is not installed.
     """
     for path in paths:
-        if path.suffix.lower() not in WRITERS:
-            raise ConfigError(f"--out {path}: its suffix says what is written; expected one of {', '.join(WRITERS)}")
+        if path.suffix.lower() not in SUFFIXES:
+            raise ConfigError(f"--out {path}: its suffix says what is written; expected one of {', '.join(SUFFIXES)}")
         if path.suffix.lower() == ".mp4" and find_spec("imageio_ffmpeg") is None:
             raise MissingPackageError(f"{path} needs the package imageio-ffmpeg: pip install 'dm2-ray[view]'")
 
 
-def write_replay(recording: BattleRecording, path: Path) -> None:
-    """Write a recording in the form that the file's suffix names; raises as `check_files`, or ConfigError where the
-    file cannot be written."""
+def write_replay(
+    recording: BattleRecording, path: Path, *, speed: float = 1.0, size: int | None = None, close_up: bool = False
+) -> None:
+    """Write a recording in the form that the file's suffix names; the file appears whole or not at all.
+
+    Args:
+        recording: the battle.
+        path: the file.
+        speed: of a film; 1 is the game's speed "Faster".
+        size: pixels of a film's longer side; None takes 480 for a GIF and 960 for an MP4.
+        close_up: a film shows only the part of the battlefield where units come.
+
+    Raises:
+        ConfigError, MissingPackageError: as `check_files`; the file cannot be written; a size that is too small.
+    """
     check_files([path])
     try:
-        WRITERS[path.suffix.lower()](recording, path)
+        if path.suffix.lower() == ".html":
+            write_html(recording, path)
+        elif path.suffix.lower() == ".gif":
+            write_gif(recording, path, speed=speed, size=size or 480, close_up=close_up)
+        else:
+            write_mp4(recording, path, speed=speed, size=size or 960, close_up=close_up)
+    except ValueError as error:
+        raise ConfigError(f"--out {path}: {error}") from error
     except OSError as error:
         raise ConfigError(f"--out {path}: cannot be written ({error})") from error
 

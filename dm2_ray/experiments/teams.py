@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,13 +64,13 @@ def evaluate_checkpoint(
 ) -> TeamResult:
     """Plays exactly `episodes` battles with the checkpoint's team, on the evaluation's own seeds."""
     policies = policies_of(checkpoint, greedy=greedy)
-    battles = battles_of(checkpoint.experiment().world, min(episodes, battles_at_once), seed)
-    _, statistics = BattleCollector(battles, policies).collect(
-        BattleQuota(episodes=episodes),
-        battle_seed=stream_seed(seed, Role.EVALUATION_BATTLES, 0),
-        action_seed=stream_seed(seed, Role.EVALUATION_ACTIONS, 0),
-        keep=False,
-    )
+    with closing(battles_of(checkpoint.experiment().world, min(episodes, battles_at_once), seed)) as battles:
+        _, statistics = BattleCollector(battles, policies).collect(
+            BattleQuota(episodes=episodes),
+            battle_seed=stream_seed(seed, Role.EVALUATION_BATTLES, 0),
+            action_seed=stream_seed(seed, Role.EVALUATION_ACTIONS, 0),
+            keep=False,
+        )
     return TeamResult.of(statistics)
 
 

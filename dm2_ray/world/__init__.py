@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dm2_ray.world.scenario import ScenarioError, load_scenario, scenario_from_mapping
     from dm2_ray.world.scripted import SCRIPTED_TEAMS, ScriptedTeam
     from dm2_ray.world.smac_env import SMACEnv
+    from dm2_ray.world.starcraft import StarCraftVector
     from dm2_ray.world.unit_records import Sides, UnitRecord
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "ScenarioError",
     "ScriptedTeam",
     "Sides",
+    "StarCraftVector",
     "TeamEnv",
     "TeamVectorEnv",
     "UnitRecord",
@@ -51,6 +53,7 @@ _HOMES = {
     "ScenarioError": "dm2_ray.world.scenario",
     "ScriptedTeam": "dm2_ray.world.scripted",
     "Sides": "dm2_ray.world.unit_records",
+    "StarCraftVector": "dm2_ray.world.starcraft",
     "TeamEnv": "dm2_ray.world.gymnasium_env",
     "TeamVectorEnv": "dm2_ray.world.gymnasium_vector_env",
     "UnitRecord": "dm2_ray.world.unit_records",

@@ -87,3 +87,6 @@ class BattleBackend(Protocol):
 
     def final_units(self) -> UnitsView:
         """The units at the end of battles that ended in the last step."""
+
+    def close(self) -> None:
+        """Nothing more will be played: release what the battles hold."""

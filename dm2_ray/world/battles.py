@@ -17,12 +17,12 @@ from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.heuristic import Heuristic
 from dm2_ray.world.maps import MapSpec, load_map
 from dm2_ray.world.placing import clear_marks, placed
-from dm2_ray.world.rules import perceive
 from dm2_ray.world.rules_tables import build_tables
+from dm2_ray.world.second_look import look_again, look_back
 from dm2_ray.world.switches import SmacSwitches
 from dm2_ray.world.terrain import build_terrain
 from dm2_ray.world.unit_records import SideChange, Sides, read_sides
-from dm2_ray.world.unit_state import COOLDOWN, ENERGY, HEALTH, NONE, SHIELD, TARGET, X, Y, allocate_workspace
+from dm2_ray.world.unit_state import HEALTH, NONE, TARGET, allocate_workspace
 from dm2_ray.world.unit_tables import build_opening, build_unit_tables
 from dm2_ray.world.units_view import UnitsView
 
@@ -84,6 +84,7 @@ class BattleVector:
         self._hit_points_before = np.zeros((2, num_units))
         self._seed_word = np.uint64(seed % _SEED_RANGE)
         self._all_running = np.ones(num_battles, np.bool_)
+        self._played = np.zeros((num_battles, self._rules.num_agents), np.int64)
         self._no_actions = np.zeros((num_battles, self._rules.num_agents), np.int64)
         self._heuristic = (
             Heuristic(self._rules, num_battles, self.switches.heuristic_rest) if self.switches.heuristic_ai else None
@@ -113,6 +114,9 @@ class BattleVector:
         """[B] env steps since it began."""
         self.last_actions: NDArray[np.int64] = show(self._battles.last_actions)
         """[B, N] joint action given in the last step, -1 before a battle's first."""
+        self.played_actions: NDArray[np.int64] = show(self._played)
+        """[B, N] what was played in the last step by the battles that were running: with heuristic_ai the heuristic's
+        actions, 0 for the dead and for medivacs that had nobody to heal; else what was given."""
         self.rewards: NDArray[np.float64] = show(self._battles.rewards)
         """[B] team reward of the last step; like all below 0 or False where the battle was not running."""
         self.terminated: NDArray[np.bool_] = show(self._battles.terminated)
@@ -191,6 +195,7 @@ class BattleVector:
         place = find_unavailable(joint_actions, self._battles.action_mask, mask)
         if place >= 0:
             self._refuse(joint_actions, *divmod(place, self.num_agents))
+        self._played[...] = joint_actions
         self._advance(joint_actions, mask, -1)
 
     def _step_by_heuristic(self, heuristic: Heuristic, given: NDArray[np.int64], running: NDArray[np.bool_]) -> None:
@@ -200,72 +205,16 @@ class BattleVector:
             raise ValueError(f"column {b}, agent {agent}: action {given[b, agent]} is not in 0..{self.num_actions - 1}")
         battles = self._battles
         steps = battles.steps + 1
-        self._advance(heuristic.choose(battles.units, battles.action_mask, running), running, -1)
+        self._played[...] = heuristic.choose(battles.units, battles.action_mask, running)
+        self._advance(self._played, running, -1)
         ended = battles.terminated | battles.truncated
         goes_on = running & ~ended
         heuristic.forget(ended)
         battles.last_actions[goes_on] = given[goes_on]
         if self.switches.obs_last_action or self.switches.state_last_action:
             # Quirk: SMAC notes the actions it was given before its heuristic replaces them.
-            self._look_again(goes_on)
-            self._perceive(
-                ended,
-                battles.final_units,
-                given,
-                steps,
-                battles.final_action_mask,
-                battles.final_observations,
-                battles.final_state,
-            )
-
-    @property
-    def played_actions(self) -> NDArray[np.int64]:
-        """[B, N] what the agents did in the last step: with heuristic_ai the heuristic's actions, 0 for the dead and
-        for medivacs that had nobody to heal; else `last_actions`."""
-        return self.last_actions if self._heuristic is None else _read_only(self._heuristic.actions)
-
-    def _look_again(self, which: NDArray[np.bool_]) -> None:
-        """Bring what is seen of the battles marked in `which` [B] up to date with their arrays."""
-        battles = self._battles
-        battles.alive[which] = battles.units[which, HEALTH, : self.num_agents] > 0.0
-        self._perceive(
-            which,
-            battles.units,
-            battles.last_actions,
-            battles.steps,
-            battles.action_mask,
-            battles.observations,
-            battles.state,
-        )
-
-    def _perceive(
-        self,
-        which: NDArray[np.bool_],
-        units: NDArray[np.float64],
-        last_actions: NDArray[np.int64],
-        steps: NDArray[np.int64],
-        out_mask: NDArray[np.bool_],
-        out_observations: NDArray[np.float32],
-        out_state: NDArray[np.float32],
-    ) -> None:
-        x, y, health, shield, energy, cooldown = (
-            np.ascontiguousarray(units[:, row]) for row in (X, Y, HEALTH, SHIELD, ENERGY, COOLDOWN)
-        )
-        perceive(
-            self._rules,
-            x,
-            y,
-            health,
-            shield,
-            energy,
-            cooldown,
-            last_actions,
-            steps,
-            which,
-            out_mask,
-            out_observations,
-            out_state,
-        )
+            look_again(self._rules, battles, goes_on)
+            look_back(self._rules, battles, ended, given, steps)
 
     def _advance(self, actions: NDArray[np.int64], running: NDArray[np.bool_], first_battle: int) -> None:
         advance_battles(
@@ -300,6 +249,9 @@ class BattleVector:
         nobody = np.full((self.num_battles, self.num_agents + self.num_enemies), NONE, np.int64)
         return UnitsView.of(self.num_agents, self._battles.final_units, nobody)
 
+    def close(self) -> None:
+        """Nothing has to be released; there is more behind the doors of games."""
+
     def unit_records(self, column: int) -> Sides:
         """The units of one column's battle as records."""
         return read_sides(self.map_spec, self.units(), column)
@@ -328,7 +280,7 @@ class BattleVector:
         which = np.arange(self.num_battles) == column
         if self._heuristic is not None:
             self._heuristic.forget(which)
-        self._look_again(which)
+        look_again(self._rules, battles, which)
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """Copies of all arrays that make up the battles; `restore` goes on from there, bit for bit."""
@@ -356,7 +308,7 @@ class BattleVector:
         """Everything that changes."""
         arrays: dict[str, NDArray[Any]] = self._battles._asdict()
         if self._heuristic is not None:
-            arrays |= {"heuristic_targets": self._heuristic.targets, "heuristic_actions": self._heuristic.actions}
+            arrays["heuristic_targets"] = self._heuristic.targets
         return arrays
 
 

@@ -26,14 +26,13 @@ from dm2_ray.world.randomness import (
     DRAW_SPAWN_Y,
     uniform_draw,
 )
-from dm2_ray.world.rules import EAST, FIRST_TARGET, NORTH, SOUTH, STOP, WEST
+from dm2_ray.world.rules import EAST, FIRST_TARGET, NO_OP, NORTH, SOUTH, STOP, WEST
 from dm2_ray.world.splash import settle_explosions
 from dm2_ray.world.terrain import GROUND, Terrain, is_passable, next_place
 from dm2_ray.world.unit_state import (
     ALARM,
     ALIVE,
     ATTACKER,
-    AVOIDED,
     BLOCKED,
     COOLDOWN,
     ENERGY,
@@ -136,7 +135,6 @@ def create_units(
         marks[WINDUP_TARGET, i] = NONE
         marks[IMPACT_TARGET, i] = NONE
         marks[ATTACKER, i] = NONE
-        marks[AVOIDED, i] = NONE
         marks[HEALING, i] = NONE
         marks[EXPLODING, i] = 0
     if opening.spawn_jitter > 0.0:
@@ -159,18 +157,17 @@ def _sort_agents(kind_order: Marks, num_agents: int, units: Units) -> None:
 
 
 @kernel(inline=True, allocates=False)
-def give_orders(
-    tables: UnitTables, units: Units, marks: Marks, actions: NDArray[np.int64], move_amount: float
-) -> None:
+def give_orders(tables: UnitTables, units: Units, marks: Marks, actions: NDArray[np.int64], move_amount: float) -> None:
     """Turn a joint action [N] into orders; each replaces the one before and cuts a backswing short.
 
     A healer's targets are agents.
     """
     num_agents = tables.num_agents
     for i in range(num_agents):
-        if units[HEALTH, i] <= 0.0 or marks[ORDER, i] == ORDER_SCRIPTED:
-            continue
         action = actions[i]
+        # Of the living only SMAC's heuristic healer gives no command; its last order stands.
+        if action == NO_OP or units[HEALTH, i] <= 0.0 or marks[ORDER, i] == ORDER_SCRIPTED:
+            continue
         units[RECOVERY, i] = 0.0
         if action >= FIRST_TARGET:
             first = 0 if tables.stats[HEAL_RATE, i] > 0.0 else num_agents
@@ -235,10 +232,10 @@ def _act(
             dy = goal_y - units[Y, i]
             walks = dx * dx + dy * dy > ARRIVAL_DISTANCE * ARRIVAL_DISTANCE
         if walks:
-            is_detour = target != NONE and target == marks[AVOIDED, i] and units[BLOCKED, i] < 0.0
+            is_detour = target != NONE and units[BLOCKED, i] < 0.0
             is_open = _walk(tables.stats, terrain, units, work, i, goal_x, goal_y, is_detour)
             if target != NONE:
-                note_way(units, marks, i, target, is_open)
+                note_way(units, work, i, target, is_open, tables.num_agents)
     if marks[WINDUP_TARGET, i] != NONE and units[WINDUP, i] <= 0.0:
         release_attack(tables.num_agents, stats, tables.damage, units, marks, i)
 
@@ -265,9 +262,7 @@ def _walk(
 
 
 @kernel(allocates=False)
-def _act_as_healer(
-    tables: UnitTables, terrain: Terrain, units: Units, marks: Marks, work: Workspace, i: int
-) -> None:
+def _act_as_healer(tables: UnitTables, terrain: Terrain, units: Units, marks: Marks, work: Workspace, i: int) -> None:
     """One loop of healer i: tend a patient, fly to it, follow the army, or follow the order."""
     work.floats[MOVE_X, i] = 0.0
     work.floats[MOVE_Y, i] = 0.0

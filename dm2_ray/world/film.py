@@ -7,8 +7,10 @@ that an env step of 8 loops takes 0.357 s. (Speed 0.714 is "Normal", 0.5 s a ste
 from __future__ import annotations
 
 import io
+import math
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import cast
@@ -30,6 +32,8 @@ OUTCOME_TEXTS = {
     "unfinished": "Unfinished",
 }
 
+_CLOSE_UP_MARGIN = 2.0
+"""Cells around the outermost units' centres."""
 _INK, _MUTED, _BAR = (236, 240, 245), (150, 160, 172), (10, 12, 15)
 
 
@@ -46,18 +50,27 @@ class Film:
         speed: 1 is the game's speed "Faster".
         size: pixels of the longer side of the battlefield.
         hold_s: seconds for which the end is shown.
+        close_up: show only the part of the battlefield where units come.
 
     Raises ValueError for numbers that are not positive, or a size that is too small.
     """
 
     def __init__(
-        self, recording: BattleRecording, *, fps: float = 12.5, speed: float = 1.0, size: int = 480, hold_s: float = 2.0
+        self,
+        recording: BattleRecording,
+        *,
+        fps: float = 12.5,
+        speed: float = 1.0,
+        size: int = 480,
+        hold_s: float = 2.0,
+        close_up: bool = False,
     ) -> None:
         if not (fps > 0 and speed > 0 and hold_s >= 0):
             raise ValueError(f"fps is {fps}, speed {speed}, hold_s {hold_s}; they must be positive")
         self.recording = recording
         self.fps = fps
-        self._painter = Painter(recording.stage, size)
+        stage = replace(recording.stage, view=close_up_view(recording)) if close_up else recording.stage
+        self._painter = Painter(stage, size)
         self._bar_height = max(16, 2 * round(size / 48))
         steps_per_picture = speed * LOOPS_PER_SECOND / recording.step_loops / fps
         moving = np.arange(0.0, recording.num_steps, steps_per_picture)
@@ -94,6 +107,20 @@ class Film:
         )  # fmt: skip
         picture.paste(bar, (0, field.height))
         return picture
+
+
+def close_up_view(recording: BattleRecording) -> tuple[float, float, float, float]:
+    """The part of the stage's view where units come: west, south, east, north edge in cells."""
+    alive = recording.health > 0
+    x, y = recording.x[alive], recording.y[alive]
+    if x.size == 0:
+        return recording.stage.view
+    west, south, east, north = recording.stage.view
+    rim = _CLOSE_UP_MARGIN
+    return (
+        max(west, math.floor(x.min() - rim)), max(south, math.floor(y.min() - rim)),
+        min(east, math.ceil(x.max() + rim)), min(north, math.ceil(y.max() + rim)),
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=64)

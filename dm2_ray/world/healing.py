@@ -71,7 +71,7 @@ def _worst_hurt_friend(stats: Stats, units: Units, i: int, first: int, last: int
 
 @kernel(allocates=False)
 def follow_army(stats: Stats, units: Units, i: int, first: int, last: int) -> bool:
-    """Set a scripted healer's goal to the middle of its living fighters; False, and the goal left alone, without any."""
+    """Set a scripted healer's goal to the middle of its living fighters; False, and no change, without any."""
     count = 0
     x = 0.0
     y = 0.0

@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 from dm2_ray.atomic_file import write_atomically
-from dm2_ray.world.film import LOOPS_PER_SECOND, OUTCOME_TEXTS
+from dm2_ray.world.film import LOOPS_PER_SECOND, OUTCOME_TEXTS, close_up_view
 from dm2_ray.world.glyphs import glyph
 from dm2_ray.world.recording import BattleRecording
 
@@ -38,6 +38,7 @@ def html_page(recording: BattleRecording) -> str:
             "fighter": stage.action_names(next((i for i in range(stage.num_agents) if i not in stage.healers), 0)),
             "healer": stage.action_names(stage.healers[0]) if stage.healers else [],
         },
+        "close_up": close_up_view(recording),
         "outcome_text": OUTCOME_TEXTS[recording.outcome],
         "loops_per_second": LOOPS_PER_SECOND,
     }

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.compile_cache import kernel
+from dm2_ray.world.terrain import is_passable
 from dm2_ray.world.unit_state import (
     ALIVE,
     FIRST_CONTACT,
@@ -28,13 +29,15 @@ from dm2_ray.world.unit_state import (
     NUM_CONTACTS,
     PUSH_X,
     PUSH_Y,
+    ROUND_SIDE,
+    ROUND_X,
+    ROUND_Y,
     SIDESTEP,
     Units,
     Workspace,
     X,
     Y,
 )
-from dm2_ray.world.terrain import is_passable
 from dm2_ray.world.unit_tables import LAYER, SEPARATION, SPEED, Stats
 
 CONTACT_MARGIN = 0.06
@@ -55,7 +58,7 @@ HEAD_ON = 0.995
 """Cosine from which an obstacle counts as straight ahead."""
 GRAZING = 0.01
 """Cosine up to which a neighbour is passed without a detour."""
-MAX_DETOURS = 3
+MAX_DETOURS = 4
 """Neighbours that a unit gets round in one loop; with more in the way it stands."""
 
 
@@ -101,7 +104,15 @@ def find_contacts(stats: Stats, units: Units, work: Workspace) -> bool:
 
 @kernel(allocates=False)
 def _touch(
-    stats: Stats, units: Units, work: Workspace, i: int, j: int, dx: float, dy: float, distance: float, separation: float
+    stats: Stats,
+    units: Units,
+    work: Workspace,
+    i: int,
+    j: int,
+    dx: float,
+    dy: float,
+    distance: float,
+    separation: float,
 ) -> None:
     """Note the pair (i, j), whose centres are (dx, dy) apart, as neighbours and push it apart if it overlaps."""
     floats = work.floats
@@ -142,7 +153,7 @@ def walk_towards(
     """Choose unit i's displacement towards a point. Returns False if neighbours close the way.
 
     The component of the direction that leads into a neighbour is dropped, and the rest is walked at full speed. On a
-    detour the unit starts out sideways.
+    detour the unit goes round its crowd, unless nobody at all stands in the straight way.
     """
     floats = work.floats
     integers = work.integers
@@ -153,9 +164,7 @@ def walk_towards(
     if distance > 1e-9:
         dx /= distance
         dy /= distance
-        if is_detour:
-            dx, dy = -dy * floats[SIDESTEP, i], dx * floats[SIDESTEP, i]
-        for _ in range(MAX_DETOURS):
+        for attempt in range(MAX_DETOURS):
             # The neighbour most in the way first, so that the order in which they are listed does not matter.
             worst = 0.0
             worst_x = 0.0
@@ -175,6 +184,14 @@ def walk_towards(
                     worst_y = normal_y / length
             if worst < GRAZING:
                 break
+            if is_detour and attempt == 0:
+                round_x = units[ROUND_X, i] - units[X, i]
+                round_y = units[ROUND_Y, i] - units[Y, i]
+                length = math.sqrt(round_x * round_x + round_y * round_y)
+                if length > 1e-9:
+                    dx = round_y / length * units[ROUND_SIDE, i]
+                    dy = -round_x / length * units[ROUND_SIDE, i]
+                    continue
             if worst > HEAD_ON:
                 # Head on there is no way to prefer, so each unit has a side of its own.
                 dx = -worst_y * floats[SIDESTEP, i]

@@ -18,10 +18,13 @@ from dm2_ray.world.unit_state import (
     ALARM,
     ALIVE,
     ATTACKER,
-    AVOIDED,
     BLOCKED,
     HEALTH,
     NONE,
+    ROUND_SIDE,
+    ROUND_X,
+    ROUND_Y,
+    SIDESTEP,
     TARGET,
     Marks,
     Units,
@@ -34,21 +37,20 @@ from dm2_ray.world.weapons import centre_distance, reach_between
 
 ARRIVAL_DISTANCE = 0.5
 """From the attack-move's goal, where a unit without foes stands idle."""
-BLOCKED_LOOPS = 4.0
-"""After so many loops without a way a scripted unit looks for another target; one that has none goes sideways."""
-AVOID_LOOPS = 16.0
-"""For so many loops it does."""
+BLOCKED_LOOPS = 2.0
+"""After so many loops without a way to its target a unit goes round."""
+ROUND_LOOPS = 32.0
+"""For so many loops, unless a way opens before."""
+CROWD_RADIUS = 4.0
+"""Foes this close to the target belong to the crowd that is gone round."""
 
 
 @kernel(allocates=False)
-def _nearest_foe(
-    stats: Stats, damage: Stats, units: Units, i: int, first: int, last: int, avoided: int
-) -> int:
-    """Living foe in [first, last) that unit i's weapon can hit, with the least edge distance within scan range, or NONE;
-    `avoided` only if there is no other."""
+def _nearest_foe(stats: Stats, damage: Stats, units: Units, i: int, first: int, last: int) -> int:
+    """Living foe in [first, last) that unit i's weapon can hit, with the least edge distance within scan range, or
+    NONE."""
     best = NONE
     best_edge = stats[SCAN_RANGE, i]
-    fallback = NONE
     x = units[X, i]
     y = units[Y, i]
     radius = stats[RADIUS, i]
@@ -62,12 +64,10 @@ def _nearest_foe(
         if squared > limit * limit or damage[i, j] <= 0.0:
             continue
         edge = math.sqrt(squared) - radius - stats[RADIUS, j]
-        if j == avoided:
-            fallback = j
-        elif best == NONE or edge < best_edge:
+        if best == NONE or edge < best_edge:
             best = j
             best_edge = edge
-    return fallback if best == NONE else best
+    return best
 
 
 @kernel(allocates=False)
@@ -96,15 +96,14 @@ def _attacker_of_friends(
 def choose_scripted_target(tables: UnitTables, units: Units, marks: Marks, work: Workspace, i: int) -> int:
     """Target of a scripted unit for this loop, or NONE."""
     stats = tables.stats
-    avoided = marks[AVOIDED, i] if units[BLOCKED, i] < 0.0 else NONE
     target = marks[TARGET, i]
     if target != NONE and units[HEALTH, target] > 0.0:
         beyond_reach = centre_distance(units, i, target) - reach_between(stats, i, target)
-        if beyond_reach <= 0.0 or (beyond_reach <= stats[CHASE, i] and target != avoided):
+        if beyond_reach <= 0.0 or beyond_reach <= stats[CHASE, i]:
             return target
     first_foe = tables.num_agents if i < tables.num_agents else 0
     last_foe = units.shape[1] if i < tables.num_agents else tables.num_agents
-    target = _nearest_foe(stats, tables.damage, units, i, first_foe, last_foe, avoided)
+    target = _nearest_foe(stats, tables.damage, units, i, first_foe, last_foe)
     if target == NONE and tables.retaliation:
         first_friend = 0 if i < tables.num_agents else tables.num_agents
         last_friend = tables.num_agents if i < tables.num_agents else units.shape[1]
@@ -112,13 +111,35 @@ def choose_scripted_target(tables: UnitTables, units: Units, marks: Marks, work:
     return target
 
 
+@kernel(allocates=False)
+def _go_round(units: Units, i: int, target: int, first_foe: int, last_foe: int, fallback_side: float) -> None:
+    """Let unit i, which has no way to its target, go round the foes about it, by the nearer end of their line."""
+    x = 0.0
+    y = 0.0
+    count = 0
+    for foe in range(first_foe, last_foe):
+        if units[HEALTH, foe] > 0.0 and centre_distance(units, target, foe) <= CROWD_RADIUS:
+            x += units[X, foe]
+            y += units[Y, foe]
+            count += 1
+    units[ROUND_X, i] = x / count
+    units[ROUND_Y, i] = y / count
+    turn = (units[X, target] - units[X, i]) * (units[ROUND_Y, i] - units[Y, i])
+    turn -= (units[Y, target] - units[Y, i]) * (units[ROUND_X, i] - units[X, i])
+    units[ROUND_SIDE, i] = fallback_side
+    if abs(turn) > 0.1:
+        units[ROUND_SIDE, i] = 1.0 if turn > 0.0 else -1.0
+    units[BLOCKED, i] = -ROUND_LOOPS
+
+
 @kernel(inline=True, allocates=False)
-def note_way(units: Units, marks: Marks, i: int, target: int, is_open: bool) -> None:
-    """Count the loops in which the way to the target was closed, and give it up for a while after too many."""
+def note_way(units: Units, work: Workspace, i: int, target: int, is_open: bool, num_agents: int) -> None:
+    """Count the loops in which the way to the target was closed; after too many the unit goes round."""
     if is_open:
         units[BLOCKED, i] = min(units[BLOCKED, i], 0.0)
     elif units[BLOCKED, i] >= 0.0:
         units[BLOCKED, i] += 1.0
         if units[BLOCKED, i] >= BLOCKED_LOOPS:
-            marks[AVOIDED, i] = target
-            units[BLOCKED, i] = -AVOID_LOOPS
+            first_foe = num_agents if i < num_agents else 0
+            last_foe = units.shape[1] if i < num_agents else num_agents
+            _go_round(units, i, target, first_foe, last_foe, work.floats[SIDESTEP, i])

@@ -49,8 +49,7 @@ def starting_positions(
             if not spec.walkable[int(x), int(y)]:
                 continue
             free = all(
-                math.hypot(x - other_x, y - other_y)
-                >= (separation + other.separation_radius) * pitch - _TOLERANCE
+                math.hypot(x - other_x, y - other_y) >= (separation + other.separation_radius) * pitch - _TOLERANCE
                 for other, other_x, other_y in placed
                 if (other.flies, other.cliff_walker) == (kind.flies, kind.cliff_walker)
             )

@@ -143,7 +143,8 @@ class BattleRecording:
             },
             "actions": self.actions.tolist(),
             "available": [[_as_hex(row) for row in step] for step in self.available],
-            "rewards": _rounded(self.rewards),
+            # So fine that their sum is right, too.
+            "rewards": _rounded(self.rewards, 6),
             "series": {name: [_rounded(row) for row in values] for name, values in self.series.items()},
         }
         return json.dumps(content, separators=(",", ":"), allow_nan=False)
@@ -307,9 +308,9 @@ def _changed(settings: EngineSettings | SmacSwitches) -> dict[str, Any]:
     return {f.name: value for f in fields(settings) if (value := getattr(settings, f.name)) != f.default}
 
 
-def _rounded(values: NDArray[np.floating]) -> list[float | None]:
-    """To three decimals, whole numbers without a point, NaN as null."""
-    rounded = np.round(values.astype(np.float64), 3)
+def _rounded(values: NDArray[np.floating], decimals: int = 3) -> list[float | None]:
+    """Whole numbers without a point, NaN as null."""
+    rounded = np.round(values.astype(np.float64), decimals)
     return [None if v != v else int(v) if v == int(v) else v for v in rounded.tolist()]
 
 

@@ -50,6 +50,7 @@ def write_gif(
     speed: float = 1.0,
     size: int = 480,
     hold_s: float = 2.0,
+    close_up: bool = False,
     colours: int = 64,
 ) -> None:
     """A battle as an endless GIF; units move smoothly between env steps.
@@ -61,9 +62,11 @@ def write_gif(
         speed: 1 is the game's speed "Faster": 0.357 s for an env step of 8 game loops.
         size: pixels of the longer side of the battlefield.
         hold_s: seconds for which the end is shown.
+        close_up: show only the part of the battlefield where units come.
         colours: at most 256; fewer make a smaller file.
     """
-    write_atomically(Path(path), gif_bytes(Film(recording, fps=fps, speed=speed, size=size, hold_s=hold_s), colours))
+    film = Film(recording, fps=fps, speed=speed, size=size, hold_s=hold_s, close_up=close_up)
+    write_atomically(Path(path), gif_bytes(film, colours))
 
 
 def write_mp4(
@@ -74,12 +77,14 @@ def write_mp4(
     speed: float = 1.0,
     size: int = 960,
     hold_s: float = 2.0,
+    close_up: bool = False,
 ) -> None:
     """A battle as an H.264 video; arguments as in `write_gif`.
 
     Raises MissingPackageError without imageio-ffmpeg (`pip install 'dm2-ray[view]'`).
     """
-    write_atomically(Path(path), mp4_bytes(Film(recording, fps=fps, speed=speed, size=size, hold_s=hold_s)))
+    film = Film(recording, fps=fps, speed=speed, size=size, hold_s=hold_s, close_up=close_up)
+    write_atomically(Path(path), mp4_bytes(film))
 
 
 @lru_cache(maxsize=8)

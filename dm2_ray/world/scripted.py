@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dm2_ray.world.battle_backend import BattleBackend
 from dm2_ray.world.kiting import KiteRules, choose_kite
 from dm2_ray.world.scripted_kernels import NO_ENEMY, Knowledge, choose_focus_fire, choose_nearest, choose_random
-from dm2_ray.world.units import unit_kind
+from dm2_ray.world.units import UnitKind, unit_kind
 
 SCRIPTED_TEAMS = ("random", "nearest", "focus_fire", "kite")
 
@@ -88,7 +88,7 @@ class ScriptedTeam:
         if self.name == "random":
             choose_random(mask, self._seed_word, battles.battle_number, battles.battle_step, actions)
         elif self.name == "nearest":
-            choose_nearest(mask, units.x, units.y, units.health, battles.num_agents, self._targets, actions)
+            choose_nearest(self._knowledge, mask, units.x, units.y, units.health, self._targets, actions)
         elif self.name == "focus_fire":
             choose_focus_fire(
                 self._knowledge, mask, units.x, units.y, units.health, units.shield, battles.battle_step, actions
@@ -119,6 +119,13 @@ def _know(battles: BattleBackend) -> Knowledge:
         num_agents=spec.num_agents,
         reach=(ranges + radii)[:, None] + radii[None, :],
         stride=np.array([kind.speed_per_loop for kind in kinds]) * battles.switches.step_mul,
-        is_melee=ranges < _MELEE_RANGE,
+        is_melee=np.array([kind.weapon is not None and kind.weapon.range < _MELEE_RANGE for kind in kinds]),
+        can_hit=np.array([[_can_hit(kind, other) for other in kinds] for kind in kinds]),
+        is_healer=np.array([kind.healing is not None for kind in kinds]),
+        health_max=np.array([kind.health for kind in kinds]),
         walkable=np.array(spec.walkable),
     )
+
+
+def _can_hit(kind: UnitKind, other: UnitKind) -> bool:
+    return kind.weapon is not None and (kind.weapon.hits_air or not other.flies)

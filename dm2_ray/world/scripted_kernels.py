@@ -36,6 +36,12 @@ class Knowledge(NamedTuple):
     """[U]"""
     is_melee: NDArray[np.bool_]
     """[U]"""
+    can_hit: NDArray[np.bool_]
+    """[U, U] whether the row's weapon can hit the column's unit at all."""
+    is_healer: NDArray[np.bool_]
+    """[U]"""
+    health_max: NDArray[np.float64]
+    """[U]"""
     walkable: NDArray[np.bool_]
     """[X, Y]"""
 
@@ -73,12 +79,12 @@ def distance_between(x: Columns, y: Columns, b: int, i: int, j: int) -> float:
 
 
 @kernel(allocates=False)
-def nearest_enemy(x: Columns, y: Columns, health: Columns, num_agents: int, b: int, i: int) -> int:
-    """Nearest living enemy's unit index, or NO_ENEMY."""
+def nearest_enemy(knowledge: Knowledge, x: Columns, y: Columns, health: Columns, b: int, i: int) -> int:
+    """Nearest living enemy that agent i can hit, by unit index, or NO_ENEMY."""
     best = NO_ENEMY
     best_distance = np.inf
-    for j in range(num_agents, x.shape[1]):
-        if health[b, j] > 0.0:
+    for j in range(knowledge.num_agents, x.shape[1]):
+        if health[b, j] > 0.0 and knowledge.can_hit[i, j]:
             distance = distance_between(x, y, b, i, j)
             if distance < best_distance:
                 best = j
@@ -111,29 +117,57 @@ def pursue(mask: NDArray[np.bool_], x: Columns, y: Columns, num_agents: int, b: 
 
 
 @kernel(allocates=False)
+def tend(knowledge: Knowledge, mask: NDArray[np.bool_], x: Columns, y: Columns, health: Columns, b: int, i: int) -> int:
+    """A healer's action: heal the worst hurt fighter in range, else go to the worst hurt, else to the nearest."""
+    best = NO_ENEMY
+    best_rank = np.inf
+    for j in range(knowledge.num_agents):
+        if health[b, j] <= 0.0 or knowledge.is_healer[j]:
+            continue
+        distance = distance_between(x, y, b, i, j)
+        share = health[b, j] / knowledge.health_max[j]
+        in_range = mask[b, i, FIRST_TARGET + j]
+        # Hurt and in range come first, then hurt, then unhurt; shares and distances decide within these groups.
+        rank = share if in_range else 2.0 + share
+        if share >= 1.0:
+            rank = 4.0 + distance
+        if rank < best_rank:
+            best = j
+            best_rank = rank
+    if best == NO_ENEMY:
+        return STOP
+    if mask[b, i, FIRST_TARGET + best]:
+        return FIRST_TARGET + best
+    return step_towards(mask, x, y, b, i, best)
+
+
+@kernel(allocates=False)
 def choose_nearest(
+    knowledge: Knowledge,
     mask: NDArray[np.bool_],
     x: Columns,
     y: Columns,
     health: Columns,
-    num_agents: int,
     targets: NDArray[np.int64],
     out: NDArray[np.int64],
 ) -> None:
-    """SMAC's built-in heuristic: each agent sticks to an enemy until it falls, then takes the nearest.
+    """SMAC's built-in heuristic: each agent sticks to an enemy until it falls, then takes the nearest; healers tend.
 
     `targets` [B, N] holds the enemies' unit indices between steps, NO_ENEMY without.
     """
     for b in range(out.shape[0]):
-        for i in range(num_agents):
+        for i in range(knowledge.num_agents):
             out[b, i] = NO_OP
             if health[b, i] <= 0.0:
                 continue
+            if knowledge.is_healer[i]:
+                out[b, i] = tend(knowledge, mask, x, y, health, b, i)
+                continue
             target = targets[b, i]
             if target == NO_ENEMY or health[b, target] <= 0.0:
-                target = nearest_enemy(x, y, health, num_agents, b, i)
+                target = nearest_enemy(knowledge, x, y, health, b, i)
                 targets[b, i] = target
-            out[b, i] = STOP if target == NO_ENEMY else pursue(mask, x, y, num_agents, b, i, target)
+            out[b, i] = STOP if target == NO_ENEMY else pursue(mask, x, y, knowledge.num_agents, b, i, target)
 
 
 @kernel(allocates=False)
@@ -153,7 +187,7 @@ def weakest_enemy(
     best_points = np.inf
     best_distance = np.inf
     for j in range(knowledge.num_agents, x.shape[1]):
-        if not mask[b, i, FIRST_TARGET + j - knowledge.num_agents]:
+        if not (mask[b, i, FIRST_TARGET + j - knowledge.num_agents] and knowledge.can_hit[i, j]):
             continue
         distance = distance_between(x, y, b, i, j)
         if knowledge.is_melee[i] and distance > knowledge.reach[i, j] + 0.5 * knowledge.stride[i]:
@@ -178,10 +212,12 @@ def strike_or_advance(
     b: int,
     i: int,
 ) -> int:
-    """Hold the ground and shoot the weakest enemy in range; look for the nearest once patience ends."""
+    """Hold the ground and shoot the weakest enemy in range; look for the nearest once patience ends. Healers tend."""
+    if knowledge.is_healer[i]:
+        return tend(knowledge, mask, x, y, health, b, i)
     target = weakest_enemy(knowledge, mask, x, y, health, shield, b, i)
     if target == NO_ENEMY:
-        target = nearest_enemy(x, y, health, knowledge.num_agents, b, i)
+        target = nearest_enemy(knowledge, x, y, health, b, i)
         if target == NO_ENEMY:
             return STOP
         is_far = distance_between(x, y, b, i, target) > knowledge.reach[i, target] + 2.0 * knowledge.stride[i]

@@ -174,7 +174,7 @@ class SmacInterface:
 
     def get_unit_type_id(self, unit: SmacUnit, ally: bool) -> int:
         """Index of a unit's kind in the one-hot of unit types."""
-        return unit.unit_type - self._min_unit_type if ally else self._type_index[unit.unit_type]
+        return self._type_index[unit.unit_type]
 
     def unit_shoot_range(self, agent_id: int) -> int:
         """Distance of centres up to which an agent may be ordered to attack: the same for all."""

@@ -74,9 +74,8 @@ class SmacRoll:
     """
 
     def __init__(self, spec: MapSpec, balance: Balance) -> None:
-        own_kinds = list(dict.fromkeys(spec.ally_kinds))
-        self.own_types = {kind: FIRST_OWN_TYPE + k for k, kind in enumerate(own_kinds)}
-        """Unit types of the agents' kinds, consecutive in the agents' order."""
+        self.own_types = {kind: FIRST_OWN_TYPE + k for k, kind in enumerate(spec.ally_types)}
+        """Unit types of the agents' kinds, consecutive in the order of their one-hot."""
         self.types = [self.own_types[kind] for kind in spec.ally_kinds]
         """[U]"""
         self.types += [STOCK_TYPES[kind] for kind in spec.enemy_kinds]

@@ -16,10 +16,8 @@ NOT_EXPLODING, ABOUT_TO_EXPLODE, IN_THIS_ROUND = 0, 1, 2
 
 
 @kernel(allocates=False)
-def strike_line(
-    num_agents: int, stats: Stats, damage: Stats, units: Units, marks: Marks, i: int, j: int
-) -> None:
-    """Unit i fires across unit j: every foe whose edge is near the line through j, perpendicular to the shot, is hit."""
+def strike_line(num_agents: int, stats: Stats, damage: Stats, units: Units, marks: Marks, i: int, j: int) -> None:
+    """Unit i fires across unit j: every foe whose edge is near the line through j, across the shot, is hit."""
     dx = units[X, j] - units[X, i]
     dy = units[Y, j] - units[Y, i]
     distance = math.sqrt(dx * dx + dy * dy)

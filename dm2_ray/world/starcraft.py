@@ -28,13 +28,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dm2_ray.config import StarCraftSettings
-from dm2_ray.world.battle_kernels import allocate_battles, find_unavailable
+from dm2_ray.world.battle_kernels import allocate_battles
 from dm2_ray.world.engine_settings import EngineSettings
+from dm2_ray.world.heuristic import Heuristic
 from dm2_ray.world.maps import MapSpec, load_map
 from dm2_ray.world.rules_tables import build_tables
 from dm2_ray.world.starcraft_column import BattleOrder, StarCraftColumn
 from dm2_ray.world.starcraft_install import find_installation, find_map
-from dm2_ray.world.starcraft_outcomes import clear_outcomes, show_beginning, show_step
+from dm2_ray.world.starcraft_outcomes import check_actions, clear_outcomes, show_beginning, show_step
 from dm2_ray.world.starcraft_protocol import StarCraftError, StarCraftNotInstalled, load_protocol, load_websocket
 from dm2_ray.world.switches import SmacSwitches
 from dm2_ray.world.unit_state import HEALTH, NONE, SHIELD, TARGET
@@ -84,8 +85,6 @@ class StarCraftVector:
         self.switches = SmacSwitches.from_arguments(smac_arguments)
         self.engine_settings = EngineSettings()
         """The embedded engine's; here they only tell scripted teams which balance of units to expect."""
-        if self.switches.heuristic_ai:
-            raise ValueError("heuristic_ai is played by the embedded engine only: set it to False, or the backend")
         self.settings = settings or StarCraftSettings()
         self._rules = rules = build_tables(self.map_spec, self.switches)
         self._battles = battles = allocate_battles(num_battles, rules)
@@ -93,6 +92,8 @@ class StarCraftVector:
         self._threads: ThreadPoolExecutor | None = None
         self._closes = weakref.finalize(self, _close_all, self._columns)
         self._started = False
+        self._heuristics = {b: Heuristic(rules, 1, self.switches.heuristic_rest) for b in range(num_battles)}
+        self._played = np.zeros((num_battles, rules.num_agents), np.int64)
         self._dropped = np.zeros(num_battles, np.bool_)
 
         self.num_battles = num_battles
@@ -112,6 +113,7 @@ class StarCraftVector:
         self.battle_number: NDArray[np.int64] = show(battles.battle_number)
         self.battle_step: NDArray[np.int64] = show(battles.steps)
         self.last_actions: NDArray[np.int64] = show(battles.last_actions)
+        self.played_actions: NDArray[np.int64] = show(self._played)
         self.rewards: NDArray[np.float64] = show(battles.rewards)
         self.terminated: NDArray[np.bool_] = show(battles.terminated)
         self.truncated: NDArray[np.bool_] = show(battles.truncated)
@@ -157,7 +159,8 @@ class StarCraftVector:
         `final_*` arrays the last ones of the battle that ended.
 
         Args:
-            actions: [B, N] integers. Those of battles that are not running are ignored.
+            actions: [B, N] integers. Those of battles that are not running are ignored. With heuristic_ai they are not
+                played (see BattleVector).
             running: [B] bool; battles where it is False are left as they are. None plays all.
 
         Raises:
@@ -168,23 +171,24 @@ class StarCraftVector:
         """
         if not self._started:
             raise RuntimeError("step() before reset(): call reset() to begin the battles")
-        joint_actions, mask = self._check_actions(actions, running)
-        battles = self._battles
-        played = np.flatnonzero(mask).tolist()
+        battles, is_free = self._battles, self.switches.heuristic_ai
+        joint_actions, mask = check_actions(battles, actions, running, any_in_range=is_free)
+        self._played[...] = self._chosen(joint_actions, mask)
+        columns = np.flatnonzero(mask).tolist()
         before = battles.units[:, [HEALTH, SHIELD]]
         self._clear_outcomes()
-        kept = self._in_parallel([partial(self._columns[b].play, joint_actions[b], self.seed) for b in played])
+        kept = self._in_parallel([partial(self._columns[b].play, self._played[b], self.seed) for b in columns])
         ended = []
-        for b, is_kept in zip(played, kept, strict=True):
-            rules = self._columns[b].rules
+        for b, is_kept in zip(columns, kept, strict=True):
             if is_kept:
+                # Quirk: SMAC notes the actions it was given before its heuristic replaces them.
                 battles.last_actions[b] = joint_actions[b]
-                if show_step(battles, b, rules, before[b]):
+                if show_step(battles, b, self._columns[b].rules, before[b]):
                     self._columns[b].battle_ended()
                     ended.append(b)
             else:
                 self._dropped[b] = True
-                show_beginning(battles, b, rules)
+                self._show_beginning(b)
         self._begin(ended)
         battles.battle_number[ended] += self.num_battles
 
@@ -255,35 +259,26 @@ class StarCraftVector:
             StarCraftColumn(order, b, battles.units[b], battles.marks[b]) for b in range(self.num_battles)
         )
 
-    def _check_actions(
-        self, actions: ArrayLike, running: ArrayLike | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        given = np.asarray(actions)
-        if given.dtype.kind not in "iu":
-            raise TypeError(f"actions have dtype {given.dtype}; expected integers")
-        if given.shape != (self.num_battles, self.num_agents):
-            raise ValueError(
-                f"actions have shape {given.shape}; expected "
-                f"(num_battles, num_agents) = {(self.num_battles, self.num_agents)}"
-            )
-        mask = np.ones(self.num_battles, np.bool_) if running is None else np.asarray(running, dtype=np.bool_)
-        if mask.shape != (self.num_battles,):
-            raise ValueError(f"running has shape {mask.shape}; expected (num_battles,) = {(self.num_battles,)}")
-        joint_actions = np.ascontiguousarray(given, dtype=np.int64)
-        place = find_unavailable(joint_actions, self._battles.action_mask, mask)
-        if place >= 0:
-            b, agent = divmod(place, self.num_agents)
-            available = np.flatnonzero(self.action_mask[b, agent]).tolist()
-            raise ValueError(
-                f"column {b} (battle {self.battle_number[b]}), agent {agent}: action {joint_actions[b, agent]} is not "
-                f"available; available: {available}"
-            )
-        return joint_actions, mask
+    def _chosen(self, given: NDArray[np.int64], running: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """[B, N] what is to be played: with heuristic_ai its choice, else what was given."""
+        if not self.switches.heuristic_ai:
+            return given
+        chosen = given.copy()
+        battles = self._battles
+        for b in np.flatnonzero(running).tolist():
+            one = slice(b, b + 1)
+            chosen[b] = self._heuristics[b].choose(battles.units[one], battles.action_mask[one], running[one])[0]
+        return chosen
+
+    def _show_beginning(self, b: int) -> None:
+        rules = self._columns[b].rules
+        show_beginning(self._battles, b, rules)
+        self._heuristics[b] = Heuristic(rules, 1, self.switches.heuristic_rest)
 
     def _begin(self, columns: Sequence[int]) -> None:
         self._in_parallel([partial(self._columns[b].begin, self.seed) for b in columns])
         for b in columns:
-            show_beginning(self._battles, b, self._columns[b].rules)
+            self._show_beginning(b)
 
     def _clear_outcomes(self) -> None:
         clear_outcomes(self._battles)

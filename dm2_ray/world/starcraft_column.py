@@ -85,8 +85,8 @@ class StarCraftColumn:
         self._battles = 0
 
     def begin(self, seed: int) -> None:
-        """Sees to a fresh battle. One that has begun and has not been stepped is fresh: SMAC's maps answer two resets
-        in a row with wrong unit counts, and SMAC itself with another scale of its rewards.
+        """Sees to a fresh battle. One that has begun and has not been stepped is fresh and stays. (SMAC answers a
+        second reset of its first battle with a second game and another scale of its rewards.)
 
         Args:
             seed: of a game that has to be launched.
@@ -175,7 +175,7 @@ class StarCraftColumn:
         return is_old or 0 < settings.memory_limit_gib * _GIB < game.memory_bytes
 
     def _note_loss(self, lost: GameLost) -> None:
-        logger.warning("StarCraft II, battle column %d: %s; the game is started again", self._index, lost)
+        logger.warning("StarCraft II, battle column %d: %s; the game is given up", self._index, lost)
         self.restarts += 1
         self._is_fresh = False
         if self.game is not None:

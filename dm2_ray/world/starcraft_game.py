@@ -103,7 +103,10 @@ class StarCraftGame:
             raise GameLost(f"{self._fate()} at {kind} ({type(error).__name__}: {error})") from None
         if not isinstance(answer, bytes) or not answer:
             raise GameLost(f"{self._fate()} at {kind}")
-        response = self._protocol.response.FromString(answer)
+        try:
+            response = self._protocol.response.FromString(answer)
+        except self._protocol.error as error:
+            raise GameLost(f"the answer to {kind} cannot be read ({error})") from None
         self._status = response.status
         if response.error:
             raise GameLost(f"{kind} refused: {'; '.join(response.error)}")
@@ -195,10 +198,14 @@ class StarCraftGame:
         return f"the game was killed by signal {code - 128}" if code > 128 else f"the game ended with exit code {code}"
 
     def _last_words(self) -> str:
-        try:
-            lines = (self._temp_dir / starcraft_guard.LOG_NAME).read_text(errors="replace").split("\n")
-        except OSError:
-            return "none"
+        """The last line that the game has written."""
+        log = self._temp_dir / starcraft_guard.LOG_NAME
+        if self._guard.poll() is None and log.is_file():
+            text = log.read_bytes()
+        else:
+            assert self._guard.stdout is not None
+            text = self._guard.stdout.read()
+        lines = text.decode(errors="replace").split("\n")
         return next((line.strip() for line in reversed(lines) if line.strip()), "none")[:300]
 
 

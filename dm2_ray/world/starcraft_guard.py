@@ -3,10 +3,10 @@
     worker ──stdin: a pipe that only the worker holds──► guard ──► game        (guard and game: a session of their own)
 
 Run as a script, with the standard library alone: `python starcraft_guard.py TEMP_DIR BINARY ARGUMENTS…`. The guard
-prints the game's process id, then waits for whichever ends first. The game: the guard ends with its exit code (128 + n
-for signal n). The pipe, because the worker closed it or is gone, SIGKILL included: the game is ended, its temporary
-directory removed. On Linux the kernel ends the game with the guard as well. (A death signal set by the worker itself
-would not do: it is bound to the worker's *thread* that started the game.)
+prints the game's process id, then waits for whichever ends first. The game: the guard prints its last words and ends
+with its exit code (128 + n for signal n). The pipe, because the worker closed it or is gone, SIGKILL included: the game
+is ended. Either way the temporary directory is removed. On Linux the kernel ends the game with the guard as well. (A
+death signal set by the worker itself would not do: it is bound to the worker's *thread* that started the game.)
 """
 
 import ctypes
@@ -21,6 +21,7 @@ GRACE_S = 3.0
 """From SIGTERM to SIGKILL."""
 LOG_NAME = "game.log"
 """What the game writes to its stdout and stderr, in its temporary directory."""
+LAST_WORDS_BYTES = 4096
 _PR_SET_PDEATHSIG = 1
 
 
@@ -34,7 +35,8 @@ def main(temp_dir: str, command: list[str]) -> int:
     os.set_blocking(wake_writer, False)
     signal.set_wakeup_fd(wake_writer)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    with open(os.path.join(temp_dir, LOG_NAME), "wb") as log:
+    log_path = os.path.join(temp_dir, LOG_NAME)
+    with open(log_path, "wb") as log:
         game = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -57,6 +59,10 @@ def main(temp_dir: str, command: list[str]) -> int:
             shutil.rmtree(temp_dir, ignore_errors=True)
             # Whatever the game itself has started, and this process.
             os.killpg(0, signal.SIGKILL)
+    with open(log_path, "rb") as log:
+        log.seek(max(0, os.path.getsize(log_path) - LAST_WORDS_BYTES))
+        sys.stdout.buffer.write(log.read())
+    shutil.rmtree(temp_dir, ignore_errors=True)
     return game.returncode if game.returncode >= 0 else 128 - game.returncode
 
 

@@ -40,6 +40,8 @@ class Protocol:
     response: Any
     pool: Any
     """The DescriptorPool behind them."""
+    error: type[Exception]
+    """What reading bytes that are no message raises."""
 
 
 @cache
@@ -81,7 +83,7 @@ def load_protocol() -> Protocol:
             f"StarCraft II's messages in {directory} cannot be built with protobuf {protobuf_version} "
             f"({type(error).__name__}: {error}); tried with s2clientprotocol 5.0.17 and protobuf 5 to 7: {_INSTALL}"
         ) from error
-    return Protocol(request=request, response=response, pool=pool)
+    return Protocol(request=request, response=response, pool=pool, error=ProtobufError)
 
 
 def load_websocket() -> Any:

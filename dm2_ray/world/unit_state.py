@@ -36,10 +36,14 @@ SHIELD_WAIT = 11
 ALARM = 12
 """For how long the last hit taken is still remembered."""
 BLOCKED = 13
-"""Loops in a row in which the way was closed; negative while an unreachable target is avoided."""
+"""Loops in a row in which the way was closed; negative while the unit looks for a way round."""
 GOAL_X, GOAL_Y = 14, 15
 """Where a move or attack-move order leads."""
-NUM_UNIT_ROWS = 16
+ROUND_X, ROUND_Y = 16, 17
+"""Middle of the crowd that a unit without a way goes round."""
+ROUND_SIDE = 18
+"""+1 or -1: anticlockwise or clockwise."""
+NUM_UNIT_ROWS = 19
 
 # Rows of `marks`; all but ORDER and EXPLODING hold unit indices, NONE without.
 ORDER = 0
@@ -51,13 +55,11 @@ IMPACT_TARGET = 3
 """Of the missile in flight, or of the second blow."""
 ATTACKER = 4
 """Who hit this unit last."""
-AVOIDED = 5
-"""Target found unreachable."""
-HEALING = 6
+HEALING = 5
 """Who receives health from this unit."""
-EXPLODING = 7
+EXPLODING = 6
 """0, or how near this unit's explosion is: see splash."""
-NUM_MARK_ROWS = 8
+NUM_MARK_ROWS = 7
 
 NONE = -1
 ORDER_STOP, ORDER_MOVE, ORDER_ATTACK, ORDER_SCRIPTED = 0, 1, 2, 3

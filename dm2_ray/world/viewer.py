@@ -103,6 +103,7 @@ class Window:
                 raise self._pygame.error("there is no screen")
             return display.set_mode((self._painter.width, self._painter.height))
         except self._pygame.error as error:
+            display.quit()
             raise NoDisplayError(
                 f"no window can be opened ({error}); use render_mode='rgb_array', or `dm2 replay` for a file to look at"
             ) from error

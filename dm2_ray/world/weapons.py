@@ -54,6 +54,7 @@ from dm2_ray.world.unit_tables import (
     Stats,
 )
 
+
 @kernel(allocates=False)
 def centre_distance(units: Units, i: int, j: int) -> float:
     """Distance between the centres of units i and j."""

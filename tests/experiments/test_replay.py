@@ -44,11 +44,12 @@ def untrained(root: Path, *, matching: float) -> Checkpoint:
             "policy": {"hidden_size": 16, "actor_gain": 1.0},
             "discriminator": {"hidden_size": 16},
             "matching": {"coefficient": matching, "padding": "absorbing"},
+            "demonstrations": {"path": "demos/needed-to-train-only"},
         }
     )
     config = DM2Config().dm2(experiment)
     modules = {name: spec.build() for name, spec in config.get_default_rl_module_spec().rl_module_specs.items()}
-    states = {name: {key: np.array(value) for key, value in m.state_dict().items()} for name, m in modules.items()}
+    states = {name: {key: value.numpy() for key, value in m.state_dict().items()} for name, m in modules.items()}
     agents = {
         agent: {
             "agent": agent,
@@ -70,7 +71,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 def test_a_script_becomes_every_kind_of_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = [tmp_path / "deep" / f"battle.{suffix}" for suffix in ("html", "gif", "mp4")]
     outs = [word for file in files for word in ("--out", file)]
-    assert dm2("replay", "scripted:kite", "--map", "2s3z", "--seed", 4, "--battle", 2, *outs) == 0
+    assert dm2("replay", "scripted:kite", "--map", "2s3z", "--seed", 4, "--battle", 2, "--size", 320, *outs) == 0
     recording = in_page(files[0])
     line = capsys.readouterr().out.strip()
     assert "\n" not in line and all(str(file) in line for file in files)
@@ -83,6 +84,17 @@ def test_a_script_becomes_every_kind_of_file(tmp_path: Path, capsys: pytest.Capt
         assert image.n_frames > recording.num_steps
     assert files[2].read_bytes()[4:8] == b"ftyp"
     assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["battle.gif", "battle.html", "battle.mp4"]
+
+
+def test_films_can_be_made_larger_and_faster(tmp_path: Path) -> None:
+    frames = []
+    for speed in (4, 8):
+        film = tmp_path / f"{speed}.gif"
+        assert dm2("replay", "scripted:kite", "--map", "3m", "--size", 200, "--speed", speed, "--out", film) == 0
+        with Image.open(film) as image:
+            assert image.width == 200
+            frames.append(image.n_frames)
+    assert frames[0] > 1.5 * frames[1]
 
 
 def test_until_finds_a_battle_that_ends_so() -> None:
@@ -111,6 +123,7 @@ def test_a_battle_that_never_comes_is_a_failure(tmp_path: Path, capsys: pytest.C
         (["scripted:kite", "--map", "4m"], "unknown map '4m'"),
         (["scripted:kite", "--map", "3m", "--out", "battle.avi"], "expected one of .html, .gif, .mp4"),
         (["scripted:kite", "--map", "3m", "--out", "/proc/battle.html"], "cannot be written"),
+        (["scripted:kite", "--map", "3m", "--out", "battle.gif", "--size", "7"], "size is 7"),
         (["no/such/run"], "no such checkpoint"),
     ],
 )

@@ -69,7 +69,8 @@ def test_invariants_of_play(map_name, seed, team_name, jitter):
             apart = np.hypot(*(np.subtract.outer(row[b, living], row[b, living]) for row in (x, y)))
             touching = separation[living][:, None] + separation[living][None, :]
             touching *= layer[living][:, None] == layer[living][None, :]
-            depth = (1.0 - apart / np.maximum(touching, 1e-9))[np.triu_indices(len(living), 1)]
+            pairs = np.triu(touching > 0.0, 1)
+            depth = 1.0 - apart[pairs] / touching[pairs]
             assert depth.max(initial=0.0) < 0.85, "crowds squeeze units, but never into one another"
             assert depth.clip(0.0).sum() <= 0.3 * len(living)
         new_points = np.where(alive, health + shield, 0.0)

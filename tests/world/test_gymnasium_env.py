@@ -198,3 +198,16 @@ def test_infos_have_the_form_of_gymnasiums_own_vectors() -> None:
     # Where all battles end in one step there is nothing to tell of those that go on.
     assert forms[0][1:] == forms[1][1:]
     assert forms[0][0] >= forms[1][0]
+
+
+def test_plays_under_gymnasiums_wrappers_with_its_own_masked_samples() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        env = gymnasium.make("dm2_ray/2s3z-v0", seed=3)
+        env.action_space.seed(0)
+        seen, _ = env.reset()
+        terminated = False
+        while not terminated:
+            seen, _, terminated, _, info = env.step(env.action_space.sample(mask=tuple(seen["action_mask"])))
+            assert info["unavailable_actions"] == 0
+        env.close()

@@ -288,15 +288,17 @@ def test_series_have_charts_only_where_they_are_recorded(
 ) -> None:
     page = open_page(recording)
     assert page.value("[...document.querySelectorAll('figure')].map(f => f.id)") == ["reward-chart"]
-    page = open_page(matched, "#20")
+    page = open_page(matched, "#20,2")
+    assert page.text("#unit h2") == "Zealot 2 · agent 2"
     figures = page.value("[...document.querySelectorAll('figure')].map(f => f.id)")
     assert figures == ["reward-chart", "matching-reward-chart", "action-probability-chart"]
     assert page.value("document.querySelectorAll('#matching-reward-chart path').length") == 5
     table = [float(text.replace("−", "-")) for text in page.texts("#agents tbody td:nth-child(4)")]
     np.testing.assert_allclose(table, matched.series["matching_reward"][20], atol=0.006)
-    page.point(*page.place("#agents tbody tr:nth-child(3)"))
-    value = matched.series["matching_reward"][20, 2]
-    assert page.text("#matching-reward-chart figcaption span") == f"Zealot 2: {value:.3f}".replace("-", "−")
+    for agent in (2, 4):
+        value = matched.series["matching_reward"][20, agent]
+        assert page.text("#matching-reward-chart figcaption span") == f"Zealot {agent}: {value:.3f}".replace("-", "−")
+        page.point(*page.place("#agents tbody tr:nth-child(5)"))
     returns = f"reward {matched.rewards[20]:.2f} · return {matched.rewards[:20].sum():.2f}"
     assert page.text("#reward-chart figcaption span") == returns
 
@@ -316,6 +318,14 @@ def test_the_battlefield_is_drawn(open_page: OpenPage, recording: BattleRecordin
         return float((picture[..., strong] - picture[..., weak] > 90).mean())
 
     pictures = {}
+    page = open_page(recording)
+    wide = field(page)
+    page.click(*page.place("#close-up"))
+    near = field(page)
+    page.press("Home")
+    page.press("c")
+    assert share(near, 2, 0) > 1.2 * share(wide, 2, 0)
+    assert np.abs(field(page) - wide).mean() < 0.5
     for dark in (False, True):
         page = open_page(recording, dark=dark)
         first = field(page)

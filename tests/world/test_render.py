@@ -276,6 +276,13 @@ def test_without_imageio_ffmpeg_one_line_says_what_to_do(recording: BattleRecord
     assert not (tmp_path / "film.mp4").exists()
 
 
+def test_a_close_up_shows_everybody_larger(recording: BattleRecording) -> None:
+    wide, close = Film(recording, size=320), Film(recording, size=320, close_up=True)
+    pictures = [np.asarray(list(film)[-1]).astype(np.int16) for film in (wide, close)]
+    blue = [(picture[..., 2] - picture[..., 0] > 90).sum() for picture in pictures]
+    assert blue[1] > 1.2 * blue[0] and max(close.size) == max(wide.size)
+
+
 @pytest.mark.parametrize("wrong", [{"fps": 0}, {"speed": 0.0}, {"size": 3}, {"hold_s": -1.0}])
 def test_films_refuse_impossible_numbers(recording: BattleRecording, wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError):

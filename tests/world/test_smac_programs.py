@@ -1,12 +1,11 @@
 """Programs written against SMAC's documented interface run on ours after one changed import.
 
-The episode runner does what PyMARL's does with an environment, the script what SMAC's own example of random agents does;
-both know nothing of this package but the name that they import.
+The episode runner does what PyMARL's does with an environment, the script what SMAC's own example of random agents
+does; both know nothing of this package but the name that they import.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ import pytest
 
 from dm2_ray.world import SMACEnv as StarCraft2Env
 
-REGISTRY = {"sc2": partial(lambda env, **arguments: env(**arguments), env=StarCraft2Env)}
 # What PyMARL's sc2.yaml passes.
 ENV_ARGS = dict(
     continuing_episode=False, difficulty="7", game_version=None, move_amount=2, obs_all_health=True,
@@ -52,10 +50,10 @@ class EpisodeRunner:
     """One environment, one episode at a time."""
 
     def __init__(self, env_args: dict, controller: RandomController) -> None:
-        self.env = REGISTRY["sc2"](**env_args)
+        self.env = StarCraft2Env(**env_args)
         self.episode_limit = self.env.episode_limit
         self.controller = controller
-        self.t = self.t_env = 0
+        self.t = 0
         self.train_returns, self.train_stats = [], {}
         info = self.get_env_info()
         agents = (info["n_agents"],)
@@ -92,11 +90,8 @@ class EpisodeRunner:
             self.t += 1
         batch.update(self.before(), self.t)
         batch.update({"actions": self.controller.select_actions(batch, t_ep=self.t)}, self.t)
-        stats = self.train_stats
-        stats.update({k: stats.get(k, 0) + env_info.get(k, 0) for k in set(stats) | set(env_info)})
-        stats["n_episodes"] = 1 + stats.get("n_episodes", 0)
-        stats["ep_length"] = self.t + stats.get("ep_length", 0)
-        self.t_env += self.t
+        for name, value in {**env_info, "n_episodes": 1, "ep_length": self.t}.items():
+            self.train_stats[name] = self.train_stats.get(name, 0) + value
         self.train_returns.append(episode_return)
         return batch
 

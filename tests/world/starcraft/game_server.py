@@ -126,10 +126,13 @@ class World:
     def _is_agent(self, index: int) -> bool:
         return index < self.spec.num_agents
 
-    def order(self, command: Any) -> None:
-        """One raw unit command, as the joint action that it stands for."""
+    def order(self, command: Any) -> str:
+        """One raw unit command, as the joint action that it stands for; the name of its result."""
         if len(command.unit_tags) != 1 or command.queue_command or not command.HasField("queue_command"):
             raise Refused("expected one unit and queue_command false")
+        agent = command.unit_tags[0] - self._tag(0)
+        if 0 <= agent < len(self._types) and self._units.health[0, agent] <= 0:
+            return "Error"  # SMAC's heuristic orders the dead about
         agent = self._index(command.unit_tags[0])
         if not self._is_agent(agent):
             raise Refused("that is not your unit")
@@ -150,6 +153,7 @@ class World:
         else:
             raise Refused(f"ability {command.ability_id} with target {target}")
         self._actions[agent] = action
+        return "Success"
 
     def kill(self, tags: list[int]) -> None:
         self._killed |= {self._index(tag) for tag in tags}
@@ -171,7 +175,8 @@ class World:
             self._use(step_mul=loops)
             dead = self._units.health[0, : self.spec.num_agents] <= 0
             self._actions[dead] = NO_OP
-            self._battles.step(self._actions[np.newaxis])
+            # Not step(): the game takes any order, also those that SMAC does not call available.
+            self._battles._advance(self._actions[np.newaxis], np.ones(1, np.bool_), -1)
             self._ended = bool(self._battles.terminated[0] or self._battles.truncated[0])
         self._actions[:] = STOP
 
@@ -301,9 +306,7 @@ class GameServer:
         return {"observation": {"game_loop": world.game_loop, "raw_data": {"units": world.show()}}}
 
     def _answer_action(self, action: Any) -> dict[str, Any]:
-        for one in action.actions:
-            self._in_game.order(one.action_raw.unit_command)
-        return {"result": ["Success"] * len(action.actions)}
+        return {"result": [self._in_game.order(one.action_raw.unit_command) for one in action.actions]}
 
     def _answer_step(self, step: Any) -> dict[str, Any]:
         self._steps += 1

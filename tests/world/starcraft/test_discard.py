@@ -70,26 +70,26 @@ def assert_whole_battles(battles, lengths, returns, won, agents) -> None:
 
 
 def test_collected_battles_are_whole_ones(installation, open_vector) -> None:
-    installation.command("crash_after_steps", 60)  # every game, amid its second or third battle
+    installation.command("crash_after_steps", 35)  # every game, amid its second battle
     vector = open_vector("3m", 1)
     collector = BattleCollector(vector, policies_for(vector))
-    trajectories, statistics = collector.collect(BattleQuota(env_steps=70), battle_seed=1, action_seed=2)
+    trajectories, statistics = collector.collect(BattleQuota(env_steps=40), battle_seed=1, action_seed=2)
     assert statistics.dropped == vector.restarts >= 1
-    assert statistics.env_steps >= 70 and statistics.env_steps == len(trajectories[0].observations)
+    assert statistics.env_steps >= 40 and statistics.env_steps == len(trajectories[0].observations)
     battles = finished_battles(installation)
     assert len(battles) == statistics.episodes and len({seed for seed, _ in battles}) >= 2
     assert_whole_battles(battles, statistics.lengths, statistics.returns, statistics.won, trajectories)
 
 
 def test_recorded_battles_are_whole_ones(installation, open_vector, tmp_path: Path) -> None:
-    installation.command("crash_after_steps", 40)
+    installation.command("crash_after_steps", 35)
     vector = open_vector("3m", 1)
     team = ScriptedTeam("focus_fire", vector)
     provenance = Provenance(kind="scripted", source="focus_fire", greedy=True, seed=0)
     with JointTrajectoryWriter(tmp_path / "set") as writer:
-        manifest = record_episodes(team, vector, 3, writer, provenance)
+        manifest = record_episodes(team, vector, 2, writer, provenance)
     assert vector.restarts >= 1
     assert (manifest.backend, manifest.engine_version, manifest.engine) == ("starcraft", "4.10.0.75689", {})
     found = JointTrajectories.open(tmp_path / "set")
-    agents = [found.agent_slice(agent, np.arange(3)) for agent in range(3)]
+    agents = [found.agent_slice(agent, np.arange(2)) for agent in range(3)]
     assert_whole_battles(finished_battles(installation), found.episode_lengths, found.returns, found.battle_won, agents)

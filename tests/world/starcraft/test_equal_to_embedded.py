@@ -71,6 +71,8 @@ def play(vector: StarCraftVector, twins: list[BattleVector], *, battles: int) ->
         for b, twin in enumerate(twins):
             twin.step(actions[b : b + 1], running[b : b + 1])
         assert_equal(vector, twins, (*NOW, *OUTCOME))
+        for b in np.flatnonzero(running):
+            assert np.array_equal(vector.played_actions[b], twins[b].played_actions[0])
         assert_equal_units(vector, twins)
         assert not vector.dropped.any()
         over = np.flatnonzero(vector.terminated | vector.truncated)
@@ -103,7 +105,7 @@ def test_everything_that_agents_see_and_earn(installation, open_vector, map_name
         {"obs_last_action": True, "obs_pathing_grid": True, "state_timestep_number": True, "continuing_episode": True},
         {"obs_timestep_number": True, "obs_all_health": False, "obs_instead_of_state": True, "move_amount": 1},
         {"reward_only_positive": False, "reward_win": 100, "reward_scale_rate": 10, "step_mul": 4},
-        {"reward_sparse": True, "reward_scale": False, "obs_own_health": False, "state_last_action": False},
+        {"reward_sparse": True, "reward_scale": False, "state_last_action": False, "heuristic_ai": True},
     ],
 )
 def test_switches(installation, open_vector, switches: dict[str, Any]) -> None:

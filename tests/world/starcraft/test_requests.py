@@ -59,34 +59,34 @@ def test_a_battle_in_requests(installation, open_vector) -> None:
     assert respawn.step.count == 2
 
 
-def test_columns_that_do_not_run_are_not_asked(installation, open_vector) -> None:
-    vector = open_vector("3m", 2)
+def test_how_games_are_started_and_asked_side_by_side(installation, open_vector) -> None:
+    vector = open_vector("3m", 2, game_version="4.10", replay_prefix="mine")
     vector.reset()
-    first, second = vector.game_pids
-    before = [len(installation.requests(pid)) for pid in (first, second)]
+    games = vector.game_pids
+    ports = set()
+    for pid in games:
+        launch = installation.launch(pid)
+        options = dict(zip(launch["arguments"][::2], launch["arguments"][1::2], strict=True))
+        assert list(options) == ["-listen", "-port", "-dataDir", "-tempDir", "-dataVersion"]
+        assert options["-listen"] == "127.0.0.1" and 20_000 <= int(options["-port"]) < 32_000
+        assert options["-dataDir"] == f"{installation.root}/" and options["-tempDir"].endswith("/")
+        assert options["-dataVersion"] == "B89B5D6FA7CBF6452E721311BFBC6CB2"
+        assert launch["env"]["LD_LIBRARY_PATH"].endswith(f"{installation.root}/Libs/")
+        ports.add(options["-port"])
+    assert len(ports) == 2
+    assert vector.engine_version == "4.10.0.75689"
+
+    # A column that does not run is not asked; an unavailable action is refused before anybody is.
+    before = [len(installation.requests(pid)) for pid in games]
     observations = vector.observations.copy()
     vector.step(np.array([[STOP] * 3, [99] * 3]), running=[True, False])
-    after = [len(installation.requests(pid)) for pid in (first, second)]
+    after = [len(installation.requests(pid)) for pid in games]
     assert (after[0] - before[0], after[1] - before[1]) == (3, 0)
     assert np.array_equal(observations[1], vector.observations[1]) and vector.battle_step.tolist() == [1, 0]
     with pytest.raises(ValueError, match=r"column 1 \(battle 1\), agent 0: action 99 is not available"):
         vector.step(np.array([[STOP] * 3, [99] * 3]))
-    assert [len(installation.requests(pid)) for pid in (first, second)] == after
+    assert [len(installation.requests(pid)) for pid in games] == after
 
-
-def test_how_a_game_is_started_and_what_is_left_of_it(installation, open_vector) -> None:
-    vector = open_vector("3m", 1, game_version="4.10", replay_prefix="mine")
-    vector.reset()
-    (pid,) = vector.game_pids
-    launch = installation.launch(pid)
-    options = dict(zip(launch["arguments"][::2], launch["arguments"][1::2], strict=True))
-    assert list(options) == ["-listen", "-port", "-dataDir", "-tempDir", "-dataVersion"]
-    assert options["-listen"] == "127.0.0.1" and 20_000 <= int(options["-port"]) < 32_000
-    assert options["-dataDir"] == f"{installation.root}/" and options["-tempDir"].endswith("/")
-    assert options["-dataVersion"] == "B89B5D6FA7CBF6452E721311BFBC6CB2"
-    assert launch["env"]["LD_LIBRARY_PATH"].endswith(f"{installation.root}/Libs/")
-    assert vector.engine_version == "4.10.0.75689"
-
-    replay = vector.save_replay()
+    replay = vector.save_replay(1)
     assert replay.parent == installation.root / "Replays" and replay.name.startswith("mine_")
     assert replay.read_bytes() == b"replay of 0 loops"
