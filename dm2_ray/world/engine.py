@@ -33,6 +33,7 @@ from dm2_ray.world.unit_state import (
     ALARM,
     ALIVE,
     ATTACKER,
+    AVOIDED,
     BLOCKED,
     COOLDOWN,
     ENERGY,
@@ -135,6 +136,7 @@ def create_units(
         marks[WINDUP_TARGET, i] = NONE
         marks[IMPACT_TARGET, i] = NONE
         marks[ATTACKER, i] = NONE
+        marks[AVOIDED, i] = NONE
         marks[HEALING, i] = NONE
         marks[EXPLODING, i] = 0
     if opening.spawn_jitter > 0.0:
@@ -232,10 +234,10 @@ def _act(
             dy = goal_y - units[Y, i]
             walks = dx * dx + dy * dy > ARRIVAL_DISTANCE * ARRIVAL_DISTANCE
         if walks:
-            is_detour = target != NONE and units[BLOCKED, i] < 0.0
+            is_detour = target != NONE and units[BLOCKED, i] < 0.0 and marks[AVOIDED, i] in (NONE, target)
             is_open = _walk(tables.stats, terrain, units, work, i, goal_x, goal_y, is_detour)
             if target != NONE:
-                note_way(units, work, i, target, is_open, tables.num_agents)
+                note_way(tables, units, marks, work, i, target, is_open)
     if marks[WINDUP_TARGET, i] != NONE and units[WINDUP, i] <= 0.0:
         release_attack(tables.num_agents, stats, tables.damage, units, marks, i)
 

@@ -18,6 +18,7 @@ from dm2_ray.world.unit_state import (
     ALARM,
     ALIVE,
     ATTACKER,
+    AVOIDED,
     BLOCKED,
     HEALTH,
     NONE,
@@ -32,24 +33,27 @@ from dm2_ray.world.unit_state import (
     X,
     Y,
 )
-from dm2_ray.world.unit_tables import CHASE, RADIUS, SCAN_RANGE, Stats, UnitTables
+from dm2_ray.world.unit_tables import CHASE, MELEE_RANGE, RADIUS, SCAN_RANGE, WEAPON_RANGE, Stats, UnitTables
 from dm2_ray.world.weapons import centre_distance, reach_between
 
 ARRIVAL_DISTANCE = 0.5
 """From the attack-move's goal, where a unit without foes stands idle."""
-BLOCKED_LOOPS = 2.0
-"""After so many loops without a way to its target a unit goes round."""
-ROUND_LOOPS = 32.0
+BLOCKED_LOOPS_MELEE = 2.0
+BLOCKED_LOOPS_RANGED = 4.0
+"""After so many loops without a way to its target a unit goes round; a ranged one looks for another target first."""
+ROUND_LOOPS_MELEE = 32.0
+ROUND_LOOPS_RANGED = 16.0
 """For so many loops, unless a way opens before."""
 CROWD_RADIUS = 4.0
 """Foes this close to the target belong to the crowd that is gone round."""
 
 
 @kernel(allocates=False)
-def _nearest_foe(stats: Stats, damage: Stats, units: Units, i: int, first: int, last: int) -> int:
-    """Living foe in [first, last) that unit i's weapon can hit, with the least edge distance within scan range, or
-    NONE."""
+def _nearest_foe(stats: Stats, damage: Stats, units: Units, i: int, first: int, last: int, avoided: int) -> int:
+    """Living foe in [first, last) that unit i's weapon can hit, with the least edge distance within scan range, or NONE;
+    `avoided` only if there is no other."""
     best = NONE
+    fallback = NONE
     best_edge = stats[SCAN_RANGE, i]
     x = units[X, i]
     y = units[Y, i]
@@ -64,10 +68,12 @@ def _nearest_foe(stats: Stats, damage: Stats, units: Units, i: int, first: int, 
         if squared > limit * limit or damage[i, j] <= 0.0:
             continue
         edge = math.sqrt(squared) - radius - stats[RADIUS, j]
-        if best == NONE or edge < best_edge:
+        if j == avoided:
+            fallback = j
+        elif best == NONE or edge < best_edge:
             best = j
             best_edge = edge
-    return best
+    return fallback if best == NONE else best
 
 
 @kernel(allocates=False)
@@ -96,14 +102,15 @@ def _attacker_of_friends(
 def choose_scripted_target(tables: UnitTables, units: Units, marks: Marks, work: Workspace, i: int) -> int:
     """Target of a scripted unit for this loop, or NONE."""
     stats = tables.stats
+    avoided = marks[AVOIDED, i] if units[BLOCKED, i] < 0.0 else NONE
     target = marks[TARGET, i]
     if target != NONE and units[HEALTH, target] > 0.0:
         beyond_reach = centre_distance(units, i, target) - reach_between(stats, i, target)
-        if beyond_reach <= 0.0 or beyond_reach <= stats[CHASE, i]:
+        if beyond_reach <= 0.0 or (beyond_reach <= stats[CHASE, i] and target != avoided):
             return target
     first_foe = tables.num_agents if i < tables.num_agents else 0
     last_foe = units.shape[1] if i < tables.num_agents else tables.num_agents
-    target = _nearest_foe(stats, tables.damage, units, i, first_foe, last_foe)
+    target = _nearest_foe(stats, tables.damage, units, i, first_foe, last_foe, avoided)
     if target == NONE and tables.retaliation:
         first_friend = 0 if i < tables.num_agents else tables.num_agents
         last_friend = tables.num_agents if i < tables.num_agents else units.shape[1]
@@ -129,17 +136,21 @@ def _go_round(units: Units, i: int, target: int, first_foe: int, last_foe: int, 
     units[ROUND_SIDE, i] = fallback_side
     if abs(turn) > 0.1:
         units[ROUND_SIDE, i] = 1.0 if turn > 0.0 else -1.0
-    units[BLOCKED, i] = -ROUND_LOOPS
 
 
 @kernel(inline=True, allocates=False)
-def note_way(units: Units, work: Workspace, i: int, target: int, is_open: bool, num_agents: int) -> None:
+def note_way(
+    tables: UnitTables, units: Units, marks: Marks, work: Workspace, i: int, target: int, is_open: bool
+) -> None:
     """Count the loops in which the way to the target was closed; after too many the unit goes round."""
     if is_open:
         units[BLOCKED, i] = min(units[BLOCKED, i], 0.0)
     elif units[BLOCKED, i] >= 0.0:
         units[BLOCKED, i] += 1.0
-        if units[BLOCKED, i] >= BLOCKED_LOOPS:
-            first_foe = num_agents if i < num_agents else 0
-            last_foe = units.shape[1] if i < num_agents else num_agents
+        is_melee = tables.stats[WEAPON_RANGE, i] < MELEE_RANGE
+        if units[BLOCKED, i] >= (BLOCKED_LOOPS_MELEE if is_melee else BLOCKED_LOOPS_RANGED):
+            first_foe = tables.num_agents if i < tables.num_agents else 0
+            last_foe = units.shape[1] if i < tables.num_agents else tables.num_agents
             _go_round(units, i, target, first_foe, last_foe, work.floats[SIDESTEP, i])
+            units[BLOCKED, i] = -ROUND_LOOPS_MELEE if is_melee else -ROUND_LOOPS_RANGED
+            marks[AVOIDED, i] = NONE if is_melee else target

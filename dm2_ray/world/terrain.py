@@ -2,8 +2,8 @@
 
 Shapes: C walkable cells; grids are [X, Y] cells, indexed [x, y]; L = 3 layers of movement.
 
-Ways are found between cells: Dijkstra over the eight neighbours (scipy), then pulled straight. A unit in cell c bound for
-cell g walks in a straight line to the centre of waypoint[c, g], which it can do from any place within c.
+Ways are found between cells: Dijkstra over the eight neighbours (scipy), then pulled straight. A unit in cell c bound
+for cell g walks in a straight line to the centre of waypoint[c, g], which it can do from any place within c.
 """
 
 from __future__ import annotations

@@ -55,11 +55,13 @@ IMPACT_TARGET = 3
 """Of the missile in flight, or of the second blow."""
 ATTACKER = 4
 """Who hit this unit last."""
-HEALING = 5
+AVOIDED = 5
+"""Target that a ranged unit has given up for a while, as it had no way to it."""
+HEALING = 6
 """Who receives health from this unit."""
-EXPLODING = 6
+EXPLODING = 7
 """0, or how near this unit's explosion is: see splash."""
-NUM_MARK_ROWS = 7
+NUM_MARK_ROWS = 8
 
 NONE = -1
 ORDER_STOP, ORDER_MOVE, ORDER_ATTACK, ORDER_SCRIPTED = 0, 1, 2, 3

@@ -16,7 +16,8 @@ from dm2_ray.world.placement import starting_positions
 from dm2_ray.world.terrain import AIR, CLIFF_WALKER, GROUND
 from dm2_ray.world.units import UnitKind, unit_kind
 
-_MELEE_RANGE = 1.0
+MELEE_RANGE = 1.0
+"""Weapons of less range are melee weapons."""
 
 
 (
@@ -149,7 +150,7 @@ def _armament(kind: UnitKind, settings: EngineSettings) -> dict[int, float]:
     if weapon is None:
         return {}
     is_static = kind.speed_per_loop == 0.0
-    chase = settings.chase_melee if weapon.range < _MELEE_RANGE else settings.chase_ranged
+    chase = settings.chase_melee if weapon.range < MELEE_RANGE else settings.chase_ranged
     shape = 0 if splash is None else SPLASH_CIRCLE if splash.shape == "circle" else SPLASH_LINE
     return {
         WEAPON_RANGE: weapon.range,

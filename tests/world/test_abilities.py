@@ -151,7 +151,7 @@ def test_a_colossus_burns_a_line_across_its_target_and_spares_friends():
     battles = on_stage("1c3s5z", {0: (9.0, 16.0)} | across | friend, passive=across, engine=engine)
     units = play(battles, {0: ATTACK + 4, 4: STOP})
     lost = 150 - (units.health + units.shield)[0]
-    # Two beams of 20 on everybody within 1.25 + 0.15 + radius 0.5 along the line, 0.15 + 0.5 off it; shields have no armour.
+    # Two beams of 20 on everybody within 1.25 + 0.15 + radius 0.5 along the line, 0.15 + 0.5 off it, on the shields.
     assert lost[13] == 40 and lost[14] == 40 and lost[15] == 40
     assert lost[16] == 0 and lost[17] == 0 and lost[4] == 0
 

@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from staging import ATTACK, EAST, NORTH, SOUTH, STOP, WEST, stage
 
 from dm2_ray.world.battles import BattleVector
 from dm2_ray.world.engine_settings import EngineSettings
-from dm2_ray.world.scripted import ScriptedTeam
-from dm2_ray.world.unit_state import GOAL_X, GOAL_Y, HEALTH
 from dm2_ray.world.maps import map_names
+from dm2_ray.world.scripted import ScriptedTeam
 from dm2_ray.world.terrain import build_terrain
+from dm2_ray.world.unit_state import GOAL_X, GOAL_Y, HEALTH
 from dm2_ray.world.units import unit_kind
 
 LOOPS = 8
