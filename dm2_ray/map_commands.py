@@ -38,8 +38,8 @@ def maps_list(options: argparse.Namespace) -> int:
 
 
 def maps_show(options: argparse.Namespace) -> int:
-    from dm2_ray.world.map_drawing import count_units, draw_map
     from dm2_ray.world.maps import load_map
+    from dm2_ray.world.viewing.map_drawing import count_units, draw_map
 
     spec = load_map(options.map)
     record = _full_record(spec)
@@ -70,10 +70,10 @@ def maps_show(options: argparse.Namespace) -> int:
 
 
 def maps_check(options: argparse.Namespace) -> int:
-    from dm2_ray.world.map_drawing import count_units
     from dm2_ray.world.maps import load_map
     from dm2_ray.world.scenario_places import separate_areas
     from dm2_ray.world.terrain import build_terrain
+    from dm2_ray.world.viewing.map_drawing import count_units
 
     spec = load_map(options.file)
     build_terrain(spec.walkable)  # or it cannot be played
@@ -130,7 +130,7 @@ def _brief_record(spec: MapSpec) -> dict[str, Any]:
 
 
 def _brief_row(record: dict[str, Any]) -> tuple[str, ...]:
-    from dm2_ray.world.map_drawing import count_units
+    from dm2_ray.world.viewing.map_drawing import count_units
 
     sides = [count_units(Counter(record[side]).elements()) for side in ("agents", "enemies")]
     return record["name"], *sides, str(record["episode_limit"])

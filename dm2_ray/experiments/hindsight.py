@@ -18,7 +18,7 @@ from dm2_ray.actors.checkpoint import Checkpoint, CheckpointError
 from dm2_ray.actors.dm2_config import DM2Config
 from dm2_ray.learning.rewards import airl_reward
 from dm2_ray.learning.visitation import discriminator_inputs
-from dm2_ray.world.recording import BattleRecording
+from dm2_ray.world.viewing.recording import BattleRecording
 
 
 @torch.no_grad()

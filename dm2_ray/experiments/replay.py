@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from dm2_ray.config_errors import ConfigError
 from dm2_ray.world import SCRIPTED_TEAMS, BattleVector, ScriptedTeam, load_map
 from dm2_ray.world.battle_backend import BattleBackend
-from dm2_ray.world.film import MissingPackageError
-from dm2_ray.world.html_replay import write_html
-from dm2_ray.world.recording import BattleRecorder, BattleRecording
-from dm2_ray.world.render import write_gif, write_mp4
+from dm2_ray.world.viewing.film import MissingPackageError
+from dm2_ray.world.viewing.html_replay import write_html
+from dm2_ray.world.viewing.recording import BattleRecorder, BattleRecording
+from dm2_ray.world.viewing.render import write_gif, write_mp4
 
 SUFFIXES = (".html", ".gif", ".mp4")
 MOST_BATTLES = 100

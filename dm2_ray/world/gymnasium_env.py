@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from dm2_ray.world import battle_spaces
 from dm2_ray.world.battles import BattleVector
 from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.screen import RENDER_MODES, Screen, render_metadata
+from dm2_ray.world.viewing.screen import RENDER_MODES, Screen, render_metadata
 
 Observation = dict[str, NDArray[Any]]
 

@@ -50,8 +50,8 @@ CROWD_RADIUS = 4.0
 
 @kernel(allocates=False)
 def _nearest_foe(stats: Stats, damage: Stats, units: Units, i: int, first: int, last: int, avoided: int) -> int:
-    """Living foe in [first, last) that unit i's weapon can hit, with the least edge distance within scan range, or NONE;
-    `avoided` only if there is no other."""
+    """Living foe in [first, last) that unit i's weapon can hit, with the least edge distance within scan range, or
+    NONE; `avoided` only if there is no other."""
     best = NONE
     fallback = NONE
     best_edge = stats[SCAN_RANGE, i]

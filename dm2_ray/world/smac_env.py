@@ -13,13 +13,13 @@ from typing import Any, SupportsInt
 import numpy as np
 from numpy.typing import NDArray
 
-from dm2_ray.world.battle_story import BattleStory
 from dm2_ray.world.battles import BattleVector
 from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.screen import Screen
 from dm2_ray.world.smac_view import SmacView
 from dm2_ray.world.unit_records import SideChange, Sides
+from dm2_ray.world.viewing.battle_story import BattleStory
+from dm2_ray.world.viewing.screen import Screen
 
 _log = logging.getLogger(__name__)
 
@@ -216,7 +216,7 @@ class SMACEnv(SmacView):
 
         Raises RuntimeError before the first step.
         """
-        from dm2_ray.world.html_replay import write_html
+        from dm2_ray.world.viewing.html_replay import write_html
 
         story = self._story if self._story is not None and self._story.actions else self._last_story
         if story is None:

@@ -19,7 +19,7 @@ from dm2_ray.experiments.replay import replay
 from dm2_ray.experiments.teams import policies_of
 from dm2_ray.learning.discriminator import Discriminator
 from dm2_ray.world import BattleVector
-from dm2_ray.world.recording import BattleRecording
+from dm2_ray.world.viewing.recording import BattleRecording
 
 MAP = "2m_vs_1z"
 

@@ -11,9 +11,9 @@ import pytest
 from reference_rules import ReferenceRules
 
 from dm2_ray.world import BattleVector, SMACEnv, load_map, map_names, scenario_from_mapping
-from dm2_ray.world.battle_story import BattleStory
 from dm2_ray.world.smac_interface import Direction
 from dm2_ray.world.unit_tables import supported_maps
+from dm2_ray.world.viewing.battle_story import BattleStory
 
 METHODS = """
     can_move check_bounds close distance full_restart get_ally_num_attributes get_avail_actions get_avail_agent_actions

@@ -62,7 +62,7 @@ class Commands:
     crash_after_steps, hang_after_steps: of this many step requests a game answers the last no more.
     leak_mib_per_battle: the game grows.
     late_loops: so many loops at the beginning of a battle not all units are there.
-    refuse_map: create_game fails as on a damaged map.
+    refuse_map: create_game fails as on a damaged map; grant_games: for all games but the first so many.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -71,6 +71,12 @@ class Commands:
     def get(self, name: str) -> int:
         path = self._directory / name
         return int(path.read_text()) if path.is_file() else 0
+
+    def grants_another(self) -> bool:
+        """Whether this game is among the `grant_games` first, if there is such a number."""
+        limit = self.get("grant_games")
+        (self._directory / f"granted_to_{os.getpid()}").touch()
+        return limit == 0 or len(list(self._directory.glob("granted_to_*"))) <= limit
 
     def take_one(self, name: str) -> bool:
         """Whether the number is positive; it is one less then."""
@@ -278,7 +284,7 @@ class GameServer:
         if self.commands.take_one("crash_at_create_game"):
             print("Segmentation fault (pretended)", file=sys.stderr, flush=True)
             os._exit(139)
-        if self.commands.get("refuse_map"):
+        if self.commands.get("refuse_map") or not self.commands.grants_another():
             return {"error": "InvalidMapData", "error_details": "a damaged map (pretended)"}
         if create.realtime or len(create.player_setup) != 2:
             raise Refused("expected a game of two players, not in real time")

@@ -11,7 +11,7 @@ from dm2_ray.world.maps import MapSpec
 from dm2_ray.world.units_view import UnitsView
 
 if TYPE_CHECKING:
-    from dm2_ray.world.viewer import Window
+    from dm2_ray.world.viewing.viewer import Window
 
 RENDER_MODES = ("human", "rgb_array")
 GAME_LOOPS_PER_SECOND = 22.4
@@ -43,11 +43,11 @@ class Screen:
     def show(self, units: UnitsView) -> NDArray[np.uint8] | None:
         """The picture [H, W, 3] of the first battle's units; None if it is shown in a window."""
         if self.mode == "rgb_array":
-            from dm2_ray.world.render import draw
+            from dm2_ray.world.viewing.render import draw
 
             return draw(self._map_spec, units, size=self._size)
         if self._window is None:
-            from dm2_ray.world.viewer import Window
+            from dm2_ray.world.viewing.viewer import Window
 
             self._window = Window(self._map_spec, size=self._size, step_loops=self._step_loops)
         self._window.show(units)

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dm2_ray.world import BattleVector, ScriptedTeam, load_map, map_names
-from dm2_ray.world.recording import BattleRecorder, BattleRecording
-from dm2_ray.world.stage import Stage
 from dm2_ray.world.unit_tables import supported_maps
+from dm2_ray.world.viewing.recording import BattleRecorder, BattleRecording
+from dm2_ray.world.viewing.stage import Stage
 
 COLUMNS = ("x", "y", "health", "shield", "energy", "cooldown")
 

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.atomic_file import write_atomically
-from dm2_ray.world.film import Film, gif_bytes, mp4_bytes
 from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.moment import Moment
-from dm2_ray.world.painter import Painter
-from dm2_ray.world.recording import BattleRecording
-from dm2_ray.world.stage import Stage
+from dm2_ray.world.viewing.film import Film, gif_bytes, mp4_bytes
+from dm2_ray.world.viewing.moment import Moment
+from dm2_ray.world.viewing.painter import Painter
+from dm2_ray.world.viewing.recording import BattleRecording
+from dm2_ray.world.viewing.stage import Stage
 
 if TYPE_CHECKING:
     from dm2_ray.world.units_view import UnitsView

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from dm2_ray.world import BattleVector, ScriptedTeam
-from dm2_ray.world.viewer import Window
+from dm2_ray.world.viewing.viewer import Window
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_without_a_screen_or_pygame_one_line_says_so() -> None:
     code = """
 import os, sys
 from dm2_ray.world.maps import load_map
-from dm2_ray.world.viewer import Window
+from dm2_ray.world.viewing.viewer import Window
 
 def complaint():
     try:

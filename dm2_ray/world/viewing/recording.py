@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dm2_ray.array_contract import check_arrays
-from dm2_ray.world.moment import Moment, between
-from dm2_ray.world.stage import Stage
+from dm2_ray.world.viewing.moment import Moment, between
+from dm2_ray.world.viewing.stage import Stage
 
 if TYPE_CHECKING:
     from dm2_ray.world.battle_backend import BattleBackend

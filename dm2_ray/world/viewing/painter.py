@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from dm2_ray.world.glyphs import ENERGY_COLOUR, HEAL_COLOUR, SHIELD_COLOUR, TEAM_COLOURS, Colour, Polygon, glyph
-from dm2_ray.world.ground_picture import paint_ground
-from dm2_ray.world.moment import Moment
-from dm2_ray.world.stage import Stage
+from dm2_ray.world.viewing.glyphs import ENERGY_COLOUR, HEAL_COLOUR, SHIELD_COLOUR, TEAM_COLOURS, Colour, Polygon, glyph
+from dm2_ray.world.viewing.ground_picture import paint_ground
+from dm2_ray.world.viewing.moment import Moment
+from dm2_ray.world.viewing.stage import Stage
 
 SHOT_LOOPS = 3.0
 """Game loops for which a shot is seen."""

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dm2_ray.world.film import LOOPS_PER_SECOND, MissingPackageError
 from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.moment import Moment, between
-from dm2_ray.world.painter import Painter
-from dm2_ray.world.stage import Stage
+from dm2_ray.world.viewing.film import LOOPS_PER_SECOND, MissingPackageError
+from dm2_ray.world.viewing.moment import Moment, between
+from dm2_ray.world.viewing.painter import Painter
+from dm2_ray.world.viewing.stage import Stage
 
 if TYPE_CHECKING:
     from dm2_ray.world.units_view import UnitsView

@@ -1,6 +1,6 @@
 """A recorded battle as one HTML file that needs nothing else: no network, no other file, no server.
 
-The page itself, with its style and script, is data/replay.html; here the battle is put into it.
+The page itself, with its style and script, is replay.html; here the battle is put into it.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from importlib import resources
 from pathlib import Path
 
 from dm2_ray.atomic_file import write_atomically
-from dm2_ray.world.film import LOOPS_PER_SECOND, OUTCOME_TEXTS, close_up_view
-from dm2_ray.world.glyphs import glyph
-from dm2_ray.world.recording import BattleRecording
+from dm2_ray.world.viewing.film import LOOPS_PER_SECOND, OUTCOME_TEXTS, close_up_view
+from dm2_ray.world.viewing.glyphs import glyph
+from dm2_ray.world.viewing.recording import BattleRecording
 
 _TITLE, _BATTLE = "{{title}}", "{{battle}}"
 
@@ -42,7 +42,7 @@ def html_page(recording: BattleRecording) -> str:
         "outcome_text": OUTCOME_TEXTS[recording.outcome],
         "loops_per_second": LOOPS_PER_SECOND,
     }
-    template = resources.files("dm2_ray.world").joinpath("data/replay.html").read_text(encoding="utf-8")
+    template = resources.files("dm2_ray.world.viewing").joinpath("replay.html").read_text(encoding="utf-8")
     title = html.escape(f"{stage.map_name}, battle {recording.provenance.battle} of seed {recording.provenance.seed}")
     before, after = template.split(_BATTLE)
     return before.replace(_TITLE, title) + _as_script_text(battle) + after
