@@ -14,9 +14,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 from fake_installation import FakeInstallation
 
 from dm2_ray.config import StarCraftSettings
+from dm2_ray.world.battles import BattleVector
 from dm2_ray.world.starcraft import StarCraftVector
 
 OpenVector = Callable[..., StarCraftVector]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_engine() -> None:
+    """The engine is in the compile cache before any game needs it."""
+    BattleVector("3m", 1).reset()
 
 
 @pytest.fixture

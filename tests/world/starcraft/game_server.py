@@ -62,6 +62,7 @@ class Commands:
     crash_after_steps, hang_after_steps: of this many step requests a game answers the last no more.
     leak_mib_per_battle: the game grows.
     late_loops: so many loops at the beginning of a battle not all units are there.
+    reverse_enemies: the enemies are listed in another order than that of their creation.
     refuse_map: create_game fails as on a damaged map; grant_games: for all games but the first so many.
     """
 
@@ -90,7 +91,7 @@ class World:
     """The battles of one game."""
 
     def __init__(self, map_name: str, seed: int, commands: Commands) -> None:
-        # Imported here, so that games which do not come so far fail as fast as they can.
+        # Imported late, so that games which do not come so far fail as fast as they can.
         from dm2_ray.world.battles import BattleVector
 
         self._make = BattleVector
@@ -201,8 +202,10 @@ class World:
         visible = [u for u in range(len(kinds)) if units.health[0, u] > 0 and u not in self._killed]
         if self.hidden_loops:
             visible = visible[::2]
-        # First the enemies in the order of their creation; nothing else may be relied upon.
-        shown = [u for u in visible if not self._is_agent(u)] + [u for u in visible[::-1] if self._is_agent(u)]
+        # First the enemies in some order, by which they will be numbered; nothing else may be relied upon.
+        enemies = [u for u in visible if not self._is_agent(u)]
+        shown = enemies[:: -1 if self._commands.get("reverse_enemies") else 1]
+        shown += [u for u in visible[::-1] if self._is_agent(u)]
         if self._observed:
             shown = shown[self.game_loop % max(1, len(shown)) :] + shown[: self.game_loop % max(1, len(shown))]
         self._observed = self._observed or not self.hidden_loops
@@ -350,6 +353,10 @@ def main() -> None:
     (root / "log").mkdir(exist_ok=True)
     (root / "log" / f"{os.getpid()}.json").write_text(json.dumps({"arguments": sys.argv[1:], "env": dict(os.environ)}))
     log = (root / "log" / f"{os.getpid()}.requests").open("wb", buffering=0)
+
+    if not (server.commands.get("refuse_map") or server.commands.get("crash_at_create_game")):
+        # Before it listens, as the game loads its data: requests are then answered at once.
+        World("3m", 0, server.commands)
 
     def talk(connection: ServerConnection) -> None:
         assert connection.request is not None and connection.request.path == "/sc2api"

@@ -82,6 +82,7 @@ def smac(installation, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def test_equal_to_smac(
     installation, open_vector, smac, map_name: str, switches: dict[str, Any], record_property
 ) -> None:
+    installation.command("reverse_enemies", len(switches) % 2)
     vector = open_vector(map_name, 1, seed=11, **switches)
     vector.reset()
     (ours,) = vector.game_pids

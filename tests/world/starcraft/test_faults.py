@@ -78,7 +78,7 @@ def test_a_killed_game_costs_its_battle_and_nothing_else(installation, open_vect
 
 
 def test_a_hanging_game_is_a_lost_one(open_vector) -> None:
-    vector = open_vector("3m", 1, settings={"request_timeout_s": 2.0})
+    vector = open_vector("3m", 1, settings={"request_timeout_s": 1.5})
     vector.reset()
     (hanging,) = vector.game_pids
     os.kill(hanging, signal.SIGSTOP)
