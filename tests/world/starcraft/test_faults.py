@@ -137,10 +137,10 @@ def test_a_game_that_loses_every_battle_is_given_up(installation, open_vector) -
 
 
 def test_games_are_replaced_when_they_are_old_or_big(installation, open_vector) -> None:
-    vector = open_vector("3m", 1, settings={"restart_after_episodes": 3, "memory_limit_gib": 1.0})
+    vector = open_vector("3m", 1, settings={"restart_after_episodes": 3, "memory_limit_gib": 0.7})
     vector.reset()
     rng = np.random.default_rng(0)
-    for leak, expected in ((0, 3), (1500, 2)):
+    for leak, expected in ((0, 3), (700, 2)):
         # What leaks does so when a battle is followed by another in the same game.
         installation.command("leak_mib_per_battle", leak)
         game, battles = vector.game_pids[0], 0
