@@ -53,7 +53,7 @@ def _exit_code(error: Exception) -> int | None:
     from dm2_ray.experiments.run_directory import RunDirectoryError
     from dm2_ray.tracking import TrackingError
     from dm2_ray.world import ScenarioError, UnknownMapError
-    from dm2_ray.world.starcraft_protocol import StarCraftError, StarCraftNotInstalled
+    from dm2_ray.world.starcraft.protocol import StarCraftError, StarCraftNotInstalled
     from dm2_ray.world.terrain import TerrainError
     from dm2_ray.world.viewing.film import MissingPackageError
 

@@ -18,7 +18,7 @@ from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.actor_manager import FaultTolerantActorManager
 
 from dm2_ray.actors.env_runner import RolloutReport, RolloutTask
-from dm2_ray.world.starcraft_protocol import StarCraftError
+from dm2_ray.world.starcraft.protocol import StarCraftError
 
 logger = logging.getLogger(__name__)
 

@@ -47,21 +47,21 @@ def assert_equal_stories(found, expected):
             assert all(np.array_equal(x, y) for x, y in zip(left, right, strict=True))
 
 
-@settings(max_examples=12, deadline=None)
+@pytest.mark.parametrize("map_name", map_names())
+@settings(max_examples=2, deadline=None)
 @given(
-    map_name=st.sampled_from(("3m", "2s3z", "3s_vs_4z", "2m_vs_1z")),
     seed=st.integers(-(2**70), 2**70),
     num_battles=st.integers(1, 5),
-    first_battle=st.integers(0, 4),
+    first_battle=st.integers(0, 3),
     pause_seed=st.integers(0, 2**32),
 )
 def test_a_battle_depends_on_seed_number_and_actions_only(map_name, seed, num_battles, first_battle, pause_seed):
-    reference = BattleVector(map_name, 4, seed)
-    expected = record(reference, ScriptedTeam("random", reference, seed=3), 8)
+    reference = BattleVector(map_name, 3, seed)
+    expected = record(reference, ScriptedTeam("random", reference, seed=3), 5)
     other = BattleVector(map_name, num_battles, seed, first_battle=first_battle)
-    found = record(other, ScriptedTeam("random", other, seed=3), 8, np.random.default_rng(pause_seed))
-    assert set(found) >= set(range(first_battle, 8))
-    assert_equal_stories({number: found[number] for number in range(first_battle, 8)}, expected)
+    found = record(other, ScriptedTeam("random", other, seed=3), 5, np.random.default_rng(pause_seed))
+    assert set(found) >= set(range(first_battle, 5))
+    assert_equal_stories({number: found[number] for number in range(first_battle, 5)}, expected)
 
 
 def test_seeds_and_numbers_make_different_battles():

@@ -167,7 +167,7 @@ class Umpire:
         """`found` [R, ...]"""
         if found.any():
             row, *column = np.argwhere(found)[0]
-            where = f"battle {self._number[row]}, step {self._step[row]}, unit and so on {column}"
+            where = f"battle {self._number[row]}, step {self._step[row]}, column {[int(index) for index in column]}"
             raise AssertionError(f"{self.battles.map_name}, seed {self.battles.seed}: {what}: {where}")
 
     def _check_moment(self, moment, mask):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dm2_ray.world.maps import map_names
-from dm2_ray.world.starcraft_protocol import load_protocol
+from dm2_ray.world.starcraft.protocol import load_protocol
 
 BUILD = "Base75689"
 

@@ -25,7 +25,7 @@ from websockets.sync.server import ServerConnection, serve
 
 from dm2_ray.world.maps import load_map
 from dm2_ray.world.rules_tables import height_image
-from dm2_ray.world.starcraft_protocol import load_protocol
+from dm2_ray.world.starcraft.protocol import load_protocol
 from dm2_ray.world.units import unit_kind
 
 NO_OP, STOP, FIRST_TARGET = 0, 1, 6

@@ -15,7 +15,7 @@ import pytest
 from test_equal_to_embedded import choose
 
 from dm2_ray.world.maps import map_names
-from dm2_ray.world.starcraft_protocol import load_protocol
+from dm2_ray.world.starcraft.protocol import load_protocol
 
 if find_spec("smac") is None or find_spec("pysc2") is None:
     pytest.skip("oxwhirl/smac and pysc2 are not installed", allow_module_level=True)

@@ -14,8 +14,8 @@ from fake_installation import FakeInstallation
 from dm2_ray.cli import main
 from dm2_ray.config import StarCraftSettings
 from dm2_ray.world.starcraft import StarCraftNotInstalled, StarCraftVector, check_starcraft
-from dm2_ray.world.starcraft_install import find_installation, find_map
-from dm2_ray.world.starcraft_protocol import PACKAGE, load_protocol, serialized_descriptor
+from dm2_ray.world.starcraft.install import find_installation, find_map
+from dm2_ray.world.starcraft.protocol import PACKAGE, load_protocol, serialized_descriptor
 
 
 def refusal(installation: FakeInstallation | None = None, map_name: str = "3m", **settings: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from dm2_ray.world.starcraft_protocol import StarCraftNotInstalled
+from dm2_ray.world.starcraft.protocol import StarCraftNotInstalled
 
 PATH_VARIABLE = "SC2PATH"
 DEFAULT_ROOT = "~/StarCraftII"

@@ -2,7 +2,7 @@
 
     worker ──stdin: a pipe that only the worker holds──► guard ──► game        (guard and game: a session of their own)
 
-Run as a script, with the standard library alone: `python starcraft_guard.py TEMP_DIR BINARY ARGUMENTS…`. The guard
+Run as a script, with the standard library alone: `python guard.py TEMP_DIR BINARY ARGUMENTS…`. The guard
 prints the game's process id, then waits for whichever ends first. The game: the guard prints its last words and ends
 with its exit code (128 + n for signal n). The pipe, because the worker closed it or is gone, SIGKILL included: the game
 is ended. Either way the temporary directory is removed. On Linux the kernel ends the game with the guard as well. (A

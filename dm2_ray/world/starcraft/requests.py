@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from dm2_ray.world.maps import MapSpec
 from dm2_ray.world.rules import EAST, FIRST_TARGET, NO_OP, NORTH, SOUTH, STOP, WEST
-from dm2_ray.world.starcraft_install import MapFile
+from dm2_ray.world.starcraft.install import MapFile
 
 Request = tuple[str, Mapping[str, Any]]
 

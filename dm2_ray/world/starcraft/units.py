@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dm2_ray.world.maps import MapSpec
 from dm2_ray.world.rules_tables import RulesTables
-from dm2_ray.world.starcraft_protocol import StarCraftError
+from dm2_ray.world.starcraft.protocol import StarCraftError
 from dm2_ray.world.switches import SmacSwitches
 from dm2_ray.world.unit_state import COOLDOWN, ENERGY, HEALTH, NONE, SHIELD, TARGET, Marks, Units, X, Y
 from dm2_ray.world.units import unit_kind
