@@ -37,6 +37,7 @@ class WorldSettings(Section):
     scenario: dict[str, Any] | None = None
     backend: Literal["embedded", "starcraft"] = "embedded"
     smac: dict[str, Any] = Field(default_factory=dict)
+    engine: dict[str, Any] = Field(default_factory=dict)
     starcraft: StarCraftSettings = StarCraftSettings()
 
 

@@ -23,6 +23,7 @@ from dm2_ray.atomic_file import write_atomically
 from dm2_ray.config import Experiment, WorldSettings
 from dm2_ray.config_errors import ConfigError, describe_refusal, field_at, nearest, shown
 from dm2_ray.configs_directory import configs_dir
+from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.maps import UnknownMapError, load_map, map_names, scenario_file
 from dm2_ray.world.scenario import ScenarioError, read_scenario, scenario_from_mapping
 from dm2_ray.world.switches import SmacSwitches
@@ -154,6 +155,8 @@ class _Layer:
             raise ConfigError(f"{self.place(path)}: {describe_refusal(error, Experiment)}") from None
         for name, value in (self.get(("world", "smac")) or {}).items():
             _check_smac({name: value}, self.place(("world", "smac", name)))
+        for name, value in (self.get(("world", "engine")) or {}).items():
+            _check_engine({name: value}, self.place(("world", "engine", name)))
 
     def place(self, path: KeyPath) -> str:
         """Where the key stands: the file and its line, or the command line."""
@@ -279,7 +282,19 @@ def _check_smac(arguments: Mapping[str, Any], place: str) -> None:
         raise ConfigError(f"{place}: world.smac: {error}") from None
 
 
+def _check_engine(arguments: Mapping[str, Any], place: str) -> None:
+    try:
+        EngineSettings.from_arguments(arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{place}: world.engine: {error}") from None
+
+
 def _check_agreement(experiment: Experiment, layers: Sequence[_Layer]) -> None:
+    if experiment.world.engine and experiment.world.backend != "embedded":
+        _, place = _last_word(("world", "engine"), layers)
+        raise ConfigError(
+            f"{place}: world.engine is about the embedded engine; world.backend is {experiment.world.backend}"
+        )
     _check_smac(experiment.world.smac, "the layers together")
     coefficient = experiment.matching.coefficient
     _, place = _last_word(("matching", "coefficient"), layers)

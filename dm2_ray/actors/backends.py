@@ -5,6 +5,7 @@ from __future__ import annotations
 from dm2_ray.config import WorldSettings
 from dm2_ray.world import BattleVector, world_map
 from dm2_ray.world.battle_backend import BattleBackend
+from dm2_ray.world.engine_settings import EngineSettings
 
 
 def battles_of(world: WorldSettings, num_battles: int, seed: int) -> BattleBackend:
@@ -20,4 +21,5 @@ def battles_of(world: WorldSettings, num_battles: int, seed: int) -> BattleBacke
 
         games = min(num_battles, world.starcraft.max_games)
         return StarCraftVector(map_spec, games, seed=seed, settings=world.starcraft, **world.smac)
-    return BattleVector(map_spec, num_battles, seed=seed, **world.smac)
+    engine = EngineSettings.from_arguments(world.engine)
+    return BattleVector(map_spec, num_battles, seed=seed, engine=engine, **world.smac)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,27 @@ class EngineSettings:
     """Game loops between the units' creation and the first observation: enemies may already have set out."""
     scripted_agents: bool = False
     """Both sides are played by the scripted opponent and actions are ignored: for checks of fairness."""
+
+    @classmethod
+    def from_arguments(cls, arguments: Mapping[str, Any]) -> EngineSettings:
+        """Settings from keyword arguments.
+
+        Raises:
+            TypeError: an unknown setting, of which the message names the nearest, or a value of the wrong type.
+            ValueError: a value out of range.
+        """
+        kinds = {field.name: str(field.type) for field in fields(cls)}
+        for name, value in arguments.items():
+            if name not in kinds:
+                near = difflib.get_close_matches(name, kinds, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known settings: {', '.join(kinds)}"
+                raise TypeError(f"unknown engine setting {name!r}; {hint}")
+            accepted: tuple[type, ...] = {"bool": (bool,), "int": (int,), "float": (int, float)}.get(
+                kinds[name], (str,)
+            )
+            if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in accepted):
+                raise TypeError(f"{name} is {value!r}; it must be {kinds[name]}")
+        return cls(**arguments)
 
     def __post_init__(self) -> None:
         if self.balance not in ("liberty", "lotv"):

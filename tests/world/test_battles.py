@@ -48,7 +48,7 @@ def assert_equal_stories(found, expected):
 
 
 @pytest.mark.parametrize("map_name", map_names())
-@settings(max_examples=2, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     seed=st.integers(-(2**70), 2**70),
     num_battles=st.integers(1, 5),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_faults import await_end
+from test_game_faults import await_end
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
