@@ -264,9 +264,18 @@ def _add_maps(subparsers: Subparsers) -> None:
 def _add_bench(subparsers: Subparsers) -> None:
     parser = _command(
         subparsers, "bench", commands.bench, "measure rollouts and iterations against stock RLlib in one run",
-        "  dm2 bench\n  dm2 bench --map 3m --json\n",
+        "  dm2 bench\n  dm2 bench --map 3m --json\n"
+        "  dm2 bench --world\n  dm2 bench --world --map MMM2 --map corridor --json\n",
     )  # fmt: skip
-    parser.add_argument("--map", default="5m_vs_6m", help="SMAC map or scenario (%(default)s)")
+    parser.add_argument(
+        "--world",
+        action="store_true",
+        help="instead the world alone in one thread: engine, SMACEnv, first call",
+    )
+    parser.add_argument(
+        "--map", action="append", metavar="MAP",
+        help="SMAC map or scenario (5m_vs_6m); with --world it may be given again (six maps of 6 to 66 units)",
+    )  # fmt: skip
     parser.add_argument("--repetitions", type=_positive, default=3, metavar="N", help="rounds (%(default)s)")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 

@@ -137,9 +137,11 @@ def bench_world(maps: Sequence[str], *, repetitions: int, as_json: bool) -> int:
         UnknownMapError, ScenarioError, TerrainError: a map that cannot be played.
     """
     specs = [load_map(name) for name in maps]
-    speeds = measure_speeds(specs, repetitions=repetitions, seconds=0.5)
+    speeds = measure_speeds(specs, repetitions=repetitions, seconds=0.5, progress=_tell)
+    _tell("first call: compiling")
     with tempfile.TemporaryDirectory() as cache:
         first_call = measure_first_call(maps[0], Path(cache))
+    _tell("")
     if as_json:
         record = {
             "battles": BATTLES,
@@ -162,8 +164,19 @@ def bench_world(maps: Sequence[str], *, repetitions: int, as_json: bool) -> int:
     return 0
 
 
+def _tell(progress: str) -> None:
+    """Shows what is going on in a line of its own, which the next takes over."""
+    if sys.stderr.isatty():
+        print(f"\r{progress}\x1b[K", end="", file=sys.stderr, flush=True)
+
+
 def measure_speeds(
-    specs: Sequence[MapSpec], *, repetitions: int, seconds: float, warm_up_steps: int = _WARM_UP_STEPS
+    specs: Sequence[MapSpec],
+    *,
+    repetitions: int,
+    seconds: float,
+    warm_up_steps: int = _WARM_UP_STEPS,
+    progress: Callable[[str], None] | None = None,
 ) -> list[MapSpeed]:
     """Speeds on some maps.
 
@@ -172,13 +185,18 @@ def measure_speeds(
         repetitions: rounds.
         seconds: of play in each round, per map and way to play.
         warm_up_steps: played before the first round.
+        progress: told before every round.
     """
     ways: tuple[Callable[[MapSpec], _Player], ...] = (_EnginePlayer, _SmacPlayer)
     players = [make(spec) for spec in specs for make in ways]
     for player in players:
         for _ in range(warm_up_steps):
             player.play(_Stopwatch())
-    rounds = [[_play(player, seconds) for player in players] for _ in range(repetitions)]
+    rounds = []
+    for number in range(1, repetitions + 1):
+        if progress is not None:
+            progress(f"round {number} of {repetitions}")
+        rounds.append([_play(player, seconds) for player in players])
     rates = iter([_median(samples) for samples in zip(*rounds, strict=True)])
     return [
         MapSpeed(
@@ -204,7 +222,7 @@ def _median(samples: Sequence[Rate]) -> Rate:
 
 
 def measure_first_call(map_name: str, cache: Path) -> FirstCall:
-    """Times processes that play one step on a map, with compiled code kept under `cache`: the first finds what is there."""
+    """Times processes that play one step on a map; what they compile is kept under `cache`."""
     cold, *warm = [_first_call(map_name, cache) for _ in range(1 + _WARM_PROCESSES)]
     warm_s, warm_cpu_s = (statistics.median(column) for column in zip(*warm, strict=True))
     return FirstCall(map=map_name, cold_s=cold[0], cold_cpu_s=cold[1], warm_s=warm_s, warm_cpu_s=warm_cpu_s)
@@ -227,9 +245,9 @@ def table(speeds: Sequence[MapSpeed]) -> str:
     """Maps down."""
     lines = [f"{'':18}{'units':>8}{'env steps/s':>14}{'per CPU s':>12}{'us/env step':>13}{'SMACEnv steps/s':>17}"]
     for speed in speeds:
-        engine, smac_env = speed.engine, speed.smac_env
+        rate = speed.engine.env_steps_per_s
         lines.append(
-            f"{speed.map:18}{f'{speed.agents}+{speed.enemies}':>8}{engine.env_steps_per_s:>14,.0f}"
-            f"{engine.env_steps_per_cpu_s:>12,.0f}{1e6 / engine.env_steps_per_s:>13.2f}{smac_env.env_steps_per_s:>17,.0f}"
+            f"{speed.map:18}{f'{speed.agents}+{speed.enemies}':>8}{rate:>14,.0f}"
+            f"{speed.engine.env_steps_per_cpu_s:>12,.0f}{1e6 / rate:>13.2f}{speed.smac_env.env_steps_per_s:>17,.0f}"
         )
     return "\n".join(lines)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.engine_settings import EngineSettings
-from dm2_ray.world.maps import MapSpec, map_names
+from dm2_ray.world.maps import MapSpec
 from dm2_ray.world.placement import starting_positions
 from dm2_ray.world.terrain import AIR, CLIFF_WALKER, GROUND
 from dm2_ray.world.units import UnitKind, unit_kind
@@ -98,11 +98,6 @@ class Opening(NamedTuple):
     scripted_agents: bool
     num_loops: int
     """Game loops before the first observation."""
-
-
-def supported_maps() -> tuple[str, ...]:
-    """Names of the packaged maps, all of which the embedded engine plays."""
-    return map_names()
 
 
 def build_unit_tables(spec: MapSpec, settings: EngineSettings) -> UnitTables:

@@ -13,7 +13,7 @@ from gymnasium.utils.env_checker import check_env, data_equivalence
 from gymnasium.vector import AutoresetMode
 
 from dm2_ray.world import BattleVector, TeamEnv, TeamVectorEnv, map_names
-from dm2_ray.world.unit_tables import supported_maps
+from dm2_ray.world.maps import map_names
 
 
 def make(map_name: str, **arguments) -> TeamEnv:
@@ -25,7 +25,7 @@ def available(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
     return (mask * (1 + rng.random(mask.shape))).argmax(-1)
 
 
-@pytest.mark.parametrize("map_name", supported_maps())
+@pytest.mark.parametrize("map_name", map_names())
 def test_passes_gymnasiums_checker(map_name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

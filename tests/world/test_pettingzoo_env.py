@@ -10,7 +10,7 @@ from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test, ren
 from pettingzoo.utils.conversions import parallel_to_aec
 
 from dm2_ray.world import BattleVector, parallel_env
-from dm2_ray.world.unit_tables import supported_maps
+from dm2_ray.world.maps import map_names
 
 
 @pytest.fixture(params=[{}, {"obs_last_action": True, "obs_timestep_number": True, "continuing_episode": True}])
@@ -18,7 +18,7 @@ def switches(request: pytest.FixtureRequest) -> dict:
     return request.param
 
 
-@pytest.mark.parametrize("map_name", supported_maps())
+@pytest.mark.parametrize("map_name", map_names())
 def test_passes_pettingzoos_api_test(map_name: str, switches: dict) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -26,14 +26,14 @@ def test_passes_pettingzoos_api_test(map_name: str, switches: dict) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("map_name", supported_maps())
+@pytest.mark.parametrize("map_name", map_names())
 def test_passes_pettingzoos_api_test_for_whole_battles(map_name: str, switches: dict) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         parallel_api_test(parallel_env(map_name, **switches), num_cycles=1000)
 
 
-@pytest.mark.parametrize("map_name", supported_maps())
+@pytest.mark.parametrize("map_name", map_names())
 def test_passes_pettingzoos_seed_test(map_name: str) -> None:
     parallel_seed_test(lambda: parallel_env(map_name), num_cycles=10)
 
@@ -64,7 +64,7 @@ def test_pictures_show_the_battle() -> None:
         assert parallel_env("3m").render() is None
 
 
-@pytest.mark.parametrize("map_name", supported_maps())
+@pytest.mark.parametrize("map_name", map_names())
 def test_the_state_stays_within_its_space(map_name: str) -> None:
     env = parallel_env(map_name)
     rng = np.random.default_rng(0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dm2_ray.world import BattleVector, SMACEnv
-from dm2_ray.world.unit_tables import supported_maps
+from dm2_ray.world.maps import map_names
 
 SMAC = json.loads((Path(__file__).parent / "data" / "smac_dims.json").read_text())
 
@@ -28,7 +28,7 @@ def play(env: SMACEnv, rng: np.random.Generator) -> tuple[float, int, dict]:
     return total, steps, info
 
 
-@pytest.mark.parametrize("name", supported_maps())
+@pytest.mark.parametrize("name", map_names())
 def test_env_info_equals_smac(name: str) -> None:
     assert SMACEnv(name).get_env_info() == SMAC[name]["env_info"]
 

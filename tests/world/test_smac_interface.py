@@ -11,8 +11,8 @@ import pytest
 from reference_rules import ReferenceRules
 
 from dm2_ray.world import BattleVector, SMACEnv, load_map, map_names, scenario_from_mapping
+from dm2_ray.world.maps import map_names
 from dm2_ray.world.smac_interface import Direction
-from dm2_ray.world.unit_tables import supported_maps
 from dm2_ray.world.viewing.battle_story import BattleStory
 
 METHODS = """
@@ -55,7 +55,7 @@ def test_every_name_is_there() -> None:
     assert SMACEnv().map_name == "8m"
 
 
-@pytest.mark.parametrize("map_name", supported_maps())
+@pytest.mark.parametrize("map_name", map_names())
 def test_the_state_has_the_parts_that_it_is_made_of(map_name: str) -> None:
     env = SMACEnv(map_name, state_timestep_number=True)
     env.reset()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dm2_ray.world import BattleVector, ScriptedTeam, load_map, map_names
-from dm2_ray.world.unit_tables import supported_maps
+from dm2_ray.world.maps import map_names
 from dm2_ray.world.viewing.recording import BattleRecorder, BattleRecording
 from dm2_ray.world.viewing.stage import Stage
 
@@ -204,9 +204,7 @@ def test_every_map_has_a_stage(map_name: str) -> None:
     assert again.to_dict() == stage.to_dict()
 
 
-@pytest.mark.parametrize(
-    "map_name", [name for name in ("MMM", "bane_vs_bane", "2c_vs_64zg") if name in supported_maps()]
-)
+@pytest.mark.parametrize("map_name", [name for name in ("MMM", "bane_vs_bane", "2c_vs_64zg") if name in map_names()])
 def test_recordings_of_maps_with_special_units(map_name: str) -> None:
     recording = play(map_name)
     assert recording.outcome in ("won", "lost", "draw", "time limit")
