@@ -52,6 +52,8 @@ RELIEF_ROUNDS = 2
 """Further pushes per loop in a crowd."""
 MAX_PUSH = 0.25
 """Longest displacement by neighbours in one loop."""
+CREEP = 0.05
+"""Along a wall a unit that would move less than this in a loop counts as standing."""
 POSITION_GRID = 4096.0
 """Positions per map cell and axis."""
 HEAD_ON = 0.995
@@ -226,12 +228,19 @@ def _displace(
         push_y *= MAX_PUSH / push
     x = math.floor((units[X, i] + move_x + push_x) * POSITION_GRID + 0.5) / POSITION_GRID
     y = math.floor((units[Y, i] + move_y + push_y) * POSITION_GRID + 0.5) / POSITION_GRID
-    if is_passable(passable, layer, x, y):
+    goes_x = True
+    goes_y = True
+    if not is_passable(passable, layer, x, y):
+        goes_x = is_passable(passable, layer, x, units[Y, i])
+        goes_y = not goes_x and is_passable(passable, layer, units[X, i], y)
+        # Who is pressed against a wall does not walk, so that those behind do not follow it into the crowd.
+        if not goes_x or abs(units[HEADING_X, i]) < CREEP:
+            units[HEADING_X, i] = 0.0
+        if not goes_y or abs(units[HEADING_Y, i]) < CREEP:
+            units[HEADING_Y, i] = 0.0
+    if goes_x:
         units[X, i] = x
-        units[Y, i] = y
-    elif is_passable(passable, layer, x, units[Y, i]):
-        units[X, i] = x
-    elif is_passable(passable, layer, units[X, i], y):
+    if goes_y:
         units[Y, i] = y
 
 

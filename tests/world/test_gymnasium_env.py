@@ -13,7 +13,6 @@ from gymnasium.utils.env_checker import check_env, data_equivalence
 from gymnasium.vector import AutoresetMode
 
 from dm2_ray.world import BattleVector, TeamEnv, TeamVectorEnv, map_names
-from dm2_ray.world.maps import map_names
 
 
 def make(map_name: str, **arguments) -> TeamEnv:

@@ -11,7 +11,6 @@ import pytest
 from reference_rules import ReferenceRules
 
 from dm2_ray.world import BattleVector, SMACEnv, load_map, map_names, scenario_from_mapping
-from dm2_ray.world.maps import map_names
 from dm2_ray.world.smac_interface import Direction
 from dm2_ray.world.viewing.battle_story import BattleStory
 

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dm2_ray.world import BattleVector, ScriptedTeam, load_map, map_names
-from dm2_ray.world.maps import map_names
 from dm2_ray.world.viewing.recording import BattleRecorder, BattleRecording
 from dm2_ray.world.viewing.stage import Stage
 
