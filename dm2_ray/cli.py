@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the run failed, 2 bad input (nothing was started), 130 int
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -34,16 +35,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.settings += settings
     command: Command = options.command
     try:
-        return command(options)
+        code = command(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`dm2 maps list | head`); nothing more may go there, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
     except KeyboardInterrupt:
         print("dm2: interrupted", file=sys.stderr)
         return commands.EXIT_INTERRUPTED
     except Exception as error:
-        code = _exit_code(error)
-        if code is None:
+        exit_code = _exit_code(error)
+        if exit_code is None:
             raise
         print(f"dm2: {error}", file=sys.stderr)
-        return code
+        return exit_code
 
 
 def _exit_code(error: Exception) -> int | None:

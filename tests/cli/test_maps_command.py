@@ -38,6 +38,15 @@ def dm2(*arguments: object) -> int:
     return main([str(argument) for argument in arguments])
 
 
+def test_a_reader_that_has_seen_enough_is_no_error_to_tell_of() -> None:
+    command = [sys.executable, "-m", "dm2_ray.cli", "maps", "list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "file.yaml"
