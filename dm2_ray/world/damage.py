@@ -9,7 +9,17 @@ strike simultaneously, and only friends see in time that a shared target has fal
 from __future__ import annotations
 
 from dm2_ray.world.compile_cache import kernel
-from dm2_ray.world.unit_state import ALARM, ATTACKER, EXPLODING, HEALTH, SHIELD, SHIELD_WAIT, Marks, Units
+from dm2_ray.world.unit_state import (
+    ABOUT_TO_EXPLODE,
+    ALARM,
+    ATTACKER,
+    EXPLODING,
+    HEALTH,
+    SHIELD,
+    SHIELD_WAIT,
+    Marks,
+    Units,
+)
 from dm2_ray.world.unit_tables import ARMOUR, EXPLODES, SHIELD_DELAY, Stats
 
 MIN_DAMAGE = 0.5
@@ -24,7 +34,7 @@ def fall(stats: Stats, units: Units, marks: Marks, i: int) -> None:
     units[HEALTH, i] = 0.0
     units[SHIELD, i] = 0.0
     if stats[EXPLODES, i] > 0.0:
-        marks[EXPLODING, i] = 1
+        marks[EXPLODING, i] = ABOUT_TO_EXPLODE
 
 
 @kernel(allocates=False)

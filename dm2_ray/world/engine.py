@@ -49,6 +49,7 @@ from dm2_ray.world.unit_state import (
     MOVE_X,
     MOVE_Y,
     NONE,
+    NOT_EXPLODING,
     ORDER,
     ORDER_ATTACK,
     ORDER_MOVE,
@@ -138,7 +139,7 @@ def create_units(
         marks[ATTACKER, i] = NONE
         marks[AVOIDED, i] = NONE
         marks[HEALING, i] = NONE
-        marks[EXPLODING, i] = 0
+        marks[EXPLODING, i] = NOT_EXPLODING
     if opening.spawn_jitter > 0.0:
         _sort_agents(opening.kind_order, num_agents, units)
 

@@ -25,6 +25,7 @@ from dm2_ray.world.unit_state import (
     GOAL_Y,
     HEALTH,
     NONE,
+    NOT_EXPLODING,
     ORDER,
     ORDER_SCRIPTED,
     ORDER_STOP,
@@ -106,5 +107,5 @@ def clear_marks(marks: NDArray[np.int64]) -> None:
     obeying their script."""
     is_scripted = marks[ORDER] == ORDER_SCRIPTED
     marks[:] = NONE
-    marks[EXPLODING] = 0
+    marks[EXPLODING] = NOT_EXPLODING
     marks[ORDER] = np.where(is_scripted, ORDER_SCRIPTED, ORDER_STOP)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dm2_ray.world.battle_backend import BattleBackend
 from dm2_ray.world.kiting import KiteRules, choose_kite
 from dm2_ray.world.scripted_kernels import NO_ENEMY, Knowledge, choose_focus_fire, choose_nearest, choose_random
+from dm2_ray.world.unit_tables import MELEE_RANGE
 from dm2_ray.world.units import UnitKind, unit_kind
 
 SCRIPTED_TEAMS = ("random", "nearest", "focus_fire", "kite")
@@ -33,7 +34,6 @@ KITE_RULES = KiteRules(
     flock_weight=0.22,
 )
 
-_MELEE_RANGE = 1.0
 _SEED_RANGE = 2**64
 
 
@@ -119,7 +119,7 @@ def _know(battles: BattleBackend) -> Knowledge:
         num_agents=spec.num_agents,
         reach=(ranges + radii)[:, None] + radii[None, :],
         stride=np.array([kind.speed_per_loop for kind in kinds]) * battles.switches.step_mul,
-        is_melee=np.array([kind.weapon is not None and kind.weapon.range < _MELEE_RANGE for kind in kinds]),
+        is_melee=np.array([kind.weapon is not None and kind.weapon.range < MELEE_RANGE for kind in kinds]),
         can_hit=np.array([[_can_hit(kind, other) for other in kinds] for kind in kinds]),
         is_healer=np.array([kind.healing is not None for kind in kinds]),
         health_max=np.array([kind.health for kind in kinds]),

@@ -9,10 +9,18 @@ import math
 
 from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.damage import strike
-from dm2_ray.world.unit_state import EXPLODING, HEALTH, Marks, Units, X, Y
+from dm2_ray.world.unit_state import (
+    ABOUT_TO_EXPLODE,
+    EXPLODES_IN_THIS_ROUND,
+    EXPLODING,
+    HEALTH,
+    NOT_EXPLODING,
+    Marks,
+    Units,
+    X,
+    Y,
+)
 from dm2_ray.world.unit_tables import RADIUS, SIMULTANEOUS_HITS, SPLASH_HALF_LENGTH, SPLASH_RADIUS, Stats
-
-NOT_EXPLODING, ABOUT_TO_EXPLODE, IN_THIS_ROUND = 0, 1, 2
 
 
 @kernel(allocates=False)
@@ -71,11 +79,11 @@ def settle_explosions(num_agents: int, stats: Stats, damage: Stats, units: Units
         pending = False
         for i in range(units.shape[1]):
             if marks[EXPLODING, i] == ABOUT_TO_EXPLODE:
-                marks[EXPLODING, i] = IN_THIS_ROUND
+                marks[EXPLODING, i] = EXPLODES_IN_THIS_ROUND
                 pending = True
         if not pending:
             break
         for i in range(units.shape[1]):
-            if marks[EXPLODING, i] == IN_THIS_ROUND:
+            if marks[EXPLODING, i] == EXPLODES_IN_THIS_ROUND:
                 marks[EXPLODING, i] = NOT_EXPLODING
                 _explode(num_agents, stats, damage, units, marks, i)

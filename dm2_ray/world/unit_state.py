@@ -60,10 +60,11 @@ AVOIDED = 5
 HEALING = 6
 """Who receives health from this unit."""
 EXPLODING = 7
-"""0, or how near this unit's explosion is: see splash."""
+"""One of the next three: how near this unit's explosion is."""
 NUM_MARK_ROWS = 8
 
 NONE = -1
+NOT_EXPLODING, ABOUT_TO_EXPLODE, EXPLODES_IN_THIS_ROUND = 0, 1, 2
 ORDER_STOP, ORDER_MOVE, ORDER_ATTACK, ORDER_SCRIPTED = 0, 1, 2, 3
 
 # Rows of Workspace.floats.
