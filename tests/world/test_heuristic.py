@@ -96,3 +96,16 @@ def test_medivacs_heal_the_nearest_hurt_and_others_never_do() -> None:
     battles.step(np.zeros((1, 10), np.int64))
     assert battles.played_actions[0, medivac] == 6 + 3
     assert battles.units().health[0, 3] > 40
+
+
+def test_a_medivac_without_a_patient_gets_no_command_and_its_order_stands() -> None:
+    battles = BattleVector("MMM", 1, heuristic_ai=True)
+    battles.reset()
+    marine, medivac = 2, 9
+    battles.place_units(0, allies={marine: {"health": 44.0}})
+    stop = np.where(battles.alive, 1, 0)
+    battles.step(stop)
+    assert battles.played_actions[0, medivac] == 6 + marine and battles.units().health[0, marine] == 45.0
+    battles.step(stop)
+    assert battles.played_actions[0, medivac] == 0, "nobody is hurt"
+    assert battles.units().target[0, medivac] == marine
