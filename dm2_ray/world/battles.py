@@ -11,10 +11,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dm2_ray.world.battle_kernels import advance_battles, allocate_battles, find_unavailable
+from dm2_ray.world.battle_kernels import advance_battles, allocate_battles
 from dm2_ray.world.engine import ENGINE_VERSION
 from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.heuristic import Heuristic
+from dm2_ray.world.joint_actions import check_actions
 from dm2_ray.world.maps import MapSpec, load_map
 from dm2_ray.world.placing import clear_marks, placed
 from dm2_ray.world.rules_tables import build_tables
@@ -177,32 +178,14 @@ class BattleVector:
         """
         if not self._started:
             raise RuntimeError("step() before reset(): call reset() once to begin the battles")
-        given = np.asarray(actions)
-        if given.dtype.kind not in "iu":
-            raise TypeError(f"actions have dtype {given.dtype}; expected integers")
-        joint_actions = np.ascontiguousarray(given, dtype=np.int64)
-        if joint_actions.shape != (self.num_battles, self.num_agents):
-            raise ValueError(
-                f"actions have shape {joint_actions.shape}; expected "
-                f"(num_battles, num_agents) = {(self.num_battles, self.num_agents)}"
-            )
-        mask = self._all_running if running is None else np.ascontiguousarray(running, dtype=np.bool_)
-        if mask.shape != (self.num_battles,):
-            raise ValueError(f"running has shape {mask.shape}; expected (num_battles,) = {(self.num_battles,)}")
+        joint_actions, mask = check_actions(self._battles, actions, running, any_in_range=self._heuristic is not None)
         if self._heuristic is not None:
             self._step_by_heuristic(self._heuristic, joint_actions, mask)
             return
-        place = find_unavailable(joint_actions, self._battles.action_mask, mask)
-        if place >= 0:
-            self._refuse(joint_actions, *divmod(place, self.num_agents))
         self._played[...] = joint_actions
         self._advance(joint_actions, mask, -1)
 
     def _step_by_heuristic(self, heuristic: Heuristic, given: NDArray[np.int64], running: NDArray[np.bool_]) -> None:
-        out_of_range = running[:, np.newaxis] & ((given < 0) | (given >= self.num_actions))
-        if out_of_range.any():
-            b, agent = np.argwhere(out_of_range)[0]
-            raise ValueError(f"column {b}, agent {agent}: action {given[b, agent]} is not in 0..{self.num_actions - 1}")
         battles = self._battles
         steps = battles.steps + 1
         self._played[...] = heuristic.choose(battles.units, battles.action_mask, running)
@@ -231,13 +214,6 @@ class BattleVector:
             actions,
             running,
             first_battle,
-        )
-
-    def _refuse(self, actions: NDArray[np.int64], b: int, agent: int) -> None:
-        available = np.flatnonzero(self.action_mask[b, agent]).tolist()
-        raise ValueError(
-            f"column {b} (battle {self.battle_number[b]}), agent {agent}: action {actions[b, agent]} is not "
-            f"available; available: {available}"
         )
 
     def units(self) -> UnitsView:

@@ -31,11 +31,12 @@ from dm2_ray.config import StarCraftSettings
 from dm2_ray.world.battle_kernels import allocate_battles
 from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.heuristic import Heuristic
+from dm2_ray.world.joint_actions import check_actions
 from dm2_ray.world.maps import MapSpec, load_map
 from dm2_ray.world.rules_tables import build_tables
 from dm2_ray.world.starcraft.column import BattleOrder, StarCraftColumn
 from dm2_ray.world.starcraft.install import find_installation, find_map
-from dm2_ray.world.starcraft.outcomes import check_actions, clear_outcomes, show_beginning, show_step
+from dm2_ray.world.starcraft.outcomes import clear_outcomes, show_beginning, show_step
 from dm2_ray.world.starcraft.protocol import StarCraftError, StarCraftNotInstalled, load_protocol, load_websocket
 from dm2_ray.world.switches import SmacSwitches
 from dm2_ray.world.unit_state import HEALTH, NONE, SHIELD, TARGET
