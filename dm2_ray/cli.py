@@ -8,19 +8,19 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-from dm2_ray import commands, map_commands
+from dm2_ray import commands, demo_commands, map_commands
+from dm2_ray.command_line import Command, add_command, factor, natural, positive
+
+if TYPE_CHECKING:
+    from dm2_ray.command_line import Subparsers
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
-
-Command: TypeAlias = Callable[[argparse.Namespace], int]
-if TYPE_CHECKING:
-    Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,32 +113,20 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(subparsers)
     _add_resume(subparsers)
     _add_evaluate(subparsers)
-    _add_demos(subparsers)
+    demo_commands.add_parsers(subparsers)
     _add_replay(subparsers)
-    _add_maps(subparsers)
+    map_commands.add_parsers(subparsers)
     _add_bench(subparsers)
     return parser
 
 
-def _command(subparsers: Subparsers, name: str, function: Command, help: str, examples: str) -> argparse.ArgumentParser:
-    parser = subparsers.add_parser(
-        name,
-        help=help,
-        description=help[0].upper() + help[1:] + ".",
-        epilog="examples:\n" + examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(command=function)
-    return parser
-
-
 def _add_quickstart(subparsers: Subparsers) -> None:
-    parser = _command(
+    parser = add_command(
         subparsers, "quickstart", commands.quickstart, "the whole story: expert, demonstrations, DM2 beside IPPO",
         "  dm2 quickstart\n  dm2 quickstart --seeds 3 --run-dir runs/three-seeds\n",
     )  # fmt: skip
     parser.add_argument("--run-dir", default="runs/quickstart", help="where everything is written (%(default)s)")
-    parser.add_argument("--seeds", type=_positive, default=1, metavar="N", help="repeat with N seeds (%(default)s)")
+    parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="repeat with N seeds (%(default)s)")
     parser.add_argument("--map", default="2s3z", help="SMAC map or scenario (%(default)s)")
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings for both runs")
     parser.add_argument(
@@ -147,7 +135,7 @@ def _add_quickstart(subparsers: Subparsers) -> None:
 
 
 def _add_train(subparsers: Subparsers) -> None:
-    parser = _command(
+    parser = add_command(
         subparsers, "train", commands.train, "train a team",
         "  dm2 train --variant ippo --map 3m --env-steps 500000\n"
         "  dm2 train --variant dm2 --map 3m --demos demos/3m --env-steps 500000 matching.coefficient=0.1\n"
@@ -167,7 +155,7 @@ def _add_train(subparsers: Subparsers) -> None:
 
 
 def _add_resume(subparsers: Subparsers) -> None:
-    parser = _command(
+    parser = add_command(
         subparsers, "resume", commands.resume, "go on with a run from its newest intact checkpoint",
         "  dm2 resume runs/dm2-3m-0\n  dm2 resume runs/dm2-3m-0 --env-steps 2000000\n",
     )  # fmt: skip
@@ -177,42 +165,20 @@ def _add_resume(subparsers: Subparsers) -> None:
 
 
 def _add_evaluate(subparsers: Subparsers) -> None:
-    parser = _command(
+    parser = add_command(
         subparsers, "evaluate", commands.evaluate, "play battles with a checkpoint's team",
         "  dm2 evaluate runs/dm2-3m-0 --episodes 1000\n"
         "  dm2 evaluate runs/dm2-3m-0/checkpoints/iteration_000010 --json\n",
     )  # fmt: skip
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint, or a run directory (its newest one)")
-    parser.add_argument("--episodes", type=_positive, default=128, metavar="N", help="battles (%(default)s)")
-    parser.add_argument("--seed", type=_natural, default=0, metavar="S", help="of the battles (%(default)s)")
+    parser.add_argument("--episodes", type=positive, default=128, metavar="N", help="battles (%(default)s)")
+    parser.add_argument("--seed", type=natural, default=0, metavar="S", help="of the battles (%(default)s)")
     parser.add_argument("--stochastic", action="store_true", help="sample actions instead of the most probable ones")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
-def _add_demos(subparsers: Subparsers) -> None:
-    demos = subparsers.add_parser("demos", help="record and inspect demonstration sets")
-    actions = demos.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    parser = _command(
-        actions, "record", commands.demos_record, "record joint trajectories of a checkpoint or a scripted team",
-        "  dm2 demos record runs/ippo-3m-0 --map 3m --episodes 1000 --stochastic --out demos/3m\n"
-        "  dm2 demos record scripted:focus_fire --map 3m --episodes 1000 --out demos/3m-script\n",
-    )  # fmt: skip
-    parser.add_argument("team", metavar="CHECKPOINT | scripted:NAME")
-    parser.add_argument("--map", help="SMAC map or scenario; a checkpoint knows its own")
-    parser.add_argument("--episodes", type=_positive, required=True, metavar="N", help="joint episodes, exactly")
-    parser.add_argument("--out", required=True, metavar="SET", help="directory of the new set")
-    parser.add_argument("--stochastic", action="store_true", help="sample actions instead of the most probable ones")
-    parser.add_argument("--seed", type=_natural, default=0, metavar="S", help="of battles and actions (%(default)s)")
-    parser = _command(
-        actions, "inspect", commands.demos_inspect, "check a set's hashes and say what is in it",
-        "  dm2 demos inspect demos/3m\n  dm2 demos inspect demos/3m --json\n",
-    )  # fmt: skip
-    parser.add_argument("set", metavar="SET")
-    parser.add_argument("--json", action="store_true", help="the manifest as one JSON object on stdout")
-
-
 def _add_replay(subparsers: Subparsers) -> None:
-    parser = _command(
+    parser = add_command(
         subparsers, "replay", commands.replay, "play one battle and write it as a page or a film to look at",
         "  dm2 replay runs/dm2-3m-0\n"
         "  dm2 replay runs/dm2-3m-0 --until win --out battle.html --out battle.gif\n"
@@ -224,52 +190,22 @@ def _add_replay(subparsers: Subparsers) -> None:
         "--out", type=Path, action="append", metavar="FILE.html|.gif|.mp4",
         help="what to write, by its suffix; may be given again (replay.html)",
     )  # fmt: skip
-    parser.add_argument("--seed", type=_natural, default=0, metavar="S", help="of battles and actions (%(default)s)")
-    parser.add_argument("--battle", type=_natural, default=0, metavar="K", help="number of the battle (%(default)s)")
+    parser.add_argument("--seed", type=natural, default=0, metavar="S", help="of battles and actions (%(default)s)")
+    parser.add_argument("--battle", type=natural, default=0, metavar="K", help="number of the battle (%(default)s)")
     parser.add_argument("--stochastic", action="store_true", help="sample actions instead of the most probable ones")
     parser.add_argument(
-        "--speed", type=_factor, default=1.0, metavar="X",
+        "--speed", type=factor, default=1.0, metavar="X",
         help="of films; 1 is the game's speed Faster, 0.36 s for an env step (%(default)s)",
     )  # fmt: skip
-    parser.add_argument("--size", type=_positive, metavar="PX", help="of films, longer side (GIF: 480, MP4: 960)")
+    parser.add_argument("--size", type=positive, metavar="PX", help="of films, longer side (GIF: 480, MP4: 960)")
     parser.add_argument("--close-up", action="store_true", help="films show only where units come")
     parser.add_argument(
         "--until", choices=("win", "loss"), help="go on to the next battle, up to 100 of them, until one ends so"
     )
 
 
-def _add_maps(subparsers: Subparsers) -> None:
-    maps = subparsers.add_parser("maps", help="list, show, check and measure maps and scenarios")
-    actions = maps.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    parser = _command(
-        actions, "list", map_commands.maps_list, "list SMAC's maps and the packaged scenarios",
-        "  dm2 maps list\n  dm2 maps list --json\n",
-    )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser = _command(
-        actions, "show", map_commands.maps_show, "say what a map is made of, and draw it",
-        "  dm2 maps show corridor\n  dm2 maps show my_scenario.yaml\n",
-    )  # fmt: skip
-    parser.add_argument("map", metavar="NAME | FILE", help="a map's name, or a scenario's YAML file")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser = _command(
-        actions, "check", map_commands.maps_check, "check a scenario's file: one line, and exit code 0 or 2",
-        "  dm2 maps check my_scenario.yaml\n",
-    )  # fmt: skip
-    parser.add_argument("file", metavar="FILE")
-    parser = _command(
-        actions, "difficulty", map_commands.maps_difficulty, "measure the win rates of the scripted teams",
-        "  dm2 maps difficulty\n  dm2 maps difficulty 3m my_scenario.yaml --battles 200\n",
-    )  # fmt: skip
-    # Under this name maps may stand anywhere on the line (see main).
-    parser.add_argument("settings", nargs="*", metavar="MAP", help="names or files; default: all of SMAC's maps")
-    parser.add_argument("--battles", type=_positive, default=1000, metavar="N", help="per team and map (%(default)s)")
-    parser.add_argument("--seed", type=_natural, default=0, metavar="S", help="of the battles (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-
-
 def _add_bench(subparsers: Subparsers) -> None:
-    parser = _command(
+    parser = add_command(
         subparsers, "bench", commands.bench, "measure rollouts and iterations against stock RLlib in one run",
         "  dm2 bench\n  dm2 bench --map 3m --json\n"
         "  dm2 bench --world\n  dm2 bench --world --map MMM2 --map corridor --json\n",
@@ -283,40 +219,13 @@ def _add_bench(subparsers: Subparsers) -> None:
         "--map", action="append", metavar="MAP",
         help="SMAC map or scenario (5m_vs_6m); with --world it may be given again (six maps of 6 to 66 units)",
     )  # fmt: skip
-    parser.add_argument("--repetitions", type=_positive, default=3, metavar="N", help="rounds (%(default)s)")
+    parser.add_argument("--repetitions", type=positive, default=3, metavar="N", help="rounds (%(default)s)")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--iterations", type=_positive, metavar="K", help="stop after K iterations in all")
-    parser.add_argument("--env-steps", type=_positive, metavar="T", help="stop after T env steps in all")
-
-
-def _positive(text: str) -> int:
-    value = _natural(text)
-    if value == 0:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
-
-
-def _natural(text: str) -> int:
-    try:
-        value = int(text.replace("_", "").replace(",", ""))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-    if value < 0:
-        raise argparse.ArgumentTypeError("must not be negative")
-    return value
-
-
-def _factor(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError("must be above 0")
-    return value
+    parser.add_argument("--iterations", type=positive, metavar="K", help="stop after K iterations in all")
+    parser.add_argument("--env-steps", type=positive, metavar="T", help="stop after T env steps in all")
 
 
 def _version() -> str:

@@ -91,42 +91,6 @@ def evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
-def demos_record(options: argparse.Namespace) -> int:
-    from dm2_ray.experiments.recording import record
-
-    manifest = record(
-        options.team,
-        map_name=options.map,
-        episodes=options.episodes,
-        out=Path(options.out),
-        greedy=not options.stochastic,
-        seed=options.seed,
-    )
-    print(f"{options.out}: {manifest.episodes} joint episodes, {manifest.env_steps:,} env steps, "
-          f"win rate {manifest.win_rate:.2f}")  # fmt: skip
-    return 0
-
-
-def demos_inspect(options: argparse.Namespace) -> int:
-    from dm2_ray.demonstrations import JointTrajectories
-
-    manifest = JointTrajectories.open(options.set).manifest
-    if options.json:
-        print(manifest.model_dump_json())
-        return 0
-    policy = manifest.policy
-    print(f"{options.set}: intact\n"
-          f"  map                  {manifest.map} ({manifest.backend} engine, version {manifest.engine_version})\n"
-          f"  team                 {policy.kind} {policy.source} ({'greedy' if policy.greedy else 'stochastic'})\n"
-          f"  joint episodes       {manifest.episodes} ({manifest.env_steps:,} env steps)\n"
-          f"  win rate             {manifest.win_rate:.3f}\n"
-          f"  return, mean         {manifest.return_mean:.2f}\n"
-          f"  episode length, mean {manifest.episode_length_mean:.1f}\n"
-          f"  agents, observation, actions   {manifest.num_agents}, {manifest.obs_size}, {manifest.num_actions}\n"
-          f"  shards               {len(manifest.shards)}")  # fmt: skip
-    return 0
-
-
 def replay(options: argparse.Namespace) -> int:
     from dm2_ray.experiments.replay import check_files, write_replay
     from dm2_ray.experiments.replay import replay as play_again

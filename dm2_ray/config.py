@@ -61,6 +61,7 @@ class PolicySettings(Section):
     hidden_layers: int = Field(2, ge=1)
     observe_last_action: bool = True
     observe_agent_id: bool = True
+    open_loop: bool = False
     actor_gain: float = Field(0.01, gt=0)
     bptt_steps: int = Field(0, ge=0)
 
@@ -85,19 +86,27 @@ class PPOSettings(Section):
 
 
 class DiscriminatorSettings(Section):
-    """Discriminator of one agent: a network on the agent's own observation."""
+    """Discriminator of one agent: a network on what the agent itself saw and did."""
 
+    input: Literal["state", "state_action", "state_next_state"] = "state"
     hidden_size: int = Field(64, ge=1)
     hidden_layers: int = Field(2, ge=1)
     lr: float = Field(1e-3, gt=0)
     updates: int = Field(120, ge=0)
     minibatch_episodes: int = Field(64, ge=1)
     gradient_penalty: float = Field(10.0, ge=0)
+    spectral_norm: bool = False
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+    replay_iterations: int = Field(0, ge=0)
+    stop_at_accuracy: float | None = Field(None, gt=0.5, lt=1)
 
 
 class MatchingSettings(Section):
-    """How the discriminator's logit becomes reward."""
+    """How the discriminator's logit becomes reward, and what else is paid."""
 
+    reward: Literal["both", "matching", "task"] = "both"
+    form: Literal["airl", "gail", "log_d", "fairl", "bounded"] = "airl"
+    normalise: bool = False
     coefficient: float = Field(0.3, ge=0)
     anneal_iterations: int = Field(0, ge=0)
     padding: Literal["absorbing", "masked", "paper"] = "masked"
@@ -113,11 +122,30 @@ class MatchingSettings(Section):
 class DemonstrationSettings(Section):
     """Where demonstrations come from and which agent gets which."""
 
+    source: Literal["set", "live", "self_imitation"] = "set"
     path: str | None = None
+    # Not strict: a YAML list is how a tuple is written in a file.
+    paths_per_agent: Annotated[tuple[str, ...], Field(strict=False)] = ()
     sampling: Literal["concurrent", "non_concurrent"] = "concurrent"
     episodes_per_draw: int = Field(256, ge=1)
+    live_greedy: bool = False
+    store_episodes: int = Field(1024, ge=1)
     expert_actors: int = Field(1, ge=0)
     cpus_per_expert_actor: float = Field(0.1, ge=0)
+
+
+class CloningSettings(Section):
+    """Behaviour cloning of each agent's own expert, before any reinforcement learning."""
+
+    iterations: int = Field(0, ge=0)
+    epochs: int = Field(10, ge=1)
+    minibatches: int = Field(1, ge=1)
+
+
+class DiagnosticsSettings(Section):
+    """What is measured of the agents besides their losses."""
+
+    divergence_every: int = Field(10, ge=0)
 
 
 class LearnerSettings(Section):
@@ -158,7 +186,6 @@ class TrackingSettings(Section):
     project: str = "dm2-ray"
     group: str | None = None
     name: str | None = None
-    # Not strict: a YAML list is how a tuple is written in a file.
     tags: Annotated[tuple[str, ...], Field(strict=False)] = ()
     tensorboard: bool = True
 
@@ -168,6 +195,7 @@ class Experiment(Section):
 
     seed: int = Field(0, ge=0)
     variant: str = "dm2"
+    algorithm: Literal["dm2", "mappo"] = "dm2"
     world: WorldSettings = WorldSettings()
     rollout: RolloutSettings = RolloutSettings()
     policy: PolicySettings = PolicySettings()
@@ -175,6 +203,8 @@ class Experiment(Section):
     discriminator: DiscriminatorSettings = DiscriminatorSettings()
     matching: MatchingSettings = MatchingSettings()
     demonstrations: DemonstrationSettings = DemonstrationSettings()
+    cloning: CloningSettings = CloningSettings()
+    diagnostics: DiagnosticsSettings = DiagnosticsSettings()
     learners: LearnerSettings = LearnerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()

@@ -92,8 +92,9 @@ def load_experiment(
     values: dict[str, Any] = {}
     for layer in layers:
         values = _overlaid(values, layer.values)
-    if path := values["demonstrations"]["path"]:
-        values["demonstrations"]["path"] = str(Path(path).expanduser().absolute())
+    experts = values["demonstrations"]
+    experts["path"] = _absolute(experts["path"])
+    experts["paths_per_agent"] = [_absolute(path) for path in experts["paths_per_agent"]]
     experiment = Experiment.model_validate(values)
     _check_agreement(experiment, layers)
     return experiment
@@ -114,6 +115,11 @@ def resolve_world(world: WorldSettings) -> WorldSettings:
         content = read_scenario(file)
     name = scenario_from_mapping(content, "world.scenario").name
     return world.model_copy(update={"map": name, "scenario": content})
+
+
+def _absolute(team: str | None) -> str | None:
+    """A path that does not depend on the current directory; what names a scripted team stays as it is."""
+    return team if team is None or team.startswith("scripted:") else str(Path(team).expanduser().absolute())
 
 
 def variant_names() -> tuple[str, ...]:
@@ -296,14 +302,48 @@ def _check_agreement(experiment: Experiment, layers: Sequence[_Layer]) -> None:
             f"{place}: world.engine is about the embedded engine; world.backend is {experiment.world.backend}"
         )
     _check_smac(experiment.world.smac, "the layers together")
+    _check_who_learns(experiment, layers)
+    _check_experts(experiment, layers)
+
+
+def _check_who_learns(experiment: Experiment, layers: Sequence[_Layer]) -> None:
     coefficient = experiment.matching.coefficient
     _, place = _last_word(("matching", "coefficient"), layers)
     if experiment.variant == "ippo" and coefficient > 0:
         raise ConfigError(
             f"{place}: matching.coefficient must be 0 in variant ippo, got {coefficient}; variant dm2 is for matching"
         )
-    if coefficient > 0 and experiment.demonstrations.path is None:
+    if experiment.algorithm == "mappo" and (coefficient > 0 or experiment.cloning.iterations > 0):
+        _, place = _last_word(("algorithm",), layers)
         raise ConfigError(
-            f"{place}: matching.coefficient {coefficient} needs demonstrations: name a set with --demos SET "
-            "(demonstrations.path), or set matching.coefficient to 0"
+            f"{place}: algorithm mappo learns from the team's reward alone: set matching.coefficient and "
+            "cloning.iterations to 0"
+        )
+    if experiment.policy.open_loop and experiment.policy.network != "gru":
+        _, place = _last_word(("policy", "open_loop"), layers)
+        raise ConfigError(f"{place}: policy.open_loop needs policy.network gru, got {experiment.policy.network}")
+
+
+def _check_experts(experiment: Experiment, layers: Sequence[_Layer]) -> None:
+    experts, coefficient = experiment.demonstrations, experiment.matching.coefficient
+    clones = experiment.cloning.iterations > 0
+    if experts.source == "self_imitation":
+        _, place = _last_word(("demonstrations", "source"), layers)
+        if clones:
+            raise ConfigError(f"{place}: nothing can be cloned before the first battle: cloning needs a set or live")
+        if experts.path is not None or experts.paths_per_agent:
+            raise ConfigError(f"{place}: demonstrations.source self_imitation takes no demonstrations.path")
+        return
+    if experts.path is not None and experts.paths_per_agent:
+        _, place = _last_word(("demonstrations", "paths_per_agent"), layers)
+        raise ConfigError(
+            f"{place}: demonstrations.path (one joint team) and demonstrations.paths_per_agent (independent teams) "
+            "are both given: set the other to null or []"
+        )
+    if (coefficient > 0 or clones) and experts.path is None and not experts.paths_per_agent:
+        key = ("matching", "coefficient") if coefficient > 0 else ("cloning", "iterations")
+        value, place = _last_word(key, layers)
+        raise ConfigError(
+            f"{place}: {'.'.join(key)} {value} needs demonstrations: name a set with --demos SET "
+            f"(demonstrations.path), or set {'.'.join(key)} to 0"
         )

@@ -13,8 +13,42 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from dm2_ray.command_line import add_command, natural, positive
+
 if TYPE_CHECKING:
+    from dm2_ray.command_line import Subparsers
     from dm2_ray.world.maps import MapSpec
+
+
+def add_parsers(subparsers: Subparsers) -> None:
+    """Adds `dm2 maps …`."""
+    maps = subparsers.add_parser("maps", help="list, show, check and measure maps and scenarios")
+    actions = maps.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    parser = add_command(
+        actions, "list", maps_list, "list SMAC's maps and the packaged scenarios",
+        "  dm2 maps list\n  dm2 maps list --json\n",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser = add_command(
+        actions, "show", maps_show, "say what a map is made of, and draw it",
+        "  dm2 maps show corridor\n  dm2 maps show my_scenario.yaml\n",
+    )  # fmt: skip
+    parser.add_argument("map", metavar="NAME | FILE", help="a map's name, or a scenario's YAML file")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser = add_command(
+        actions, "check", maps_check, "check a scenario's file: one line, and exit code 0 or 2",
+        "  dm2 maps check my_scenario.yaml\n",
+    )  # fmt: skip
+    parser.add_argument("file", metavar="FILE")
+    parser = add_command(
+        actions, "difficulty", maps_difficulty, "measure the win rates of the scripted teams",
+        "  dm2 maps difficulty\n  dm2 maps difficulty 3m my_scenario.yaml --battles 200\n",
+    )  # fmt: skip
+    # Under this name maps may stand anywhere on the line (see main).
+    parser.add_argument("settings", nargs="*", metavar="MAP", help="names or files; default: all of SMAC's maps")
+    parser.add_argument("--battles", type=positive, default=1000, metavar="N", help="per team and map (%(default)s)")
+    parser.add_argument("--seed", type=natural, default=0, metavar="S", help="of the battles (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
 def maps_list(options: argparse.Namespace) -> int:

@@ -21,6 +21,12 @@ class Role(IntEnum):
     EVALUATION_ACTIONS = 4
     AGENT_INITIALISATION = 5
     AGENT_UPDATE = 6
+    EXPERT_BATTLES = 7
+    EXPERT_ACTIONS = 8
+    DISCRIMINATOR_UPDATE = 9
+    DIAGNOSTICS = 10
+    RECORDING_BATTLES = 11
+    RECORDING_ACTIONS = 12
 
 
 def stream_seed(seed: int, role: Role, *counters: int) -> int:

@@ -4,16 +4,21 @@ Whoever calls it, wherever and how often, gets the same answer, so agents far ap
 iteration without talking. The streams are Philox counters seeded through SeedSequence, both of which numpy keeps
 stable across versions (NEP 19), and only raw 64-bit words are used.
 
-    concurrent       every agent gets its slice of the same joint episodes
-    non_concurrent   no episode goes to two agents in one iteration
+    concurrent       all agents get the same episode ids
+    non_concurrent   no episode id goes to two agents in one iteration
 
-(Wang et al. 2023, arXiv 2206.00233, compare the two in their ablation of demonstrations.)
+    joint            one set, of one team: agent i gets its slice of that team's episodes
+    independent      N sets, of N teams that never met: agent i gets slice i of the i-th team's episodes
 
-Shapes: E episodes of the set, N agents, k episodes per draw.
+Wang et al. 2023 (arXiv 2206.00233) compare the four combinations in their ablation of demonstrations. Equal ids in sets
+of different teams are different battles: there "concurrent" is only a way of drawing, as in their experiment.
+
+Shapes: E episodes of a set, N agents, k episodes per draw.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -24,7 +29,7 @@ _STREAM = 0x64656D6F
 
 
 def draw_episodes(
-    num_episodes: int,
+    num_episodes: int | Sequence[int],
     num_agents: int,
     episodes_per_draw: int,
     seed: int,
@@ -37,9 +42,21 @@ def draw_episodes(
     it gets every episode of that equally often, but for a remainder. In mode non_concurrent an iteration's random
     split gives each agent E // N episodes to draw from.
 
+    Args:
+        num_episodes: E of the joint team's set, or of each independent team's set, N of them; then ids stay below the
+            smallest E, so that every set has them.
+        num_agents: N.
+        episodes_per_draw: k.
+        seed, iteration: of the draw.
+        mode: see the head of this file.
+
     Raises:
-        ValueError: no episodes, or, in mode non_concurrent, fewer episodes than agents.
+        ValueError: no episodes, fewer episodes than agents in mode non_concurrent, or neither one set nor N of them.
     """
+    if not isinstance(num_episodes, int):
+        if len(num_episodes) not in (1, num_agents):
+            raise ValueError(f"need one joint set or {num_agents} independent ones, got {len(num_episodes)}")
+        num_episodes = min(num_episodes)
     for name, value in (("agents", num_agents), ("episodes per draw", episodes_per_draw)):
         if value < 1:
             raise ValueError(f"need at least 1 {name}, got {value}")
