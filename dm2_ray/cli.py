@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dm2_ray import commands, demo_commands, map_commands
+from dm2_ray import commands, demo_commands, experiment_commands, map_commands
 from dm2_ray.command_line import Command, add_command, factor, natural, positive
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_resume(subparsers)
     _add_evaluate(subparsers)
     demo_commands.add_parsers(subparsers)
+    experiment_commands.add_parsers(subparsers)
     _add_replay(subparsers)
     map_commands.add_parsers(subparsers)
     _add_bench(subparsers)
@@ -139,6 +140,8 @@ def _add_train(subparsers: Subparsers) -> None:
         subparsers, "train", commands.train, "train a team",
         "  dm2 train --variant ippo --map 3m --env-steps 500000\n"
         "  dm2 train --variant dm2 --map 3m --demos demos/3m --env-steps 500000 matching.coefficient=0.1\n"
+        "  dm2 train --variant dm2_independent --map 2m_vs_1z --demos demos/a --demos demos/b --env-steps 500000\n"
+        "  dm2 train --variant mappo --map 3m --env-steps 200000\n"
         "  dm2 train my_experiment.yaml seed=3 rollout.env_runners=8 --address auto\n",
     )  # fmt: skip
     parser.add_argument(
@@ -147,7 +150,11 @@ def _add_train(subparsers: Subparsers) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="the YAML file, named")
     parser.add_argument("--variant", help="ippo, dm2, … (configs/variants)")
     parser.add_argument("--map", help="SMAC map, packaged scenario, or a scenario's YAML file (`dm2 maps list`)")
-    parser.add_argument("--demos", type=Path, metavar="SET", help="demonstration set (demonstrations.path)")
+    parser.add_argument(
+        "--demos", action="append", metavar="SET",
+        help="demonstration set (demonstrations.path); given once for every agent: independent experts, agent i's the "
+        "i-th (demonstrations.paths_per_agent). With live experts a checkpoint, run directory or scripted:NAME",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, metavar="S")
     _add_limits(parser)
     parser.add_argument("--run-dir", metavar="DIR", help="default: runs/VARIANT-MAP-SEED")
@@ -166,14 +173,24 @@ def _add_resume(subparsers: Subparsers) -> None:
 
 def _add_evaluate(subparsers: Subparsers) -> None:
     parser = add_command(
-        subparsers, "evaluate", commands.evaluate, "play battles with a checkpoint's team",
+        subparsers, "evaluate", commands.evaluate, "play battles with a checkpoint's team or a scripted one",
         "  dm2 evaluate runs/dm2-3m-0 --episodes 1000\n"
-        "  dm2 evaluate runs/dm2-3m-0/checkpoints/iteration_000010 --json\n",
+        "  dm2 evaluate runs/dm2-3m-0/checkpoints/iteration_000010 --json\n"
+        "  dm2 evaluate scripted:random --map 3m\n"
+        "  dm2 evaluate runs/dm2-3m-0 --against demos/3m --out comparison\n",
     )  # fmt: skip
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint, or a run directory (its newest one)")
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT | scripted:NAME", help="a checkpoint, or a run directory (its newest one)"
+    )
+    parser.add_argument("--map", help="SMAC map or scenario; a checkpoint knows its own")
     parser.add_argument("--episodes", type=positive, default=128, metavar="N", help="battles (%(default)s)")
     parser.add_argument("--seed", type=natural, default=0, metavar="S", help="of the battles (%(default)s)")
     parser.add_argument("--stochastic", action="store_true", help="sample actions instead of the most probable ones")
+    parser.add_argument(
+        "--against", metavar="SET", help="compare what the team's agents visit with the experts of a demonstration set"
+    )
+    parser.add_argument("--out", metavar="DIR", help="write the comparison there: visitation.png, visitation.json")
+    parser.add_argument("--agent", type=natural, metavar="I", help="draw this agent only")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 

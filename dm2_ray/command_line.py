@@ -46,12 +46,28 @@ def natural(text: str) -> int:
     return value
 
 
-def factor(text: str) -> float:
-    """A finite number above 0."""
+def finite(text: str) -> float:
+    """A finite number."""
     try:
         value = float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not 0 < value < float("inf"):
+    if not abs(value) < float("inf"):
+        raise argparse.ArgumentTypeError("must be finite")
+    return value
+
+
+def share(text: str) -> float:
+    """0 to 1."""
+    value = finite(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError("must be 0 to 1")
+    return value
+
+
+def factor(text: str) -> float:
+    """A finite number above 0."""
+    value = finite(text)
+    if value <= 0:
         raise argparse.ArgumentTypeError("must be above 0")
     return value

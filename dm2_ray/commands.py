@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,13 +30,13 @@ def train(options: argparse.Namespace) -> int:
     overrides += _limits(options)
     if options.seed is not None:
         overrides.append(f"seed={options.seed}")
-    if options.demos is not None:
-        overrides.append(f"demonstrations.path={json.dumps(str(options.demos))}")
+    overrides += _experts(options.demos or [])
     experiment = load_experiment(
         options.config or config_file, variant=options.variant, map_name=options.map, overrides=overrides
     )
     if experiment.stop.iterations is None and experiment.stop.env_steps is None:
         raise _usage("when should the run end? give --iterations K or --env-steps T")
+    _check_cloning_alone(experiment)
     _check_world_and_demonstrations(experiment, options.address)
     default = f"runs/{experiment.variant}-{experiment.world.map}-{experiment.seed}"
     run = RunDirectory.create(Path(options.run_dir or default), experiment)
@@ -52,6 +53,7 @@ def resume(options: argparse.Namespace) -> int:
         limits = {"iterations": options.iterations, "env_steps": options.env_steps}
         stop = experiment.stop.model_copy(update=limits)
         experiment = experiment.model_copy(update={"stop": stop})
+    _check_cloning_alone(experiment)
     _check_world_and_demonstrations(experiment, options.address)
     checkpoint = open_checkpoint(run.checkpoints)
     print(f"resuming {run.path} at iteration {checkpoint.iteration} ({checkpoint.env_steps:,} env steps)")
@@ -74,19 +76,47 @@ def _run(run: RunDirectory, experiment: Experiment, checkpoint: Checkpoint | Non
 
 def evaluate(options: argparse.Namespace) -> int:
     from dm2_ray.actors.checkpoint import open_checkpoint
-    from dm2_ray.experiments.teams import evaluate_checkpoint, result_record
+    from dm2_ray.config import WorldSettings
+    from dm2_ray.config_files import resolve_world
+    from dm2_ray.experiments import teams
+    from dm2_ray.experiments.recording import SCRIPTED_PREFIX, check_same_map
 
-    checkpoint = open_checkpoint(Path(options.checkpoint))
-    result = evaluate_checkpoint(
-        checkpoint, episodes=options.episodes, seed=options.seed, greedy=not options.stochastic
-    )
+    if options.against is None and (options.out is not None or options.agent is not None):
+        raise _usage("--out and --agent are for a comparison: give --against SET, too")
+    if options.checkpoint.startswith(SCRIPTED_PREFIX):
+        if options.map is None:
+            raise _usage("a scripted team needs --map")
+        world = resolve_world(WorldSettings(map=options.map))
+        name = options.checkpoint.removeprefix(SCRIPTED_PREFIX)
+        team, map_name = options.checkpoint, world.map
+        play, watch = partial(teams.evaluate_script, name, world), partial(teams.watch_script, name, world)
+    else:
+        checkpoint = open_checkpoint(Path(options.checkpoint))
+        world, greedy = checkpoint.experiment().world, not options.stochastic
+        check_same_map(checkpoint, world, options.map)
+        team, map_name = str(checkpoint.path), checkpoint.map
+        play = partial(teams.evaluate_checkpoint, checkpoint, greedy=greedy)
+        watch = partial(teams.watch_checkpoint, checkpoint, greedy=greedy)
+    more, text = {}, ""
+    if options.against is None:
+        result = play(episodes=options.episodes, seed=options.seed)
+    else:
+        from dm2_ray.experiments.visitation_report import load_experts, visitation_report
+
+        experts = load_experts(Path(options.against), world, options.agent)
+        result, visits = watch(episodes=options.episodes, seed=options.seed)
+        report = visitation_report(team, visits, experts, world, options.seed)
+        more, text = {"against": report.record()}, f"\n\n{report.text()}"
+        if options.out is not None:
+            text += f"\n\n{report.write(Path(options.out), options.agent)}"
     if options.json:
-        print(json.dumps({"checkpoint": str(checkpoint.path), "map": checkpoint.map, **result_record(result)}))
+        print(json.dumps({"checkpoint": team, "map": map_name, **teams.result_record(result), **more}))
         return 0
     low, high = result.win_rate_interval
     print(
-        f"{checkpoint.path} on {checkpoint.map}: win rate {result.win_rate:.3f} [{low:.3f}, {high:.3f}], "
+        f"{team} on {map_name}: win rate {result.win_rate:.3f} [{low:.3f}, {high:.3f}], "
         f"return {result.return_mean:.2f}, {result.episode_length_mean:.1f} steps a battle, {result.episodes} battles"
+        f"{text}"
     )
     return 0
 
@@ -136,12 +166,21 @@ def bench(options: argparse.Namespace) -> int:
     return run_bench(map_name=maps[0], repetitions=options.repetitions, as_json=options.json)
 
 
+def _check_cloning_alone(experiment: Experiment) -> None:
+    """Behaviour cloning that went on with PPO would be reported under a wrong name."""
+    cloning, stop = experiment.cloning.iterations, experiment.stop.iterations
+    if experiment.variant == "bc" and not 1 <= (stop or 0) <= cloning:
+        raise _usage(
+            f"variant bc ends with the cloning: stop.iterations must be 1 to {cloning} (cloning.iterations), "
+            f"got {stop}; variant bc_ippo goes on with PPO"
+        )
+
+
 def _check_world_and_demonstrations(experiment: Experiment, address: str | None) -> None:
     """Refuses what cannot be played, and a demonstration set that is damaged or of another world, before anything
     starts."""
-    from dm2_ray.demonstrations import JointTrajectories
+    from dm2_ray.actors.expert_sources import check_experts
     from dm2_ray.world.maps import world_map
-    from dm2_ray.world.rules_tables import build_tables
     from dm2_ray.world.switches import SmacSwitches
     from dm2_ray.world.terrain import build_terrain
 
@@ -157,12 +196,7 @@ def _check_world_and_demonstrations(experiment: Experiment, address: str | None)
             check_starcraft(experiment.world.map, experiment.world.starcraft, switches.game_version)
     elif spec.is_scenario:
         build_terrain(spec.walkable)  # SMAC's maps are known to be playable
-    if experiment.demonstrations.path is not None and experiment.matching.coefficient > 0:
-        tables = build_tables(spec, SmacSwitches.from_arguments(experiment.world.smac))
-        demonstrations = JointTrajectories.open(experiment.demonstrations.path)
-        demonstrations.check_world(
-            spec.name, tables.num_agents, tables.obs_size, tables.num_actions, spec.scenario_hash
-        )
+    check_experts(experiment)
 
 
 def _split_settings(settings: Sequence[str]) -> tuple[Path | None, list[str]]:
@@ -171,6 +205,14 @@ def _split_settings(settings: Sequence[str]) -> tuple[Path | None, list[str]]:
     if len(files) > 1:
         raise _usage(f"one configuration file expected, got {', '.join(files)} (settings are written KEY=VALUE)")
     return (Path(files[0]) if files else None), [setting for setting in settings if "=" in setting]
+
+
+def _experts(demos: Sequence[str]) -> list[str]:
+    """One joint team, or one independent team per agent; either takes the place of what a file says of both."""
+    if not demos:
+        return []
+    path, per_agent = (demos[0], []) if len(demos) == 1 else (None, list(demos))
+    return [f"demonstrations.path={json.dumps(path)}", f"demonstrations.paths_per_agent={json.dumps(per_agent)}"]
 
 
 def _limits(options: argparse.Namespace) -> list[str]:

@@ -95,6 +95,7 @@ class DiscriminatorSettings(Section):
     updates: int = Field(120, ge=0)
     minibatch_episodes: int = Field(64, ge=1)
     gradient_penalty: float = Field(10.0, ge=0)
+    penalty_rows: int = Field(128, ge=1)
     spectral_norm: bool = False
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)
     replay_iterations: int = Field(0, ge=0)
@@ -126,6 +127,7 @@ class DemonstrationSettings(Section):
     path: str | None = None
     # Not strict: a YAML list is how a tuple is written in a file.
     paths_per_agent: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    other_engine: bool = False
     sampling: Literal["concurrent", "non_concurrent"] = "concurrent"
     episodes_per_draw: int = Field(256, ge=1)
     live_greedy: bool = False

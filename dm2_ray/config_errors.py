@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -97,10 +97,13 @@ def field_at(path: tuple[str, ...], model: type[BaseModel]) -> FieldInfo | None:
 
 
 def _fields(path: tuple[str, ...], model: type[BaseModel]) -> dict[str, FieldInfo]:
+    is_name_of_user = False
     for name in path:
-        if name.isdigit():  # the place of an entry in a list of models
+        if name.isdigit() or is_name_of_user:  # the place of an entry in a list of models, or its key in a mapping
+            is_name_of_user = False
             continue
         annotation = model.model_fields[name].annotation if name in model.model_fields else None
+        is_name_of_user = get_origin(annotation) is dict
         inner = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
         models = [kind for kind in inner if issubclass(kind, BaseModel)]
         if not models:

@@ -313,6 +313,12 @@ def _check_who_learns(experiment: Experiment, layers: Sequence[_Layer]) -> None:
         raise ConfigError(
             f"{place}: matching.coefficient must be 0 in variant ippo, got {coefficient}; variant dm2 is for matching"
         )
+    if experiment.matching.reward == "matching" and coefficient == 0:
+        _, place = _last_word(("matching", "reward"), layers)
+        raise ConfigError(
+            f"{place}: matching.reward matching pays nothing with matching.coefficient 0: raise the coefficient, or "
+            "set matching.reward to both (IPPO)"
+        )
     if experiment.algorithm == "mappo" and (coefficient > 0 or experiment.cloning.iterations > 0):
         _, place = _last_word(("algorithm",), layers)
         raise ConfigError(

@@ -93,7 +93,7 @@ class Progress:
         if self._stop.iterations and iterations > iterations_then:
             left.append((self._stop.iterations - iterations) * seconds / (iterations - iterations_then))
         if left:
-            parts.append(f"ETA {_duration(max(0.0, min(left)))}")
+            parts.append(f"ETA {duration(max(0.0, min(left)))}")
         return parts
 
 
@@ -108,7 +108,8 @@ def _discriminator_accuracy(record: Mapping[str, Any]) -> float | None:
     return sum(sides) / len(sides) if sides else None
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds, as h:mm:ss."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}"

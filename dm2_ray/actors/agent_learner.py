@@ -6,15 +6,16 @@
         │  policy and critic: `epochs` passes of PPO
         └─► metrics, inference weights, snapshot
 
-It holds exactly one agent's policy, critic, normaliser, discriminator and optimisers, and is sent nothing of any
-other agent.
+In the first `cloning.iterations` updates the actor imitates its expert's actions instead, and nothing else is learnt.
+
+It holds exactly one agent's policy, critic, normalisers, discriminator, recent visitations and optimisers, and is sent
+nothing of any other agent.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -23,35 +24,27 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.utils.annotations import override
 
+from dm2_ray.actors.learner_state import LearnerState, as_arrays, as_tensors
 from dm2_ray.actors.streams import Role, stream_seed
 from dm2_ray.actors.threads import one_thread
-from dm2_ray.learning.discriminator import discriminator_batch, discriminator_losses
+from dm2_ray.learning.cloning import cloning_losses, prepare_cloning_batch
+from dm2_ray.learning.gradients import LearningDiverged, checked_norm
+from dm2_ray.learning.matching import AgentMatching
 from dm2_ray.learning.policy import policy_parameter_groups
 from dm2_ray.learning.ppo import PPOBatch, ppo_losses
-from dm2_ray.learning.preparation import learning_rewards, minibatches, prepare_policy_batch
+from dm2_ray.learning.preparation import minibatches, prepare_policy_batch
 from dm2_ray.learning.trajectory import AgentTrajectory
-from dm2_ray.learning.visitation import VisitedRows, discriminator_inputs, minibatch_rows
+from dm2_ray.learning.two_sample import visitation_divergence
 
 if TYPE_CHECKING:
     from dm2_ray.actors.dm2_config import DM2Config
     from dm2_ray.demonstrations.dataset import AgentDemonstration
 
+__all__ = ["AgentLearner", "LearnerNotAdmitted", "LearnerState", "LearningDiverged"]
+
 
 class LearnerNotAdmitted(RuntimeError):
     """A learner was asked to train before it was given a state, or with a state of another iteration."""
-
-
-class LearningDiverged(ArithmeticError):
-    """A loss or gradient is NaN or infinite."""
-
-
-class LearnerState(TypedDict):
-    """A complete state: numpy arrays, numbers and strings only."""
-
-    agent: str
-    version: int
-    modules: dict[str, dict[str, np.ndarray]]
-    optimizers: dict[str, dict[str, Any]]
 
 
 class AgentLearner(TorchLearner):
@@ -63,7 +56,7 @@ class AgentLearner(TorchLearner):
         self.agent_id = config.agent_ids[agent_index]
         self._experiment = config.experiment
         self._discriminator_id = config.discriminator_id(self.agent_id)
-        self._horizon = config.episode_limit
+        self._matching = AgentMatching(self._experiment, config.episode_limit, config.sizes()[2])
         self._version = 0
         # A process that Ray restarted has fresh weights and must not pass for the one that died.
         self._admitted = False
@@ -91,10 +84,11 @@ class AgentLearner(TorchLearner):
         if state["agent"] != self.agent_id:
             raise ValueError(f"a state of {state['agent']} was given to the learner of {self.agent_id}")
         for module_id, values in state["modules"].items():
-            self.module[module_id].load_state_dict(_as_tensors(values))
+            self.module[module_id].load_state_dict(as_tensors(values))
         for module_id in self.module.keys():
             for name, optimizer in self.get_optimizers_for_module(module_id):
-                optimizer.load_state_dict(_as_tensors(state["optimizers"][name]))
+                optimizer.load_state_dict(as_tensors(state["optimizers"][name]))
+        self._matching.load_arrays(as_arrays(state.get("extras", {})), self.device)
         self._version = int(state["version"])
         self._admitted = True
 
@@ -106,38 +100,23 @@ class AgentLearner(TorchLearner):
 
         Args:
             iteration: Must be the number of updates done so far.
-            demonstration: This agent's slice of the iteration's joint draw; None without matching.
-            trajectories: This agent's part of the iteration's rollouts, in the rollouts' order.
+            demonstration: This agent's slice of the iteration's joint draw; None where nothing is matched or cloned.
+            trajectories: This agent's part of the iteration's rollouts, in the rollouts' order; none while cloning.
 
         Raises:
             LearnerNotAdmitted: The learner is fresh from a restart or is not at this iteration.
             LearningDiverged: A loss or gradient is not finite; the state is then not to be used.
+            ValueError: There is nothing to learn from, or the expert did what cannot be cloned.
         """
         if not self._admitted or self._version != iteration:
             raise LearnerNotAdmitted(
                 f"{self.agent_id} is {'at iteration' if self._admitted else 'not admitted, at'} {self._version}, "
                 f"asked for {iteration}"
             )
-        generator = torch.Generator().manual_seed(
-            stream_seed(self._experiment.seed, Role.AGENT_UPDATE, self.agent_index, iteration)
-        )
-        trajectory = AgentTrajectory.concatenate(trajectories)
-        metrics: dict[str, float] = {"policy_age": float(iteration - trajectory.policy_version)}
-        rewards = torch.from_numpy(np.array(trajectory.rewards))
-        matching = self._experiment.matching.at(iteration)
-        if demonstration is not None and matching.coefficient > 0:
-            own, expert = self._visited(trajectory), self._visited(demonstration)
-            metrics |= self._update_discriminator(expert, own, generator)
-            rewards, contribution = learning_rewards(
-                trajectory,
-                self.module[self._discriminator_id],
-                own,
-                matching,
-                self._horizon,
-                self._experiment.ppo.gamma,
-            )
-            metrics |= {**contribution, "matching_coefficient": matching.coefficient}
-        metrics |= self._update_policy(trajectory, rewards, generator)
+        if iteration < self._experiment.cloning.iterations:
+            metrics = self._clone(iteration, demonstration)
+        else:
+            metrics = self._learn(iteration, demonstration, AgentTrajectory.concatenate(trajectories))
         self._version += 1
         return metrics, self.inference_weights(), self.snapshot()
 
@@ -151,36 +130,58 @@ class AgentLearner(TorchLearner):
         return {
             "agent": self.agent_id,
             "version": self._version,
-            "modules": {
-                module_id: {name: _copied(value) for name, value in self.module[module_id].state_dict().items()}
-                for module_id in self.module.keys()
-            },
+            "modules": {module_id: as_arrays(self.module[module_id].state_dict()) for module_id in self.module.keys()},
             "optimizers": {
-                name: _as_arrays(optimizer.state_dict())
+                name: as_arrays(optimizer.state_dict())
                 for module_id in self.module.keys()
                 for name, optimizer in self.get_optimizers_for_module(module_id)
             },
+            "extras": self._matching.to_arrays(),
         }
 
-    # Learning.
+    # Learning. Every part draws from a stream of its own, so that none changes what another learns.
 
-    def _visited(self, data: AgentTrajectory | AgentDemonstration) -> VisitedRows:
-        return discriminator_inputs(
-            data.observations,
-            data.episode_lengths,
-            self._experiment.matching.padding,
-            self._horizon,
-            device=self.device,
-        )
+    def _generator(self, role: Role, iteration: int) -> torch.Generator:
+        seed = stream_seed(self._experiment.seed, role, self.agent_index, iteration)
+        return torch.Generator().manual_seed(seed)
 
-    def _update_discriminator(
-        self, expert: VisitedRows, own: VisitedRows, generator: torch.Generator
+    def _clone(self, iteration: int, demonstration: AgentDemonstration | None) -> dict[str, float]:
+        if demonstration is None:
+            raise ValueError(f"{self.agent_id}, iteration {iteration}: cloning needs a demonstration, found none")
+        settings = self._experiment.cloning
+        generator = self._generator(Role.AGENT_UPDATE, iteration)
+        prepared = prepare_cloning_batch(self.module[self.agent_id], demonstration)
+        for _ in range(settings.epochs):
+            for columns in minibatches(prepared, settings.minibatches, generator):
+                self._update({self.agent_id: columns})
+        return {**prepared.statistics, **self._read_statistics()}
+
+    def _learn(
+        self, iteration: int, demonstration: AgentDemonstration | None, trajectory: AgentTrajectory
     ) -> dict[str, float]:
-        settings = self._experiment.discriminator
-        rows = minibatch_rows(expert, settings.minibatch_episodes)
-        for _ in range(settings.updates):
-            self._update({self._discriminator_id: discriminator_batch(expert, own, rows, generator)})
-        return self._read_statistics("discriminator_")
+        metrics: dict[str, float] = {"policy_age": float(iteration - trajectory.policy_version)}
+        rewards = torch.from_numpy(np.array(trajectory.rewards))
+        if demonstration is not None:
+            own = self._matching.visited(trajectory, self.device)
+            expert = self._matching.visited(demonstration, self.device)
+            every = self._experiment.diagnostics.divergence_every
+            if every > 0 and (iteration + 1) % every == 0:
+                metrics |= visitation_divergence(own, expert, self._generator(Role.DIAGNOSTICS, iteration))
+            if self._experiment.matching.at(iteration).coefficient > 0:
+                ((_, optimizer),) = self.get_optimizers_for_module(self._discriminator_id)
+                rewards, matched = self._matching.update(
+                    self.module[self._discriminator_id],
+                    cast(torch.optim.Optimizer, optimizer),
+                    trajectory,
+                    own,
+                    expert,
+                    self._generator(Role.DISCRIMINATOR_UPDATE, iteration),
+                    iteration=iteration,
+                    of=f"{self.agent_id}, discriminator, iteration {iteration}",
+                )
+                metrics |= matched
+        metrics |= self._update_policy(trajectory, rewards, self._generator(Role.AGENT_UPDATE, iteration))
+        return metrics
 
     def _update_policy(
         self, trajectory: AgentTrajectory, rewards: torch.Tensor, generator: torch.Generator
@@ -190,14 +191,15 @@ class AgentLearner(TorchLearner):
         for _ in range(settings.epochs):
             for columns in minibatches(prepared, settings.minibatches, generator):
                 self._update({self.agent_id: columns})
-        return {**prepared.statistics, **self._read_statistics("")}
+        return {**prepared.statistics, **self._read_statistics()}
 
-    def _read_statistics(self, prefix: str) -> dict[str, float]:
-        values = {f"{prefix}{name}": float(value) for name, value in self._statistics.items()}
+    def _read_statistics(self) -> dict[str, float]:
+        values = {name: float(value) for name, value in self._statistics.items()}
         self._statistics = {}
         return values
 
-    # RLlib's hooks. `_update` runs forward_train, compute_loss_for_module, compute_, postprocess_ and apply_gradients.
+    # RLlib's hooks. `_update` runs forward_train, compute_loss_for_module, compute_, postprocess_ and apply_gradients;
+    # only the policy is updated by it.
 
     @override(TorchLearner)
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
@@ -224,10 +226,8 @@ class AgentLearner(TorchLearner):
         self, *, module_id: str, config: Any = None, batch: dict[str, Any], fwd_out: dict[str, Any]
     ) -> torch.Tensor:
         settings = self._experiment
-        if module_id == self._discriminator_id:
-            losses = discriminator_losses(
-                fwd_out["logits"], batch["is_expert"], fwd_out["gradient_norms"], settings.discriminator
-            )
+        if self._version < settings.cloning.iterations:
+            losses = cloning_losses(fwd_out[Columns.ACTION_DIST_INPUTS], batch["actions"], batch["alive"])
         else:
             losses = ppo_losses(
                 fwd_out[Columns.ACTION_DIST_INPUTS], fwd_out["values"], PPOBatch.from_columns(batch), settings.ppo
@@ -246,20 +246,16 @@ class AgentLearner(TorchLearner):
     @override(TorchLearner)
     def postprocess_gradients(self, gradients_dict: dict[Any, torch.Tensor]) -> dict[Any, torch.Tensor]:
         """Clips actor's and critic's gradient, each by its own norm; a norm that is not finite ends the update."""
-        for module_id in self.module.keys():
-            for name, optimizer in self.get_optimizers_for_module(module_id):
-                parameters = [p for p in optimizer.param_groups[0]["params"] if p.grad is not None]
-                if not parameters:
-                    continue
-                of_policy = module_id == self.agent_id
-                limit = self._experiment.ppo.max_grad_norm if of_policy else math.inf
-                norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
-                if not torch.isfinite(norm):
-                    raise LearningDiverged(
-                        f"{self.agent_id}, {name}, iteration {self._version}: the gradient is not finite "
-                        f"(loss {float(self._statistics['total_loss'])}); lower the learning rate or look at the data"
-                    )
-                self._statistics[f"grad_norm_{name.rsplit('_', 1)[-1]}" if of_policy else "grad_norm"] = norm
+        for name, optimizer in self.get_optimizers_for_module(self.agent_id):
+            parameters = [p for p in optimizer.param_groups[0]["params"] if p.grad is not None]
+            if parameters:
+                part = name.rsplit("_", 1)[-1]
+                self._statistics[f"grad_norm_{part}"] = checked_norm(
+                    parameters,
+                    self._statistics["total_loss"],
+                    limit=self._experiment.ppo.max_grad_norm,
+                    of=f"{self.agent_id}, {part}, iteration {self._version}",
+                )
         return gradients_dict
 
     @override(TorchLearner)
@@ -282,23 +278,3 @@ class AgentLearner(TorchLearner):
     def set_state(self, state: Mapping[str, Any]) -> None:
         # RLlib's own version skips weights that are not newer than the present ones.
         self.restore(cast(LearnerState, state))
-
-
-def _copied(value: torch.Tensor) -> np.ndarray:
-    return value.detach().cpu().numpy().copy()
-
-
-def _as_arrays(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _as_arrays(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_as_arrays(item) for item in value]
-    return _copied(value) if isinstance(value, torch.Tensor) else value
-
-
-def _as_tensors(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _as_tensors(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_as_tensors(item) for item in value]
-    return torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value

@@ -4,8 +4,9 @@
       manifest.json      format, world, sizes, policy settings, counters, sha256 of every other file
       experiment.yaml    the resolved configuration
       agent_0.pt …       one file per agent: policy, critic, normaliser, discriminator, optimisers
+      experts_0.pt …     with self-imitation, one file per agent: its slices of the best battles so far
 
-Agent files hold tensors, numbers and strings only and are read with `weights_only=True`: a checkpoint from a stranger
+These files hold tensors, numbers and strings only and are read with `weights_only=True`: a checkpoint from a stranger
 can be wrong but cannot run code. Only the driver writes checkpoints.
 """
 
@@ -72,16 +73,25 @@ class Checkpoint:
         Raises:
             CheckpointError: The file is not what was saved.
         """
-        path = self.path / agent_file(index)
-        try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch.load raises a different class for each kind of damage
-            raise CheckpointError(f"{path}: not a readable agent file ({type(error).__name__})") from error
-        return state
+        return _loaded(self.path / agent_file(index))
+
+    def expert_state(self) -> dict[str, dict[str, Any]] | None:
+        """Per agent, the state of where its demonstrations come from, as tensors and numbers; None if there is none.
+
+        Raises:
+            CheckpointError: A file is not what was saved.
+        """
+        if expert_file(0) not in self.sha256:
+            return None
+        return {f"agent_{index}": _loaded(self.path / expert_file(index)) for index in range(self.num_agents)}
 
 
 def agent_file(index: int) -> str:
     return f"agent_{index}.pt"
+
+
+def expert_file(index: int) -> str:
+    return f"experts_{index}.pt"
 
 
 def save_checkpoint(
@@ -118,6 +128,8 @@ def save_checkpoint(
         write_yaml(experiment, temporary / EXPERIMENT_FILE)
         for index, state in enumerate(agents.values()):
             torch.save(_as_tensors(state), temporary / agent_file(index))
+        for index, state in enumerate(learning_state.get("experts", {}).values()):
+            torch.save(_as_tensors(state), temporary / expert_file(index))
         hashes = {path.name: file_sha256(path) for path in sorted(temporary.iterdir())}
         checkpoint = Checkpoint(
             path=final,
@@ -189,7 +201,9 @@ def intact_checkpoints(root: Path) -> list[Checkpoint]:
 def restored_learning_state(checkpoint: Checkpoint) -> dict[str, Any]:
     """What `DM2.restore_learning_state` wants."""
     agents = {f"agent_{index}": checkpoint.agent_state(index) for index in range(checkpoint.num_agents)}
-    return {"env_steps": checkpoint.env_steps, "episodes": checkpoint.episodes, "agents": agents}
+    state = {"env_steps": checkpoint.env_steps, "episodes": checkpoint.episodes, "agents": agents}
+    experts = checkpoint.expert_state()
+    return state if experts is None else {**state, "experts": experts}
 
 
 def _open(path: Path) -> Checkpoint:
@@ -211,6 +225,14 @@ def _open(path: Path) -> Checkpoint:
         if file_sha256(file) != expected:
             raise CheckpointError(f"{path}: {name} was altered or cut short (its hash differs from the manifest)")
     return checkpoint
+
+
+def _loaded(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises a different class for each kind of damage
+        raise CheckpointError(f"{path}: not a readable agent file ({type(error).__name__})") from error
+    return state
 
 
 def _directories(root: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """Whole battles played and laid end to end.
 
-T time, B battles played side by side, N agents, O observation size, A actions, E episodes, S steps of all episodes.
+T time, B battles played side by side, N agents, O observation size, A actions, Z size of the global state, E episodes,
+S steps of all episodes.
 """
 
 from __future__ import annotations
@@ -59,12 +60,31 @@ class BattleStatistics:
         )
 
 
-class BattleCollector:
-    """Plays battles with N stacked policies and keeps what each agent alone saw and did."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GlobalStates:
+    """What no agent sees: the states of a collection's battles, in the order of its trajectories."""
 
-    def __init__(self, battles: BattleBackend, policies: StackedPolicies) -> None:
+    states: np.ndarray
+    """[S, Z] float32, before each step."""
+    final_states: np.ndarray
+    """[E, Z] float32, after each battle's last step."""
+
+
+class BattleCollector:
+    """Plays battles with N stacked policies and keeps what each agent alone saw and did.
+
+    Args:
+        battles: Are played.
+        policies: Play.
+        keep_states: For a centralised critic: `global_states` then holds the states of the last collection that kept
+            its trajectories.
+    """
+
+    def __init__(self, battles: BattleBackend, policies: StackedPolicies, *, keep_states: bool = False) -> None:
         self.battles = battles
         self.policies = policies
+        self.global_states: GlobalStates | None = None
+        self._keep_states = keep_states
         self._capacity = 0
         self._columns: dict[str, np.ndarray] = {}
 
@@ -96,6 +116,7 @@ class BattleCollector:
         episode_return = np.zeros(columns)
         outcomes: list[tuple[int, int, int, float, bool, bool]] = []
         finals: list[np.ndarray] = []
+        final_states: list[np.ndarray] = []
         time = dropped = 0
         while running.any():
             actions, logp = policies.act_with_logp(battles.observations, battles.action_mask)
@@ -107,6 +128,8 @@ class BattleCollector:
                 self._columns["alive"][time] = battles.alive
                 self._columns["actions"][time] = joint_actions
                 self._columns["behaviour_logp"][time] = logp.T
+                if self._keep_states:
+                    self._columns["states"][time] = battles.state
             battles.step(joint_actions, running)
             if keep:
                 self._columns["rewards"][time] = battles.rewards
@@ -127,6 +150,8 @@ class BattleCollector:
                                      bool(battles.battle_won[column]), bool(battles.terminated[column])))  # fmt: skip
                     if keep:
                         finals.append(battles.final_observations[column].copy())
+                        if self._keep_states:
+                            final_states.append(battles.final_state[column].copy())
                 policies.battles_ended(ended)
                 started_at[ended] = time
                 episode_return[ended] = 0.0
@@ -149,6 +174,10 @@ class BattleCollector:
         rows = np.concatenate([np.arange(start, end) * columns + column for column, start, end, *_ in outcomes])
         flat = {name: array[:time].reshape(time * columns, *array.shape[2:]) for name, array in self._columns.items()}
         rewards = flat["rewards"][rows]
+        if self._keep_states:
+            self.global_states = GlobalStates(
+                states=flat["states"][rows], final_states=np.stack([final_states[k] for k in order])
+            )
         trajectories = [
             AgentTrajectory(
                 observations=flat["observations"][rows, agent],
@@ -190,6 +219,8 @@ class BattleCollector:
             "behaviour_logp": np.empty(agents, np.float32),
             "rewards": np.empty(lead, np.float32),
         }
+        if self._keep_states:
+            grown["states"] = np.empty((*lead, battles.state_size), np.float32)
         for name, array in self._columns.items():
             grown[name][: self._capacity] = array
         self._columns, self._capacity = grown, capacity

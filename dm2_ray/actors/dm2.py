@@ -5,9 +5,9 @@
    │  (1) rollout(task, version, weights_0 … weights_N-1)
    ├────────────► W × BattleEnvRunner (EnvRunner)          world: B battles stepped by one numba call
    │                 └─► N+1 returns: trajectory_0 … trajectory_N-1, report
-   │  (2) draw(iteration)
+   │  (2) draw(iteration)                                   of stored sets, live teams, or own best battles
    ├────────────► E × ExpertActor                           joint trajectories, one draw for all agents
-   │                 └─► N returns: demonstration_0 … demonstration_N-1   (same joint episodes)
+   │                 └─► demonstration_0 … demonstration_N-1   (same joint episodes)
    │  (3) train(iteration, demonstration_i, *trajectory_i)  only agent i's refs ever reach learner i
    ├────────────► N × AgentLearner (RLlib TorchLearner, one process each)
    │                 D_i updates → r_i = r_env + c·f(logit_i) → GAE → PPO epochs
@@ -42,16 +42,18 @@ from ray.rllib.utils.metrics import (
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 
 from dm2_ray.actors.agent_learner import LearnerState
-from dm2_ray.actors.collector import BattleQuota, BattleStatistics
+from dm2_ray.actors.collector import BattleStatistics
 from dm2_ray.actors.dm2_config import DM2Config
 from dm2_ray.actors.env_runner import WIN_RATE, RolloutTask
 from dm2_ray.actors.expert_pool import ExpertPool
+from dm2_ray.actors.expert_sources import draws_at, start_experts
 from dm2_ray.actors.learner_group import DecoupledLearnerGroup, RolloutDataLost
 from dm2_ray.actors.resources import check_resources
 from dm2_ray.actors.rollout_pool import Rollout, RolloutPool
 
 DM2_STATE = "dm2"
 FAULTS = "faults"
+EXPERTS = "experts"
 
 
 class DM2(Algorithm):
@@ -71,17 +73,16 @@ class DM2(Algorithm):
         self._episodes = 0
         self.agent_metrics: dict[str, dict[str, float]] = {}
         """What the learners reported of their last update (RLlib's results also keep what is no longer reported)."""
+        self.expert_metrics: dict[str, float] = {}
+        """What the experts reported of their last draw."""
         self.experts: ExpertPool | None = None
-        """Who serves the demonstrations; None without matching."""
+        """Who provides the demonstrations; None where none are drawn."""
         typed = _typed(config)
         check_resources(self.default_resource_request(typed.copy(copy_frozen=False)), typed.resource_arithmetic())
-        if typed.matches:
+        if typed.needs_experts:
             in_placement_group = ray.util.get_current_placement_group() is not None
-            self.experts = ExpertPool(
-                typed.experiment.demonstrations,
-                seed=typed.experiment.seed,
-                num_agents=typed.num_agents,
-                first_bundle_index=typed.expert_bundle_index(0) if in_placement_group else None,
+            self.experts = start_experts(
+                typed.experiment, first_bundle_index=typed.expert_bundle_index(0) if in_placement_group else None
             )
         super().setup(config)
         if self.experts is not None:
@@ -94,17 +95,20 @@ class DM2(Algorithm):
         started = time.perf_counter()
         # The group's own count of updates, not Tune's of calls: after a resume it says which data come next.
         iteration = self.learner_group.version
-        matches = self.config.experiment.matching.at(iteration).coefficient > 0
-        demonstrations = self.experts.draw(iteration) if self.experts is not None and matches else None
+        experts = self.experts if draws_at(self.config.experiment, iteration) else None
+        if experts is not None:
+            experts.request(iteration)
         rollouts = self._play(iteration)
         sampled = time.perf_counter()
         learnt: dict[str, dict[str, float]] = {}
         while self.learner_group.version == iteration:
             trajectories = [[rollout.trajectories[i] for rollout in rollouts] for i in range(self.config.num_agents)]
             try:
+                demonstrations = None if experts is None else experts.draw(iteration, trajectories)
                 learnt |= self.learner_group.train(iteration, demonstrations, trajectories)
             except RolloutDataLost:
                 rollouts = self._play(iteration)
+        self.expert_metrics = {} if experts is None else experts.report()
         self._log_iteration(rollouts, learnt, sampled - started, time.perf_counter() - sampled)
 
     def evaluate_battles(self, episodes: int) -> BattleStatistics:
@@ -113,15 +117,7 @@ class DM2(Algorithm):
         Args:
             episodes: How many battles, exactly; the same battles at every call.
         """
-        runners = max(1, self._evaluations_runners())
-        shares = [episodes // runners + (i < episodes % runners) for i in range(runners)]
-        tasks = [
-            RolloutTask(iteration=0, index=i, quota=BattleQuota(episodes=share), evaluation=True)
-            for i, share in enumerate(shares)
-            if share
-        ]
-        rollouts = self._evaluations.run(tasks, self.learner_group.version, self.learner_group.weights)
-        return BattleStatistics.concatenate([rollout.report.statistics for rollout in rollouts])
+        return self._evaluations.evaluate(episodes, self.learner_group.version, self.learner_group.weights)
 
     @property
     def env_steps(self) -> int:
@@ -139,8 +135,11 @@ class DM2(Algorithm):
         return self._rollouts.lost_tasks
 
     def learning_state(self) -> dict[str, Any]:
-        """Everything that a continued run depends on: counters and every agent's complete learner state."""
-        return {"env_steps": self._env_steps, "episodes": self._episodes, "agents": self.learner_group.snapshots()}
+        """Everything that a continued run depends on: counters, every agent's complete learner state, and under
+        `experts`, where the source of demonstrations has a state, every agent's part of it."""
+        state = {"env_steps": self._env_steps, "episodes": self._episodes, "agents": self.learner_group.snapshots()}
+        experts = None if self.experts is None else self.experts.state()
+        return state if experts is None else {**state, EXPERTS: experts}
 
     def restore_learning_state(self, state: dict[str, Any]) -> None:
         """Inverse of `learning_state`.
@@ -150,6 +149,8 @@ class DM2(Algorithm):
         """
         agents: dict[str, LearnerState] = state["agents"]
         self.learner_group.set_state({"agents": agents})
+        if self.experts is not None:
+            self.experts.restore(state.get(EXPERTS))
         self._log_lifetime(int(state["env_steps"]) - self._env_steps, int(state["episodes"]) - self._episodes)
         self._iteration = self.learner_group.version
 
@@ -159,6 +160,8 @@ class DM2(Algorithm):
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         state = super().get_state(*args, **kwargs)
         state[DM2_STATE] = {"env_steps": self._env_steps, "episodes": self._episodes}
+        if self.experts is not None:
+            state[DM2_STATE][EXPERTS] = self.experts.state()
         return state
 
     @override(Algorithm)
@@ -166,6 +169,8 @@ class DM2(Algorithm):
         super().set_state(state)
         if DM2_STATE in state:
             self._env_steps, self._episodes = state[DM2_STATE]["env_steps"], state[DM2_STATE]["episodes"]
+            if self.experts is not None:
+                self.experts.restore(state[DM2_STATE].get(EXPERTS))
 
     @override(Algorithm)
     def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
@@ -189,15 +194,14 @@ class DM2(Algorithm):
     def _pool(self, group: EnvRunnerGroup) -> RolloutPool:
         return RolloutPool(
             group,
-            num_agents=self.config.num_agents,
+            num_trajectories=self.config.num_agents,
             task_timeout_s=self.config.experiment.rollout.timeout_s,
             restore_timeout_s=self.config.env_runner_restore_timeout_s,
         )
 
-    def _evaluations_runners(self) -> int:
-        return self.config.evaluation_num_env_runners or self.config.num_env_runners
-
     def _play(self, iteration: int) -> list[Rollout]:
+        if iteration < self.config.experiment.cloning.iterations:
+            return []
         tasks = [
             RolloutTask(iteration=iteration, index=index, quota=quota)
             for index, quota in enumerate(self.config.rollout_quotas())
@@ -207,24 +211,23 @@ class DM2(Algorithm):
     def _log_iteration(
         self, rollouts: list[Rollout], learnt: dict[str, dict[str, float]], sample_s: float, learn_s: float
     ) -> None:
-        statistics = BattleStatistics.concatenate([rollout.report.statistics for rollout in rollouts])
-        self.metrics.log_dict(
-            {
-                **outcome(statistics),
-                NUM_ENV_STEPS_SAMPLED: statistics.env_steps,
-            },
-            key=ENV_RUNNER_RESULTS,
-            reduce="item",
-        )
-        self._log_lifetime(statistics.env_steps, statistics.episodes)
+        env_steps = episodes = dropped = 0
+        if rollouts:
+            statistics = BattleStatistics.concatenate([rollout.report.statistics for rollout in rollouts])
+            env_steps, episodes, dropped = statistics.env_steps, statistics.episodes, statistics.dropped
+            battles = {**outcome(statistics), NUM_ENV_STEPS_SAMPLED: env_steps}
+            self.metrics.log_dict(battles, key=ENV_RUNNER_RESULTS, reduce="item")
+        self._log_lifetime(env_steps, episodes)
         self.agent_metrics = learnt
         for agent, values in learnt.items():
             self.metrics.log_dict(values, key=(LEARNER_RESULTS, agent), reduce="item")
+        if self.expert_metrics:
+            self.metrics.log_dict(self.expert_metrics, key=EXPERTS, reduce="item")
         self.metrics.log_dict(
             {
                 "sample_s": sample_s,
                 "learn_s": learn_s,
-                "rollout_s": max(rollout.report.seconds for rollout in rollouts),
+                "rollout_s": max((rollout.report.seconds for rollout in rollouts), default=0.0),
                 "hosts": len({rollout.report.host for rollout in rollouts}),
             },
             key="pace",
@@ -234,7 +237,7 @@ class DM2(Algorithm):
             {
                 "learner_restarts": self.learner_group.restarts,
                 "rollout_tasks_redone": self._rollouts.lost_tasks,
-                "battles_dropped": statistics.dropped,
+                "battles_dropped": dropped,
             },
             key=FAULTS,
             reduce="item",

@@ -17,6 +17,7 @@ from ray.rllib.utils.annotations import override
 
 from dm2_ray.actors.collector import BattleQuota
 from dm2_ray.actors.env_runner import BattleEnvRunner, agent_spaces
+from dm2_ray.actors.expert_sources import check_settings, needs_experts
 from dm2_ray.actors.ray_session import quiet
 from dm2_ray.actors.streams import Role, stream_seed
 from dm2_ray.config import Experiment, MatchingSettings, Section
@@ -116,11 +117,7 @@ class DM2Config(AlgorithmConfig):
     @override(AlgorithmConfig)
     def validate(self) -> None:
         super().validate()
-        if self.matches and self.experiment.demonstrations.path is None:
-            raise ValueError(
-                "matching.coefficient is above 0 but demonstrations.path is not set: record a set with "
-                "`dm2 demos record`, or set matching.coefficient to 0 (IPPO)"
-            )
+        check_settings(self.experiment, self.num_agents)
 
     # What the run consists of.
 
@@ -149,12 +146,17 @@ class DM2Config(AlgorithmConfig):
 
     @property
     def matches(self) -> bool:
-        """Whether there is anything to match; without, no discriminator and no expert process exists (IPPO)."""
+        """Whether there is anything to match; without, no discriminator exists (IPPO)."""
         return self.experiment.matching.coefficient > 0
 
     @property
+    def needs_experts(self) -> bool:
+        """Whether demonstrations are drawn, for matching or for cloning; without, no expert process exists."""
+        return needs_experts(self.experiment)
+
+    @property
     def num_expert_actors(self) -> int:
-        return self.experiment.demonstrations.expert_actors if self.matches else 0
+        return self.experiment.demonstrations.expert_actors if self.needs_experts else 0
 
     def rollout_quotas(self) -> list[BattleQuota]:
         """One quota per rollout of an iteration."""

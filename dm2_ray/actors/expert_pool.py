@@ -1,77 +1,144 @@
-"""Processes that serve concurrently sampled joint trajectories.
+"""ExpertPool: whoever provides the agents' demonstrations, iteration by iteration.
 
-A draw is a pure function of (set, seed, iteration): whichever process answers, and however often it was restarted,
-all agents get their slices of the same joint episodes.
+    request(iteration)              work that can be done beforehand begins
+    draw(iteration, trajectories)   per agent a reference to its slice
+
+A draw is a pure function of what it is made of (sets, teams, the team's own battles), the seed and the iteration:
+whichever process answers, and however often it was restarted, all agents get their slices of the same joint episodes.
+
+    StoredExperts   demonstration sets: read once, one copy in the memory of every node that draws from them
+    LiveExperts     teams that play fresh battles (live_experts.py)
+    SelfImitation   the team's own best battles so far (self_imitation.py)
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import ray
-
+from dm2_ray.actors.expert_processes import Call, ExpertProcesses, value_of
 from dm2_ray.config import DemonstrationSettings
 from dm2_ray.demonstrations.expert import ExpertActor
+from dm2_ray.demonstrations.run_world import RunWorld
 
 
 class ExpertPool:
-    """`expert_actors` processes with one demonstration set each; they take turns."""
+    """Where demonstrations come from."""
 
-    def __init__(
-        self, settings: DemonstrationSettings, *, seed: int, num_agents: int, first_bundle_index: int | None = None
-    ) -> None:
-        """
-        Args:
-            settings: Which set, how many episodes a draw, how many processes (0: read in this one).
-            seed: The experiment's seed.
-            num_agents: Slices per draw.
-            first_bundle_index: Of the experts' bundles in the current placement group, or None outside of one.
-
-        Raises:
-            DemonstrationError: The set cannot be served.
-        """
-        if settings.path is None:
-            raise ValueError("demonstrations.path is not set")
+    def __init__(self, processes: ExpertProcesses, num_agents: int) -> None:
+        self.processes = processes
         self._num_agents = num_agents
-        arguments: dict[str, Any] = {
-            "path": settings.path,
-            "settings": settings,
-            "seed": seed,
-            "num_agents": num_agents,
-        }
-        self._local = ExpertActor(**arguments) if settings.expert_actors == 0 else None
-        self._actors: list[Any] = []
-        for index in range(settings.expert_actors):
-            bundle = -1 if first_bundle_index is None else first_bundle_index + index
-            # A draw has no side effect: Ray may restart the process and repeat the call as often as it likes.
-            actor = ray.remote(ExpertActor).options(
-                num_cpus=settings.cpus_per_expert_actor,
-                max_restarts=-1,
-                max_task_retries=-1,
-                placement_group_bundle_index=bundle,
-            )
-            self._actors.append(actor.remote(**arguments))
+        self._report: dict[str, float] = {}
 
     def wait_until_ready(self) -> None:
-        """Returns once every process has read its set; raises what went wrong there."""
-        ray.get([actor.ping.remote() for actor in self._actors])
+        """Returns once draws can be answered.
 
-    def draw(self, iteration: int) -> list[Any]:
-        """The iteration's joint draw: per agent a reference to its slice (the slice itself without processes)."""
-        if self._local is not None:
-            return list(self._local.draw(iteration))
-        actor = self._actors[iteration % len(self._actors)]
-        returned = actor.draw.options(num_returns=self._num_agents).remote(iteration)
-        return list(returned) if isinstance(returned, list) else [returned]
+        Raises:
+            DemonstrationError: They cannot.
+        """
+
+    def request(self, iteration: int) -> None:
+        """Lets work on an iteration's draw begin, as far as it does not need that iteration's battles."""
+
+    def draw(self, iteration: int, trajectories: Sequence[Sequence[Any]]) -> list[Any]:
+        """The iteration's joint draw.
+
+        Args:
+            iteration: Which; asked for again, it is the same.
+            trajectories: Element i holds agent i's references to the iteration's own battles, one per rollout.
+
+        Returns:
+            Per agent a reference to its slice (the slice itself without processes).
+        """
+        raise NotImplementedError
+
+    def report(self) -> dict[str, float]:
+        """What there is to tell of the last draw."""
+        return dict(self._report)
+
+    def state(self) -> dict[str, dict[str, Any]] | None:
+        """Per agent, what later draws depend on besides seed and iteration; None where there is nothing of the kind."""
+        return None
+
+    def restore(self, state: Mapping[str, Mapping[str, Any]] | None) -> None:
+        """Inverse of `state`."""
 
     @property
     def actors(self) -> list[Any]:
         """Handles of the processes."""
-        return list(self._actors)
+        return self.processes.actors
 
     def shutdown(self) -> None:
         """Ends the processes."""
-        if ray.is_initialized():
-            for actor in self._actors:
-                ray.kill(actor)
-        self._actors = []
+        self.processes.shutdown()
+
+
+class RequestedExperts(ExpertPool):
+    """Draws that depend on the iteration alone, so that they are begun before they are needed."""
+
+    def __init__(self, processes: ExpertProcesses, num_agents: int, *, ahead: int = 0) -> None:
+        """
+        Args:
+            processes: Who draws.
+            num_agents: Slices per draw.
+            ahead: How many later draws are requested along with one.
+        """
+        super().__init__(processes, num_agents)
+        self._ahead = ahead
+        self._begun: dict[int, list[Any]] = {}
+
+    def request(self, iteration: int) -> None:
+        wanted = range(iteration, iteration + self._ahead + 1)
+        self._begun = {k: answer for k, answer in self._begun.items() if k in wanted}
+        for k in wanted:
+            if k not in self._begun:
+                self._begun[k] = self.processes.call(self._call(k), self._num_agents + 1)
+
+    def draw(self, iteration: int, trajectories: Sequence[Sequence[Any]] = ()) -> list[Any]:
+        # Taken out: whoever asks again has lost what came of it.
+        begun = {k: answer for k, answer in self._begun.items() if k == iteration}
+        self._begun.pop(iteration, None)
+        answers = self.processes.answers({iteration: self._call(iteration)}, self._num_agents + 1, begun=begun)
+        *slices, self._report = answers[iteration]
+        return slices
+
+    def _call(self, iteration: int) -> Call:
+        """What to ask a process for."""
+        raise NotImplementedError
+
+
+class StoredExperts(RequestedExperts):
+    """Demonstration sets. Each process reads some agents' parts; what it has read lies in the object store, where the
+    processes of a node share it, and this object holds the references: a process that dies takes nothing along."""
+
+    def __init__(
+        self,
+        settings: DemonstrationSettings,
+        world: RunWorld,
+        *,
+        seed: int,
+        first_bundle_index: int | None = None,
+    ) -> None:
+        """
+        Args:
+            settings: Which sets, how many episodes a draw, how many processes (0: all in this one).
+            world: What the sets have to fit.
+            seed: The experiment's seed.
+            first_bundle_index: Of the experts' bundles in the current placement group, or None outside of one.
+        """
+        arguments = {"settings": settings, "world": world, "seed": seed}
+        processes = ExpertProcesses(
+            ExpertActor, arguments, settings, first_bundle_index=first_bundle_index, is_reconstructable=True
+        )
+        super().__init__(processes, world.num_agents)
+        read = [processes.call(Call(turn=i, method="read", arguments=[i]), 2) for i in range(world.num_agents)]
+        self._whole = [whole for whole, _ in read]
+        self._num_episodes = [count for _, count in read]
+
+    def wait_until_ready(self) -> None:
+        # The data themselves stay where they are.
+        for count in self._num_episodes:
+            value_of(count)
+
+    def _call(self, iteration: int) -> Call:
+        return Call(turn=iteration, method="draw", arguments=[iteration, *self._whole])

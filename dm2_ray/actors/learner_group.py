@@ -81,15 +81,15 @@ class DecoupledLearnerGroup(LearnerGroup):
 
         Args:
             iteration: Number of this update, from 0; agents already past it are left alone.
-            demonstrations: Reference i is agent i's slice of this iteration's joint draw; None without matching.
-            trajectories: Element i holds agent i's references, one per rollout.
+            demonstrations: Reference i is agent i's slice of this iteration's joint draw; None without a draw.
+            trajectories: Element i holds agent i's references, one per rollout; none while agents are cloned.
 
         Returns:
             Metrics of each agent that was updated.
 
         Raises:
             LearnerLost: A learner could not be brought back.
-            RolloutDataLost: Some trajectories are gone; call again with fresh references.
+            RolloutDataLost: Some trajectories or demonstrations are gone; call again with fresh references.
         """
         metrics: dict[str, dict[str, float]] = {}
         waiting = [agent for agent in self.agent_ids if self._versions[agent] == iteration]

@@ -17,6 +17,7 @@ import ray
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.actor_manager import FaultTolerantActorManager
 
+from dm2_ray.actors.collector import BattleQuota, BattleStatistics
 from dm2_ray.actors.env_runner import RolloutReport, RolloutTask
 from dm2_ray.world.starcraft.protocol import StarCraftError
 
@@ -32,20 +33,27 @@ class RolloutWorkersLost(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rollout:
-    """One task's outcome: references to one trajectory per agent, and the report."""
+    """One task's outcome: references to its trajectories (one per agent in DM2), and the report."""
 
     trajectories: Sequence[Any]
     report: RolloutReport
 
 
 class RolloutPool:
-    """A group of BattleEnvRunners that share a queue of tasks."""
+    """A group of BattleEnvRunners that share a queue of tasks.
+
+    Args:
+        group: Of BattleEnvRunners.
+        num_trajectories: What a rollout returns before its report.
+        task_timeout_s: After which a task is given to another runner.
+        restore_timeout_s: Longest wait while no runner is alive.
+    """
 
     def __init__(
-        self, group: EnvRunnerGroup, *, num_agents: int, task_timeout_s: float, restore_timeout_s: float
+        self, group: EnvRunnerGroup, *, num_trajectories: int, task_timeout_s: float, restore_timeout_s: float
     ) -> None:
         self._group = group
-        self._num_agents = num_agents
+        self._num_trajectories = num_trajectories
         self._task_timeout_s = task_timeout_s
         self._restore_timeout_s = restore_timeout_s
         self.lost_tasks = 0
@@ -90,7 +98,7 @@ class RolloutPool:
                 if task.evaluation:
                     refs = [actor.evaluation.remote(task, policy_version, *weights)]
                 else:
-                    refs = actor.rollout.options(num_returns=self._num_agents + 1).remote(
+                    refs = actor.rollout.options(num_returns=self._num_trajectories + 1).remote(
                         task, policy_version, *weights
                     )
                 busy[refs[-1]] = (index, runner, refs[:-1], time.monotonic() + self._task_timeout_s)
@@ -121,6 +129,22 @@ class RolloutPool:
                     del busy[ref]
                     self._give_back(index, runner, queue, "no answer in time")
         return [done[index] for index in range(len(tasks))]
+
+    def evaluate(self, episodes: int, policy_version: int, weights: Sequence[Any]) -> BattleStatistics:
+        """Plays exactly `episodes` greedy battles, spread over all runners; the same battles at every call.
+
+        Raises:
+            StarCraftError, RolloutWorkersLost: As `run` does.
+        """
+        runners = max(1, self._group.num_remote_env_runners())
+        shares = [episodes // runners + (index < episodes % runners) for index in range(runners)]
+        tasks = [
+            RolloutTask(iteration=0, index=index, quota=BattleQuota(episodes=share), evaluation=True)
+            for index, share in enumerate(shares)
+            if share
+        ]
+        rollouts = self.run(tasks, policy_version, weights)
+        return BattleStatistics.concatenate([rollout.report.statistics for rollout in rollouts])
 
     def _give_back(self, index: int, runner: int, queue: deque[int], why: str) -> None:
         logger.warning("rollout worker %d lost (%s); its task is done again", runner, why)

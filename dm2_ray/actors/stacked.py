@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from dm2_ray.actors.threads import one_thread
 from dm2_ray.config import PolicySettings
+from dm2_ray.learning.policy import input_size, sees_last_action
 
 if TYPE_CHECKING:
     from dm2_ray.world.battle_backend import BattleBackend
@@ -46,9 +47,8 @@ class StackedPolicies:
         self.num_actions = num_actions
         self.settings = settings
         self.greedy = greedy
-        self._input_size = obs_size
-        self._input_size += num_actions if settings.observe_last_action else 0
-        self._input_size += num_agents if settings.observe_agent_id else 0
+        self._input_size = input_size(obs_size, num_actions, num_agents, settings)
+        self._sees_last_action = sees_last_action(settings)
         self._linears: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._recurrent: tuple[torch.Tensor, ...] | None = None
         self._generator = torch.Generator().manual_seed(seed)
@@ -123,7 +123,8 @@ class StackedPolicies:
             actions int64 `[N, B]` and their log-probabilities float32 `[N, B]`.
         """
         # Copied into the tensors' own memory: the battles' arrays are read-only and change with the next step.
-        self._inputs.numpy()[..., : self.obs_size] = observations.transpose(1, 0, 2)
+        if not self.settings.open_loop:  # then zeros stay there
+            self._inputs.numpy()[..., : self.obs_size] = observations.transpose(1, 0, 2)
         self._action_mask.numpy()[...] = action_mask.transpose(1, 0, 2)
         logits = self._logits()
         logits.masked_fill_(~self._action_mask, UNAVAILABLE_LOGIT)
@@ -146,7 +147,7 @@ class StackedPolicies:
 
     def _logits(self) -> torch.Tensor:
         inputs = self._inputs
-        if self.settings.observe_last_action:
+        if self._sees_last_action:
             one_hot = inputs[..., self.obs_size : self.obs_size + self.num_actions]
             one_hot.zero_()
             one_hot.scatter_(-1, self._last_actions.clamp(min=0).unsqueeze(-1),

@@ -5,19 +5,22 @@ from __future__ import annotations
 from dm2_ray.demonstrations.agent_demonstration import AgentDemonstration
 from dm2_ray.demonstrations.dataset import JointTrajectories
 from dm2_ray.demonstrations.expert import ExpertActor
-from dm2_ray.demonstrations.manifest import DemonstrationError, Manifest, Provenance, RecordedWorld
-from dm2_ray.demonstrations.parquet_layout import JointEpisode
+from dm2_ray.demonstrations.manifest import DemonstrationError, Filters, Manifest, Part, Provenance, RecordedWorld
+from dm2_ray.demonstrations.parquet_layout import EpisodeRecord, JointEpisode
 from dm2_ray.demonstrations.sampling import draw_episodes
 from dm2_ray.demonstrations.writer import JointTrajectoryWriter
 
 __all__ = [
     "AgentDemonstration",
     "DemonstrationError",
+    "EpisodeRecord",
     "ExpertActor",
+    "Filters",
     "JointEpisode",
     "JointTrajectories",
     "JointTrajectoryWriter",
     "Manifest",
+    "Part",
     "Provenance",
     "RecordedWorld",
     "draw_episodes",

@@ -5,7 +5,9 @@ Shapes: E episodes (whole battles), S steps of all episodes laid end to end, N a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +16,14 @@ import pyarrow.parquet as pq
 
 from dm2_ray.demonstrations.agent_demonstration import AgentDemonstration
 from dm2_ray.demonstrations.manifest import DemonstrationError, Manifest, Shard, file_sha256
-from dm2_ray.demonstrations.parquet_layout import agent_columns, shard_schema, to_numpy
+from dm2_ray.demonstrations.parquet_layout import (
+    EpisodeRecord,
+    agent_columns,
+    shard_schema,
+    team_columns,
+    to_episodes,
+    to_numpy,
+)
 
 __all__ = ["AgentDemonstration", "DemonstrationError", "JointTrajectories"]
 
@@ -27,18 +36,14 @@ class JointTrajectories:
     """
 
     def __init__(self, path: Path, manifest: Manifest, index: dict[str, npt.NDArray[np.generic]]) -> None:
-        """For `open`; `index` holds the columns episode, step, battle_won and episode_return, [S] each."""
+        """For `open`; `index` holds the columns step and, unless missing, battle_won and episode_return, [S] each."""
         first_rows = np.flatnonzero(index["step"] == 0)
         self.path = path
         self.manifest = manifest
         self.episode_lengths: npt.NDArray[np.int64] = np.diff(np.append(first_rows, len(index["step"])))
         """[E] env steps of each episode."""
-        self.battle_won: npt.NDArray[np.bool_] = index["battle_won"][first_rows].astype(bool)
-        """[E]."""
-        self.returns: npt.NDArray[np.float64] = index["episode_return"][first_rows].astype(np.float64)
-        """[E] undiscounted team return."""
-        self._first_rows = first_rows
-        self._agents: dict[int, tuple[npt.NDArray[np.generic], ...]] = {}
+        self._outcomes = {name: column[first_rows] for name, column in index.items()}
+        self._agents: dict[int, AgentDemonstration] = {}
 
     @classmethod
     def open(cls, path: str | Path) -> JointTrajectories:
@@ -51,7 +56,7 @@ class JointTrajectories:
         manifest = Manifest.read(directory)
         for shard in manifest.shards:
             _check_shard(directory / shard.file, shard, manifest)
-        names = ["episode", "step", "battle_won", "episode_return"]
+        names = ["episode", "step", *(name for name in team_columns(manifest.missing) if name != "reward")]
         index = dict(zip(names, _read(directory, manifest, names), strict=True))
         is_first = index["step"] == 0
         first_rows = np.flatnonzero(is_first)
@@ -74,6 +79,34 @@ class JointTrajectories:
     def num_agents(self) -> int:
         return self.manifest.num_agents
 
+    @property
+    def battle_won(self) -> npt.NDArray[np.bool_]:
+        """[E]. Raises DemonstrationError where the set does not tell."""
+        return self._outcome("battle_won", "which battles were won").astype(np.bool_)
+
+    @property
+    def returns(self) -> npt.NDArray[np.float64]:
+        """[E] undiscounted team return. Raises DemonstrationError where the set does not tell."""
+        return self._outcome("episode_return", "what rewards were paid").astype(np.float64)
+
+    def episodes(self) -> Iterator[EpisodeRecord]:
+        """All episodes in order; JointEpisodes if nothing is missing. At most one shard is held.
+
+        Raises:
+            DemonstrationError: the shards were damaged after opening, or an episode contradicts itself.
+        """
+        for shard in self.manifest.shards:
+            table = _read_shard(self.path / shard.file, shard)
+            try:
+                episodes = to_episodes(table, self.num_agents, self.manifest.missing)
+            except ValueError as error:
+                raise DemonstrationError(f"{self.path / shard.file}: {error}") from None
+            if len(episodes) != shard.episodes:
+                raise DemonstrationError(
+                    f"{self.path / shard.file} has {len(episodes)} episodes, the manifest says {shard.episodes}"
+                )
+            yield from episodes
+
     def agent_slice(self, agent_index: int, episode_ids: npt.NDArray[np.int64]) -> AgentDemonstration:
         """What agent `agent_index` saw and did in the given episodes, in their order; an id may come up repeatedly.
 
@@ -82,52 +115,88 @@ class JointTrajectories:
             DemonstrationError: the shards were damaged after opening.
         """
         ids = np.asarray(episode_ids, dtype=np.int64)
-        if not 0 <= agent_index < self.num_agents:
-            raise IndexError(f"agent {agent_index}: the set has agents 0 to {self.num_agents - 1}")
         if ids.size == 0 or ids.min() < 0 or ids.max() >= self.num_episodes:
             raise IndexError(f"episode ids must be 0 to {self.num_episodes - 1}, at least one: {ids}")
         if agent_index not in self._agents:
-            self._agents[agent_index] = self._read_agent(agent_index)
-        lengths = self.episode_lengths[ids]
-        starts = np.cumsum(lengths) - lengths
-        rows = np.arange(lengths.sum()) + np.repeat(self._first_rows[ids] - starts, lengths)
-        observations, actions, action_mask, alive = (np.take(column, rows, 0) for column in self._agents[agent_index])
-        return AgentDemonstration(
-            agent_index=agent_index,
-            observations=observations.astype(np.float32, copy=False),
-            actions=actions.astype(np.int64),
-            action_mask=action_mask.astype(np.bool_, copy=False),
-            alive=alive.astype(np.bool_, copy=False),
-            episode_lengths=lengths,
-            episode_ids=ids.copy(),
-        )
+            self._agents[agent_index] = self.read_agent(agent_index)
+        return self._agents[agent_index].select(ids)
 
-    def check_world(
-        self, map_name: str, num_agents: int, obs_size: int, num_actions: int, scenario_hash: str | None = None
-    ) -> None:
-        """Raises DemonstrationError unless the set was recorded in a world of this map and these sizes, and scenarios
-        are the same in content too."""
-        asked = {"map": map_name, "num_agents": num_agents, "obs_size": obs_size, "num_actions": num_actions}
-        for name, value in asked.items():
-            if (recorded := getattr(self.manifest, name)) != value:
-                raise DemonstrationError(
-                    f"demonstration set {self.path} was recorded with {name} {recorded}, this run has {name} {value}"
-                )
+    def read_agent(self, agent_index: int) -> AgentDemonstration:
+        """All that agent `agent_index` saw and did, read from the shards; the set keeps nothing of it.
 
-        if (recorded := self.manifest.scenario_hash) != scenario_hash:
-            raise DemonstrationError(
-                f"demonstration set {self.path} was recorded in another scenario called {map_name}: "
-                f"the hash of its content is {recorded}, this run's is {scenario_hash}"
-            )
-
-    def _read_agent(self, agent_index: int) -> tuple[npt.NDArray[np.generic], ...]:
-        columns = _read(self.path, self.manifest, list(agent_columns(agent_index)))
-        observations, actions = columns[:2]
+        Raises:
+            IndexError: there is no such agent.
+            DemonstrationError: the shards were damaged after opening.
+        """
+        if not 0 <= agent_index < self.num_agents:
+            raise IndexError(f"agent {agent_index}: the set has agents 0 to {self.num_agents - 1}")
+        columns = _read(self.path, self.manifest, agent_columns(agent_index, self.manifest.missing))
+        observations, actions, alive, *action_mask = columns
+        if not action_mask:
+            # Nobody recorded what was available. That everything was is wrong, but takes nothing away that was.
+            action_mask = [np.ones((len(actions), self.manifest.num_actions), np.bool_)]
         if not np.isfinite(observations).all():
             raise DemonstrationError(f"{self.path}: observations of agent {agent_index} are not all finite")
         if actions.min() < 0 or actions.max() >= self.manifest.num_actions:
             raise DemonstrationError(f"{self.path}: actions of agent {agent_index} are not all in the action space")
-        return tuple(columns)
+        return AgentDemonstration(
+            agent_index=agent_index,
+            observations=observations.astype(np.float32, copy=False),
+            actions=actions.astype(np.int64),
+            action_mask=action_mask[0].astype(np.bool_, copy=False),
+            alive=alive.astype(np.bool_, copy=False),
+            episode_lengths=self.episode_lengths,
+            episode_ids=np.arange(self.num_episodes),
+        )
+
+    def check_world(
+        self,
+        map_name: str,
+        num_agents: int,
+        obs_size: int,
+        num_actions: int,
+        scenario_hash: str | None = None,
+        engine_version: str | None = None,
+        *,
+        backend: Literal["embedded", "starcraft"] | None = None,
+        other_engine: bool = False,
+    ) -> None:
+        """Raises DemonstrationError unless the set was recorded in a world of this map and these sizes, scenarios are
+        the same in content too, and the same engine played the battles.
+
+        Args:
+            map_name, num_agents, obs_size, num_actions, scenario_hash: of the world that the set is wanted for.
+            engine_version: of its engine; None compares no versions (a game's is not known before it has started).
+            backend: its engine; None admits every engine.
+            other_engine: admit every engine, because the user says so.
+        """
+        asked = {"map": map_name, "num_agents": num_agents, "obs_size": obs_size, "num_actions": num_actions}
+        for name, value in asked.items():
+            if (recorded := getattr(self.manifest, name)) != value:
+                raise DemonstrationError(
+                    f"demonstration set {self.path} was recorded with {name} {recorded}, here {name} is {value}"
+                )
+        if (recorded := self.manifest.scenario_hash) != scenario_hash:
+            raise DemonstrationError(
+                f"demonstration set {self.path} was recorded in another scenario called {map_name}: "
+                f"the hash of its content is {recorded}, here it is {scenario_hash}"
+            )
+        own = self.manifest.backend, self.manifest.engine_version
+        here = backend or own[0], engine_version or own[1]
+        if own != here and not other_engine:
+            raise DemonstrationError(
+                f"demonstration set {self.path} was recorded on {_engine(*own)}, here battles go by {_engine(*here)}: "
+                "record it again, or take it all the same with demonstrations.other_engine=true"
+            )
+
+    def _outcome(self, column: str, words: str) -> npt.NDArray[np.generic]:
+        if column not in self._outcomes:
+            raise DemonstrationError(f"demonstration set {self.path} does not tell {words}: it was made without")
+        return self._outcomes[column]
+
+
+def _engine(backend: str, version: str) -> str:
+    return f"{'StarCraft II' if backend == 'starcraft' else 'the embedded engine'}, version {version}"
 
 
 def _check_shard(path: Path, shard: Shard, manifest: Manifest) -> None:
@@ -140,7 +209,7 @@ def _check_shard(path: Path, shard: Shard, manifest: Manifest) -> None:
         raise DemonstrationError(f"{path} cannot be read: {error.strerror or error}") from None
     except pa.ArrowException as error:
         raise DemonstrationError(f"{path} is not a Parquet file: {_one_line(error)}") from None
-    expected = shard_schema(manifest.num_agents, manifest.obs_size, manifest.num_actions)
+    expected = shard_schema(manifest.num_agents, manifest.obs_size, manifest.num_actions, manifest.missing)
     if not schema.equals(expected):
         odd = sorted(set(schema.names) ^ set(expected.names)) or ["types of columns"]
         raise DemonstrationError(f"{path} has not the columns of a demonstration set: {', '.join(odd[:3])} differ")
@@ -153,14 +222,7 @@ def _read(directory: Path, manifest: Manifest, columns: list[str]) -> list[npt.N
     whole: list[npt.NDArray[np.generic]] = []
     start = 0
     for shard in manifest.shards:
-        path = directory / shard.file
-        try:
-            with pq.ParquetFile(path) as parquet:
-                table = parquet.read(columns)
-        except (OSError, pa.ArrowException) as error:
-            raise DemonstrationError(f"{path} cannot be read: {_one_line(error)}") from None
-        if len(table) != shard.env_steps:
-            raise DemonstrationError(f"{path} has {len(table)} rows, the manifest says {shard.env_steps}")
+        table = _read_shard(directory / shard.file, shard, columns)
         parts = [to_numpy(table[name]) for name in columns]
         if not whole:
             whole = [np.empty((manifest.env_steps, *part.shape[1:]), part.dtype) for part in parts]
@@ -168,6 +230,17 @@ def _read(directory: Path, manifest: Manifest, columns: list[str]) -> list[npt.N
             array[start : start + len(part)] = part
         start += len(table)
     return whole
+
+
+def _read_shard(path: Path, shard: Shard, columns: list[str] | None = None) -> pa.Table:
+    try:
+        with pq.ParquetFile(path) as parquet:
+            table = parquet.read(columns)
+    except (OSError, pa.ArrowException) as error:
+        raise DemonstrationError(f"{path} cannot be read: {_one_line(error)}") from None
+    if len(table) != shard.env_steps:
+        raise DemonstrationError(f"{path} has {len(table)} rows, the manifest says {shard.env_steps}")
+    return table
 
 
 def _one_line(error: BaseException) -> str:

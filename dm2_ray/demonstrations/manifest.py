@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -17,7 +17,9 @@ from dm2_ray.atomic_file import write_atomically
 from dm2_ray.config import Section
 
 FORMAT: Final = "dm2-ray joint trajectories"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Written. Version 1 had no `missing`, `parts` and filters; it is read as a set in which nothing is missing."""
+READABLE_VERSIONS = (1, 2)
 MANIFEST_NAME = "manifest.json"
 _OWN_HASH = "manifest_sha256"
 
@@ -26,18 +28,49 @@ class DemonstrationError(ValueError):
     """A demonstration set cannot be used, or cannot be written; the message is one line."""
 
 
+MissingColumn: TypeAlias = Literal["action_mask", "rewards", "battle_won"]
+"""What a set may lack that was not recorded by us."""
+
+
+class Filters(Section):
+    """Which of the battles played were kept."""
+
+    min_return: float | None = None
+    """Those of at least this undiscounted team return."""
+    only_wins: bool = False
+
+    def accept(self, team_return: float, battle_won: bool) -> bool:
+        """Whether a battle that ended so is kept."""
+        return (self.min_return is None or team_return >= self.min_return) and (battle_won or not self.only_wins)
+
+    def __str__(self) -> str:
+        parts = [] if self.min_return is None else [f"return >= {self.min_return:g}"]
+        return " and ".join(parts + ["won"] * self.only_wins) or "none"
+
+
 class Provenance(Section):
     """Whose play was recorded."""
 
-    kind: Literal["checkpoint", "scripted"]
+    kind: Literal["checkpoint", "scripted", "imported", "merged"]
     source: str
-    """Path of the checkpoint, or name of the scripted team."""
+    """Path of the checkpoint, name of the scripted team, or directory of the imported files; of a merged set the names
+    of its parts' sets."""
     checkpoint_hash: str | None = None
+    source_sha256: str | None = None
+    """Of the imported files together."""
     trained_env_steps: int | None = Field(None, ge=0)
-    """How long the policy had learnt; null for a scripted team."""
-    greedy: bool
+    """How long the policy had learnt; null where it is not known, as below."""
+    greedy: bool | None = None
     """True: most probable actions; False: sampled ones."""
-    seed: int = Field(ge=0)
+    seed: int | None = Field(None, ge=0)
+    """Of battles and actions."""
+    filters: Filters = Filters()
+    battles_played: int | None = Field(None, ge=1)
+    """Battles that it took to get the set's episodes; as many as these without filters."""
+    target_win_rate: float | None = Field(None, ge=0, le=1)
+    """What the checkpoint was chosen for among those of its run."""
+    measured_win_rate: float | None = Field(None, ge=0, le=1)
+    """What was measured of it then."""
 
 
 class RecordedWorld(Section):
@@ -74,6 +107,18 @@ class Shard(Section):
         return name
 
 
+class Part(Section):
+    """What a merged set has from one of the sets that it was made of; parts lie in the order of its episodes."""
+
+    policy: Provenance
+    episodes: int = Field(ge=1)
+    env_steps: int = Field(ge=1)
+    win_rate: float | None = Field(ge=0, le=1)
+    return_mean: float | None
+    content_hash: str
+    """`Manifest.content_hash` of that set."""
+
+
 class Manifest(RecordedWorld):
     """World, provenance, outcome and shards of a set."""
 
@@ -82,10 +127,21 @@ class Manifest(RecordedWorld):
     policy: Provenance
     episodes: int = Field(ge=1)
     env_steps: int = Field(ge=1)
-    win_rate: float = Field(ge=0, le=1)
-    return_mean: float
+    win_rate: float | None = Field(ge=0, le=1)
+    """Null where `battle_won` is missing."""
+    return_mean: float | None
+    """Undiscounted; null where `rewards` are missing."""
     episode_length_mean: float = Field(ge=1)
+    missing: list[MissingColumn] = []
+    """Columns that the shards lack because nobody recorded them."""
+    parts: list[Part] = []
+    """Of a merged set."""
     shards: list[Shard] = Field(min_length=1)
+
+    @property
+    def content_hash(self) -> str:
+        """One hash that stands for all shards: equal where the same episodes lie in the same order."""
+        return hashlib.sha256("\n".join(shard.sha256 for shard in self.shards).encode()).hexdigest()
 
     def write(self, directory: Path) -> None:
         """Writes manifest.json into `directory`, atomically."""
@@ -114,10 +170,10 @@ class Manifest(RecordedWorld):
             raise DemonstrationError(f"{path} is not JSON: the set is damaged; record it again") from None
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise DemonstrationError(f"{path} does not say format {FORMAT!r}: this is no demonstration set of dm2-ray")
-        if content.get("format_version") != FORMAT_VERSION:
+        if content.get("format_version") not in READABLE_VERSIONS:
             raise DemonstrationError(
                 f"{path}: format_version is {content.get('format_version')!r}, "
-                f"this version of dm2-ray reads {FORMAT_VERSION}"
+                f"this version of dm2-ray reads {' and '.join(map(str, READABLE_VERSIONS))}"
             )
         if content.pop(_OWN_HASH, None) != _hash(content):
             raise DemonstrationError(f"{path} was altered after recording: its {_OWN_HASH} does not fit its content")
@@ -127,11 +183,19 @@ class Manifest(RecordedWorld):
             first = refusal.errors(include_url=False)[0]
             key = ".".join(str(part) for part in first["loc"])
             raise DemonstrationError(f"{path}: {key}: {first['msg']}, got {first['input']!r}") from None
-        for name in ("episodes", "env_steps"):
-            total = sum(getattr(shard, name) for shard in manifest.shards)
-            if total != getattr(manifest, name):
-                raise DemonstrationError(f"{path}: {name} is {getattr(manifest, name)}, its shards have {total}")
+        manifest._check_agreement(path)
         return manifest
+
+    def _check_agreement(self, path: Path) -> None:
+        for name in ("episodes", "env_steps"):
+            total, owner = sum(getattr(shard, name) for shard in self.shards), "shards"
+            if self.parts and total == getattr(self, name):
+                total, owner = sum(getattr(part, name) for part in self.parts), "parts"
+            if total != getattr(self, name):
+                raise DemonstrationError(f"{path}: {name} is {getattr(self, name)}, its {owner} have {total}")
+        for name, column in (("win_rate", "battle_won"), ("return_mean", "rewards")):
+            if (getattr(self, name) is None) != (column in self.missing):
+                raise DemonstrationError(f"{path}: {name} is {getattr(self, name)} and missing is {self.missing}")
 
 
 def file_sha256(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -14,12 +15,14 @@ from dm2_ray.atomic_file import synchronise
 from dm2_ray.demonstrations.manifest import (
     DemonstrationError,
     Manifest,
+    MissingColumn,
+    Part,
     Provenance,
     RecordedWorld,
     Shard,
     file_sha256,
 )
-from dm2_ray.demonstrations.parquet_layout import JointEpisode, shard_schema, to_table
+from dm2_ray.demonstrations.parquet_layout import EpisodeRecord, shard_schema, to_table
 
 
 class JointTrajectoryWriter:
@@ -29,25 +32,26 @@ class JointTrajectoryWriter:
             writer.append(episode) ...
             manifest = writer.finish(world, provenance)
 
-    Everything is written into a hidden sibling that `finish` renames; leaving the block without it removes what was
-    written. At most `shard_bytes` of observations are held in memory.
+    Everything is written into `temporary`, by default a hidden sibling, which `finish` renames; leaving the block
+    without it removes what was written. At most `shard_bytes` of observations are held in memory.
 
     Raises:
         DemonstrationError: `path` exists already, or its parent cannot be written to.
     """
 
-    def __init__(self, path: str | Path, *, shard_bytes: int = 64 * 2**20) -> None:
+    def __init__(self, path: str | Path, *, shard_bytes: int = 64 * 2**20, temporary: Path | None = None) -> None:
         self._path = Path(path).expanduser().absolute()
         if self._path.exists() or self._path.is_symlink():
             raise DemonstrationError(f"{self._path} exists already; a demonstration set is never overwritten")
-        self._temporary = self._path.parent / f".{self._path.name}.{os.getpid()}.tmp"
+        self._temporary = temporary or self._path.parent / f".{self._path.name}.{os.getpid()}.tmp"
         self._shard_bytes = shard_bytes
-        self._held: list[JointEpisode] = []
+        self._held: list[EpisodeRecord] = []
         self._held_bytes = 0
         self._shards: list[Shard] = []
         self._returns: list[float] = []
         self._lengths: list[int] = []
         self._wins = 0
+        self._missing: list[MissingColumn] = []
         self._sizes: tuple[int, int, int] | None = None
         try:
             self._temporary.mkdir(parents=True)
@@ -67,24 +71,28 @@ class JointTrajectoryWriter:
         """Episodes appended so far; the next one gets this number as its id."""
         return len(self._lengths)
 
-    def append(self, episode: JointEpisode) -> None:
+    def append(self, episode: EpisodeRecord) -> None:
         """Adds one episode.
 
         Raises:
-            ValueError: it has other sizes than the episodes before it.
+            ValueError: it has other sizes than the episodes before it, or something else is missing.
         """
-        self._sizes = self._sizes or _sizes(episode)
+        if self._sizes is None:
+            self._sizes, self._missing = _sizes(episode), episode.missing
         if _sizes(episode) != self._sizes:
             raise ValueError(f"sizes (N, O, A) were {self._sizes}, this episode has {_sizes(episode)}")
+        if episode.missing != self._missing:
+            raise ValueError(f"missing were {self._missing}, of this episode {episode.missing}")
         self._held.append(episode)
         self._held_bytes += episode.observations.nbytes
-        self._returns.append(episode.team_return)
         self._lengths.append(episode.num_steps)
-        self._wins += episode.battle_won
+        if episode.rewards is not None:
+            self._returns.append(float(episode.rewards.sum()))
+        self._wins += bool(episode.battle_won)
         if self._held_bytes >= self._shard_bytes:
             self._write_shard()
 
-    def finish(self, world: RecordedWorld, policy: Provenance) -> Manifest:
+    def finish(self, world: RecordedWorld, policy: Provenance, parts: Sequence[Part] = ()) -> Manifest:
         """Writes the rest and the manifest, makes all of it durable and moves it into place.
 
         Raises:
@@ -94,16 +102,20 @@ class JointTrajectoryWriter:
             raise DemonstrationError(f"{self._path}: a demonstration set needs at least one episode")
         if self._held:
             self._write_shard()
-        if (sizes := (world.num_agents, world.obs_size, world.num_actions)) != self._sizes:
+        sizes = world.num_agents, world.obs_size, world.num_actions
+        # Without masks an episode does not know how many actions there are.
+        if self._sizes != (sizes if "action_mask" not in self._missing else (*sizes[:2], 0)):
             raise DemonstrationError(f"{self._path}: episodes have (N, O, A) {self._sizes}, the world {sizes}")
         manifest = Manifest(
             **world.model_dump(),
             policy=policy,
             episodes=len(self._lengths),
             env_steps=sum(self._lengths),
-            win_rate=self._wins / len(self._lengths),
-            return_mean=float(np.mean(self._returns)),
+            win_rate=None if "battle_won" in self._missing else self._wins / len(self._lengths),
+            return_mean=None if "rewards" in self._missing else float(np.mean(self._returns)),
             episode_length_mean=float(np.mean(self._lengths)),
+            missing=self._missing,
+            parts=list(parts),
             shards=self._shards,
         )
         manifest.write(self._temporary)
@@ -116,7 +128,8 @@ class JointTrajectoryWriter:
 
     def _write_shard(self) -> None:
         episodes, self._held, self._held_bytes = self._held, [], 0
-        table = to_table(episodes, self.num_episodes - len(episodes), shard_schema(*_sizes(episodes[0])))
+        schema = shard_schema(*_sizes(episodes[0]), self._missing)
+        table = to_table(episodes, self.num_episodes - len(episodes), schema)
         path = self._temporary / f"shard-{len(self._shards):05d}.parquet"
         pq.write_table(table, path, compression="zstd", row_group_size=len(table))
         with open(path, "rb") as file:
@@ -126,5 +139,6 @@ class JointTrajectoryWriter:
         )
 
 
-def _sizes(episode: JointEpisode) -> tuple[int, int, int]:
-    return episode.actions.shape[1], episode.observations.shape[2], episode.action_mask.shape[2]
+def _sizes(episode: EpisodeRecord) -> tuple[int, int, int]:
+    num_actions = 0 if episode.action_mask is None else episode.action_mask.shape[2]
+    return episode.actions.shape[1], episode.observations.shape[2], num_actions

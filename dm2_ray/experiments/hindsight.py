@@ -16,7 +16,8 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from dm2_ray.actors.checkpoint import Checkpoint, CheckpointError
 from dm2_ray.actors.dm2_config import DM2Config
-from dm2_ray.learning.rewards import airl_reward
+from dm2_ray.learning.policy import UNAVAILABLE_LOGIT
+from dm2_ray.learning.rewards import matching_reward
 from dm2_ray.learning.visitation import discriminator_inputs
 from dm2_ray.world.viewing.recording import BattleRecording
 
@@ -33,21 +34,24 @@ def agent_series(
         observations: [T, N, O] what each agent saw before each step.
 
     Returns:
-        `matching_reward`, where the checkpoint has discriminators: the logit for what the agent saw, before the
-        coefficient and without what is paid for padding; `action_probability` of the action taken; `value` as the
-        critic estimates it.
+        `matching_reward`, where the checkpoint has discriminators: of every step, in the form the run pays it, before
+        normalisation and coefficient and without what is paid for padding; `action_probability` of the action taken;
+        `value` as the critic estimates it, unless that is a central one, which sees more than the agent.
 
     Raises:
         CheckpointError: the agents' files do not fit the checkpoint's configuration.
     """
     experiment = checkpoint.experiment()
-    specs = DM2Config().dm2(experiment).get_default_rl_module_spec().rl_module_specs
+    config = DM2Config().dm2(experiment)
+    specs = config.get_default_rl_module_spec().rl_module_specs
+    has_own_critic = experiment.algorithm != "mappo"
     steps, agents = recording.actions.shape
     last_actions = np.concatenate([np.full((1, agents), -1), recording.actions[:-1]])
     series: dict[str, list[torch.Tensor]] = {"matching_reward": [], "action_probability": [], "value": []}
     for index in range(agents):
         modules = checkpoint.agent_state(index)["modules"]
         agent = f"agent_{index}"
+        specs[agent].inference_only = not has_own_critic
         policy = _build(specs[agent], modules, agent, checkpoint)
         batch = {
             Columns.OBS: torch.from_numpy(observations[:, index].copy()),
@@ -55,18 +59,26 @@ def agent_series(
             "action_mask": torch.from_numpy(recording.available[:, index].copy()),
             "batch_sizes": torch.ones(steps, dtype=torch.int64),
         }
-        log_probabilities = torch.log_softmax(policy.forward_train(batch)[Columns.ACTION_DIST_INPUTS], -1)
+        logits, _ = policy.actor(policy.network_inputs(batch), batch["batch_sizes"])
+        log_probabilities = torch.log_softmax(logits.masked_fill(~batch["action_mask"], UNAVAILABLE_LOGIT), -1)
         chosen = torch.from_numpy(recording.actions[:, index].copy()).unsqueeze(-1)
         series["action_probability"].append(log_probabilities.gather(-1, chosen).squeeze(-1).exp())
-        series["value"].append(policy.compute_values(batch))
+        if has_own_critic:
+            series["value"].append(policy.compute_values(batch))
         name = DM2Config.discriminator_id(agent)
         if name in specs:
             discriminator = _build(specs[name], modules, name, checkpoint)
             visited = discriminator_inputs(
-                observations[:, index], np.array([steps]), experiment.matching.padding, steps
+                observations[:, index],
+                np.array([steps]),
+                experiment.matching.padding,
+                steps,
+                kind=experiment.discriminator.input,
+                actions=recording.actions[:, index],
+                num_actions=config.sizes()[2],
             )
             logits = discriminator.forward_train({Columns.OBS: visited.rows})["logits"]
-            series["matching_reward"].append(airl_reward(logits[:steps]))
+            series["matching_reward"].append(matching_reward(logits[:steps], experiment.matching.form))
     return {name: torch.stack(rows, 1).numpy().astype(np.float32) for name, rows in series.items() if rows}
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dm2_ray.actors.checkpoint import Checkpoint, intact_checkpoints
+from dm2_ray.actors.checkpoint import intact_checkpoints
 from dm2_ray.actors.dm2 import DM2
 from dm2_ray.actors.dm2_config import DM2Config
 from dm2_ray.actors.ray_session import ray_session
@@ -23,17 +23,17 @@ from dm2_ray.actors.resources import required_resources
 from dm2_ray.config import Experiment
 from dm2_ray.config_files import load_experiment
 from dm2_ray.demonstrations import JointTrajectories, Manifest
+from dm2_ray.experiments.curve import Curve
+from dm2_ray.experiments.expert_choice import nearest_to_win_rate
+from dm2_ray.experiments.quickstart_report import draw, table
 from dm2_ray.experiments.recording import record
-from dm2_ray.experiments.report import Curve, draw, table
 from dm2_ray.experiments.run_directory import RunDirectory
-from dm2_ray.experiments.teams import evaluate_checkpoint
 from dm2_ray.experiments.training import train
 
 EXPERT_WIN_RATE = 0.4
 """What the expert's win rate is to be near: clearly not solved, clearly not random (the paper took 0.3 to 0.56)."""
 KEEP_EXPERTS = ("checkpoint.keep=0", "checkpoint.every_iterations=4")
 """So that there is a choice of experts when the baseline is trained."""
-EXPERT_EPISODES = 256
 DEMONSTRATIONS = 1000
 
 
@@ -70,9 +70,9 @@ def quickstart(directory: Path, *, seeds: int, map_name: str, scale: float = 1.0
     with ray_session(needed_cpus=needed + 1.0):
         outcomes = [_one_seed(directory / f"seed-{seed}", map_name, seed, scale, overrides) for seed in range(seeds)]
     curves = [curve for outcome in outcomes for curve in outcome.curves]
-    demonstrated = [outcome.demonstrations.win_rate for outcome in outcomes]
+    demonstrated = [outcome.demonstrations.win_rate or 0.0 for outcome in outcomes]
     picture = directory / "result.png"
-    draw(curves, demonstrated, f"{experiment.world.map}, embedded engine", picture)
+    draw(curves, demonstrated, experiment.world.map, picture)
     text = table(curves, demonstrated)
     (directory / "result.md").write_text(text + "\n")
     print(f"\n{text}\n\npicture: {picture}\nin all {(time.monotonic() - started) / 60:.1f} minutes\n")
@@ -86,7 +86,8 @@ def _one_seed(directory: Path, map_name: str, seed: int, scale: float, overrides
     settings = [*overrides, *KEEP_EXPERTS]
     baseline = _experiment("ippo", map_name, seed, scale, settings)
     ippo, ippo_command = _trained(directory / "ippo", baseline, map_name, settings)
-    expert, win_rate = _mediocre(ippo, seed)
+    nearest = nearest_to_win_rate(intact_checkpoints(ippo.checkpoints), EXPERT_WIN_RATE, greedy=False, seed=seed)
+    expert, win_rate = nearest.checkpoint, nearest.result.win_rate
     print(f"expert: {expert.path.name} of the IPPO run, win rate {win_rate:.2f} at {expert.env_steps:,} env steps")
     demonstrations = directory / "demonstrations"
     if demonstrations.exists():
@@ -147,13 +148,3 @@ def _trained(path: Path, experiment: Experiment, map_name: str, settings: Sequen
     if result.stopped_by.startswith("SIG"):
         raise KeyboardInterrupt
     return run, command
-
-
-def _mediocre(run: RunDirectory, seed: int) -> tuple[Checkpoint, float]:
-    """The run's checkpoint whose team, playing as it learnt, wins a share of battles nearest to EXPERT_WIN_RATE."""
-    measured = [
-        (evaluate_checkpoint(checkpoint, episodes=EXPERT_EPISODES, seed=seed, greedy=False).win_rate, checkpoint)
-        for checkpoint in intact_checkpoints(run.checkpoints)
-    ]
-    win_rate, expert = min(measured, key=lambda item: abs(item[0] - EXPERT_WIN_RATE))
-    return expert, win_rate

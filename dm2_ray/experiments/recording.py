@@ -1,26 +1,62 @@
-"""Demonstration sets from a team's name on the command line."""
+"""Demonstration sets from a team's name on the command line.
+
+    team ──► chunks of battles, played here or by processes ──► parts beside the set's place ──► the set
+
+A chunk is a pure function of (team, seed, its number), so a recording that was killed goes on from the chunks that are
+there, and comes out as if nothing had happened, whoever played which.
+"""
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dm2_ray.actors.backends import battles_of
-from dm2_ray.actors.checkpoint import Checkpoint, open_checkpoint
+from dm2_ray.actors.checkpoint import MANIFEST, Checkpoint, intact_checkpoints, open_checkpoint
+from dm2_ray.actors.chunk_player import BATTLES_AT_ONCE, RecordingOrder
+from dm2_ray.actors.ray_session import ray_session
+from dm2_ray.actors.recording_pool import RecordingPool
 from dm2_ray.config import WorldSettings
 from dm2_ray.config_errors import ConfigError
 from dm2_ray.config_files import resolve_world
-from dm2_ray.demonstrations import JointTrajectoryWriter, Manifest, Provenance
-from dm2_ray.demonstrations.record import Team, record_episodes
-from dm2_ray.experiments.teams import policies_of
-from dm2_ray.world import SCRIPTED_TEAMS, ScriptedTeam, load_map, world_map
+from dm2_ray.demonstrations import DemonstrationError, Filters, JointTrajectories, Manifest, Provenance
+from dm2_ray.demonstrations.record import recorded_world
+from dm2_ray.demonstrations.recorded_chunk import CHUNK_BATTLES
+from dm2_ray.demonstrations.recording_parts import RecordingParts, parts_directory
+from dm2_ray.experiments.chunked_recording import ChunkedRecording
+from dm2_ray.experiments.expert_choice import nearest_to_win_rate
+from dm2_ray.recording_progress import RecordingProgress
+from dm2_ray.world import SCRIPTED_TEAMS, load_map, world_map
 
 SCRIPTED_PREFIX = "scripted:"
-BATTLES_AT_ONCE = 64
+GIVE_UP_AFTER = 8192
+"""Battles after which a recording is hopeless if fewer than one in as many passed the filters."""
 
 
-def record(team_name: str, *, map_name: str | None, episodes: int, out: Path, greedy: bool, seed: int) -> Manifest:
-    """Records exactly `episodes` joint episodes.
+class RecordingInterrupted(KeyboardInterrupt):
+    """A recording was stopped; its finished chunks are kept. The message is one line."""
+
+
+def record(
+    team_name: str,
+    *,
+    map_name: str | None,
+    episodes: int,
+    out: Path,
+    greedy: bool,
+    seed: int,
+    workers: int = 1,
+    filters: Filters | None = None,
+    win_rate: float | None = None,
+    give_up_after: int = GIVE_UP_AFTER,
+    progress: RecordingProgress | None = None,
+) -> Manifest:
+    """Records exactly `episodes` joint episodes, in the order of their battles' numbers.
+
+    Where an earlier call was killed, this one goes on; the outcome depends neither on that nor on `workers`. (Over
+    StarCraft II, which has randomness of its own, it is never the same twice.)
 
     Args:
         team_name: `scripted:NAME`, or the path of a checkpoint or run directory.
@@ -29,38 +65,138 @@ def record(team_name: str, *, map_name: str | None, episodes: int, out: Path, gr
         out: Directory of the new set; an existing one is refused.
         greedy: Most probable actions instead of sampled ones (checkpoints only).
         seed: Of battles and actions.
+        workers: Processes that play; 0 and 1 play in this one.
+        filters: Which battles are kept; None keeps all.
+        win_rate: Of a run's checkpoints, measured as they will play, record the one nearest to this win rate.
+        give_up_after: Battles after which the recording ends if fewer than one in as many passed the filters.
+        progress: Shows how far it has come.
 
     Raises:
         ConfigError: An unknown scripted team, or a map that is not the checkpoint's.
-        CheckpointError, DemonstrationError, UnknownMapError: As they say.
+        CheckpointError, DemonstrationError, UnknownMapError, StarCraftError, RolloutWorkersLost: As they say.
+        RecordingInterrupted: Ctrl-C.
     """
-    team: Team
+    if out.exists() and not parts_directory(out).exists():
+        raise _exists_already(out)
     if team_name.startswith(SCRIPTED_PREFIX):
-        name = team_name.removeprefix(SCRIPTED_PREFIX)
-        if name not in SCRIPTED_TEAMS:
-            raise ConfigError(f"unknown scripted team {name!r}; there are {', '.join(SCRIPTED_TEAMS)}")
-        if map_name is None:
-            raise ConfigError("a scripted team needs --map")
-        world = resolve_world(WorldSettings(map=map_name))
-        battles = battles_of(world, min(episodes, BATTLES_AT_ONCE), seed)
-        team = ScriptedTeam(name, battles, seed=seed)
-        provenance = Provenance(kind="scripted", source=name, greedy=True, seed=seed)
+        team = _scripted(team_name.removeprefix(SCRIPTED_PREFIX), map_name, seed, win_rate)
     else:
-        checkpoint = open_checkpoint(Path(team_name))
-        world = checkpoint.experiment().world
-        check_same_map(checkpoint, world, map_name)
-        battles = battles_of(world, min(episodes, BATTLES_AT_ONCE), seed)
-        team = policies_of(checkpoint, greedy=greedy, seed=seed)
-        provenance = Provenance(
+        team = _learnt(Path(team_name), map_name, greedy, seed, win_rate, progress)
+    order = RecordingOrder(
+        world=team.world,
+        checkpoint=team.checkpoint,
+        script=team.script,
+        greedy=greedy,
+        seed=seed,
+        filters=filters or Filters(),
+        games_at_once=min(episodes, BATTLES_AT_ONCE),
+    )
+    identity = _identity(order, team.provenance)
+    provenance = team.provenance.model_copy(update={"filters": order.filters})
+    if out.exists():
+        return _finished_before(out, identity, provenance, episodes)
+    parts = RecordingParts(out, identity)
+    try:
+        recording = ChunkedRecording(parts, order.filters, episodes, give_up_after)
+        with ray_session(needed_cpus=workers) if workers > 1 else nullcontext():
+            with closing(RecordingPool(order, workers if workers > 1 else 0)) as pool:
+                recording.play(pool, progress)
+        return recording.put_together(out, provenance)
+    except KeyboardInterrupt:
+        raise RecordingInterrupted(
+            f"interrupted; what has been recorded is kept beside {out}, and the same command goes on from there"
+        ) from None
+    finally:
+        parts.remove_if_empty()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _TeamToRecord:
+    world: WorldSettings
+    checkpoint: Path | None = None
+    script: str | None = None
+    provenance: Provenance
+
+
+def _scripted(name: str, map_name: str | None, seed: int, win_rate: float | None) -> _TeamToRecord:
+    if name not in SCRIPTED_TEAMS:
+        raise ConfigError(f"unknown scripted team {name!r}; there are {', '.join(SCRIPTED_TEAMS)}")
+    if map_name is None:
+        raise ConfigError("a scripted team needs --map")
+    if win_rate is not None:
+        raise ConfigError("--win-rate chooses among a run's checkpoints; a scripted team has none")
+    return _TeamToRecord(
+        world=resolve_world(WorldSettings(map=map_name)),
+        script=name,
+        provenance=Provenance(kind="scripted", source=name, greedy=True, seed=seed),
+    )
+
+
+def _learnt(
+    path: Path,
+    map_name: str | None,
+    greedy: bool,
+    seed: int,
+    win_rate: float | None,
+    progress: RecordingProgress | None,
+) -> _TeamToRecord:
+    checkpoint, measured = open_checkpoint(path), None
+    check_same_map(checkpoint, checkpoint.experiment().world, map_name)
+    if win_rate is not None:
+        if (path / MANIFEST).is_file():
+            raise ConfigError(f"--win-rate chooses among the checkpoints of a run directory; {path} is one checkpoint")
+        root = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+        nearest = nearest_to_win_rate(
+            intact_checkpoints(root), win_rate, greedy=greedy, seed=seed, note=progress.note if progress else None
+        )
+        checkpoint, measured = nearest.checkpoint, nearest.result.win_rate
+        if progress is not None:
+            progress.note(f"{checkpoint.path.name} is nearest to a win rate of {win_rate:g}: it is recorded")
+    return _TeamToRecord(
+        world=checkpoint.experiment().world,
+        checkpoint=checkpoint.path,
+        provenance=Provenance(
             kind="checkpoint",
             source=str(checkpoint.path),
             checkpoint_hash=checkpoint.digest,
             trained_env_steps=checkpoint.env_steps,
             greedy=greedy,
             seed=seed,
-        )
-    with closing(battles), JointTrajectoryWriter(out) as writer:
-        return record_episodes(team, battles, episodes, writer, provenance)
+            target_win_rate=win_rate,
+            measured_win_rate=measured,
+        ),
+    )
+
+
+def _identity(order: RecordingOrder, provenance: Provenance) -> dict[str, Any]:
+    """Everything that a chunk depends on but for its number; where the checkpoint lies is not of it."""
+    with closing(battles_of(order.world, 1, order.seed)) as battles:
+        world = recorded_world(battles).model_dump(mode="json")
+    if order.world.backend == "starcraft":
+        del world["engine_version"]  # the game tells it once it runs
+    return {
+        "team": provenance.checkpoint_hash or f"{SCRIPTED_PREFIX}{provenance.source}",
+        "greedy": order.greedy or order.checkpoint is None,
+        "seed": order.seed,
+        **{f"filters.{name}": value for name, value in order.filters.model_dump(mode="json").items()},
+        **{f"world.{name}": value for name, value in world.items()},
+        "battles_per_chunk": CHUNK_BATTLES,
+        "battles_at_once": BATTLES_AT_ONCE,
+    }
+
+
+def _finished_before(out: Path, identity: dict[str, Any], provenance: Provenance, episodes: int) -> Manifest:
+    """The set of an earlier call that was killed when all but tidying up was done."""
+    parts = RecordingParts(out, identity)
+    manifest = JointTrajectories.open(out).manifest
+    if manifest.episodes != episodes or manifest.policy.model_copy(update={"battles_played": None}) != provenance:
+        raise _exists_already(out)
+    parts.remove()
+    return manifest
+
+
+def _exists_already(out: Path) -> DemonstrationError:
+    return DemonstrationError(f"{out} exists already; a demonstration set is never overwritten")
 
 
 def check_same_map(checkpoint: Checkpoint, world: WorldSettings, map_name: str | None) -> None:

@@ -110,10 +110,10 @@ def replay(
     # Torch and Ray, which a scripted team can do without.
     from dm2_ray.actors.backends import battles_of
     from dm2_ray.actors.checkpoint import open_checkpoint
+    from dm2_ray.actors.checkpoint_team import policies_of
     from dm2_ray.actors.streams import Role, stream_seed
     from dm2_ray.experiments.hindsight import agent_series
     from dm2_ray.experiments.recording import check_same_map
-    from dm2_ray.experiments.teams import policies_of
 
     checkpoint = open_checkpoint(Path(team_name))
     world = checkpoint.experiment().world

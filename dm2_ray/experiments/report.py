@@ -1,163 +1,223 @@
-"""Runs compared: a table and a picture from their metrics files."""
+"""`dm2 report`: comparisons from what runs and experiments left on the disk, written as result.md, .json and .png."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dm2_ray.atomic_file import write_atomically
+from dm2_ray.config import Experiment
+from dm2_ray.config_files import experiment_hash
+from dm2_ray.demonstrations import DemonstrationError
+from dm2_ray.demonstrations.manifest import Manifest
+from dm2_ray.experiments.comparison import ComparedRow, Comparison, Demonstrators
+from dm2_ray.experiments.comparison_markdown import markdown, overall_markdown
+from dm2_ray.experiments.curve import Curve, NotEvaluated
+from dm2_ray.experiments.matrix import Matrix
+from dm2_ray.experiments.matrix_file import load_matrix
 from dm2_ray.experiments.run_directory import RunDirectory
+from dm2_ray.experiments.stages import set_paths
 
-THRESHOLDS = (0.5, 0.8)
-SMOOTHING = 3
-"""Evaluations behind "win rate X is reached"."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Curve:
-    """Greedy win rate over the course of one run."""
-
-    variant: str
-    seed: int
-    env_steps: tuple[int, ...]
-    win_rates: tuple[float, ...]
-    minutes: float
-
-    @staticmethod
-    def of(run: RunDirectory) -> Curve:
-        """Reads a run's evaluations.
-
-        Raises:
-            ValueError: The run was never evaluated.
-        """
-        experiment, records = run.experiment(), run.records()
-        evaluated = [(record["env_steps"], record["evaluation"]["win_rate"]) for record in records
-                     if "evaluation" in record]  # fmt: skip
-        summary = json.loads(run.summary.read_text())
-        if summary["final_evaluation"] is not None:
-            # Instead of an evaluation of the last iteration: the same battles of the same team.
-            evaluated = [point for point in evaluated if point[0] < summary["env_steps"]]
-            evaluated.append((summary["env_steps"], summary["final_evaluation"]["win_rate"]))
-        if not evaluated:
-            raise ValueError(f"{run.path} has no evaluation to draw")
-        return Curve(
-            variant=experiment.variant,
-            seed=experiment.seed,
-            env_steps=tuple(steps for steps, _ in evaluated),
-            win_rates=tuple(rate for _, rate in evaluated),
-            minutes=records[-1]["timing"]["wall_s"] / 60,
-        )
-
-    def env_steps_to(self, win_rate: float) -> float | None:
-        """Env steps at which the moving average first reaches a win rate, interpolated; None if it never does.
-
-        Of SMOOTHING evaluations: a single one of 128 battles is off by 0.04 (standard error), and greedy play swings
-        between neighbouring policies.
-        """
-        previous = (0.0, 0.0)
-        for last in range(len(self.env_steps)):
-            window = self.win_rates[max(0, last - SMOOTHING + 1) : last + 1]
-            point = (float(self.env_steps[last]), sum(window) / len(window))
-            if point[1] >= win_rate:
-                share = (win_rate - previous[1]) / (point[1] - previous[1])
-                return previous[0] + share * (point[0] - previous[0])
-            previous = point
-        return None
-
-    @property
-    def final_win_rate(self) -> float:
-        return self.win_rates[-1]
+EXPERIMENT_FILE = "experiment.yaml"
+COMMANDS_FILE = "commands.txt"
+THRESHOLDS = (0.3, 0.5, 0.8)
 
 
-def summary_rows(curves: Sequence[Curve]) -> list[dict[str, Any]]:
-    """One row per variant: medians over its seeds; a seed that never got there counts as infinitely late."""
-    rows = []
-    for variant in dict.fromkeys(curve.variant for curve in curves):
-        own = [curve for curve in curves if curve.variant == variant]
-        reached = {
-            threshold: statistics.median(
-                float("inf") if (steps := curve.env_steps_to(threshold)) is None else steps for curve in own
-            )
-            for threshold in THRESHOLDS
-        }
-        rows.append(
-            {
-                "variant": variant,
-                "seeds": len(own),
-                **{f"env_steps_to_{threshold}": reached[threshold] for threshold in THRESHOLDS},
-                "final_win_rate": statistics.median(curve.final_win_rate for curve in own),
-                "minutes": statistics.median(curve.minutes for curve in own),
-            }
-        )
-    return rows
+def is_experiment(directory: Path) -> bool:
+    """Whether `dm2 experiment` made the directory."""
+    return (directory / EXPERIMENT_FILE).is_file()
 
 
-def table(curves: Sequence[Curve], demonstration_win_rates: Sequence[float]) -> str:
-    """The rows as Markdown."""
-    lines = [
-        "| | seeds | env steps to win rate 0.5 | to 0.8 | final greedy win rate | minutes |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in summary_rows(curves):
-        reached = [_steps(row[f"env_steps_to_{threshold}"]) for threshold in THRESHOLDS]
-        lines.append(
-            f"| {row['variant'].upper()} | {row['seeds']} | {' | '.join(reached)} | "
-            f"{row['final_win_rate']:.2f} | {row['minutes']:.1f} |"
-        )
-    shown = ", ".join(f"{rate:.2f}" for rate in demonstration_win_rates)
-    lines.append(
-        f"\nDemonstrations' own win rate: {shown}. Medians over seeds; a win rate is reached when the mean "
-        f"of {SMOOTHING} evaluations reaches it."
+def experiment_comparison(directory: Path) -> Comparison:
+    """What there is of an experiment, finished or not.
+
+    Raises:
+        ConfigError: Its experiment.yaml is damaged.
+    """
+    matrix, _ = load_matrix(str(directory / EXPERIMENT_FILE))
+    commands = directory / COMMANDS_FILE
+    return Comparison(
+        title=matrix.title,
+        paper=matrix.paper,
+        map=Path(matrix.map).stem,
+        thresholds=matrix.thresholds,
+        rows=tuple(_experiment_row(matrix, directory, name) for name in matrix.rows),
+        commands=tuple(commands.read_text().splitlines()) if commands.is_file() else (),
     )
-    return "\n".join(lines)
 
 
-def draw(curves: Sequence[Curve], demonstration_win_rates: Sequence[float], title: str, path: Path) -> None:
-    """Greedy win rate over env steps: a thin line per seed, a thick one through their medians."""
-    import matplotlib
+def runs_comparisons(paths: Sequence[Path]) -> list[Comparison]:
+    """Any runs, one comparison per map: those that differ in nothing but their seeds make a row.
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-    from matplotlib.ticker import FuncFormatter
-
-    colours = {"dm2": "#c2410c", "ippo": "#1d4ed8"}
-    figure, axes = pyplot.subplots(figsize=(7.2, 4.2), constrained_layout=True)
-    for variant in dict.fromkeys(curve.variant for curve in curves):
-        own = [curve for curve in curves if curve.variant == variant]
-        colour = colours.get(variant)
-        for curve in own:
-            axes.plot(curve.env_steps, curve.win_rates, color=colour, linewidth=1, alpha=0.35 if len(own) > 1 else 1.0)
-        if len(own) > 1:
-            steps, medians = median_curve(own)
-            axes.plot(steps, medians, color=colour, linewidth=2.5)
-        label = {"dm2": "DM²", "ippo": "IPPO"}.get(variant, variant)
-        axes.plot([], [], color=colour, linewidth=2.5, label=f"{label} ({len(own)} seed{'s' * (len(own) > 1)})")
-    for index, rate in enumerate(demonstration_win_rates):
-        name = "the demonstrations' own win rate" if index == 0 else None
-        axes.axhline(rate, color="#444444", linestyle="--", linewidth=1.2, alpha=0.8, label=name)
-    axes.set(xlabel="env steps", ylabel="greedy win rate", ylim=(-0.02, 1.02), title=title)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:.0f} k"))
-    axes.set_xlim(left=0)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=160)
-    pyplot.close(figure)
-
-
-def median_curve(curves: Sequence[Curve]) -> tuple[list[float], list[float]]:
-    """Median over seeds of the interpolated curves, as far as all of them go."""
-    import numpy as np
-
-    last = min(curve.env_steps[-1] for curve in curves)
-    steps = np.linspace(0, last, 100)
-    rates = [np.interp(steps, (0, *curve.env_steps), (0.0, *curve.win_rates)) for curve in curves]
-    return steps.tolist(), np.median(rates, axis=0).tolist()
+    Raises:
+        RunDirectoryError: A path is no run directory.
+    """
+    runs = [RunDirectory.open(path) for path in dict.fromkeys(paths)]
+    rows: dict[str, dict[str, list[tuple[RunDirectory, Experiment]]]] = {}
+    for run in runs:
+        experiment = run.experiment()
+        same = experiment_hash(experiment.model_copy(update={"seed": 0}))
+        rows.setdefault(experiment.world.map, {}).setdefault(same, []).append((run, experiment))
+    comparisons = []
+    for map_name, groups in rows.items():
+        labels = _labels([members[0][1] for members in groups.values()])
+        comparisons.append(
+            Comparison(
+                title="Runs compared",
+                map=map_name,
+                thresholds=THRESHOLDS,
+                rows=tuple(
+                    ComparedRow(
+                        name=label,
+                        label=label,
+                        curves=_curves([run for run, _ in members]),
+                        planned=len(members),
+                        demonstrators=_own_demonstrators(members[0][1]),
+                        uses=_uses(members[0][1]),
+                    )
+                    for label, members in zip(labels, groups.values(), strict=True)
+                ),
+            )
+        )
+    return comparisons
 
 
-def _steps(value: float) -> str:
-    return "not reached" if value == float("inf") else f"{value:,.0f}"
+def write_report(comparisons: Sequence[Comparison], directory: Path) -> str:
+    """Writes result.md, result.json and result.png (one picture per map if there are several); returns the Markdown."""
+    text = "\n".join(markdown(comparison) for comparison in comparisons)
+    if len(comparisons) > 1:
+        text += "\n" + overall_markdown(comparisons)
+    records = [comparison.record() for comparison in comparisons]
+    content: Any = records[0] if len(records) == 1 else {"maps": records}
+    write_atomically(directory / "result.md", text.encode())
+    write_atomically(directory / "result.json", json.dumps(content, indent=2, allow_nan=False).encode() + b"\n")
+    for comparison in comparisons:
+        if comparison.evaluated:
+            # Only here: matplotlib takes a second.
+            from dm2_ray.experiments.comparison_drawing import draw_comparison
+
+            name = "result.png" if len(comparisons) == 1 else f"result-{comparison.map}.png"
+            draw_comparison(comparison, directory / name)
+    return text
+
+
+def _experiment_row(matrix: Matrix, directory: Path, name: str) -> ComparedRow:
+    row, root = matrix.rows[name], directory / "rows" / name
+    paths = [root / f"seed_{seed}" for seed in matrix.seeds]
+    if row.scripted is not None:
+        found = [(seed, _outcomes([path])) for seed, path in zip(matrix.seeds, paths, strict=True)]
+        curves = tuple(
+            Curve(variant=f"scripted:{row.scripted}", seed=seed, env_steps=(0,), win_rates=(win_rate,), returns=(mean,))
+            for seed, played in found
+            for win_rate, mean in played
+        )
+        return ComparedRow(name=name, label=matrix.label(name), curves=curves, planned=len(paths), learns=False)
+    runs = [RunDirectory(path) for path in paths if (path / "config.yaml").is_file()]
+    demonstrators = None
+    if row.set is not None:
+        sets = set_paths(matrix, directory, row.set)
+        who = row.set
+        if row.experts == "joint" and row.team != "by_seed" and len(sets) > 1:
+            sets, who = [sets[row.team]], f"{row.set} (team {row.team})"
+        demonstrators = _demonstrators(who, sets)
+    demonstrated = None if demonstrators is None else statistics.mean(demonstrators.win_rates)
+    return ComparedRow(
+        name=name,
+        label=matrix.label(name, demonstrated),
+        curves=_curves(runs),
+        planned=len(paths),
+        demonstrators=demonstrators,
+        uses=_uses(runs[0].experiment()) if runs else {},
+    )
+
+
+def _curves(runs: Sequence[RunDirectory]) -> tuple[Curve, ...]:
+    curves = []
+    for run in runs:
+        with contextlib.suppress(NotEvaluated):
+            curves.append(Curve.of(run))
+    return tuple(sorted(curves, key=lambda curve: curve.seed))
+
+
+def _uses(experiment: Experiment) -> dict[str, Any]:
+    """What a reader of the numbers must know about the matching, as keys of the configuration."""
+    matching, experts = experiment.matching, experiment.demonstrations
+    clones = experiment.cloning.iterations > 0
+    uses: dict[str, Any] = {"variant": experiment.variant}
+    if matching.coefficient > 0:
+        uses |= {
+            "c": matching.coefficient,
+            "annealed over": matching.anneal_iterations or None,
+            "reward": matching.reward,
+            "form": matching.form,
+            "normalised": matching.normalise,
+            "padding": matching.padding,
+            "discriminator sees": experiment.discriminator.input,
+        }
+    if clones:
+        uses["cloning iterations"] = experiment.cloning.iterations
+    if matching.coefficient > 0 or clones:
+        uses |= {"experts": experts.source, "sampling": experts.sampling}
+    uses["engine"] = experiment.world.backend
+    return uses
+
+
+def _own_demonstrators(experiment: Experiment) -> Demonstrators | None:
+    experts = experiment.demonstrations
+    teams = [experts.path] if experts.path is not None else list(experts.paths_per_agent)
+    if experts.source != "set" or not (experiment.matching.coefficient > 0 or experiment.cloning.iterations > 0):
+        return None
+    return _demonstrators(Path(teams[0]).name, [Path(team) for team in teams])
+
+
+def _demonstrators(name: str, sets: Sequence[Path]) -> Demonstrators | None:
+    outcomes = _outcomes(sets)
+    if not outcomes:
+        return None
+    return Demonstrators(
+        name=name,
+        win_rates=tuple(win_rate for win_rate, _ in outcomes),
+        returns=tuple(mean for _, mean in outcomes),
+    )
+
+
+def _outcomes(sets: Sequence[Path]) -> list[tuple[float, float]]:
+    """Win rate and mean return of the sets that are there and know theirs (an imported one may not)."""
+    outcomes = []
+    for path in sets:
+        # Not recorded yet, or removed after the runs.
+        with contextlib.suppress(DemonstrationError):
+            manifest = Manifest.read(path)
+            if manifest.win_rate is not None and manifest.return_mean is not None:
+                outcomes.append((manifest.win_rate, manifest.return_mean))
+    return outcomes
+
+
+def _labels(experiments: Sequence[Experiment]) -> list[str]:
+    """The variant, and what tells rows of the same variant apart."""
+    keys = [_flat(experiment.model_dump(mode="json", exclude={"seed", "stop", "checkpoint", "tracking"}))
+            for experiment in experiments]  # fmt: skip
+    labels = []
+    for experiment, own in zip(experiments, keys, strict=True):
+        alike = [other for other in keys if other["variant"] == experiment.variant]
+        differing = [key for key in own if any(other.get(key) != own[key] for other in alike)]
+        labels.append(" ".join([experiment.variant, *(f"{key}={_short(own[key])}" for key in differing)]))
+    return labels
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _short(value: Any) -> str:
+    return Path(value).name if isinstance(value, str) else str(value)

@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from dm2_ray.actors.backends import battles_of
-from dm2_ray.actors.checkpoint import Checkpoint, CheckpointError
+from dm2_ray.actors.checkpoint import Checkpoint
+from dm2_ray.actors.checkpoint_team import policies_of
 from dm2_ray.actors.collector import BattleCollector, BattleQuota, BattleStatistics
-from dm2_ray.actors.stacked import StackedPolicies
 from dm2_ray.actors.streams import Role, stream_seed
+from dm2_ray.config import WorldSettings
+from dm2_ray.config_errors import ConfigError
+from dm2_ray.demonstrations import JointEpisode
+from dm2_ray.demonstrations.playing import joint_episodes
 from dm2_ray.experiments.intervals import wilson_interval
-
-
-def policies_of(checkpoint: Checkpoint, *, greedy: bool, seed: int = 0) -> StackedPolicies:
-    """The checkpoint's team, ready to play.
-
-    Raises:
-        CheckpointError: The agents' files do not fit the checkpoint's own configuration.
-    """
-    policies = StackedPolicies(
-        checkpoint.num_agents,
-        checkpoint.obs_size,
-        checkpoint.num_actions,
-        checkpoint.experiment().policy,
-        greedy=greedy,
-        seed=seed,
-    )
-    states = [checkpoint.agent_state(index) for index in range(checkpoint.num_agents)]
-    try:
-        policies.load([state["modules"][f"agent_{index}"] for index, state in enumerate(states)])
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{checkpoint.path}: does not fit its own configuration ({error})") from error
-    return policies
+from dm2_ray.experiments.joint_visits import JointVisits
+from dm2_ray.learning.trajectory import AgentTrajectory
+from dm2_ray.world import SCRIPTED_TEAMS, ScriptedTeam
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,15 +51,66 @@ def evaluate_checkpoint(
     checkpoint: Checkpoint, *, episodes: int, seed: int, greedy: bool = True, battles_at_once: int = 64
 ) -> TeamResult:
     """Plays exactly `episodes` battles with the checkpoint's team, on the evaluation's own seeds."""
+    _, statistics = _play(checkpoint, episodes, seed, greedy, battles_at_once, keep=False)
+    return TeamResult.of(statistics)
+
+
+def watch_checkpoint(
+    checkpoint: Checkpoint, *, episodes: int, seed: int, greedy: bool = True, battles_at_once: int = 64
+) -> tuple[TeamResult, JointVisits]:
+    """The same battles as `evaluate_checkpoint` plays, and all that happened in them."""
+    trajectories, statistics = _play(checkpoint, episodes, seed, greedy, battles_at_once, keep=True)
+    return TeamResult.of(statistics), JointVisits.of_trajectories(trajectories, statistics)
+
+
+def _play(
+    checkpoint: Checkpoint, episodes: int, seed: int, greedy: bool, battles_at_once: int, *, keep: bool
+) -> tuple[list[AgentTrajectory], BattleStatistics]:
     policies = policies_of(checkpoint, greedy=greedy)
     with closing(battles_of(checkpoint.experiment().world, min(episodes, battles_at_once), seed)) as battles:
-        _, statistics = BattleCollector(battles, policies).collect(
+        return BattleCollector(battles, policies).collect(
             BattleQuota(episodes=episodes),
             battle_seed=stream_seed(seed, Role.EVALUATION_BATTLES, 0),
             action_seed=stream_seed(seed, Role.EVALUATION_ACTIONS, 0),
-            keep=False,
+            keep=keep,
         )
-    return TeamResult.of(statistics)
+
+
+def evaluate_script(
+    name: str, world: WorldSettings, *, episodes: int, seed: int, battles_at_once: int = 64
+) -> TeamResult:
+    """Plays exactly `episodes` battles with a scripted team: those that `evaluate_checkpoint` plays with this seed.
+
+    Raises:
+        ConfigError: There is no such team.
+    """
+    played = _play_script(name, world, episodes, seed, battles_at_once)
+    return TeamResult.of(_statistics([(one.team_return, one.num_steps, one.battle_won) for one in played]))
+
+
+def watch_script(
+    name: str, world: WorldSettings, *, episodes: int, seed: int, battles_at_once: int = 64
+) -> tuple[TeamResult, JointVisits]:
+    """The same battles as `evaluate_script` plays, and all that happened in them; raises as it does."""
+    played = list(_play_script(name, world, episodes, seed, battles_at_once))
+    statistics = _statistics([(one.team_return, one.num_steps, one.battle_won) for one in played])
+    return TeamResult.of(statistics), JointVisits.of_episodes(played)
+
+
+def _play_script(
+    name: str, world: WorldSettings, episodes: int, seed: int, battles_at_once: int
+) -> Iterator[JointEpisode]:
+    if name not in SCRIPTED_TEAMS:
+        raise ConfigError(f"unknown scripted team {name!r}; there are {', '.join(SCRIPTED_TEAMS)}")
+    with closing(battles_of(world, min(episodes, battles_at_once), seed)) as battles:
+        team = ScriptedTeam(name, battles, seed=stream_seed(seed, Role.EVALUATION_ACTIONS, 0))
+        battle_seed = stream_seed(seed, Role.EVALUATION_BATTLES, 0)
+        yield from joint_episodes(team, battles, episodes, seed=battle_seed)
+
+
+def _statistics(outcomes: Sequence[tuple[float, int, bool]]) -> BattleStatistics:
+    returns, lengths, won = (np.array(column) for column in zip(*outcomes, strict=True))
+    return BattleStatistics(returns=returns, lengths=lengths, won=won)
 
 
 def result_record(result: TeamResult) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The training loop of one run: train, evaluate, record, checkpoint, stop.
 
-    for each iteration:  algo.train() ─► record ─► (evaluation) ─► metrics.jsonl, TensorBoard, W&B ─► (checkpoint)
+    for each iteration:  learn ─► record ─► (evaluation) ─► metrics.jsonl, TensorBoard, W&B ─► (checkpoint)
 
 The evaluation at the end goes into summary.json. A record is written before the checkpoint of the same iteration; on
 resume, records later than the checkpoint are cut off and written again.
@@ -16,19 +16,10 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from ray.rllib.utils.metrics import (
-    ENV_RUNNER_RESULTS,
-    EPISODE_LEN_MEAN,
-    EPISODE_RETURN_MEAN,
-)
-
 from dm2_ray.actors.checkpoint import Checkpoint, restored_learning_state, save_checkpoint
-from dm2_ray.actors.dm2 import DM2, FAULTS
-from dm2_ray.actors.dm2_config import DM2Config
-from dm2_ray.actors.env_runner import WIN_RATE
 from dm2_ray.actors.ray_session import ray_session
-from dm2_ray.actors.resources import required_resources
 from dm2_ray.config import Experiment
+from dm2_ray.experiments.algorithms import Plan, TeamAlgorithm, plan_of
 from dm2_ray.experiments.run_directory import RunDirectory
 from dm2_ray.experiments.teams import TeamResult, result_record
 from dm2_ray.progress import Progress
@@ -87,17 +78,15 @@ def train(
         ClusterUnreachable, NotEnoughResources, DemonstrationError, LearnerLost, RolloutWorkersLost, LearningDiverged:
             Each with one line for the user. The last checkpoint is untouched.
     """
-    config = DM2Config().dm2(experiment)
-    config.validate()
-    request = DM2.default_resource_request(config.copy(copy_frozen=False))
-    with ray_session(address, needed_cpus=required_resources(request).get("CPU", 0.0)):
-        print(f"{experiment.variant} on {experiment.world.map}: {config.resource_arithmetic()}", flush=True)
-        algorithm = config.build_algo()
+    plan = plan_of(experiment)
+    with ray_session(address, needed_cpus=plan.needed_cpus):
+        print(f"{experiment.variant} on {experiment.world.map}: {plan.arithmetic}", flush=True)
+        algorithm = plan.build()
         try:
             if resume_from is not None:
                 algorithm.restore_learning_state(restored_learning_state(resume_from))
             with stop_request() as stop:
-                return _loop(run, experiment, config, algorithm, stop, resumed=resume_from is not None)
+                return _loop(run, experiment, plan, algorithm, stop, resumed=resume_from is not None)
         finally:
             algorithm.stop()
 
@@ -105,27 +94,25 @@ def train(
 def _loop(
     run: RunDirectory,
     experiment: Experiment,
-    config: DM2Config,
-    algorithm: DM2,
+    plan: Plan,
+    algorithm: TeamAlgorithm,
     stop: StopRequest,
     *,
     resumed: bool,
 ) -> RunResult:
     started = time.monotonic()
-    iteration, env_steps = algorithm.learner_group.version, algorithm.env_steps
+    iteration, env_steps = algorithm.iteration, algorithm.env_steps
     reason = _limit_reached(experiment, iteration, env_steps)
     progress = Progress(experiment.stop, first_env_steps=env_steps, first_iteration=iteration)
     with Tracker(run.path, experiment, resumed_iteration=iteration if resumed else None) as tracker, closing(progress):
         while reason is None:
             began = time.monotonic()
-            result = algorithm.train()
-            iteration, before, env_steps = algorithm.learner_group.version, env_steps, algorithm.env_steps
+            record = algorithm.learn()
+            iteration, before, env_steps = algorithm.iteration, env_steps, algorithm.env_steps
             reason = stop.signal.name if stop.signal else _limit_reached(experiment, iteration, env_steps)
-            record = iteration_record(algorithm, result)
-            due = experiment.evaluation.every_env_steps
-            # Only what falls due by the count of env steps belongs to the record: a run that is stopped here and
-            # resumed must write what an undisturbed one writes.
-            if due and env_steps // due > before // due:
+            # Only what falls due by the counts of env steps and iterations belongs to the record: a run that is stopped
+            # here and resumed must write what an undisturbed one writes.
+            if _evaluation_due(experiment, iteration, before, env_steps):
                 record["evaluation"] = _evaluation(experiment, algorithm)
             record["timing"]["iteration_s"] = time.monotonic() - began
             record["timing"]["wall_s"] = time.monotonic() - started
@@ -137,7 +124,7 @@ def _loop(
                     run.checkpoints,
                     experiment,
                     algorithm.learning_state(),
-                    sizes=config.sizes(),
+                    sizes=plan.sizes,
                     win_rate=record.get("evaluation", {}).get("win_rate"),
                     keep=experiment.checkpoint.keep,
                 )
@@ -153,31 +140,21 @@ def _loop(
             "completed" if stop.signal is None else "interrupted",
             stopped_by=outcome.stopped_by,
             final_evaluation=final,
-            faults={
-                "learner_restarts": algorithm.learner_group.restarts,
-                "rollout_tasks_redone": algorithm.rollout_tasks_redone,
-            },
+            faults=algorithm.faults(),
         )
         return outcome
 
 
-def _evaluation(experiment: Experiment, algorithm: DM2) -> dict[str, Any]:
+def _evaluation_due(experiment: Experiment, iteration: int, env_steps_before: int, env_steps: int) -> bool:
+    """Every so many env steps, and when cloning ends: how good the clones are before their first battle."""
+    every = experiment.evaluation.every_env_steps
+    if every == 0:
+        return False
+    return env_steps // every > env_steps_before // every or iteration == experiment.cloning.iterations > 0
+
+
+def _evaluation(experiment: Experiment, algorithm: TeamAlgorithm) -> dict[str, Any]:
     return result_record(TeamResult.of(algorithm.evaluate_battles(experiment.evaluation.episodes)))
-
-
-def iteration_record(algorithm: DM2, result: dict[str, Any]) -> dict[str, Any]:
-    """One line of metrics.jsonl from RLlib's result; what depends on clock or machine is under `timing`."""
-    battles = result[ENV_RUNNER_RESULTS]
-    return {
-        "iteration": algorithm.learner_group.version,
-        "env_steps": algorithm.env_steps,
-        "episodes": algorithm.episodes,
-        "win_rate": battles[WIN_RATE],
-        "return_mean": battles[EPISODE_RETURN_MEAN],
-        "episode_length_mean": battles[EPISODE_LEN_MEAN],
-        "agents": algorithm.agent_metrics,
-        "timing": {**result["pace"], **result[FAULTS]},
-    }
 
 
 def _limit_reached(experiment: Experiment, iteration: int, env_steps: int) -> str | None:

@@ -1,4 +1,4 @@
-"""The discriminator of one agent: does this observation come from my expert, or from me?
+"""The discriminator of one agent: does this step come from my expert, or from me?
 
 Shapes: R rows, K interpolated rows, F features of a row (see visitation.py), H hidden size.
 
@@ -17,17 +17,25 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.parametrizations import spectral_norm
 
 from dm2_ray.config import DiscriminatorSettings
-from dm2_ray.learning.visitation import VisitedRows, discriminator_features, sample_rows
+from dm2_ray.learning.distinct_rows import DistinctRows
+from dm2_ray.learning.visitation import discriminator_features
 
 
 class Discriminator(TorchRLModule):
-    """A tanh network on one agent's own observation; build it with `learner_only=True`.
+    """A tanh network on what one agent itself saw and did; build it with `learner_only=True`.
 
-    model_config: `discriminator` (a dumped DiscriminatorSettings), `padding` ("absorbing" adds the indicator feature
-    to the input) and, optionally, `seed`: the initial weights are then a function of it alone.
-    observation_space: Box of shape (O,); ValueError otherwise. The action space is not used.
+    model_config: `discriminator` (a dumped DiscriminatorSettings), `padding` ("absorbing" adds indicator features to
+    the input) and, optionally, `seed`: the initial weights are then a function of it alone.
+    observation_space: Box of shape (O,). action_space: Discrete(A), looked at with input `state_action` only. Anything
+    else raises ValueError.
+
+    With `spectral_norm` every layer's weight is divided by an estimate of its largest singular value (Miyato et al.
+    2018, arXiv 1802.05957), so that |logit(x) - logit(y)| <= ||x - y|| as far as the estimate is right. Its singular
+    vectors are buffers, saved with the module. They take one step of the power method with every gradient step and
+    none otherwise, so that asking for logits changes nothing.
 
     Columns read: Columns.OBS [R, F] and, optionally, "interpolates" [K, F].
     """
@@ -40,7 +48,9 @@ class Discriminator(TorchRLModule):
             raise ValueError(f"model_config must be a dict, found {type(self.model_config).__name__}")
         self.settings = DiscriminatorSettings.model_validate(self.model_config["discriminator"])
         size = self.settings.hidden_size
-        inputs = discriminator_features(space.shape[0], self.model_config["padding"])
+        inputs = discriminator_features(
+            space.shape[0], self.model_config["padding"], self.settings.input, self._num_actions()
+        )
         layers = [nn.Linear(inputs if layer == 0 else size, size) for layer in range(self.settings.hidden_layers)]
         self.hidden = nn.ModuleList(layers)
         self.head = nn.Linear(size, 1)
@@ -48,47 +58,78 @@ class Discriminator(TorchRLModule):
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         for linear in (*layers, self.head):
             _initialise(linear, generator)
+        if self.settings.spectral_norm:
+            self._normalise_spectrally(seed)
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """{"logits": [R]}, expert is high."""
-        return {"logits": self.head(self._activations(batch[Columns.OBS])[-1]).squeeze(-1)}
+        return {"logits": self._logits(batch[Columns.OBS], self._weights())}
 
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """{"logits": [R]} and, with "interpolates", {"gradient_norms": [K]}: the logit's gradient norm at these rows.
 
-        The gradient with respect to the input is written out, layer by layer, so that its own gradient takes one
-        ordinary backward pass:  d logit/dx = W_1' diag(1 - h_1^2) ... W_n' diag(1 - h_n^2) w_head,  h = tanh(...).
+        Interpolates belong to gradient steps: with them spectral norms are estimated anew. The gradient with respect
+        to the input is written out, layer by layer, so that its own gradient takes one ordinary backward pass:
+          d logit/dx = W_1' diag(1 - h_1^2) ... W_n' diag(1 - h_n^2) w_head,  h = tanh(...).
         """
-        output = self._forward(batch)
         interpolates = batch.get("interpolates")
+        weights = self._weights(is_gradient_step=interpolates is not None)
+        output = {"logits": self._logits(batch[Columns.OBS], weights)}
         if interpolates is not None:
-            gradient: Tensor = self.head.weight
-            activations = self._activations(interpolates)
-            for linear, activation in zip(reversed(self.hidden), reversed(activations), strict=True):
-                weight = cast(nn.Linear, linear).weight
+            *hidden, gradient = weights
+            for weight, activation in zip(hidden[::-1], self._activations(interpolates, hidden)[::-1], strict=True):
                 gradient = (gradient * (1.0 - activation.square())) @ weight
             output["gradient_norms"] = torch.linalg.vector_norm(gradient, dim=-1)
         return output
 
-    def _activations(self, rows: Tensor) -> list[Tensor]:
+    def _weights(self, *, is_gradient_step: bool = False) -> list[Tensor]:
+        """The weights in force, input to head. Each is read once per pass: with spectral normalisation they are
+        computed when they are read."""
+        layers = [cast(nn.Linear, layer) for layer in (*self.hidden, self.head)]
+        if self.settings.spectral_norm:
+            for layer in layers:
+                layer.train(is_gradient_step)  # torch's parametrization takes its power step in training mode only
+        return [layer.weight for layer in layers]
+
+    def _logits(self, rows: Tensor, weights: list[Tensor]) -> Tensor:
+        """[R]."""
+        activations = self._activations(rows, weights[:-1])
+        return functional.linear(activations[-1], weights[-1], self.head.bias).squeeze(-1)
+
+    def _activations(self, rows: Tensor, weights: list[Tensor]) -> list[Tensor]:
         """[R, H] after each hidden layer."""
         activations = []
         x = rows
-        for linear in self.hidden:
+        for weight, linear in zip(weights, self.hidden, strict=True):
             # tanh(x) = 2 sigmoid(2 x) - 1: torch's CPU sigmoid is vectorised ten times better than its tanh.
-            x = torch.sigmoid(2.0 * linear(x)) * 2.0 - 1.0
+            bias = cast(nn.Linear, linear).bias
+            x = torch.sigmoid(2.0 * functional.linear(x, weight, bias)) * 2.0 - 1.0
             activations.append(x)
         return activations
 
+    def _num_actions(self) -> int:
+        if self.settings.input != "state_action":
+            return 0
+        if not isinstance(self.action_space, gymnasium.spaces.Discrete):
+            raise ValueError(f"action_space must be Discrete for input state_action, found {self.action_space}")
+        return int(self.action_space.n)
+
+    def _normalise_spectrally(self, seed: int | None) -> None:
+        # torch draws the first singular vectors from its global stream.
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            for layer in (*self.hidden, self.head):
+                spectral_norm(layer)
+
 
 def interpolate(expert_rows: Tensor, agent_rows: Tensor, generator: torch.Generator) -> Tensor:
-    """[K, F] random points on the lines between paired rows; K is the smaller number of rows.
+    """[K, F] random points on the lines between paired rows [K, F].
 
     `generator` must be a CPU generator.
     """
-    pairs = min(len(expert_rows), len(agent_rows))
-    share = torch.rand(pairs, 1, generator=generator).to(expert_rows.device)
-    return torch.lerp(agent_rows[:pairs], expert_rows[:pairs], share)
+    share = torch.rand(len(expert_rows), 1, generator=generator).to(expert_rows)
+    return torch.lerp(agent_rows, expert_rows, share)
 
 
 def gradient_penalty(gradient_norms: Tensor) -> Tensor:
@@ -97,64 +138,83 @@ def gradient_penalty(gradient_norms: Tensor) -> Tensor:
 
 
 def discriminator_batch(
-    expert: VisitedRows, agent: VisitedRows, rows_per_side: int, generator: torch.Generator
+    expert: DistinctRows,
+    agent: DistinctRows,
+    rows_per_side: int,
+    settings: DiscriminatorSettings,
+    generator: torch.Generator,
 ) -> dict[str, Tensor]:
     """Columns of one gradient step, with all of its random draws.
 
-    Returns Columns.OBS [R, F] (expert rows first), "is_expert" [R] bool, "interpolates" [K, F].
+    Args:
+        rows_per_side: rows that the minibatch stands for on each side.
+        settings: `penalty_rows` is used.
+        generator: of the interpolates; a CPU generator.
+
+    Returns:
+        Columns.OBS [R, F] (distinct rows, the expert's first), "is_expert" [R] bool, "weights" [R] (sum 1 on each
+        side), "interpolates" [K, F].
     """
-    expert_rows = sample_rows(expert, rows_per_side, generator)
-    agent_rows = sample_rows(agent, rows_per_side, generator)
-    is_expert = torch.zeros(len(expert_rows) + len(agent_rows), dtype=torch.bool, device=expert_rows.device)
-    is_expert[: len(expert_rows)] = True
+    expert_rows, expert_weights = expert.minibatch(rows_per_side)
+    agent_rows, agent_weights = agent.minibatch(rows_per_side)
+    pairs = settings.penalty_rows
     return {
         Columns.OBS: torch.cat([expert_rows, agent_rows]),
-        "is_expert": is_expert,
-        "interpolates": interpolate(expert_rows, agent_rows, generator),
+        "is_expert": torch.arange(len(expert_rows) + len(agent_rows), device=expert_rows.device) < len(expert_rows),
+        "weights": torch.cat([expert_weights, agent_weights]),
+        "interpolates": interpolate(expert.draw(pairs), agent.draw(pairs), generator),
     }
 
 
 def discriminator_losses(
-    logits_expert_is_high: Tensor, is_expert: Tensor, gradient_norms: Tensor, settings: DiscriminatorSettings
+    logits_expert_is_high: Tensor,
+    is_expert: Tensor,
+    gradient_norms: Tensor,
+    settings: DiscriminatorSettings,
+    weights: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Losses and statistics of one gradient step.
 
         total_loss = mean_expert -log D  +  mean_agent -log(1 - D)  +  gradient_penalty * mean (||grad|| - 1)^2
 
-    Both sides weigh the same however many rows they have (Ho and Ermon 2016, arXiv 1606.03476).
+    Both sides weigh the same however many rows they have (Ho and Ermon 2016, arXiv 1606.03476). With label smoothing e
+    the labels are 1 - e and e (Szegedy et al. 2016, arXiv 1512.00567): every -log D becomes
+    -(1 - e) log D - e log(1 - D), and every -log(1 - D) likewise. The optimal logit is then
+    log((1 - e) p_expert + e p_agent) - log(e p_expert + (1 - e) p_agent), within +-log((1 - e) / e).
 
     Args:
         logits_expert_is_high: [R].
         is_expert: [R] bool; both kinds must occur.
         gradient_norms: [K] at the interpolates.
-        settings: `gradient_penalty` is used.
+        settings: `gradient_penalty` and `label_smoothing` are used.
+        weights: [R] of the rows in their side's mean, sum 1 on each side; None weighs all rows of a side alike.
 
     Returns:
         Scalars `total_loss`, `expert_loss`, `agent_loss`, `gradient_penalty` with gradient, and without:
         `expert_accuracy`, `agent_accuracy` (share of the side's rows on its side of logit 0), `logit_gap` (mean logit
-        of the expert's rows minus that of the agent's), `entropy` (mean of D's, in nats: log 2 says "cannot tell"),
+        of the expert's rows minus that of the agent's), `entropy` (mean over both sides of D's, in nats: log 2 says
+        "cannot tell"),
         `gradient_norm`.
     """
-    # -log sigmoid(l) = softplus(-l) for the expert, -log(1 - sigmoid(l)) = softplus(l) for the agent.
-    surprise = functional.softplus(torch.where(is_expert, -logits_expert_is_high, logits_expert_is_high))
-    num_expert = is_expert.sum()
-    num_agent = len(is_expert) - num_expert
-    expert_loss = torch.where(is_expert, surprise, 0.0).sum() / num_expert
-    agent_loss = torch.where(is_expert, 0.0, surprise).sum() / num_agent
+    # With w = -l for the expert and w = l for the agent, the true side has probability sigmoid(-w), and
+    # -(1 - e) log sigmoid(-w) - e log sigmoid(w) = (1 - e) softplus(w) + e softplus(-w) = softplus(w) - e w.
+    wrongness = torch.where(is_expert, -logits_expert_is_high, logits_expert_is_high)
+    surprise = functional.softplus(wrongness) - settings.label_smoothing * wrongness
+    sides = torch.stack([is_expert, ~is_expert]).to(surprise.dtype)
+    shares = sides / sides.sum(1, keepdim=True) if weights is None else sides * weights
+    expert_share, agent_share = shares.unbind()
+    expert_loss, agent_loss = (surprise * expert_share).sum(), (surprise * agent_share).sum()
     penalty = gradient_penalty(gradient_norms)
     with torch.no_grad():
         logits = logits_expert_is_high
-        expert_share = is_expert.to(logits.dtype) / num_expert
-        agent_share = (~is_expert).to(logits.dtype) / num_agent
         says_expert = (logits > 0).to(logits.dtype)
-        probabilities = torch.sigmoid(logits)
         # H(D) = softplus(l) - l D
-        entropy = (functional.softplus(logits) - logits * probabilities).mean()
+        entropies = functional.softplus(logits) - logits * torch.sigmoid(logits)
         statistics = {
             "expert_accuracy": (says_expert * expert_share).sum(),
             "agent_accuracy": ((1.0 - says_expert) * agent_share).sum(),
             "logit_gap": (logits * (expert_share - agent_share)).sum(),
-            "entropy": entropy,
+            "entropy": (entropies * (expert_share + agent_share)).sum() / 2.0,
             "gradient_norm": gradient_norms.mean(),
         }
     return {

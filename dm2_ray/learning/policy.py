@@ -8,6 +8,10 @@ A actions, H hidden size, I input size.
 
 Actor and critic are two such networks; the critic sees its agent's own observation and nothing else. Acting and
 training run the same code: acting is a sequence of one step.
+
+With `open_loop` zeros stand in the observation's place and the last action is left out, so all that changes from step
+to step is the GRU's state: actions depend on the agent and the time alone, but for the mask of available actions, which
+no agent could act without.
 """
 
 from __future__ import annotations
@@ -30,6 +34,18 @@ UNAVAILABLE_LOGIT = -1e9
 """Large enough that the probability underflows to zero, finite so that 0 * logit stays 0."""
 
 
+def input_size(obs_size: int, num_actions: int, num_agents: int, settings: PolicySettings) -> int:
+    """I, the size of what `policy_inputs` returns: O (+ num_actions where the last action is seen) (+ num_agents with
+    `observe_agent_id`)."""
+    last_action = num_actions if sees_last_action(settings) else 0
+    return obs_size + last_action + (num_agents if settings.observe_agent_id else 0)
+
+
+def sees_last_action(settings: PolicySettings) -> bool:
+    """Whether the last action is part of the input; it would tell an open-loop policy how the battle goes."""
+    return settings.observe_last_action and not settings.open_loop
+
+
 def policy_inputs(
     observations: Tensor,
     last_actions: Tensor,
@@ -38,17 +54,17 @@ def policy_inputs(
     num_agents: int,
     settings: PolicySettings,
 ) -> Tensor:
-    """Input of actor and critic: observation, one-hot own last action, one-hot own id.
+    """Input of actor and critic: observation (zeros if `open_loop`), one-hot own last action, one-hot own id.
 
     Args:
         observations: [..., O] float32.
         last_actions: [...] int64, -1 at a battle's first step (all zeros in the one-hot).
 
     Returns:
-        [..., I] with I = O (+ num_actions if `observe_last_action`) (+ num_agents if `observe_agent_id`).
+        [..., I] with I as `input_size` says.
     """
-    parts = [observations]
-    if settings.observe_last_action:
+    parts = [torch.zeros_like(observations) if settings.open_loop else observations]
+    if sees_last_action(settings):
         choices = torch.arange(num_actions, device=observations.device)
         parts.append((last_actions.unsqueeze(-1) == choices).to(observations.dtype))
     if settings.observe_agent_id:
@@ -150,11 +166,7 @@ class AgentPolicy(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
         if not 0 <= self.agent_index < self.num_agents:
             raise ValueError(f"agent_index must lie in 0 ... {self.num_agents - 1}, found {self.agent_index}")
         self.num_actions = int(action_space.n)
-        inputs = (
-            observation_space.shape[0]
-            + (self.num_actions if self.settings.observe_last_action else 0)
-            + (self.num_agents if self.settings.observe_agent_id else 0)
-        )
+        inputs = input_size(observation_space.shape[0], self.num_actions, self.num_agents, self.settings)
         seed = self.model_config.get("seed")
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         self.actor = AgentNetwork(inputs, self.num_actions, self.settings, self.settings.actor_gain, generator)

@@ -2,7 +2,7 @@
 
 Shapes: E episodes, S steps of all episodes laid end to end, O observation size, A actions, Q sequences, H hidden size.
 
-    trajectory ── visited rows ── logits ──► r = r_team + c * r_match          learning_rewards
+    trajectory ── visited rows ── logits ──► r from r_team and c * r_match     learning_rewards
         │                                        │
         └── critic over whole battles ── values ─┴──► advantages, returns      prepare_policy_batch
                      │                                     │
@@ -26,9 +26,10 @@ from dm2_ray.learning.advantages import generalised_advantages
 from dm2_ray.learning.discriminator import Discriminator
 from dm2_ray.learning.policy import AgentPolicy
 from dm2_ray.learning.ppo import normalise_advantages
+from dm2_ray.learning.reward_scale import RewardScale
 from dm2_ray.learning.rewards import (
-    airl_reward,
     discounted_remainder,
+    matching_reward,
     matching_shares,
     mix_rewards,
     pay_at_last_step,
@@ -61,25 +62,38 @@ def learning_rewards(
     settings: MatchingSettings,
     horizon: int,
     gamma: float,
+    scale: RewardScale | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
     """Rewards [S] in flat order the agent learns from, and what the matching reward contributes to them.
 
-    `visited` are the rows of this very trajectory; `horizon` as it was given to `discriminator_inputs`. Statistics
-    are those of `matching_shares`, over real steps, with what is paid for padding in the last ones, and
-    `padding_reward`, the padding state's matching reward, where there is one.
+    Args:
+        visited: the rows of this very trajectory.
+        settings: `form`, `reward` and `coefficient` are used.
+        horizon: as it was given to `discriminator_inputs`.
+        scale: takes in the matching reward and divides it; None leaves it as it is.
+
+    Returns:
+        The rewards, and `matching_shares` over real steps, with what is paid for padding in the last ones, as well as
+        `padding_reward`, the padding state's matching reward, where there is one, and `matching_reward_scale`, what
+        both were divided by, with a `scale`.
     """
     logits = discriminator.forward_train({Columns.OBS: visited.rows})["logits"]
-    matching = airl_reward(logits[: visited.num_real])
+    rewards = matching_reward(logits, settings.form)
+    matching = rewards[: visited.num_real]
     team = torch.from_numpy(np.array(trajectory.rewards)).to(matching)
     extra = {}
+    if scale is not None:
+        scale.update(matching)
+        rewards, matching = rewards / scale.std, matching / scale.std
+        extra["matching_reward_scale"] = float(scale.std)
     if visited.has_padding_row:
-        padding_reward = airl_reward(logits[-1])
+        padding_reward = rewards[-1]
         weights = discounted_remainder(trajectory.episode_lengths, trajectory.terminated, horizon, gamma)
         amounts = padding_reward * torch.from_numpy(weights).to(matching)
         matching = pay_at_last_step(matching, amounts, trajectory.episode_lengths)
         extra["padding_reward"] = float(padding_reward)
-    statistics = matching_shares(team, matching, settings.coefficient)
-    return mix_rewards(team, matching, settings.coefficient), {**statistics, **extra}
+    statistics = matching_shares(team, matching, settings.coefficient, settings.reward)
+    return mix_rewards(team, matching, settings.coefficient, settings.reward), {**statistics, **extra}
 
 
 @torch.no_grad()
@@ -149,7 +163,7 @@ def prepare_policy_batch(
     return PreparedBatch(
         columns={**columns, "batch_sizes": layout.batch_sizes, **state_in},
         layout=layout,
-        statistics=_statistics(returns, values, advantages),
+        statistics=batch_statistics(returns, values, advantages),
     )
 
 
@@ -190,7 +204,8 @@ def _bootstrap_values(module: AgentPolicy, trajectory: AgentTrajectory, critic_f
     return values
 
 
-def _statistics(returns: Tensor, values: Tensor, advantages: Tensor) -> dict[str, float]:
+def batch_statistics(returns: Tensor, values: Tensor, advantages: Tensor) -> dict[str, float]:
+    """What `PreparedBatch.statistics` holds, from three [S] in reward units."""
     variance = float(returns.var(correction=0))
     unexplained = float((returns - values).var(correction=0))
     return {

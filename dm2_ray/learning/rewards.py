@@ -2,15 +2,26 @@
 
 Shapes: E episodes, S steps of all episodes laid end to end.
 
-With D the probability of "expert" and l = log D - log(1 - D) its logit (expert is high),
+With D the probability of "expert" and l = log D - log(1 - D) its logit (expert is high), `matching.form` is
 
-    r_match(o) = l(o)                      the log-ratio of the expert's to the agent's visitation, when D is optimal
-    r          = r_team + c * r_match      (DM2, Wang et al. 2023, arXiv 2206.00233)
+    airl      l                log D - log(1 - D)          (Fu et al. 2018, arXiv 1710.11248; DM2)
+    gail      softplus(l)      -log(1 - D), above 0        (Ho and Ermon 2016, arXiv 1606.03476)
+    log_d     -softplus(-l)    log D, below 0              (the other half of airl: gail + log_d = airl)
+    fairl     -l exp(l)        l clipped to +-5            (Ghasemipour et al. 2019, arXiv 1911.02256)
+    bounded   tanh(l / 2)      2 D - 1
 
-so that maximising the expected sum of r_match is minimising KL(own visitation || own expert's visitation).
+and `matching.reward` says what is learnt from:
+
+    both      r = r_team + c * r_match                     (DM2, Wang et al. 2023, arXiv 2206.00233)
+    matching  r = c * r_match
+    task      r = r_team
+
+At the optimal D, l is the log-ratio of the expert's to the agent's visitation, so that maximising the expected sum of
+airl is minimising KL(own visitation || own expert's visitation), and of fairl the KL the other way round. gail pays
+for every step that is lived, log_d takes away: where battles can end early, the sign alone says something.
 
 After a battle of length L the padded visitations go on, in one and the same state, to the horizon H, earning the
-padding state's l at every step. Nothing can be decided any more, so the sum
+padding state's r_match at every step. Nothing can be decided any more, so the sum
 
     r_match(padding) * (gamma + gamma^2 + ... + gamma^(H - L))
 
@@ -22,20 +33,42 @@ bootstrap value in place of this sum. `masked` visitations end with the battle a
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+RewardForm = Literal["airl", "gail", "log_d", "fairl", "bounded"]
+RewardSource = Literal["both", "matching", "task"]
+
+FAIRL_CLIP = 5.0
+"""Largest |logit| of the fairl form, whose exponential would otherwise drown every other reward."""
 
 
-def airl_reward(logits_expert_is_high: Tensor) -> Tensor:
-    """log D - log(1 - D), which is the logit itself."""
-    return logits_expert_is_high
+def matching_reward(logits_expert_is_high: Tensor, form: RewardForm) -> Tensor:
+    """r_match of each logit, before normalisation and coefficient; formulas at the head of this file."""
+    logits = logits_expert_is_high
+    if form == "airl":
+        return logits
+    if form == "gail":
+        return functional.softplus(logits)
+    if form == "log_d":
+        return -functional.softplus(-logits)
+    if form == "fairl":
+        clipped = logits.clamp(-FAIRL_CLIP, FAIRL_CLIP)
+        return -clipped * clipped.exp()
+    return torch.tanh(0.5 * logits)
 
 
-def mix_rewards(team: Tensor, matching: Tensor, coefficient: float) -> Tensor:
-    """r_team + coefficient * r_match, step by step."""
-    return team + coefficient * matching
+def mix_rewards(team: Tensor, matching: Tensor, coefficient: float, source: RewardSource = "both") -> Tensor:
+    """What is learnt from, step by step; with `task` the team's reward itself, bit for bit."""
+    if source == "task":
+        return team
+    paid = coefficient * matching
+    return paid if source == "matching" else team + paid
 
 
 def discounted_remainder(
@@ -58,16 +91,20 @@ def pay_at_last_step(rewards: Tensor, amounts: Tensor, episode_lengths: npt.NDAr
     return rewards.index_add(0, last_rows, amounts.to(rewards))
 
 
-def matching_shares(team: Tensor, matching: Tensor, coefficient: float) -> dict[str, float]:
+def matching_shares(
+    team: Tensor, matching: Tensor, coefficient: float, source: RewardSource = "both"
+) -> dict[str, float]:
     """What the matching reward contributes; names as logged.
 
-    `matching_reward_mean`, `matching_reward_std` (before the coefficient) and `matching_reward_share`:
-    sum |c r_match| / (sum |c r_match| + sum |r_team|), 0 where nothing is paid at all.
+    `matching_reward_mean`, `matching_reward_std` (before the coefficient, whether it is paid or not) and
+    `matching_reward_share`: sum |c r_match| / (sum |c r_match| + sum |r_team|) of what is paid, 0 where nothing is
+    paid at all. So the share is 0 with `task`, and 1 with `matching`.
     """
-    paid = float((coefficient * matching).abs().sum())
-    total = paid + float(team.abs().sum())
+    from_matching = 0.0 if source == "task" else float((coefficient * matching).abs().sum())
+    from_team = 0.0 if source == "matching" else float(team.abs().sum())
+    total = from_matching + from_team
     return {
         "matching_reward_mean": float(matching.mean()),
         "matching_reward_std": float(matching.std(correction=0)),
-        "matching_reward_share": paid / total if total > 0 else 0.0,
+        "matching_reward_share": from_matching / total if total > 0 else 0.0,
     }

@@ -19,7 +19,7 @@ from dm2_ray.actors.agent_learner import AgentLearner
 from dm2_ray.actors.dm2 import DM2
 from dm2_ray.actors.dm2_config import DM2Config
 from dm2_ray.actors.env_runner import BattleEnvRunner, RolloutTask
-from dm2_ray.demonstrations.expert import ExpertActor
+from dm2_ray.actors.expert_sources import start_experts
 from dm2_ray.experiments.recording import record
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -38,8 +38,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> DM2Config:
         rollout={"env_runners": 2, "battles_per_env_runner": 8, "env_steps": 256},
         policy={"hidden_size": 16},
         ppo={"epochs": 2},
-        discriminator={"updates": 3},
-        matching={"coefficient": 0.3},
+        discriminator={"updates": 3, "replay_iterations": 2},
+        matching={"coefficient": 0.3, "normalise": True},
         demonstrations={"path": str(demonstrations), "episodes_per_draw": 8},
         evaluation={"episodes": 10},
     )
@@ -168,8 +168,8 @@ def test_a_learner_is_sent_its_own_agent_and_nothing_else(config: DM2Config, tmp
         runner.rollout(RolloutTask(iteration=0, index=index, quota=quota), 0, *weights)
         for index, quota in enumerate(config.rollout_quotas())
     ]
-    settings = config.experiment.demonstrations
-    draw = ExpertActor(settings.path, settings, config.experiment.seed, config.num_agents).draw(0)
+    here = config.copy(copy_frozen=False).dm2(demonstrations={"expert_actors": 0})
+    draw = start_experts(here.experiment).draw(0, [])
     processes = set()
     for index, agent in enumerate(config.agent_ids):
         process, *received = (tmp_path / agent).read_text().splitlines()

@@ -33,10 +33,12 @@ def policies(settings: PolicySettings) -> list[AgentPolicy]:
     return modules
 
 
-@pytest.mark.parametrize("network", ["gru", "mlp"])
+@pytest.mark.parametrize(("network", "open_loop"), [("gru", False), ("mlp", False), ("gru", True)])
 @pytest.mark.parametrize("extras", [True, False])
-def test_equals_the_separate_policies_over_a_battle(network: str, extras: bool) -> None:
-    settings = PolicySettings(network=network, hidden_size=16, observe_last_action=extras, observe_agent_id=extras)
+def test_equals_the_separate_policies_over_a_battle(network: str, open_loop: bool, extras: bool) -> None:
+    settings = PolicySettings(
+        network=network, open_loop=open_loop, hidden_size=16, observe_last_action=extras, observe_agent_id=extras
+    )
     modules = policies(settings)
     stacked = StackedPolicies(N, OBS_SIZE, A, settings, seed=3)
     stacked.load([module.state_dict() for module in modules])

@@ -75,8 +75,12 @@ def test_maps_carry_the_published_values(map_name: str) -> None:
 def test_every_packaged_map_and_variant_loads_and_bears_its_own_name() -> None:
     for path in (configs_dir() / "maps").glob("*.yaml"):
         assert load_experiment(map_name=path.stem, variant="ippo").world.map == path.stem
+    needs = {"dm2_self_imitation": []} | {
+        name: ["demonstrations.paths_per_agent=[a, b, c]"]
+        for name in ("dm2_independent", "dm2_independent_non_concurrent")
+    }
     for name in variant_names():
-        experiment = load_experiment(variant=name, overrides=["demonstrations.path=set"])
+        experiment = load_experiment(variant=name, overrides=needs.get(name, ["demonstrations.path=set"]))
         assert experiment.variant == name
 
 
@@ -149,6 +153,7 @@ def test_override_values_have_the_keys_type(override: str, value: object) -> Non
         ("=1", ["is not KEY=VALUE"]),
         ("ppo.clip=[1", ["ppo.clip", "not valid YAML"]),
         ("matching.coefficient=0.2", ["matching.coefficient", "0.2", "ippo"]),
+        ("matching.reward=matching", ["matching.reward", "pays nothing", "both"]),
     ],
 )
 def test_a_bad_override_is_refused_in_one_line_that_names_it(override: str, words: list[str]) -> None:
@@ -174,7 +179,7 @@ def test_a_bad_override_is_refused_in_one_line_that_names_it(override: str, word
             "world:\n  smac:\n    obs_all_health: true\n    obs_heights: true\n",
             [", line 4", "world.smac", "'obs_heights'"],
         ),
-        ("\nvariant: dm\n", [", line 2", "dm2, ippo", "'dm'"]),
+        ("\nvariant: dm\n", [", line 2", "dm2, dm2_absorbing", "'dm'", "did you mean dm2?"]),
     ],
 )
 def test_a_bad_file_is_refused_with_its_name_and_line(tmp_path: Path, text: str, words: list[str]) -> None:

@@ -1,6 +1,12 @@
-"""Draws are pure, spread evenly, and respect their mode."""
+"""Draws are pure, spread evenly, and respect their mode; test_expert.py shows who sees which battles for it."""
 
 from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,10 +61,54 @@ def test_draws_differ_between_seeds_and_iterations() -> None:
     assert len(draws) == 100
 
 
+GOLDEN = (
+    # (episodes, agents, k, seed, iteration, mode), ids
+    ((10, 2, 4, 1, 3, "concurrent"), [[8, 7, 9, 4], [8, 7, 9, 4]]),
+    ((10, 2, 4, 1, 3, "non_concurrent"), [[2, 8, 4, 7], [1, 5, 3, 6]]),
+    (([10, 12], 2, 4, 1, 3, "concurrent"), [[8, 7, 9, 4], [8, 7, 9, 4]]),
+    (([12, 10], 2, 4, 1, 3, "non_concurrent"), [[2, 8, 4, 7], [1, 5, 3, 6]]),
+    (
+        (1000, 5, 3, 2**63 - 1, 10**6, "concurrent"),
+        [[784, 96, 186]] * 5,
+    ),
+    (
+        (1000, 5, 3, 2**63 - 1, 10**6, "non_concurrent"),
+        [[334, 140, 693], [471, 25, 229], [796, 967, 915], [319, 141, 235], [885, 467, 85]],
+    ),
+)
+"""A resumed run, or one on another machine, must go on with the same episodes; this is what they are."""
+
+
 def test_the_draw_is_pinned() -> None:
-    """A resumed run, or one on another machine, must go on with the same episodes; this is what they are."""
-    assert draw_episodes(10, 2, 4, 1, 3, "concurrent").tolist() == [[8, 7, 9, 4], [8, 7, 9, 4]]
-    assert draw_episodes(10, 2, 4, 1, 3, "non_concurrent").tolist() == [[2, 8, 4, 7], [1, 5, 3, 6]]
+    for arguments, ids in GOLDEN:
+        assert draw_episodes(*arguments).tolist() == ids  # type: ignore[arg-type]
+
+
+def test_the_draw_is_the_same_in_another_process() -> None:
+    code = "import json, sys; from dm2_ray.demonstrations import draw_episodes\n"
+    code += "print(json.dumps([draw_episodes(*arguments).tolist() for arguments in json.loads(sys.argv[1])]))"
+    asked = json.dumps([arguments for arguments, _ in GOLDEN])
+    for hash_seed in ("1", "4711"):
+        answer = subprocess.run(
+            [sys.executable, "-c", code, asked],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            cwd=Path(__file__).parents[2],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        assert json.loads(answer.stdout) == [ids for _, ids in GOLDEN]
+
+
+@given(st.lists(st.integers(6, 40), min_size=2, max_size=6), st.integers(1, 50), seeds, st.integers(0, 10**6))
+def test_independent_sets_are_drawn_from_like_the_smallest_of_them(
+    episodes: list[int], k: int, seed: int, iteration: int
+) -> None:
+    agents = len(episodes)
+    for mode in ("concurrent", "non_concurrent"):
+        found = draw_episodes(episodes, agents, k, seed, iteration, mode)  # type: ignore[arg-type]
+        assert (found < np.array(episodes)[:, None]).all()
+        assert found.tolist() == draw_episodes(min(episodes), agents, k, seed, iteration, mode).tolist()  # type: ignore[arg-type]
 
 
 def test_impossible_draws_are_refused() -> None:
@@ -67,3 +117,5 @@ def test_impossible_draws_are_refused() -> None:
             draw_episodes(*arguments, 0, 0, "concurrent")
     with pytest.raises(ValueError, match="needs 3 episodes or more, got 2"):
         draw_episodes(2, 3, 4, 0, 0, "non_concurrent")
+    with pytest.raises(ValueError, match="one joint set or 3 independent ones, got 2"):
+        draw_episodes([9, 9], 3, 4, 0, 0, "concurrent")

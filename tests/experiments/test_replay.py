@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 from dm2_ray.actors.checkpoint import Checkpoint, save_checkpoint
+from dm2_ray.actors.checkpoint_team import policies_of
 from dm2_ray.actors.dm2_config import DM2Config
 from dm2_ray.cli import main
 from dm2_ray.config import Experiment
 from dm2_ray.experiments.replay import replay
-from dm2_ray.experiments.teams import policies_of
 from dm2_ray.learning.discriminator import Discriminator
 from dm2_ray.world import BattleVector
 from dm2_ray.world.viewing.recording import BattleRecording
@@ -34,7 +34,7 @@ def in_page(path: Path) -> BattleRecording:
     return BattleRecording.from_json(json.dumps(json.loads(match[1])["recording"]))
 
 
-def untrained(root: Path, *, matching: float) -> Checkpoint:
+def untrained(root: Path, *, matching: float, form: str = "airl", kind: str = "state") -> Checkpoint:
     """A checkpoint of freshly initialised networks, as a run would save it."""
     experiment = Experiment.model_validate(
         {
@@ -42,8 +42,8 @@ def untrained(root: Path, *, matching: float) -> Checkpoint:
             "seed": 3,
             "world": {"map": MAP},
             "policy": {"hidden_size": 16, "actor_gain": 1.0},
-            "discriminator": {"hidden_size": 16},
-            "matching": {"coefficient": matching, "padding": "absorbing"},
+            "discriminator": {"hidden_size": 16, "input": kind},
+            "matching": {"coefficient": matching, "padding": "absorbing", "form": form},
             "demonstrations": {"path": "demos/needed-to-train-only"},
         }
     )
@@ -183,6 +183,17 @@ def test_sampled_actions_are_a_function_of_seed_and_battle(checkpoint: Checkpoin
     assert text(1) == text(1) != text(1, seed=1)
     lost = replay(str(checkpoint.path), greedy=False, battle=0, until="loss")
     assert lost.to_json() == text(lost.provenance.battle)
+
+
+@pytest.mark.parametrize("kind", ["state_action", "state_next_state"])
+def test_the_matching_reward_is_that_of_the_runs_own_form_and_input(tmp_path: Path, kind: str) -> None:
+    """Two checkpoints with the same weights in all networks."""
+    logits, bounded = (
+        replay(str(untrained(tmp_path / form, matching=0.3, form=form, kind=kind).path)).series["matching_reward"]
+        for form in ("airl", "bounded")
+    )
+    np.testing.assert_allclose(bounded, np.tanh(np.array(logits) / 2), atol=1e-3)
+    assert np.ptp(np.array(logits), axis=0).min() > 0.01
 
 
 def test_without_discriminators_there_is_no_matching_reward(tmp_path: Path) -> None:

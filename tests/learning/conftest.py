@@ -51,11 +51,19 @@ def policy(policy_spec: Callable[..., RLModuleSpec]) -> Callable[..., AgentPolic
 
 @pytest.fixture
 def discriminator() -> Callable[..., Discriminator]:
-    def build(*, observation_size: int = OBSERVATION_SIZE, padding: str = "masked", seed: int | None = 0, **settings):
+    def build(
+        *,
+        observation_size: int = OBSERVATION_SIZE,
+        num_actions: int = NUM_ACTIONS,
+        action_space: gymnasium.Space | None = None,
+        padding: str = "masked",
+        seed: int | None = 0,
+        **settings,
+    ):
         return RLModuleSpec(
             module_class=Discriminator,
             observation_space=gymnasium.spaces.Box(-1.0, 1.0, (observation_size,)),
-            action_space=gymnasium.spaces.Discrete(NUM_ACTIONS),
+            action_space=action_space or gymnasium.spaces.Discrete(num_actions),
             learner_only=True,
             model_config={
                 "discriminator": DiscriminatorSettings(**settings).model_dump(),

@@ -52,6 +52,17 @@ def test_equals_the_definition_battle_by_battle(lengths, gamma, lam, seed):
     np.testing.assert_allclose(returns.numpy(), expected + values, rtol=1e-4, atol=1e-4)
 
 
+def test_two_battles_by_hand():
+    # gamma 1/2, lambda 1/2, so gamma lambda = 1/4.
+    #   ended: rewards 1, 2; values 4, 2      deltas 1 + 1 - 4 = -2, 2 + 0 - 2 = 0       A = -2 + 0/4, 0
+    #   cut:   rewards 0, 4; values 2, 4; 8   deltas 0 + 2 - 2 =  0, 4 + 4 - 4 = 4       A = 0 + 4/4,  4
+    ended = (np.array([1.0, 2.0]), np.array([4.0, 2.0]), True, 8.0)
+    cut = (np.array([0.0, 4.0]), np.array([2.0, 4.0]), False, 8.0)
+    advantages, returns = advantages_of([ended, cut], gamma=0.5, lam=0.5)
+    assert advantages.tolist() == [-2.0, 0.0, 1.0, 4.0]
+    assert returns.tolist() == [2.0, 2.0, 3.0, 8.0]
+
+
 def test_closed_form_for_constant_reward_and_zero_values():
     length, gamma, lam = 10, 0.9, 0.8
     advantages, _ = advantages_of([(np.ones(length), np.zeros(length), True, 123.0)], gamma, lam)

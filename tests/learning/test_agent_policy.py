@@ -51,11 +51,16 @@ def act_step_by_step(module, trajectory):
     return torch.cat(logits)
 
 
-@pytest.mark.parametrize("network", ["gru", "mlp"])
+@pytest.mark.parametrize(("network", "open_loop"), [("gru", False), ("mlp", False), ("gru", True)])
 @pytest.mark.parametrize("bptt_steps", [0, 1, 3])
 @pytest.mark.parametrize("extras", [True, False])
-def test_acting_and_training_give_the_same_logits(policy, policy_spec, battles, network, bptt_steps, extras):
-    settings = {"network": network, "observe_last_action": extras, "observe_agent_id": extras}
+def test_acting_and_training_give_the_same_logits(policy, policy_spec, battles, network, open_loop, bptt_steps, extras):
+    settings = {
+        "network": network,
+        "open_loop": open_loop,
+        "observe_last_action": extras,
+        "observe_agent_id": extras,
+    }
     module, trajectory = policy(**settings), battles(LENGTHS)
     actor = policy_spec(inference_only=True, seed=None, **settings).build()
     actor.set_state(module.get_state(inference_only=True))

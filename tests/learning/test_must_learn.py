@@ -9,12 +9,12 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from dm2_ray.config import MatchingSettings, PolicySettings, PPOSettings
-from dm2_ray.learning.discriminator import discriminator_batch, discriminator_losses
+from dm2_ray.learning.discriminator_training import train_discriminator
 from dm2_ray.learning.policy import AgentPolicy, policy_parameter_groups
 from dm2_ray.learning.ppo import PPOBatch, ppo_losses
 from dm2_ray.learning.preparation import learning_rewards, minibatches, prepare_policy_batch
 from dm2_ray.learning.trajectory import AgentTrajectory
-from dm2_ray.learning.visitation import discriminator_inputs, minibatch_rows
+from dm2_ray.learning.visitation import discriminator_inputs
 
 
 class MemoryWorld:
@@ -149,7 +149,7 @@ def test_a_policy_without_memory_cannot():
 def test_matching_alone_takes_the_agent_where_its_expert_goes(discriminator):
     world, rng = CorridorWorld(), np.random.default_rng(0)
     learner = Learner(world, PPOSettings(lr_actor=3e-3, lr_critic=3e-3, epochs=5), network="mlp")
-    module = discriminator(observation_size=7)
+    module = discriminator(observation_size=7, updates=10, minibatch_episodes=16)
     optimiser = torch.optim.Adam(module.parameters(), lr=1e-3)
     # The expert walks to the right end and stays: 3, 4, 5, 6, 6, ...
     places = np.tile(np.minimum(3 + np.arange(world.limit), 6), 20)
@@ -159,15 +159,7 @@ def test_matching_alone_takes_the_agent_where_its_expert_goes(discriminator):
     for _ in range(30):
         trajectory = play(world, learner.module, 64, rng, learner.generator)
         agent = discriminator_inputs(trajectory.observations, trajectory.episode_lengths, "masked", world.limit)
-        for _ in range(10):
-            batch = discriminator_batch(expert, agent, minibatch_rows(expert, 16), learner.generator)
-            output = module.forward_train(batch)
-            losses = discriminator_losses(
-                output["logits"], batch["is_expert"], output["gradient_norms"], module.settings
-            )
-            optimiser.zero_grad()
-            losses["total_loss"].backward()
-            optimiser.step()
+        train_discriminator(module, optimiser, expert, agent, learner.generator, of="me")
         rewards, _ = learning_rewards(trajectory, module, agent, settings, world.limit, learner.ppo.gamma)
         learner.learn(trajectory, rewards)
         seen.append(float((trajectory.observations @ np.arange(7)).mean()))

@@ -1,0 +1,169 @@
+"""Processes that hold equal objects and take turns.
+
+What they do depends on the arguments of a call alone: whichever process answers, however often it was restarted, the
+answer is the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import ray
+
+from dm2_ray.config import DemonstrationSettings
+from dm2_ray.demonstrations.manifest import DemonstrationError
+from dm2_ray.world.starcraft.protocol import StarCraftError
+
+logger = logging.getLogger(__name__)
+
+RESTART_TIMEOUT_S = 120.0
+_PAUSE_S = 0.1
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class ExpertsLost(RuntimeError):
+    """An expert process, or what it kept, is gone for good."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """A call of a method that has no side effect."""
+
+    turn: int
+    """Whose turn it is: calls with equal turns go to the same process."""
+    method: str
+    arguments: Sequence[Any]
+    """Values or references."""
+
+
+class ExpertProcesses:
+    """`demonstrations.expert_actors` processes; with 0, the object lives in this one and its answers are values."""
+
+    def __init__(
+        self,
+        kind: type,
+        arguments: Mapping[str, Any],
+        settings: DemonstrationSettings,
+        *,
+        first_bundle_index: int | None = None,
+        is_reconstructable: bool = False,
+    ) -> None:
+        """
+        Args:
+            kind: Class of the objects.
+            arguments: Of its constructor.
+            settings: How many processes, of how many CPUs.
+            first_bundle_index: Of the experts' bundles in the current placement group, or None outside of one.
+            is_reconstructable: Ray repeats calls by itself, also when an answer is lost later with the node that holds
+                it. It keeps the history of every answer for that: not for answers that are made of earlier ones.
+        """
+        self._kind = kind
+        self._settings = settings
+        self._first_bundle_index = first_bundle_index
+        self._max_task_retries = -1 if is_reconstructable else 0
+        self._local = kind(**arguments) if settings.expert_actors == 0 else None
+        # Ray needs the constructor's arguments for as long as it may restart a process.
+        self._arguments = {} if self._local is not None else {name: ray.put(value) for name, value in arguments.items()}
+        self._actors = [self._start(index) for index in range(settings.expert_actors)]
+
+    def call(self, call: Call, num_returns: int) -> list[Any]:
+        """The answer's parts, at least 2: references, or values where there are no processes."""
+        if self._local is not None:
+            return list(getattr(self._local, call.method)(*map(value_of, call.arguments)))
+        actor = self._actors[call.turn % len(self._actors)]
+        return list(getattr(actor, call.method).options(num_returns=num_returns).remote(*call.arguments))
+
+    def answers(
+        self, calls: Mapping[Key, Call], num_returns: int, *, begun: Mapping[Key, list[Any]] | None = None
+    ) -> dict[Key, list[Any]]:
+        """Answers to all calls once they are there, the last part of each as a value; what is lost with a process is
+        called again.
+
+        Args:
+            calls: To be done.
+            num_returns: Parts of an answer.
+            begun: What `call` returned, of calls that were begun already.
+
+        Raises:
+            ExpertsLost: A process did not come back in time.
+            DemonstrationError, StarCraftError, ray.exceptions.RayError: As `value_of`.
+        """
+        answers: dict[Key, list[Any]] = {}
+        asked = dict(begun or {})
+        deadline = time.monotonic() + RESTART_TIMEOUT_S
+        while len(answers) < len(calls):
+            asked |= {key: self.call(call, num_returns) for key, call in calls.items() if key not in asked}
+            lost = []
+            for key, answer in asked.items():
+                if key in answers:
+                    continue
+                try:
+                    answers[key] = [*answer[:-1], value_of(answer[-1])]
+                except ray.exceptions.RayActorError as error:
+                    logger.warning("%s lost with its process; it is done again", calls[key].method)
+                    lost.append(key)
+                    self._replace_if_dead(error, calls[key].turn)
+                    if time.monotonic() > deadline:
+                        raise ExpertsLost(f"an expert process did not come back: {_first_line(error)}") from None
+            if lost:
+                time.sleep(_PAUSE_S)
+            for key in lost:
+                del asked[key]
+        return answers
+
+    @property
+    def actors(self) -> list[Any]:
+        """Handles of the processes."""
+        return list(self._actors)
+
+    def __len__(self) -> int:
+        return len(self._actors)
+
+    def shutdown(self) -> None:
+        """Ends the processes."""
+        if ray.is_initialized():
+            for actor in self._actors:
+                ray.kill(actor)
+        self._actors = []
+
+    def _start(self, index: int) -> Any:
+        actor = ray.remote(self._kind).options(
+            num_cpus=self._settings.cpus_per_expert_actor,
+            max_restarts=-1,
+            max_task_retries=self._max_task_retries,
+            placement_group_bundle_index=-1 if self._first_bundle_index is None else self._first_bundle_index + index,
+        )
+        return actor.remote(**self._arguments)
+
+    def _replace_if_dead(self, error: ray.exceptions.RayActorError, turn: int) -> None:
+        """Where Ray itself will not bring a process back, somebody ended it for good."""
+        index = turn % len(self._actors)
+        is_present_one = error.actor_id == self._actors[index]._actor_id.hex()
+        if isinstance(error, ray.exceptions.ActorDiedError) and is_present_one:
+            self._actors[index] = self._start(index)
+
+
+def value_of(item: Any) -> Any:
+    """What a reference refers to; anything else is its own value.
+
+    Raises:
+        DemonstrationError, StarCraftError: As in the process; they say in one line what a traceback says in thirty.
+        ray.exceptions.RayError: Anything else that went wrong there.
+    """
+    if not isinstance(item, ray.ObjectRef):
+        return item
+    try:
+        return ray.get(item)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, (DemonstrationError, StarCraftError)):
+            raise error.cause from None
+        raise
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n", 1)[0]

@@ -1,0 +1,190 @@
+"""Live experts: teams that play fresh battles while the agents learn.
+
+    draw(iteration): every team plays battles of the run's own world ──► one slice per agent
+
+What is played is a pure function of (teams, settings, seed, iteration): a draw that is lost with its process is played
+again, elsewhere, with the same outcome. (StarCraft II has randomness of its own: over the real game a draw done again
+gives other battles, as good as the first.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dm2_ray.actors.backends import battles_of
+from dm2_ray.actors.checkpoint import CheckpointError, open_checkpoint
+from dm2_ray.actors.checkpoint_team import actor_weights, policies_of
+from dm2_ray.actors.expert_pool import RequestedExperts
+from dm2_ray.actors.expert_processes import Call, ExpertProcesses
+from dm2_ray.actors.stacked import StackedPolicies
+from dm2_ray.actors.streams import Role, stream_seed
+from dm2_ray.config import DemonstrationSettings, PolicySettings, WorldSettings
+from dm2_ray.demonstrations.agent_demonstration import AgentDemonstration
+from dm2_ray.demonstrations.expert import expert_names
+from dm2_ray.demonstrations.manifest import DemonstrationError
+from dm2_ray.demonstrations.parquet_layout import JointEpisode
+from dm2_ray.demonstrations.playing import Team, joint_episodes
+from dm2_ray.demonstrations.run_world import RunWorld
+from dm2_ray.world import SCRIPTED_TEAMS, ScriptedTeam, world_map
+from dm2_ray.world.battle_backend import BattleBackend
+
+SCRIPTED_PREFIX = "scripted:"
+BATTLES_AT_ONCE = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LiveTeam:
+    """Who plays, whole: a process elsewhere needs no file. Either a script or learnt policies."""
+
+    script: str | None = None
+    """One of SCRIPTED_TEAMS."""
+    policy: PolicySettings | None = None
+    weights: Sequence[Mapping[str, np.ndarray]] = ()
+    """Per agent, the actor's parameters."""
+
+    @classmethod
+    def named(cls, name: str, world: RunWorld) -> LiveTeam:
+        """The team that `scripted:NAME`, a checkpoint or a run directory means.
+
+        Raises:
+            DemonstrationError: There is none, or it does not play in this world.
+        """
+        if name.startswith(SCRIPTED_PREFIX):
+            script = name.removeprefix(SCRIPTED_PREFIX)
+            if script not in SCRIPTED_TEAMS:
+                raise DemonstrationError(
+                    f"live expert {name}: unknown scripted team; there are {', '.join(SCRIPTED_TEAMS)}"
+                )
+            return cls(script=script)
+        try:
+            checkpoint = open_checkpoint(Path(name))
+            settings = checkpoint.experiment()
+            spec = world_map(settings.world.map, settings.world.scenario)
+            found = {
+                "map_name": spec.name,
+                "scenario_hash": spec.scenario_hash,
+                "num_agents": checkpoint.num_agents,
+                "obs_size": checkpoint.obs_size,
+                "num_actions": checkpoint.num_actions,
+            }
+            for key, value in found.items():
+                if value != (expected := getattr(world, key)):
+                    raise DemonstrationError(
+                        f"live expert {checkpoint.path} was trained with {key} {value}, this run has {expected}"
+                    )
+            policies_of(checkpoint, greedy=True)  # whatever is wrong with the files shows now
+            return cls(policy=settings.policy, weights=actor_weights(checkpoint))
+        except CheckpointError as error:
+            raise DemonstrationError(f"live expert: {error}") from None
+
+
+class LiveExpert:
+    """Plays the experts' battles; it has no state that a draw changes."""
+
+    def __init__(
+        self, teams: Sequence[LiveTeam], settings: DemonstrationSettings, world: WorldSettings, seed: int
+    ) -> None:
+        """
+        Args:
+            teams: One joint team, or one per agent.
+            settings: How many battles a draw, who gets which, whether the most probable actions are taken.
+            world: Where they play: the run's own world.
+            seed: The experiment's seed.
+        """
+        self._teams = teams
+        self._settings = settings
+        self._seed = seed
+        self._world = world
+        self._num_agents = RunWorld.of(world).num_agents
+        self._battles: BattleBackend | None = None
+
+    def draw(self, iteration: int) -> tuple[Any, ...]:
+        """The iteration's demonstrations, entry i for agent i, and how well the experts played.
+
+        Raises:
+            StarCraftError: The battles are to be those of the game, and it cannot be used here.
+        """
+        agents, per_agent = self._num_agents, self._settings.episodes_per_draw
+        is_joint, is_disjoint = len(self._teams) == 1, self._settings.sampling == "non_concurrent"
+        battles = per_agent * (agents if is_joint and is_disjoint else 1)
+        played = [self._play(team, battles, (iteration, index)) for index, team in enumerate(self._teams)]
+        slices = []
+        for agent in range(agents):
+            share = np.arange(per_agent) + (agent * per_agent if is_disjoint else 0)
+            episodes = [played[0][k] for k in share] if is_joint else played[agent]
+            ids = iteration * per_agent * (agents if is_disjoint else 1) + share
+            slices.append(AgentDemonstration.of_joint_episodes(episodes, agent, ids))
+        everything = [episode for episodes in played for episode in episodes]
+        report = {
+            "episodes": len(everything),
+            "win_rate": float(np.mean([episode.battle_won for episode in everything])),
+            "return_mean": float(np.mean([episode.team_return for episode in everything])),
+        }
+        return (*slices, report)
+
+    def _play(self, team: LiveTeam, episodes: int, counters: tuple[int, int]) -> list[JointEpisode]:
+        if self._battles is None:
+            self._battles = battles_of(self._world, min(episodes, BATTLES_AT_ONCE), self._seed)
+        battles = self._battles
+        action_seed = stream_seed(self._seed, Role.EXPERT_ACTIONS, *counters)
+        players: Team
+        if team.policy is None:
+            assert team.script is not None
+            players = ScriptedTeam(team.script, battles, seed=action_seed)
+        else:
+            policies = StackedPolicies(
+                battles.num_agents,
+                battles.obs_size,
+                battles.num_actions,
+                team.policy,
+                greedy=self._settings.live_greedy,
+                seed=action_seed,
+            )
+            policies.load(team.weights)
+            players = policies
+        battle_seed = stream_seed(self._seed, Role.EXPERT_BATTLES, *counters)
+        return list(joint_episodes(players, battles, episodes, seed=battle_seed))
+
+
+class LiveExperts(RequestedExperts):
+    """Processes that play the experts' battles, as many iterations ahead of the learners as there are processes."""
+
+    def __init__(
+        self,
+        teams: Sequence[LiveTeam],
+        settings: DemonstrationSettings,
+        world: WorldSettings,
+        *,
+        seed: int,
+        num_agents: int,
+        first_bundle_index: int | None = None,
+    ) -> None:
+        """
+        Args:
+            teams: `live_teams`.
+            settings: How many battles a draw, how many processes (0: all in this one).
+            world: Where they play: the run's own world.
+            seed: The experiment's seed.
+            num_agents: Slices per draw.
+            first_bundle_index: Of the experts' bundles in the current placement group, or None outside of one.
+        """
+        arguments = {"teams": teams, "settings": settings, "world": world, "seed": seed}
+        processes = ExpertProcesses(LiveExpert, arguments, settings, first_bundle_index=first_bundle_index)
+        super().__init__(processes, num_agents, ahead=len(processes))
+
+    def _call(self, iteration: int) -> Call:
+        return Call(turn=iteration, method="draw", arguments=[iteration])
+
+
+def live_teams(settings: DemonstrationSettings, world: RunWorld) -> list[LiveTeam]:
+    """The configured teams: one, or one per agent.
+
+    Raises:
+        DemonstrationError: One is missing, damaged or of another world, or there are not as many as agents.
+    """
+    return [LiveTeam.named(name, world) for name in expert_names(settings, world.num_agents)]

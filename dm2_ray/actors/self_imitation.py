@@ -1,0 +1,196 @@
+"""Self-imitation: the team's own best battles so far stand in for experts.
+
+    absorb(store_i, agent, iteration, *trajectory_i)  ──►  store'_i, demonstration_i, report
+
+An iteration's battles are absorbed before its draw. The stores lie in the object store and their references with the
+driver; the processes keep nothing. A call is a pure function of its arguments, so one that is lost with its process is
+done again. Every agent's store is made of that agent's trajectories alone; that all hold the same joint episodes
+follows from the reward, which is the team's (see best_episodes.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import ray
+
+from dm2_ray.actors.expert_pool import ExpertPool
+from dm2_ray.actors.expert_processes import Call, ExpertProcesses, ExpertsLost, value_of
+from dm2_ray.actors.learner_group import RolloutDataLost
+from dm2_ray.config import DemonstrationSettings
+from dm2_ray.demonstrations.agent_demonstration import AgentDemonstration
+from dm2_ray.demonstrations.best_episodes import BestEpisodes, discounted_returns
+from dm2_ray.demonstrations.manifest import DemonstrationError
+from dm2_ray.demonstrations.sampling import draw_episodes
+from dm2_ray.learning.trajectory import AgentTrajectory
+
+EPISODES_PER_ITERATION = 2**32
+"""Room between the ids of two iterations' episodes: an id says in which iteration a battle was played."""
+
+
+class SelfImitationActor:
+    """Keeps the best of what it is handed; it has no state."""
+
+    def __init__(self, settings: DemonstrationSettings, seed: int, gamma: float, num_agents: int) -> None:
+        """
+        Args:
+            settings: How many episodes to keep and to draw, who gets which.
+            seed: The experiment's seed.
+            gamma: Discount of rewards.
+            num_agents: N.
+        """
+        self._settings = settings
+        self._seed = seed
+        self._gamma = gamma
+        self._num_agents = num_agents
+
+    def absorb(
+        self, store: BestEpisodes | None, agent_index: int, iteration: int, *trajectories: AgentTrajectory
+    ) -> tuple[BestEpisodes | None, AgentDemonstration, dict[str, float]]:
+        """Adds an iteration's battles to an agent's store and draws from it.
+
+        Args:
+            store: The agent's store before; None if it is empty.
+            agent_index: Whose.
+            iteration: Which.
+            trajectories: This agent's part of the iteration's rollouts, in the rollouts' order.
+
+        Returns:
+            The store after, or None if none of these battles is good enough; the agent's slice of the iteration's
+            draw; and what there is to report.
+
+        Raises:
+            DemonstrationError: There are not yet enough battles for the draw.
+        """
+        new: list[BestEpisodes] = []
+        first_id = iteration * EPISODES_PER_ITERATION
+        for trajectory in trajectories:
+            new.append(_ranked(trajectory, agent_index, first_id, self._gamma))
+            first_id += trajectory.num_episodes
+        best = BestEpisodes.best_of([*([] if store is None else [store]), *new], self._settings.store_episodes)
+        try:
+            places = draw_episodes(
+                best.episodes.num_episodes,
+                self._num_agents,
+                self._settings.episodes_per_draw,
+                self._seed,
+                iteration,
+                self._settings.sampling,
+            )
+        except ValueError as error:
+            raise DemonstrationError(f"best own battles after iteration {iteration}: {error}") from None
+        report = {
+            "episodes": best.episodes.num_episodes,
+            "episodes_new": int((best.episodes.episode_ids >= iteration * EPISODES_PER_ITERATION).sum()),
+            "score_lowest": float(best.scores.min()),
+            "score_mean": float(best.scores.mean()),
+        }
+        return (None if best is store else best), best.episodes.select(places[agent_index]), report
+
+
+class SelfImitation(ExpertPool):
+    """The agents' stores and who works on them."""
+
+    def __init__(
+        self,
+        settings: DemonstrationSettings,
+        *,
+        seed: int,
+        gamma: float,
+        num_agents: int,
+        first_bundle_index: int | None = None,
+    ) -> None:
+        """
+        Args:
+            settings: How many episodes to keep and to draw, how many processes (0: all in this one).
+            seed: The experiment's seed.
+            gamma: Discount of rewards.
+            num_agents: N.
+            first_bundle_index: Of the experts' bundles in the current placement group, or None outside of one.
+        """
+        arguments = {"settings": settings, "seed": seed, "gamma": gamma, "num_agents": num_agents}
+        processes = ExpertProcesses(SelfImitationActor, arguments, settings, first_bundle_index=first_bundle_index)
+        super().__init__(processes, num_agents)
+        self._before: list[Any] = [None] * num_agents
+        self._after = self._before
+        self._iteration: int | None = None
+        """Whose battles `_after` has absorbed and `_before` has not."""
+
+    def draw(self, iteration: int, trajectories: Sequence[Sequence[Any]]) -> list[Any]:
+        """As ExpertPool's; asked for again with other references (the battles were lost and played again), it starts
+        from the stores of the iteration before.
+
+        Raises:
+            RolloutDataLost: Trajectories are gone.
+            ExpertsLost: The stores are gone with a node, or a process did not come back.
+            DemonstrationError: There are not yet enough battles for the draw.
+        """
+        if iteration != self._iteration:
+            self._before, self._iteration = self._after, iteration
+        calls = {
+            agent: Call(
+                turn=iteration + agent,
+                method="absorb",
+                arguments=[self._before[agent], agent, iteration, *trajectories[agent]],
+            )
+            for agent in range(self._num_agents)
+        }
+        try:
+            answers = self.processes.answers(calls, 3)
+        except ray.exceptions.RayError as error:
+            raise _what_was_lost(error, self._before) from error
+        self._after = [
+            # All agents' stores change in the same iterations.
+            store if answers[agent][2]["episodes_new"] else self._before[agent]
+            for agent, (store, _, _) in sorted(answers.items())
+        ]
+        self._report = answers[0][2]
+        return [demonstration for _, (_, demonstration, _) in sorted(answers.items())]
+
+    def state(self) -> dict[str, dict[str, Any]] | None:
+        stores = [value_of(store) for store in self._after]
+        if any(store is None for store in stores):
+            return None
+        return {f"agent_{index}": store.to_arrays() for index, store in enumerate(stores)}
+
+    def restore(self, state: Mapping[str, Mapping[str, Any]] | None) -> None:
+        """
+        Raises:
+            ValueError: It is the state of another team.
+        """
+        self._iteration = None
+        self._after = [None] * self._num_agents
+        if state is None:
+            return
+        agents = [f"agent_{index}" for index in range(self._num_agents)]
+        if set(state) != set(agents):
+            raise ValueError(f"the state holds the best episodes of {sorted(state)}, this team has {agents}")
+        stores = [BestEpisodes.from_arrays(state[agent]) for agent in agents]
+        self._after = [ray.put(store) for store in stores] if len(self.processes) else stores
+
+
+def _ranked(trajectory: AgentTrajectory, agent_index: int, first_id: int, gamma: float) -> BestEpisodes:
+    """An agent's battles as episodes to keep; nothing is copied."""
+    return BestEpisodes(
+        episodes=AgentDemonstration(
+            agent_index=agent_index,
+            observations=trajectory.observations,
+            actions=trajectory.actions,
+            action_mask=trajectory.action_mask,
+            alive=trajectory.alive,
+            episode_lengths=trajectory.episode_lengths,
+            episode_ids=first_id + np.arange(trajectory.num_episodes),
+        ),
+        scores=discounted_returns(trajectory.rewards, trajectory.episode_lengths, gamma),
+    )
+
+
+def _what_was_lost(error: ray.exceptions.RayError, stores: Sequence[Any]) -> Exception:
+    cause = getattr(error, "cause", None) or error
+    if not isinstance(cause, ray.exceptions.ObjectLostError):
+        return error
+    if cause.object_ref_hex in {store.hex() for store in stores if isinstance(store, ray.ObjectRef)}:
+        return ExpertsLost("the best battles so far died with their node; go on from the last checkpoint (dm2 resume)")
+    return RolloutDataLost("rollout data died with their node")

@@ -1,0 +1,132 @@
+"""Whole battles of a team, one joint episode after the other.
+
+Shapes: B battles side by side, N agents, O observation size, A actions, L steps of one episode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from dm2_ray.demonstrations.parquet_layout import JointEpisode
+from dm2_ray.world.battle_backend import BattleBackend
+
+
+class Team(Protocol):
+    """Whoever chooses the joint actions: a scripted team, a checkpoint's policies."""
+
+    def begin(self, battles: BattleBackend) -> None:
+        """All battles start: forget everything."""
+
+    def act(self, battles: BattleBackend) -> npt.NDArray[np.int64]:
+        """Available joint actions [B, N] for the present situation."""
+
+    def battles_ended(self, ended: npt.NDArray[np.bool_]) -> None:
+        """Other battles have started in the columns where `ended` [B] is True."""
+
+
+def joint_episodes(
+    team: Team,
+    battles: BattleBackend,
+    num_episodes: int,
+    *,
+    seed: int | None = None,
+    first_battle: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[JointEpisode]:
+    """Plays the battles numbered first_battle to first_battle + num_episodes - 1, each to its end, and yields them in
+    the order of their numbers, each as soon as those before it have ended.
+
+    Over the embedded engine they are the same however many battles are played side by side, as long as the team's
+    choice in a battle depends on nothing but that battle.
+
+    Args:
+        team: chooses the actions.
+        battles: are begun anew here.
+        num_episodes: at least 1.
+        seed: of the battles; None takes what they have.
+        first_battle: number of the first battle.
+        progress: told (episodes played, num_episodes) whenever some have ended.
+
+    Raises:
+        ValueError: num_episodes is not positive.
+    """
+    if num_episodes < 1:
+        raise ValueError(f"num_episodes is {num_episodes}; it must be at least 1")
+    notes = _Notes(battles)
+    waiting: dict[int, JointEpisode] = {}
+    played, due, end = 0, first_battle, first_battle + num_episodes
+    battles.reset(seed=seed, first_battle=first_battle)
+    team.begin(battles)
+    running = battles.battle_number < end
+    while running.any():
+        numbers = battles.battle_number.copy()
+        actions = team.act(battles)
+        notes.before_step(actions)
+        battles.step(actions, running)
+        notes.after_step(running)
+        ended = running & (battles.terminated | battles.truncated)
+        lost = running & battles.dropped
+        if lost.any():
+            # Its number is played again.
+            notes.discard_episodes(lost)
+            team.battles_ended(lost)
+        if ended.any():
+            for column in np.flatnonzero(ended):
+                waiting[int(numbers[column])] = notes.take_episode(int(column))
+            team.battles_ended(ended)
+            running = battles.battle_number < end
+            played += int(ended.sum())
+            if progress is not None:
+                progress(played, num_episodes)
+            # Columns run ahead of each other; episodes come in the order of battle numbers all the same.
+            while due in waiting:
+                yield waiting.pop(due)
+                due += 1
+
+
+class _Notes:
+    """What has been seen and done in the battles under way, column by column."""
+
+    def __init__(self, battles: BattleBackend) -> None:
+        columns, limit, agents = battles.num_battles, battles.episode_limit, battles.num_agents
+        self._battles = battles
+        self._columns = np.arange(columns)
+        self._step = np.zeros(columns, np.int64)
+        self._observations = np.empty((columns, limit, agents, battles.obs_size), np.float32)
+        self._actions = np.empty((columns, limit, agents), np.int64)
+        self._action_mask = np.empty((columns, limit, agents, battles.num_actions), np.bool_)
+        self._alive = np.empty((columns, limit, agents), np.bool_)
+        self._rewards = np.empty((columns, limit), np.float64)
+
+    def before_step(self, actions: npt.NDArray[np.int64]) -> None:
+        place = (self._columns, self._step)
+        self._observations[place] = self._battles.observations
+        self._actions[place] = actions
+        self._action_mask[place] = self._battles.action_mask
+        self._alive[place] = self._battles.alive
+
+    def after_step(self, running: npt.NDArray[np.bool_]) -> None:
+        self._rewards[self._columns, self._step] = self._battles.rewards
+        # Columns that do not run stay at their step, so they overwrite it and never leave the arrays.
+        self._step += running
+
+    def discard_episodes(self, lost: npt.NDArray[np.bool_]) -> None:
+        """What was noted of the episodes under way in the columns where `lost` [B] is True does not count."""
+        self._step[lost] = 0
+
+    def take_episode(self, column: int) -> JointEpisode:
+        """The episode that has just ended in a column; the column's next one starts."""
+        length = int(self._step[column])
+        self._step[column] = 0
+        return JointEpisode(
+            observations=self._observations[column, :length].copy(),
+            actions=self._actions[column, :length].copy(),
+            action_mask=self._action_mask[column, :length].copy(),
+            alive=self._alive[column, :length].copy(),
+            rewards=self._rewards[column, :length].copy(),
+            battle_won=bool(self._battles.battle_won[column]),
+        )

@@ -1,0 +1,262 @@
+"""Pickles of strangers, read without trusting them: arrays, tensors and plain containers come out, nothing is executed.
+
+A pickle is a program that may call whatever it names. Here a name is looked up in `_ADMITTED` and nowhere else, and
+what is found there is not numpy's or torch's own code but a stand-in of this file that checks what it is given. So
+neither library's unpickling, nor torch itself, is ever reached: tensors come out as arrays.
+
+A tensor's numbers lie in a storage, which torch pickles as bytes that hold pickles again (`torch.save`'s first format):
+
+    magic number | protocol version | sizes of types | the storage, named by a key | [keys] | count, numbers
+
+Those are read in the same way. Where a tensor lived (a GPU) does not matter.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import re
+from collections.abc import Callable
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+_TORCH_MAGIC = 0x1950A86A20F9469CFC6C
+_TORCH_PROTOCOL = 1001
+_STORAGE_TYPES = {
+    "FloatStorage": "<f4",
+    "DoubleStorage": "<f8",
+    "HalfStorage": "<f2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "i1",
+    "ByteStorage": "u1",
+    "BoolStorage": "?",
+}
+_PLAIN_DTYPE = re.compile(r"[|<>=]?[biufO?]\d{0,2}")
+
+
+class RefusedPickle(ValueError):
+    """A pickle holds something else than arrays, tensors and plain containers; the message is one line."""
+
+
+def read_strange_pickle(stream: IO[bytes]) -> Any:
+    """The object that the pickle in `stream` describes; arrays and tensors in it are numpy arrays, those of objects
+    lists.
+
+    Raises:
+        RefusedPickle: it names anything that is not admitted, or does not hold together. What is damaged raises
+            whatever the damage leads to: any Exception, of which nothing has come.
+    """
+    return _resolved(_Unpickler(stream).load(), {})
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, stream: IO[bytes], storages: dict[str, _Storage] | None = None) -> None:
+        super().__init__(stream)
+        self._storages = storages
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _ADMITTED[module, name]
+        except KeyError:
+            raise RefusedPickle(
+                f"it names {module}.{name}; only arrays, tensors and plain containers are read, nothing is executed"
+            ) from None
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        """A storage in torch's format: ("storage", type, key, where it lived, count, None)."""
+        if self._storages is None or type(pid) is not tuple or len(pid) < 5 or pid[0] != "storage":
+            raise RefusedPickle(f"it refers to something outside of it: {str(pid)[:60]}")
+        if len(pid) > 5 and pid[5] is not None:
+            raise RefusedPickle("it holds a view of a storage in a form that is not read")
+        kind, key, count = pid[1], str(pid[2]), pid[4]
+        if not isinstance(kind, str) or type(count) is not int:
+            raise RefusedPickle("it holds a storage of no known type")
+        return self._storages.setdefault(key, _Storage(kind, count))
+
+
+class _Storage:
+    """A tensor's numbers, once they are read."""
+
+    __slots__ = ("dtype", "numbers")
+
+    def __init__(self, dtype: str, count: int) -> None:
+        self.dtype = np.dtype(dtype)
+        self.numbers: npt.NDArray[np.generic] = np.empty(0, self.dtype)
+
+    def __setstate__(self, state: Any) -> None:
+        raise RefusedPickle("it changes a storage")
+
+
+class _Dtype:
+    """Stands in for numpy.dtype while its pickled state is applied."""
+
+    __slots__ = ("dtype",)
+
+    def __init__(self, code: str) -> None:
+        if not isinstance(code, str) or not _PLAIN_DTYPE.fullmatch(code):
+            raise RefusedPickle(f"it holds arrays of type {str(code)[:40]!r}; only plain numbers and objects are read")
+        self.dtype = np.dtype(code)
+
+    def __setstate__(self, state: Any) -> None:
+        if type(state) is not tuple or len(state) < 8 or any(part is not None for part in state[2:5]):
+            raise RefusedPickle("it holds arrays of a structured type; only plain numbers and objects are read")
+        if state[1] in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array:
+    """Stands in for a numpy.ndarray while its pickled state is applied."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, is_fortran, content = state
+        if not isinstance(dtype, _Dtype):
+            raise RefusedPickle("it holds an array without a type")
+        self.value = _filled(_shape(shape), dtype, content, "F" if is_fortran else "C")
+
+
+class _Admitted:
+    """Something that a pickle may call. Not a plain function: a pickle can set attributes of those."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        object.__setattr__(self, "_function", function)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise RefusedPickle(f"it sets {name} of what it may only call")
+
+    def __call__(self, *arguments: Any) -> Any:
+        return object.__getattribute__(self, "_function")(*arguments)
+
+
+def _filled(shape: tuple[int, ...], dtype: _Dtype, content: Any, order: str) -> Any:
+    """[shape] numbers from bytes, or a flat list of objects."""
+    if dtype.dtype.hasobject:
+        if not isinstance(content, list) or len(shape) != 1 or len(content) != shape[0]:
+            raise RefusedPickle("it holds objects in an array of an odd shape")
+        return content
+    return np.frombuffer(content, dtype.dtype).reshape(shape, order="F" if order == "F" else "C")
+
+
+def _shape(shape: Any) -> tuple[int, ...]:
+    if type(shape) is not tuple or not all(type(size) is int and 0 <= size < 2**48 for size in shape):
+        raise RefusedPickle(f"it holds an array of shape {str(shape)[:60]}")
+    return shape
+
+
+def _reconstruct(kind: str, shape: Any, code: Any) -> _Array:
+    """numpy's `_reconstruct`: an empty array, to which its state is given next."""
+    return _Array()
+
+
+def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> Any:
+    """numpy's `_frombuffer`: an array from bytes, in pickles of protocol 5."""
+    if not isinstance(dtype, _Dtype):
+        raise RefusedPickle("it holds an array without a type")
+    return _filled(_shape(shape), dtype, content, order)
+
+
+def _scalar(dtype: Any, content: Any) -> Any:
+    if not isinstance(dtype, _Dtype) or dtype.dtype.hasobject:
+        raise RefusedPickle("it holds a scalar without a plain type")
+    return np.frombuffer(content, dtype.dtype, count=1)[0]
+
+
+def _new_dtype(code: Any, align: Any = False, copy: Any = False) -> _Dtype:
+    return _Dtype(code)
+
+
+def _ordered_dict(*pairs: Any) -> dict[Any, Any]:
+    return dict(*pairs)
+
+
+def _encoded(text: Any, encoding: Any = "latin1") -> bytes:
+    """Bytes in pickles of protocol 2, in which numpy wrote arrays of objects before its version 1.17."""
+    if not isinstance(text, str) or encoding != "latin1":
+        raise RefusedPickle("it encodes something else than bytes")
+    return text.encode("latin1")
+
+
+def _no_bytes() -> bytes:
+    return b""
+
+
+def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> npt.NDArray[np.generic]:
+    """torch's `_rebuild_tensor_v2`: a tensor as a view of its storage. The view is copied, the storage let go."""
+    if not isinstance(storage, _Storage):
+        raise RefusedPickle("it holds a tensor without a storage")
+    shape, strides, numbers = _shape(size), _shape(stride), storage.numbers
+    if len(shape) != len(strides) or type(offset) is not int or offset < 0 or math.prod(shape) > len(numbers):
+        raise RefusedPickle(f"it holds a tensor of shape {list(shape)} in {len(numbers)} numbers")
+    if 0 in shape:
+        return np.empty(shape, storage.dtype)
+    last = offset + sum((length - 1) * step for length, step in zip(shape, strides, strict=True))
+    if last >= len(numbers):
+        raise RefusedPickle(f"it holds a tensor that reaches to number {last} of {len(numbers)}")
+    item = storage.dtype.itemsize
+    view = np.lib.stride_tricks.as_strided(numbers[offset:], shape, [step * item for step in strides], writeable=False)
+    return view.copy()
+
+
+def _storage(content: Any) -> _Storage:
+    """torch's `_load_from_bytes`: the storage that `torch.save` wrote into bytes."""
+    if not isinstance(content, bytes):
+        raise RefusedPickle("it holds a storage that is not bytes")
+    stream, storages = io.BytesIO(content), dict[str, _Storage]()
+    head = [_Unpickler(stream).load() for _ in range(3)]
+    if head[:2] != [_TORCH_MAGIC, _TORCH_PROTOCOL] or not isinstance(head[2], dict):
+        raise RefusedPickle("it holds a tensor in a form that is not read")
+    if not head[2].get("little_endian", True):
+        raise RefusedPickle("it holds tensors of a big-endian machine, which are not read")
+    storage = _Unpickler(stream, storages).load()
+    keys = _Unpickler(stream).load()
+    if not isinstance(storage, _Storage) or keys != list(storages):
+        raise RefusedPickle("it holds a storage that does not hold together")
+    count = int.from_bytes(stream.read(8), "little")
+    numbers = stream.read()
+    if len(numbers) != count * storage.dtype.itemsize:
+        raise RefusedPickle(f"it holds a storage of {count} numbers in {len(numbers)} bytes")
+    storage.numbers = np.frombuffer(numbers, storage.dtype)
+    return storage
+
+
+_ADMITTED: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): _Admitted(_ordered_dict),
+    ("_codecs", "encode"): _Admitted(_encoded),
+    ("__builtin__", "bytes"): _Admitted(_no_bytes),
+    ("builtins", "bytes"): _Admitted(_no_bytes),
+    ("numpy", "ndarray"): "ndarray",
+    ("numpy", "dtype"): _Admitted(_new_dtype),
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _Admitted(_reconstruct) for core in ("core", "_core")},
+    **{(f"numpy.{core}.multiarray", "scalar"): _Admitted(_scalar) for core in ("core", "_core")},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): _Admitted(_from_buffer) for core in ("core", "_core")},
+    ("torch._utils", "_rebuild_tensor_v2"): _Admitted(_tensor),
+    ("torch.storage", "_load_from_bytes"): _Admitted(_storage),
+    **{("torch", name): dtype for name, dtype in _STORAGE_TYPES.items()},
+}
+
+
+def _resolved(value: Any, done: dict[int, Any]) -> Any:
+    """The same with arrays in place of those who stand in for them; what is shared is looked at once."""
+    if not isinstance(value, (_Array, dict, list, tuple)):
+        return value
+    if id(value) not in done:
+        result: Any
+        if isinstance(value, _Array):
+            result = _resolved(value.value, done)
+        elif isinstance(value, dict):
+            result = {key: _resolved(item, done) for key, item in value.items()}
+        else:
+            result = type(value)(_resolved(item, done) for item in value)
+        done[id(value)] = result
+    return done[id(value)]

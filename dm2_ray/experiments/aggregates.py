@@ -1,0 +1,98 @@
+"""Statistics over few runs: interquartile mean, probability of improvement, stratified bootstrap.
+
+After Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice", arXiv 2108.13264.
+
+Scores come as one array per stratum (map), of as many runs (seeds) as there are of it.
+
+Shapes: R resamples, n runs of a stratum, S runs of all strata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+RESAMPLES = 10_000
+CONFIDENCE = 0.95
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A statistic and its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def interquartile_mean(strata: Sequence[Sequence[float]]) -> Estimate:
+    """Mean of the middle half of all runs' scores, with its 95 % interval.
+
+    A quarter of the runs, rounded down, is left out on either side; of three runs that is none.
+
+    Raises:
+        ValueError: There is no score, or one is not finite.
+    """
+    arrays = _checked(strata)
+    pooled = np.concatenate(arrays)[None, :]
+    resampled = np.concatenate(_resampled(arrays, np.random.default_rng(0)), axis=1)
+    return _estimate(float(_middle_mean(pooled)[0]), _middle_mean(resampled))
+
+
+def probability_of_improvement(strata: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> Estimate:
+    """Probability that a run scores higher than one of the others on the same map, with its 95 % interval.
+
+    Per map it is the share of pairs (Mann-Whitney's U over n m), in which a tie counts half; over maps their mean.
+
+    Raises:
+        ValueError: There is no score, one is not finite, or the two are of different numbers of maps.
+    """
+    if len(strata) != len(others):
+        raise ValueError(f"need scores of the same maps, got {len(strata)} and {len(others)} maps")
+    first, second = _checked(strata), _checked(others)
+    generator = np.random.default_rng(0)
+    drawn = zip(_resampled(first, generator), _resampled(second, generator), strict=True)
+    resampled = np.mean([_share_of_wins(left, right) for left, right in drawn], axis=0)
+    pairs = zip(first, second, strict=True)
+    value = np.mean([_share_of_wins(left[None, :], right[None, :])[0] for left, right in pairs])
+    return _estimate(float(value), resampled)
+
+
+def _checked(strata: Sequence[Sequence[float]]) -> list[Floats]:
+    arrays = [np.asarray(scores, dtype=np.float64) for scores in strata]
+    if not arrays or any(len(scores) == 0 for scores in arrays):
+        raise ValueError("need at least one score of every map")
+    if not all(np.isfinite(scores).all() for scores in arrays):
+        raise ValueError("scores must be finite")
+    return arrays
+
+
+def _resampled(arrays: Sequence[Floats], generator: np.random.Generator) -> list[Floats]:
+    """Runs drawn with replacement within each map, [R, n] each."""
+    return [scores[generator.integers(0, len(scores), (RESAMPLES, len(scores)))] for scores in arrays]
+
+
+def _middle_mean(scores: Floats) -> Floats:
+    """[R, S] -> [R]."""
+    cut = scores.shape[1] // 4
+    ordered = np.sort(scores, axis=1)
+    middle: Floats = ordered[:, cut : scores.shape[1] - cut].mean(axis=1)
+    return middle
+
+
+def _share_of_wins(left: Floats, right: Floats) -> Floats:
+    """[R, n] and [R, m] -> [R]."""
+    difference = left[:, :, None] - right[:, None, :]
+    share: Floats = ((difference > 0) + 0.5 * (difference == 0)).mean(axis=(1, 2))
+    return share
+
+
+def _estimate(value: float, resampled: Floats) -> Estimate:
+    tail = (1 - CONFIDENCE) / 2 * 100
+    low, high = np.percentile(resampled, [tail, 100 - tail])
+    return Estimate(value, float(low), float(high))

@@ -1,0 +1,150 @@
+"""A recording chunk by chunk: which are played next, when there is enough, and how they become a set.
+
+chunk 0 1 2 3 | 4 5 6       what counts are the chunks up to the first one that is not there yet; those beyond it
+  done ───────┘ under way   come early and wait. So the outcome does not depend on who was faster.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dm2_ray.actors.recording_pool import RecordingPool
+from dm2_ray.demonstrations import DemonstrationError, Filters, JointTrajectoryWriter, Manifest, Provenance
+from dm2_ray.demonstrations.recorded_chunk import CHUNK_BATTLES, RecordedChunk
+from dm2_ray.demonstrations.recording_parts import RecordingParts
+from dm2_ray.recording_progress import RecordingProgress, RecordingState
+
+
+@dataclass(frozen=True, slots=True)
+class _Tally:
+    """What is remembered of chunks while their episodes lie on the disk."""
+
+    kept: int = 0
+    played: int = 0
+    won: int = 0
+    env_steps: int = 0
+    best_return: float = float("-inf")
+
+    @classmethod
+    def of(cls, chunk: RecordedChunk) -> _Tally:
+        return cls(len(chunk.kept), chunk.battles, chunk.won, chunk.env_steps, chunk.best_return)
+
+    def __add__(self, other: _Tally) -> _Tally:
+        return _Tally(
+            self.kept + other.kept,
+            self.played + other.played,
+            self.won + other.won,
+            self.env_steps + other.env_steps,
+            max(self.best_return, other.best_return),
+        )
+
+
+class ChunkedRecording:
+    """Collects chunks until `episodes` episodes have passed the filters."""
+
+    def __init__(self, parts: RecordingParts, filters: Filters, episodes: int, give_up_after: int) -> None:
+        """
+        Args:
+            parts: Where chunks lie, those of an earlier attempt too.
+            filters: That the chunks were and are played with.
+            episodes: Wanted, exactly.
+            give_up_after: Battles after which it is hopeless if fewer than one in as many passed.
+        """
+        self._parts = parts
+        self._filters = filters
+        self._episodes = episodes
+        self._give_up_after = give_up_after
+        self._tallies: dict[int, _Tally] = {}
+        self._complete = 0
+        self._counted = _Tally()
+        """Of the first `_complete` chunks."""
+        for chunk in parts.chunks():
+            found = parts.read(chunk)
+            if found is not None and found.battles >= self._needed(chunk):
+                self._tallies[chunk] = _Tally.of(found)
+        self._advance()
+
+    def play(self, pool: RecordingPool, progress: RecordingProgress | None = None) -> None:
+        """Has chunks played until there are enough episodes.
+
+        Raises:
+            DemonstrationError: Hardly a battle passes the filters, or a chunk cannot be written.
+            CheckpointError, StarCraftError, RolloutWorkersLost: As the pool says.
+        """
+        self._show(progress)
+        chunk = 0
+        while self._counted.kept < self._episodes:
+            while pool.num_submitted < pool.capacity and self._needed(chunk) > 0:
+                if chunk not in self._tallies:
+                    pool.submit(chunk, self._needed(chunk))
+                chunk += 1
+            number, content = pool.take()
+            self._parts.keep(number, content)
+            self._tallies[number] = _Tally.of(RecordedChunk.from_bytes(content))
+            self._advance()
+            self._show(progress)
+
+    def put_together(self, out: Path, provenance: Provenance) -> Manifest:
+        """Makes the set of the first episodes that passed, and forgets the chunks.
+
+        Raises:
+            DemonstrationError: A chunk has gone since, chunks are of different worlds, or the set cannot be written.
+        """
+        world, battles_played = None, 0
+        with JointTrajectoryWriter(out, temporary=self._parts.assembly) as writer:
+            for number in range(self._complete):
+                chunk = self._parts.read(number)
+                if chunk is None:
+                    raise DemonstrationError(f"{self._parts.directory} was changed by someone else: record again")
+                world = world or chunk.world
+                if chunk.world != world:
+                    raise DemonstrationError(
+                        f"{self._parts.directory} holds battles of two worlds (engine {world.engine_version} and "
+                        f"{chunk.world.engine_version}): remove it and record again"
+                    )
+                for place, episode in zip(chunk.kept, chunk.episodes, strict=True):
+                    if writer.num_episodes < self._episodes:
+                        writer.append(episode)
+                        battles_played = number * CHUNK_BATTLES + place + 1
+            assert world is not None
+            manifest = writer.finish(world, provenance.model_copy(update={"battles_played": battles_played}))
+        self._parts.remove()
+        return manifest
+
+    def _needed(self, chunk: int) -> int:
+        """How many battles of a chunk may be needed: without filters, the last one's are counted beforehand."""
+        if self._filters != Filters():
+            return CHUNK_BATTLES
+        return min(CHUNK_BATTLES, self._episodes - chunk * CHUNK_BATTLES)
+
+    def _advance(self) -> None:
+        """Counts chunks that have become part of an unbroken row, one by one: each may be enough, or show that it is
+        hopeless."""
+        while self._counted.kept < self._episodes and self._complete in self._tallies:
+            self._counted += self._tallies[self._complete]
+            self._complete += 1
+            self._check_hope(self._counted)
+
+    def _check_hope(self, counted: _Tally) -> None:
+        if counted.kept >= self._episodes or (counted.kept + 1) * self._give_up_after > counted.played:
+            return
+        self._parts.remove()
+        raise DemonstrationError(
+            f"gave up after {counted.played:,} battles, of which {counted.kept} passed ({self._filters}), a share of "
+            f"{counted.kept / counted.played:.2g}: the team won {counted.won / counted.played:.3f} of them, its best "
+            f"return was {counted.best_return:.2f}; take a better team, ask for less, or raise --give-up-after"
+        )
+
+    def _show(self, progress: RecordingProgress | None) -> None:
+        if progress is None:
+            return
+        progress.update(
+            RecordingState(
+                episodes=min(self._episodes, self._counted.kept),
+                wanted=self._episodes,
+                played=self._counted.played,
+                won=self._counted.won,
+                env_steps=self._counted.env_steps,
+            )
+        )

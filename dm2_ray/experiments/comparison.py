@@ -1,0 +1,156 @@
+"""Rows of runs on one map, compared: the numbers behind result.json, result.md and result.png."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
+from typing import Any
+
+from dm2_ray.experiments.aggregates import Estimate, interquartile_mean, probability_of_improvement
+from dm2_ray.experiments.curve import Curve
+
+METRICS: dict[str, Callable[[Curve], float]] = {
+    "final_win_rate": lambda curve: curve.final_win_rate,
+    "final_return": lambda curve: curve.final_return,
+    "win_rate_area": lambda curve: curve.win_rate_area,
+    "return_area": lambda curve: curve.return_area,
+}
+"""What every run is measured by; more is better in all of them."""
+
+NEVER = float("inf")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Demonstrators:
+    """Who showed a row what to do."""
+
+    name: str
+    win_rates: tuple[float, ...]
+    """Of each team's demonstrations."""
+    returns: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ComparedRow:
+    """The runs of one row on one map."""
+
+    name: str
+    label: str
+    curves: tuple[Curve, ...]
+    planned: int
+    """Runs that there will be."""
+    learns: bool = True
+    """False: a scripted team, which has no course."""
+    demonstrators: Demonstrators | None = None
+    uses: dict[str, Any] = field(default_factory=dict)
+    """Settings that a reader of the numbers must know; empty where nothing is matched."""
+
+    @property
+    def finished(self) -> int:
+        return sum(curve.is_finished for curve in self.curves)
+
+    def scores(self, metric: str) -> list[float]:
+        """One number per run."""
+        return [METRICS[metric](curve) for curve in self.curves]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """Rows on one map."""
+
+    title: str
+    map: str
+    rows: tuple[ComparedRow, ...]
+    thresholds: tuple[float, ...]
+    paper: str | None = None
+    commands: tuple[str, ...] = ()
+    """What makes the runs again."""
+
+    @property
+    def evaluated(self) -> list[ComparedRow]:
+        """Rows of which there is something to compare."""
+        return [row for row in self.rows if row.curves]
+
+    def record(self) -> dict[str, Any]:
+        """Everything as one JSON object; what depends on the clock is under `timing`.
+
+        Env steps to a win rate that is never reached are null; a median of them is null if half of the runs or more
+        never get there.
+        """
+        return {
+            "title": self.title,
+            "paper": self.paper,
+            "map": self.map,
+            "thresholds": list(self.thresholds),
+            "rows": [self._row_record(row) for row in self.rows],
+            "improvement": [
+                {"row": row.name, "over": other.name, "metric": metric, **asdict(estimate)}
+                for metric in METRICS
+                for (row, other, estimate) in improvements([self], metric)
+            ],
+            "commands": list(self.commands),
+            "timing": {
+                row.name: {"minutes": _spread([curve.minutes for curve in row.curves], row.curves)}
+                for row in self.evaluated
+                if row.learns
+            },
+        }
+
+    def _row_record(self, row: ComparedRow) -> dict[str, Any]:
+        record: dict[str, Any] = {
+            "name": row.name,
+            "label": row.label,
+            "runs": {"planned": row.planned, "evaluated": len(row.curves), "finished": row.finished},
+            "demonstrations": None if row.demonstrators is None else asdict(row.demonstrators),
+            "uses": row.uses,
+        }
+        if not row.curves:
+            return record
+        for metric in METRICS:
+            scores = row.scores(metric)
+            record[metric] = {**_spread(scores, row.curves), "interquartile_mean": asdict(interquartile_mean([scores]))}
+        if row.learns:
+            record["env_steps"] = _spread([curve.env_steps[-1] for curve in row.curves], row.curves)
+            record["env_steps_to"] = {
+                f"{threshold:g}": _spread(env_steps_to(row, threshold), row.curves) for threshold in self.thresholds
+            }
+        return record
+
+
+def env_steps_to(row: ComparedRow, threshold: float) -> list[float]:
+    """Env steps to a win rate, per run; infinite where it is never reached."""
+    reached = [curve.env_steps_to(threshold) for curve in row.curves]
+    return [NEVER if steps is None else steps for steps in reached]
+
+
+def improvements(comparisons: Sequence[Comparison], metric: str) -> list[tuple[ComparedRow, ComparedRow, Estimate]]:
+    """Pairs of rows and the probability that a run of the first scores higher than one of the second, over all maps
+    on which both have runs."""
+    found = []
+    names = list(dict.fromkeys(row.name for comparison in comparisons for row in comparison.evaluated))
+    for name, other in combinations(names, 2):
+        pairs = []
+        for comparison in comparisons:
+            rows = {row.name: row for row in comparison.evaluated}
+            if name in rows and other in rows:
+                pairs.append((rows[name], rows[other]))
+        if pairs:
+            estimate = probability_of_improvement(
+                [first.scores(metric) for first, _ in pairs], [second.scores(metric) for _, second in pairs]
+            )
+            found.append((*pairs[0], estimate))
+    return found
+
+
+def _spread(values: Sequence[float], curves: Sequence[Curve]) -> dict[str, Any]:
+    def finite(value: float) -> float | None:
+        return None if value == NEVER else value
+
+    return {
+        "median": finite(statistics.median(values)),
+        "low": finite(min(values)),
+        "high": finite(max(values)),
+        "by_seed": {str(curve.seed): finite(value) for curve, value in zip(curves, values, strict=True)},
+    }

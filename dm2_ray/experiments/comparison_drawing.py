@@ -1,0 +1,141 @@
+"""A comparison as a picture: win rates over env steps, and where the runs end.
+
+Left: every row's median over seeds, with a band from the lowest to the highest seed. Right: a dot per run's final win
+rate, the interquartile mean with its interval; the labels there name the colours of both sides. Dashed lines are the
+demonstrations' own win rates, dotted ones teams without a course.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dm2_ray.experiments.aggregates import interquartile_mean
+from dm2_ray.experiments.comparison import ComparedRow, Comparison
+from dm2_ray.experiments.curve import SMOOTHING, Curve
+
+# Okabe and Ito's colours, which people who see few colours tell apart too, in an order that starts with contrast.
+COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#8c6d31")
+DEMONSTRATORS_COLOUR = "#555555"
+GRID_POINTS = 200
+CAPTION = (
+    f"left: median over seeds of the mean of {SMOOTHING} evaluations, band from the lowest to the highest seed; "
+    "dotted: no course. right: a dot per run, bar: interquartile mean with its 95 % interval"
+)
+
+Floats = npt.NDArray[np.float64]
+
+
+def draw_comparison(comparison: Comparison, path: Path) -> None:
+    """Writes the picture.
+
+    Raises:
+        ValueError: No run has been evaluated yet.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    from matplotlib.ticker import FuncFormatter
+
+    rows = comparison.evaluated
+    if not rows:
+        raise ValueError("no run has been evaluated yet")
+    height = max(3.8, 1.6 + 0.42 * len(rows))
+    figure, (course, ends) = pyplot.subplots(
+        1, 2, figsize=(11, height), sharey=False, width_ratios=(1.55, 1), constrained_layout=True
+    )
+    colours = {row.name: COLOURS[index % len(COLOURS)] for index, row in enumerate(rows)}
+    has_course = False
+    for index, row in enumerate(rows):
+        has_course |= _draw_course(course, row, colours[row.name], order=len(rows) - index)
+    for place, row in enumerate(reversed(rows)):
+        _draw_ends(ends, row, place, colours[row.name])
+    _draw_demonstrators(course, ends, rows, colours)
+    course.set(xlabel="env steps", ylabel="greedy win rate", ylim=(-0.02, 1.02))
+    course.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    course.set_xlim(left=0)
+    if not has_course:
+        course.set_xticks([])
+    ends.set(xlabel="final greedy win rate", xlim=(-0.02, 1.02), ylim=(-0.6, len(rows) - 0.4))
+    ends.set_yticks(range(len(rows)), [row.label for row in reversed(rows)])
+    ends.tick_params(axis="y", length=0)
+    for label, row in zip(ends.get_yticklabels(), reversed(rows), strict=True):
+        label.set_color(colours[row.name])
+        label.set_fontweight("bold")
+    for axes in (course, ends):
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel(CAPTION, fontsize=7.5, color=DEMONSTRATORS_COLOUR)
+    figure.suptitle(f"{comparison.title}, {comparison.map}", fontsize=12)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=160)
+    pyplot.close(figure)
+
+
+def band(curves: Sequence[Curve]) -> tuple[Floats, Floats, Floats, Floats]:
+    """Env steps, lowest, median and highest of the smoothed and interpolated curves, as far as all of them go."""
+    first = max(curve.env_steps[0] for curve in curves)
+    last = min(curve.env_steps[-1] for curve in curves)
+    steps = np.linspace(min(first, last), last, GRID_POINTS)
+    rates = np.stack([np.interp(steps, curve.env_steps, _smooth(curve.win_rates)) for curve in curves])
+    return steps, rates.min(axis=0), np.median(rates, axis=0), rates.max(axis=0)
+
+
+def _draw_course(axes: Any, row: ComparedRow, colour: str, *, order: int) -> bool:
+    """Whether the row has a course to draw."""
+    if not row.learns or max(curve.env_steps[-1] for curve in row.curves) == 0:
+        level = float(np.median(row.scores("final_win_rate")))
+        axes.axhline(level, color=colour, linestyle=":", linewidth=1.8, zorder=2)
+        return False
+    steps, low, middle, high = band(row.curves)
+    if len(row.curves) > 1:
+        axes.fill_between(steps, low, high, color=colour, alpha=0.13, linewidth=0, zorder=1)
+    axes.plot(steps, middle, color=colour, linewidth=2.0, zorder=3 + order)
+    return True
+
+
+def _draw_ends(axes: Any, row: ComparedRow, place: int, colour: str) -> None:
+    scores = row.scores("final_win_rate")
+    estimate = interquartile_mean([scores])
+    axes.plot([estimate.low, estimate.high], [place, place], color=colour, linewidth=5, alpha=0.3, zorder=2,
+              solid_capstyle="butt")  # fmt: skip
+    axes.plot(estimate.value, place, marker="|", markersize=22, markeredgewidth=2.2, color=colour, zorder=3)
+    axes.scatter(scores, [place] * len(scores), s=26, color=colour, edgecolors="white", linewidths=0.6, zorder=4)
+
+
+def _draw_demonstrators(course: Any, ends: Any, rows: Sequence[ComparedRow], colours: dict[str, str]) -> None:
+    """One set: a grey line and its name; several: lines in the colours of the rows that learn from them."""
+    users: dict[str, list[ComparedRow]] = {}
+    for row in rows:
+        if row.demonstrators is not None:
+            users.setdefault(row.demonstrators.name, []).append(row)
+    for name, those in users.items():
+        who = those[0].demonstrators
+        assert who is not None
+        level = float(np.mean(who.win_rates))
+        colour = colours[those[0].name] if len(users) > 1 and len(those) == 1 else DEMONSTRATORS_COLOUR
+        label = f"demonstrations: {name}" if len(users) > 1 else "the demonstrations' own win rate"
+        if len(who.win_rates) > 1:
+            label += f" (mean of {len(who.win_rates)} teams)"
+        course.axhline(level, color=colour, linestyle="--", linewidth=1.3, alpha=0.9, zorder=2, label=label)
+        places = [len(rows) - 1 - rows.index(row) for row in those]
+        for place in places:
+            ends.plot([level] * 2, [place - 0.4, place + 0.4], color=colour, linestyle="--", linewidth=1.3, zorder=2)
+    if users:
+        course.legend(frameon=False, loc="best", fontsize=8)
+
+
+def _smooth(values: Sequence[float]) -> Floats:
+    """Mean of the last SMOOTHING values at every place."""
+    return np.array([np.mean(values[max(0, end - SMOOTHING) : end]) for end in range(1, len(values) + 1)])
+
+
+def _short(value: float) -> str:
+    if value >= 1e6:
+        return f"{value / 1e6:g} M"
+    return f"{value / 1e3:g} k" if value else "0"

@@ -1,0 +1,279 @@
+"""Runs an experiment's stages as processes of the command line, some at once, and goes on where an earlier start ended.
+
+    plan ──► [ready stages] ──► dm2 train | resume | demos record   (a process each, log in logs/STAGE.log)
+                  ▲                        │ exit
+                  └──── state on disk ◄────┘
+
+What is finished is read from the disk, so a stop of any kind loses at most what a run loses: its iterations since the
+last checkpoint. A process keeps its log file locked while it lives: after a sudden end of this one, a second start
+finds those that it left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+from dm2_ray.experiments.conducting_progress import ConductingProgress
+from dm2_ray.experiments.run_directory import RunDirectoryError
+from dm2_ray.experiments.stage_state import StageState, state_of
+from dm2_ray.experiments.stages import Plan, Stage
+
+TAIL_LINES = 15
+POLL_S = 0.2
+LEFT_BEHIND_TIMEOUT_S = 600.0
+SECOND_STOP_TIMEOUT_S = 30.0
+
+
+@dataclass(kw_only=True, slots=True)
+class Conducted:
+    """How it ended, by names of stages."""
+
+    finished: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    """Not begun, or begun and stopped."""
+    stopped_by: str | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class _Running:
+    stage: Stage
+    process: subprocess.Popen[bytes]
+    log: Path
+    log_start: int
+
+
+def conduct(
+    plan: Plan, *, jobs: int, progress: ConductingProgress, begin: Callable[[], None] = lambda: None
+) -> Conducted:
+    """Runs what is not finished yet.
+
+    Args:
+        plan: The stages.
+        jobs: Processes at once.
+        progress: Who is told.
+        begin: Called once it is clear that everything fits what the directory holds, before the first process.
+
+    Raises:
+        RunDirectoryError: The directory is in use by another start, or holds runs of other settings.
+    """
+    plan.directory.mkdir(parents=True, exist_ok=True)
+    with _directory_lock(plan.directory), _stop_signals() as stop:
+        states = {name: state_of(stage) for name, stage in plan.stages.items()}
+        begin()
+        return _Conductor(plan, jobs, progress, states, stop).run()
+
+
+class _Stop:
+    """SIGINT or SIGTERM, counted."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.signal: str | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+        self.signal = signal.Signals(number).name
+
+
+class _Conductor:
+    def __init__(
+        self, plan: Plan, jobs: int, progress: ConductingProgress, states: dict[str, StageState], stop: _Stop
+    ) -> None:
+        self._plan, self._jobs, self._progress, self._stop = plan, jobs, progress, stop
+        self._states = states
+        self._result = Conducted()
+        self._running: dict[str, _Running] = {}
+        self._left = deque(plan.stages)
+
+    def run(self) -> Conducted:
+        for name in list(self._left):
+            if self._states[name].status == "finished":
+                self._left.remove(name)
+                self._result.finished.append(name)
+        self._progress.start(self._plan, self._states)
+        stops_sent = 0
+        try:
+            while self._running or (self._left and not self._stop.count):
+                self._collect()
+                if self._stop.count > stops_sent:
+                    stops_sent = self._stop.count
+                    self._pass_on_stop(stops_sent)
+                if not self._stop.count:
+                    self._start_ready()
+                self._progress.update({name: running.stage for name, running in self._running.items()})
+                time.sleep(POLL_S)
+        finally:
+            for running in self._running.values():  # an error of ours: nothing stays behind
+                running.process.terminate()
+            self._progress.close()
+        self._result.waiting = list(self._left)
+        self._result.stopped_by = self._stop.signal
+        return self._result
+
+    def _start_ready(self) -> None:
+        for name in list(self._left):
+            if len(self._running) >= self._jobs or self._stop.count:
+                return
+            stage = self._plan.stages[name]
+            if any(need in self._result.failed for need in stage.needs):
+                self._left.remove(name)
+                self._result.failed.append(name)
+                failed = next(need for need in stage.needs if need in self._result.failed)
+                self._progress.note(f"{name}: left out, because {failed} failed")
+            elif all(need in self._result.finished for need in stage.needs):
+                self._left.remove(name)
+                self._start(stage)
+
+    def _start(self, stage: Stage) -> None:
+        log = self._plan.directory / "logs" / f"{stage.name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with open(log, "ab") as output:
+            if not self._wait_for_left_behind(stage, output):
+                self._left.appendleft(stage.name)
+                return
+            try:
+                arguments = self._arguments(stage)
+            except RunDirectoryError as error:
+                self._result.failed.append(stage.name)
+                self._progress.note(f"{stage.name}: {error}")
+                return
+            line = shlex.join(("dm2", *arguments))
+            output.write(f"$ {line}\n".encode())
+            output.flush()
+            process = subprocess.Popen(
+                [sys.executable, "-m", "dm2_ray.cli", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                # Ctrl-C reaches this process alone, which passes it on once.
+                start_new_session=True,
+            )
+            _pid_file(log).write_text(str(process.pid))
+            self._running[stage.name] = _Running(stage=stage, process=process, log=log, log_start=output.tell())
+            self._progress.note(f"{stage.name}: {'going on' if arguments[0] == 'resume' else 'started'}, log in {log}")
+
+    def _arguments(self, stage: Stage) -> tuple[str, ...]:
+        """The stage's command, or the one that goes on with what there is of it."""
+        state = state_of(stage)
+        if state.status == "damaged":
+            self._progress.note(f"{stage.name}: {state.problem}; it is recorded again")
+            shutil.rmtree(stage.path)
+        if state.status != "begun":
+            return stage.arguments
+        # Only here: it brings torch, which a start without interrupted runs need not wait for.
+        from dm2_ray.actors.checkpoint import intact_checkpoints
+
+        if not intact_checkpoints(stage.path / "checkpoints"):
+            self._progress.note(f"{stage.name}: ended before its first checkpoint; it begins again")
+            shutil.rmtree(stage.path)
+            return stage.arguments
+        assert stage.experiment is not None
+        limits = stage.experiment.stop
+        resume = ["resume", str(stage.path)]
+        if limits.env_steps is not None:
+            resume += ["--env-steps", str(limits.env_steps)]
+        if limits.iterations is not None:
+            resume += ["--iterations", str(limits.iterations)]
+        return tuple(resume)
+
+    def _wait_for_left_behind(self, stage: Stage, log: IO[bytes]) -> bool:
+        """Locks the log file, which the stage's process inherits; False if a stop signal came first.
+
+        A process of an earlier start that still holds it is asked to save and stop.
+        """
+        deadline = None
+        while True:
+            try:
+                fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                pass
+            if deadline is None:
+                deadline = time.monotonic() + LEFT_BEHIND_TIMEOUT_S
+                pid = int(_pid_file(Path(log.name)).read_text())
+                self._progress.note(f"{stage.name}: process {pid} of an earlier start still works on it: stopping that")
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+            if time.monotonic() > deadline:
+                raise RunDirectoryError(f"{stage.path} is still in use by a process of an earlier start")
+            if self._stop.count:
+                return False
+            time.sleep(POLL_S)
+
+    def _collect(self) -> None:
+        for name, running in list(self._running.items()):
+            code = running.process.poll()
+            if code is None:
+                continue
+            del self._running[name]
+            state = state_of(running.stage)
+            if state.status == "finished":
+                self._result.finished.append(name)
+                self._progress.finished(running.stage, state)
+            elif self._stop.count:
+                self._left.appendleft(name)
+            else:
+                self._result.failed.append(name)
+                self._progress.failed(running.stage, code, _tail(running.log, running.log_start), running.log)
+
+    def _pass_on_stop(self, count: int) -> None:
+        waiting = "nothing is under way" if not self._running else "waiting for the runs to save"
+        self._progress.note(f"{self._stop.signal}: {waiting}" + ("; once more to stop at once" if count == 1 else ""))
+        for running in self._running.values():
+            running.process.terminate()
+        if count < 2:
+            return
+        deadline = time.monotonic() + SECOND_STOP_TIMEOUT_S
+        for running in self._running.values():
+            try:
+                running.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                running.process.kill()
+
+
+@contextlib.contextmanager
+def _directory_lock(directory: Path) -> Iterator[None]:
+    with open(directory / ".lock", "ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunDirectoryError(f"{directory}: another `dm2 experiment` is at work in it") from None
+        yield
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[_Stop]:
+    stop = _Stop()
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _pid_file(log: Path) -> Path:
+    return log.with_suffix(".pid")
+
+
+def _tail(log: Path, start: int) -> list[str]:
+    """The last lines that a stage's latest process wrote."""
+    with open(log, "rb") as file:
+        file.seek(start)
+        return file.read().decode(errors="replace").splitlines()[-TAIL_LINES:]

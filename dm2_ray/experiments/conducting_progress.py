@@ -1,0 +1,130 @@
+"""Progress of a whole experiment at the terminal: what began and ended, and one line about what runs now."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from dm2_ray.experiments.stage_state import StageState, last_record
+from dm2_ray.experiments.stages import Plan, Stage
+
+TERMINAL_EVERY_S = 2.0
+PLAIN_EVERY_S = 60.0
+
+
+class ConductingProgress:
+    """Prints what happens to the stages of a plan.
+
+    Where the stream is a terminal, the line about what runs now replaces the one before it.
+
+    Args:
+        stream: Where to print, standard output by default.
+        clock: Seconds from any start.
+    """
+
+    def __init__(self, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = sys.stdout if stream is None else stream
+        self._clock = clock
+        self._is_terminal = self._stream.isatty()
+        self._line_is_open = False
+        self._every_s = TERMINAL_EVERY_S if self._is_terminal else PLAIN_EVERY_S
+        self._env_steps: dict[str, int] = {}
+        self._limits: dict[str, int] = {}
+        self._done = 0
+        self._total = 0
+
+    def start(self, plan: Plan, states: Mapping[str, StageState]) -> None:
+        """Tells what there is already."""
+        self._total = len(plan.stages)
+        self._done = sum(state.status == "finished" for state in states.values())
+        for name, stage in plan.stages.items():
+            if stage.experiment is not None and stage.experiment.stop.env_steps is not None:
+                self._limits[name] = stage.experiment.stop.env_steps
+                self._env_steps[name] = states[name].env_steps
+        self._started = self._last = self._clock()
+        self._first_env_steps = self._env_steps_done()
+        trained = sum(stage.kind == "train" for stage in plan.stages.values())
+        self.note(
+            f"{plan.matrix.title}: {trained} runs of {sum(self._limits.values()):,} env steps in all and "
+            f"{self._total - trained} sets on {plan.matrix.map}"
+            + (f"; {self._done} finished already" * bool(self._done))
+        )
+
+    def update(self, running: Mapping[str, Stage]) -> None:
+        """Shows what runs now, now and then."""
+        now = self._clock()
+        if now - self._last < self._every_s or not running:
+            return
+        self._last = now
+        parts = []
+        for name, stage in running.items():
+            record = last_record(stage.path / "metrics.jsonl") if stage.kind == "train" else {}
+            parts.append(self._part(name, record))
+        line = f"[{self._done}/{self._total}] " + " | ".join(parts) + self._time_left()
+        if self._is_terminal:
+            width = shutil.get_terminal_size().columns - 1
+            self._write(f"\r{line[:width]}\x1b[K")
+            self._line_is_open = True
+        else:
+            self._write(line + "\n")
+
+    def finished(self, stage: Stage, state: StageState) -> None:
+        """A stage has ended well."""
+        self._done += 1
+        if stage.name in self._limits:
+            self._env_steps[stage.name] = self._limits[stage.name]
+        what = f"{state.env_steps:,} env steps"
+        if stage.kind == "record":
+            what = f"{stage.episodes} joint episodes, win rate {state.win_rate:.2f}"
+        elif state.greedy_win_rate is not None:
+            what += f", greedy win rate {state.greedy_win_rate:.2f}"
+        self.note(f"[{self._done}/{self._total}] {stage.name}: {what}{self._time_left()}")
+
+    def failed(self, stage: Stage, code: int, tail: Sequence[str], log: Path) -> None:
+        """A stage has failed; the others go on."""
+        self.note(f"{stage.name} FAILED (exit code {code}); the end of {log}:")
+        for line in tail:
+            self.note(f"    {line}")
+
+    def note(self, line: str) -> None:
+        """Prints a line that stays."""
+        self._write(("\r\x1b[K" if self._line_is_open else "") + line + "\n")
+        self._line_is_open = False
+
+    def close(self) -> None:
+        """What is printed next starts on a line of its own."""
+        if self._line_is_open:
+            self._write("\n")
+            self._line_is_open = False
+
+    def _part(self, name: str, record: Mapping[str, object]) -> str:
+        if not record:
+            return name
+        env_steps = int(str(record["env_steps"]))
+        part = f"{name} {env_steps:,}"
+        if name in self._limits:
+            self._env_steps[name] = min(env_steps, self._limits[name])
+            part += f"/{self._limits[name]:,}"
+        win_rate = record.get("win_rate")
+        return part + (f" win {win_rate:.2f}" if isinstance(win_rate, float) else "")
+
+    def _time_left(self) -> str:
+        """From the pace of env steps since this start; nothing as long as there is none."""
+        done, elapsed = self._env_steps_done() - self._first_env_steps, self._clock() - self._started
+        left = sum(self._limits.values()) - self._env_steps_done()
+        if done <= 0 or left <= 0:
+            return ""
+        minutes, seconds = divmod(round(left * elapsed / done), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"  ETA {hours}:{minutes:02d}:{seconds:02d}"
+
+    def _env_steps_done(self) -> int:
+        return sum(min(steps, self._limits[name]) for name, steps in self._env_steps.items())
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()

@@ -1,0 +1,114 @@
+"""One run's evaluations over its course, and the numbers that are compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from dm2_ray.experiments.run_directory import RunDirectory
+
+SMOOTHING = 3
+"""Evaluations behind "win rate X is reached" and behind the final win rate."""
+
+
+class NotEvaluated(ValueError):
+    """A run has no evaluation yet."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Curve:
+    """Greedy win rate and return over the course of one run."""
+
+    variant: str
+    seed: int
+    env_steps: tuple[int, ...]
+    win_rates: tuple[float, ...]
+    returns: tuple[float, ...] = ()
+    minutes: float = 0.0
+    is_finished: bool = True
+
+    @staticmethod
+    def of(run: RunDirectory) -> Curve:
+        """Reads a run's evaluations, also while it is under way.
+
+        Raises:
+            NotEvaluated: There is none yet.
+        """
+        experiment, records = run.experiment(), run.records()
+        evaluated = [(record["env_steps"], record["evaluation"]) for record in records if "evaluation" in record]
+        summary = json.loads(run.summary.read_text()) if run.summary.exists() else {}
+        reached = records[-1]["env_steps"] if records else 0
+        # A run that goes on after its end still has the summary of that end.
+        is_newest = bool(records) and summary.get("iterations") == records[-1]["iteration"]
+        if is_newest and summary["final_evaluation"] is not None:
+            # Instead of an evaluation of the last iteration: the same battles of the same team.
+            evaluated = [point for point in evaluated if point[0] < reached]
+            evaluated.append((reached, summary["final_evaluation"]))
+        if not evaluated:
+            raise NotEvaluated(f"{run.path} was not evaluated yet")
+        return Curve(
+            variant=experiment.variant,
+            seed=experiment.seed,
+            env_steps=tuple(steps for steps, _ in evaluated),
+            win_rates=tuple(result["win_rate"] for _, result in evaluated),
+            returns=tuple(result["return_mean"] for _, result in evaluated),
+            # Not the clock of the last start alone: a run may have been resumed.
+            minutes=sum(record["timing"]["iteration_s"] for record in records) / 60,
+            is_finished=is_newest and summary["status"] == "completed",
+        )
+
+    def env_steps_to(self, win_rate: float) -> float | None:
+        """Env steps at which the moving average first reaches a win rate, interpolated; None if it never does.
+
+        Of SMOOTHING evaluations: a single one of 128 battles is off by 0.04 (standard error), and greedy play swings
+        between neighbouring policies.
+        """
+        previous = (0.0, 0.0)
+        for last in range(len(self.env_steps)):
+            window = self.win_rates[max(0, last - SMOOTHING + 1) : last + 1]
+            point = (float(self.env_steps[last]), sum(window) / len(window))
+            if point[1] >= win_rate:
+                share = (win_rate - previous[1]) / (point[1] - previous[1])
+                return previous[0] + share * (point[0] - previous[0])
+            previous = point
+        return None
+
+    @property
+    def last_win_rate(self) -> float:
+        """Of the last evaluation alone."""
+        return self.win_rates[-1]
+
+    @property
+    def final_win_rate(self) -> float:
+        """Mean of the last SMOOTHING evaluations."""
+        return _mean(self.win_rates[-SMOOTHING:])
+
+    @property
+    def final_return(self) -> float:
+        """Mean of the last SMOOTHING evaluations."""
+        return _mean(self.returns[-SMOOTHING:])
+
+    @property
+    def win_rate_area(self) -> float:
+        """Area under the curve of win rates, divided by the run's env steps: its mean over the course of the run."""
+        return _area(self.env_steps, self.win_rates)
+
+    @property
+    def return_area(self) -> float:
+        """The same of returns."""
+        return _area(self.env_steps, self.returns)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _area(env_steps: Sequence[int], values: Sequence[float]) -> float:
+    """Trapezoids; what was not measured before the first evaluation counts as what was measured then."""
+    if env_steps[-1] == 0:
+        return values[-1]
+    points = [(0, values[0]), *zip(env_steps, values, strict=True)]
+    area = sum((right - left) * (first + second) / 2 for (left, first), (right, second) in pairwise(points))
+    return area / env_steps[-1]

@@ -1,0 +1,218 @@
+"""Joint mismatch probe: does a team that matches every agent's expert still miss the joint expert?
+
+Each agent of DM2 matches its own marginal; whether the team then matches the joint distribution is what the theory
+promises under conditions. Only an observer who sees all agents at once can check it, so this is evaluation: nothing
+that learns is ever given what is measured here.
+
+A joint row is x = (o_1 ... o_N), all agents' observations at one step of one battle. Three quantities from held-out
+battles, all estimates from below of Jensen-Shannon divergences between team and experts (see held_out.py, `js`):
+
+    marginal_i   of o_i alone: a classifier f_i(o_i)
+    marginals    of the best sum of one function per agent, f_1(o_1) + ... + f_N(o_N)
+    joint        of that sum plus any function of x
+
+    excess = joint - marginals
+
+`marginals` is all that N separate discriminators could tell together by adding up what each says of its own agent. Its
+optimum is 0 if and only if every marginal is matched (at f = 0 the derivative of the score in direction of f_i is
+(E_expert f_i - E_team f_i) / 2, and the score is concave). The excess is 0 if the density ratio of experts and team is
+a product of one factor per agent, as it is where agents are independent of each other on both sides, however much
+their marginals differ; with matched marginals the excess is the whole joint divergence. So
+
+    marginals = 0, excess = 0   the team does what the experts do
+    marginals > 0, excess = 0   agents differ from their experts, and that is all
+    marginals = 0, excess > 0   every marginal is matched and the joint is missed: what DM2 cannot see
+    marginals > 0, excess > 0   both
+
+The excess is a difference of two estimates from below: what the sum of agents' functions fails to learn may be counted
+as excess. The joint classifier therefore starts from the fitted sum and is kept only as far as battles of its own, the
+validation part, agree.
+
+`dependence` of one side is the divergence between its joint rows and rows put together from N different battles at the
+same step, so that every agent's own distribution at that step is kept and what goes together is not (a bounded
+relative of total correlation). It says how much there is for the joint to miss.
+
+Shapes: S steps of all episodes laid end to end, N agents, O observation size, K resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from dm2_ray.experiments.joint_visits import JointVisits
+from dm2_ray.learning.held_out import (
+    EpisodeRows,
+    HeldOutScores,
+    Part,
+    ResampledEpisodes,
+    Split,
+    score,
+    split_episodes,
+)
+from dm2_ray.learning.two_sample import fit_classifier
+from dm2_ray.learning.visitation import VisitedRows, discriminator_inputs
+
+STEPS = 600
+"""Gradient steps of each classifier: three times those of a measurement during training."""
+RESAMPLES = 1000
+MOST_VALUES = 2**26
+"""Observed numbers of a side that are looked at."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """A number with its 95 % interval, a percentile bootstrap over held-out battles.
+
+    The interval tells how much depends on which battles were held out, not on which were learnt from.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Divergence:
+    """How well two visitations can be told apart on held-out battles."""
+
+    accuracy: Estimate
+    """Balanced; 0.5 is chance."""
+    js: Estimate
+    """In nats, log 2 at most, cut off at 0."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JointComparison:
+    """A team against its experts, agent by agent and all at once."""
+
+    agents: tuple[Divergence, ...]
+    marginals: Divergence
+    joint: Divergence
+    excess: Estimate
+    """joint - marginals, in nats; not cut off."""
+    team_dependence: Divergence
+    expert_dependence: Divergence
+
+    @property
+    def misses_marginals(self) -> bool:
+        """Whether the interval of `marginals` lies above 0."""
+        return self.marginals.js.low > 0
+
+    @property
+    def misses_joint(self) -> bool:
+        """Whether the interval of the excess lies above 0."""
+        return self.excess.low > 0
+
+
+def compare_jointly(team: JointVisits, experts: JointVisits, seed: int) -> JointComparison | None:
+    """Measures all of the above; a function of its arguments, given one torch thread.
+
+    Only real steps count: what comes after a battle's end is not part of the comparison. Where a side has more than
+    MOST_VALUES observed numbers, every second (third, ...) step of each battle is used.
+
+    Returns:
+        None when a side has fewer than four different battles.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    split = split_episodes(_joint_rows(team), _joint_rows(experts), generator)
+    if split is None:
+        return None
+    counts = ResampledEpisodes.draw(split.held_out, RESAMPLES, seed)
+    num_agents = team.num_agents
+    agents = []
+    for agent in range(num_agents):
+        own = _of_agent(split, agent, num_agents)
+        agents.append(score(fit_classifier(own, generator, steps=STEPS), own.held_out))
+    by_agents = fit_classifier(split, generator, blocks=num_agents, steps=STEPS)
+    together = fit_classifier(split, generator, base=by_agents, steps=STEPS)
+    marginals, joint = score(by_agents, split.held_out), score(together, split.held_out)
+    excess = joint.resampled(counts)[1] - marginals.resampled(counts)[1]
+    return JointComparison(
+        agents=tuple(_divergence(scores, counts) for scores in agents),
+        marginals=_divergence(marginals, counts),
+        joint=_divergence(joint, counts),
+        excess=_estimate(joint.js - marginals.js, excess),
+        team_dependence=_dependence(split, "own", num_agents, generator, seed),
+        expert_dependence=_dependence(split, "expert", num_agents, generator, seed),
+    )
+
+
+def _joint_rows(visits: JointVisits) -> VisitedRows:
+    values = len(visits.steps) * visits.num_agents * visits.observations[0].shape[1]
+    kept = visits.steps % -(-values // MOST_VALUES) == 0
+    episodes = np.repeat(np.arange(visits.num_episodes), visits.episode_lengths)
+    rows = np.concatenate([observations[kept] for observations in visits.observations], axis=1)
+    lengths = np.bincount(episodes[kept], minlength=visits.num_episodes)
+    return discriminator_inputs(rows, lengths, "masked", horizon=0)
+
+
+def _of_agent(split: Split, agent: int, num_agents: int) -> Split:
+    """The same rows of the same parts as one agent saw them."""
+
+    def side(rows: EpisodeRows) -> EpisodeRows:
+        width = rows.rows.shape[1] // num_agents
+        return replace(rows, rows=rows.rows[:, agent * width : (agent + 1) * width])
+
+    return _with_parts(split, lambda part: Part(own=side(part.own), expert=side(part.expert)))
+
+
+def _dependence(
+    split: Split, side: Literal["own", "expert"], num_agents: int, generator: torch.Generator, seed: int
+) -> Divergence:
+    """Of one side's joint rows (in the place of the expert's) from rows that are put together."""
+
+    def part_of(part: Part) -> Part:
+        together, real = _put_together(getattr(part, side), num_agents, generator)
+        return Part(own=together, expert=real)
+
+    compared = _with_parts(split, part_of)
+    scores = score(fit_classifier(compared, generator, steps=STEPS), compared.held_out)
+    return _divergence(scores, ResampledEpisodes.draw(compared.held_out, RESAMPLES, seed))
+
+
+def _put_together(side: EpisodeRows, num_agents: int, generator: torch.Generator) -> tuple[EpisodeRows, EpisodeRows]:
+    """Rows whose agents come from different battles, and the real rows of the same battles and steps.
+
+    Battles of a part stay in it. At steps that fewer than N battles reach, some agents share a battle; steps that only
+    one reaches are left out.
+    """
+    first_rows = torch.searchsorted(side.episodes, torch.arange(side.num_episodes))
+    steps = torch.arange(len(side.episodes)) - first_rows[side.episodes]
+    by_agent = side.rows.view(len(side.rows), num_agents, -1)
+    real: list[Tensor] = []
+    together: list[Tensor] = []
+    for step in range(int(steps.max()) + 1):
+        places = torch.nonzero(steps == step).squeeze(-1)
+        if len(places) < 2:
+            continue
+        places = places[torch.randperm(len(places), generator=generator)]
+        real.append(places)
+        together.append(
+            torch.stack([by_agent[places.roll(-agent), agent] for agent in range(num_agents)], 1).flatten(1)
+        )
+    chosen = torch.cat(real)
+    kept = replace(side, rows=side.rows[chosen], weights=side.weights[chosen], episodes=side.episodes[chosen])
+    return replace(kept, rows=torch.cat(together)), kept
+
+
+def _with_parts(split: Split, change: Callable[[Part], Part]) -> Split:
+    return Split(training=change(split.training), validation=change(split.validation), held_out=change(split.held_out))
+
+
+def _divergence(scores: HeldOutScores, counts: ResampledEpisodes) -> Divergence:
+    accuracy, js = scores.resampled(counts)
+    return Divergence(
+        accuracy=_estimate(scores.accuracy, accuracy), js=_estimate(max(0.0, scores.js), np.maximum(0.0, js))
+    )
+
+
+def _estimate(value: float, resampled: npt.NDArray[np.float64]) -> Estimate:
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return Estimate(value=value, low=min(float(low), value), high=max(float(high), value))

@@ -1,0 +1,157 @@
+"""Reads the files of configs/experiments.
+
+    configs/experiments/NAME.yaml  <  its own maps.MAP  <  KEY=VALUE of the command line
+
+An entry of experts, sets or rows is left out where a map or the command line sets it to null. The keys of `Matrix` are
+addressed as they stand in the file (`env_steps=1e6`, `sets.mediocre.episodes=200`); a key of a run's own configuration
+(`ppo.clip=0.1`) is short for `settings.ppo.clip`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from dm2_ray.atomic_file import write_atomically
+from dm2_ray.config_errors import ConfigError, describe_refusal, nearest
+from dm2_ray.configs_directory import configs_dir
+from dm2_ray.experiments.matrix import Matrix
+from dm2_ray.experiments.matrix_checks import check_agreement, check_map, unknown_name
+from dm2_ray.experiments.matrix_source import MatrixSource, parse_override
+from dm2_ray.yaml_reader import YamlError, read_yaml_mapping
+
+
+def experiment_names() -> tuple[str, ...]:
+    """Names of the packaged experiments, in alphabetical order."""
+    return tuple(sorted(path.stem for path in (configs_dir() / "experiments").glob("*.yaml")))
+
+
+def load_matrix(
+    name: str,
+    *,
+    map_name: str | None = None,
+    num_seeds: int | None = None,
+    seeds: Sequence[int] | None = None,
+    overrides: Sequence[str] = (),
+) -> tuple[Matrix, MatrixSource]:
+    """Reads an experiment and checks it whole, for every map that its file knows.
+
+    Args:
+        name: Of a file in configs/experiments, or the path of one.
+        map_name: Instead of the file's map.
+        num_seeds: Only so many of the file's seeds, the first ones.
+        seeds: Instead of the file's seeds.
+        overrides: KEY=VALUE, see the head of this file; later ones win.
+
+    Raises:
+        ConfigError: One line that names key, place and what would be right.
+    """
+    path = _file(name)
+    try:
+        document = read_yaml_mapping(path.read_text(encoding="utf-8"))
+    except YamlError as error:
+        line = f", line {error.line}" if error.line is not None else ""
+        raise ConfigError(f"{path}{line}: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not a text file in UTF-8") from None
+    packaged = configs_dir() / "experiments"
+    source = MatrixSource(
+        f"configs/experiments/{path.name}" if path.parent == packaged else str(path), document, overrides
+    )
+    given = dict(document.values)
+    own = given.get("maps") or {}
+    # Each map's keys make an experiment with the others; the file is refused for any of them.
+    for known in own if isinstance(own, Mapping) else ():
+        check_map(known, source.place(("maps", known)))
+        _checked({**given, "map": known}, known, [], source.for_map(known))
+    final = [*overrides] + ([] if seeds is None else [f"seeds={list(seeds)}"])
+    chosen = map_name or given.get("map")
+    matrix = _checked({**given, "map": chosen}, str(chosen), final, source.for_map(str(chosen)))
+    if num_seeds is not None and num_seeds > len(matrix.seeds):
+        raise ConfigError(f"{source.place(('seeds',))}: seeds are {list(matrix.seeds)}, {num_seeds} are asked for: "
+                          "name them with --seed-list")  # fmt: skip
+    matrix = matrix.model_copy(
+        update={
+            "seeds": matrix.seeds[:num_seeds],
+            "map": _absolute(matrix.map) if matrix.map.endswith((".yaml", ".yml")) else matrix.map,
+            "sets": {name: each.model_copy(update={"paths": tuple(map(_absolute, each.paths))} if each.paths else {})
+                     for name, each in matrix.sets.items()},
+        }
+    )  # fmt: skip
+    return matrix, source.for_map(matrix.map)
+
+
+def write_matrix(matrix: Matrix, path: Path) -> None:
+    """Writes the resolved experiment, atomically; `load_matrix(path)` gives an equal one."""
+    content = matrix.model_dump(mode="json", exclude_unset=True)
+    content = {**content, "map": matrix.map, "maps": {}, "seeds": list(matrix.seeds)}
+    head = (
+        "# This experiment as it was started; what the keys mean stands in dm2-ray's dm2_ray/experiments/matrix.py.\n"
+    )
+    write_atomically(path, (head + yaml.safe_dump(content, sort_keys=False)).encode())
+
+
+def _absolute(path: str) -> str:
+    """That a second start and a report may come from any directory."""
+    return str(Path(path).expanduser().absolute())
+
+
+def _file(name: str) -> Path:
+    if name in experiment_names():
+        return configs_dir() / "experiments" / f"{name}.yaml"
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        return path
+    raise ConfigError(
+        f"unknown experiment {name!r}; there are {', '.join(experiment_names())}, or a file of your own that ends in "
+        f".yaml{nearest(name, experiment_names())}"
+    )
+
+
+def _checked(given: Mapping[str, Any], map_name: str, overrides: Sequence[str], source: MatrixSource) -> Matrix:
+    values = dict(given)
+    maps = values.get("maps")
+    if isinstance(maps, Mapping) and isinstance(maps.get(map_name), Mapping):
+        values = _overlaid(values, maps[map_name])
+    for override in overrides:
+        path, value = parse_override(override)
+        for name in reversed(path):
+            value = {name: value}
+        values = _overlaid(values, value)
+    for section in ("experts", "sets", "rows"):
+        values[section] = _without_removed(section, given.get(section), values.get(section), source)
+    try:
+        matrix = Matrix.model_validate(values)
+    except ValidationError as refusal:
+        error = refusal.errors(include_url=False)[0]
+        # Which member of a union refused says nothing to the writer of a file.
+        path = tuple(str(part) for part in error["loc"] if not str(part).startswith(("literal[", "int")))
+        raise ConfigError(f"{source.place(path)}: {describe_refusal({**error, 'loc': path}, Matrix)}") from None
+    check_agreement(matrix, source)
+    return matrix
+
+
+def _without_removed(section: str, given: Any, values: Any, source: MatrixSource) -> Any:
+    """The entries of a section without those that a map or the command line sets to null."""
+    if not isinstance(values, Mapping):
+        return {} if values is None else values
+    known = given if isinstance(given, Mapping) else {}
+    for name, value in values.items():
+        if value is None and known.get(name) is None:
+            raise ConfigError(f"{source.place((section, name))}: {section}.{name} is null, which removes an entry: "
+                              + unknown_name(section, name, known))  # fmt: skip
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for name, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
+        merged[name] = _overlaid(merged[name], value) if both else value
+    return merged

@@ -1,0 +1,61 @@
+"""Where an experiment's keys come from: its file, line by line, and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dm2_ray.config import Experiment
+from dm2_ray.config_errors import ConfigError, shown
+from dm2_ray.yaml_reader import KeyPath, YamlDocument, YamlError, read_yaml_value
+
+COMMAND_LINE = "command line"
+
+
+class MatrixSource:
+    """Where the keys of an experiment stand, for refusals."""
+
+    def __init__(self, name: str, document: YamlDocument, overrides: Sequence[str]) -> None:
+        self.name = name
+        self._document = document
+        self._overrides = {parse_override(text)[0] for text in overrides}
+        self._map: str | None = None
+
+    def place(self, path: KeyPath) -> str:
+        """The file and its line, or the command line."""
+        lines = self._document.lines
+        while path:
+            if path in self._overrides:
+                return COMMAND_LINE
+            for candidate in (("maps", str(self._map), *path), path):
+                if candidate in lines:
+                    return f"{self.name}, line {lines[candidate]}"
+            if any(override[: len(path)] == path for override in self._overrides):
+                return COMMAND_LINE
+            path = path[:-1]
+        return self.name
+
+    def for_map(self, map_name: str) -> MatrixSource:
+        """The same with the keys that the file has for a map."""
+        source = object.__new__(MatrixSource)
+        source.__dict__.update(self.__dict__)
+        source._map = map_name
+        return source
+
+
+def parse_override(text: str) -> tuple[KeyPath, Any]:
+    """Key path and value of KEY=VALUE; a key of a run's own configuration is one of the shared settings.
+
+    Raises:
+        ConfigError: It is not KEY=VALUE.
+    """
+    key, equals, value = text.partition("=")
+    path = tuple(key.strip().split("."))
+    if not equals or not all(path):
+        raise ConfigError(f"{COMMAND_LINE}: {shown(text)} is not KEY=VALUE, for example ppo.clip=0.05")
+    if path[0] in Experiment.model_fields:
+        path = ("settings", *path)
+    try:
+        return path, read_yaml_value(value)
+    except YamlError as error:
+        raise ConfigError(f"{COMMAND_LINE}: value of {key}: {error}") from None

@@ -1,0 +1,83 @@
+"""The quickstart's result: a small table and a picture."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dm2_ray.experiments.comparison import ComparedRow, Comparison, Demonstrators
+from dm2_ray.experiments.curve import SMOOTHING, Curve
+
+THRESHOLDS = (0.5, 0.8)
+_LABELS = {"dm2": "DM²", "ippo": "IPPO"}
+
+
+def summary_rows(curves: Sequence[Curve]) -> list[dict[str, Any]]:
+    """One row per variant: medians over its seeds; a seed that never got there counts as infinitely late."""
+    rows = []
+    for variant in dict.fromkeys(curve.variant for curve in curves):
+        own = [curve for curve in curves if curve.variant == variant]
+        reached = {
+            threshold: statistics.median(
+                float("inf") if (steps := curve.env_steps_to(threshold)) is None else steps for curve in own
+            )
+            for threshold in THRESHOLDS
+        }
+        rows.append(
+            {
+                "variant": variant,
+                "seeds": len(own),
+                **{f"env_steps_to_{threshold}": reached[threshold] for threshold in THRESHOLDS},
+                "final_win_rate": statistics.median(curve.last_win_rate for curve in own),
+                "minutes": statistics.median(curve.minutes for curve in own),
+            }
+        )
+    return rows
+
+
+def table(curves: Sequence[Curve], demonstration_win_rates: Sequence[float]) -> str:
+    """The rows as Markdown."""
+    lines = [
+        "| | seeds | env steps to win rate 0.5 | to 0.8 | final greedy win rate | minutes |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in summary_rows(curves):
+        reached = [_steps(row[f"env_steps_to_{threshold}"]) for threshold in THRESHOLDS]
+        lines.append(
+            f"| {row['variant'].upper()} | {row['seeds']} | {' | '.join(reached)} | "
+            f"{row['final_win_rate']:.2f} | {row['minutes']:.1f} |"
+        )
+    shown = ", ".join(f"{rate:.2f}" for rate in demonstration_win_rates)
+    lines.append(
+        f"\nDemonstrations' own win rate: {shown}. Medians over seeds; a win rate is reached when the mean "
+        f"of {SMOOTHING} evaluations reaches it."
+    )
+    return "\n".join(lines)
+
+
+def draw(curves: Sequence[Curve], demonstration_win_rates: Sequence[float], map_name: str, path: Path) -> None:
+    """Greedy win rate over env steps, and where every run ends."""
+    # Only here: matplotlib takes a second.
+    from dm2_ray.experiments.comparison_drawing import draw_comparison
+
+    shown = Demonstrators(name="demonstrations", win_rates=tuple(demonstration_win_rates), returns=())
+    rows = []
+    for variant in dict.fromkeys(curve.variant for curve in curves):
+        own = tuple(curve for curve in curves if curve.variant == variant)
+        rows.append(
+            ComparedRow(
+                name=variant,
+                label=_LABELS.get(variant, variant),
+                curves=own,
+                planned=len(own),
+                demonstrators=shown if variant == "dm2" else None,
+            )
+        )
+    comparison = Comparison(title="Quickstart", map=map_name, rows=tuple(rows), thresholds=THRESHOLDS)
+    draw_comparison(comparison, path)
+
+
+def _steps(value: float) -> str:
+    return "not reached" if value == float("inf") else f"{value:,.0f}"

@@ -1,0 +1,109 @@
+"""What a demonstration set contains, as one picture. Needs neither torch nor Ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from dm2_ray.config_errors import ConfigError
+from dm2_ray.demonstrations import JointTrajectories, Manifest
+from dm2_ray.experiments.joint_visits import JointVisits
+from dm2_ray.experiments.visitation_drawing import World, draw_set, shortened
+from dm2_ray.experiments.visitation_sheet import SUFFIXES
+from dm2_ray.world.maps import MapSpec, UnknownMapError, load_map
+from dm2_ray.world.rules_tables import build_tables
+from dm2_ray.world.switches import SmacSwitches
+
+MOST_VALUES = 2**27
+"""Observed numbers that are read; of a larger set every second (third, ...) episode is drawn."""
+
+_KINDS = {
+    "checkpoint": "checkpoint",
+    "scripted": "scripted team",
+    "imported": "imported from",
+    "merged": "merged from",
+}
+
+
+def draw_set_picture(
+    path: Path, out: Path, *, agent: int | None = None, map_name: str | None = None
+) -> tuple[int, str | None]:
+    """Draws the set in `path` into the file `out`.
+
+    Args:
+        path: directory of the set.
+        out: .png, .svg or .pdf.
+        agent: only this one.
+        map_name: SMAC map or scenario; None takes what the manifest says.
+
+    Returns:
+        How many episodes were drawn, and what could not be, in one line, or None.
+
+    Raises:
+        DemonstrationError: the set cannot be opened.
+        UnknownMapError, ScenarioError: `map_name` is none.
+        ConfigError: no such agent, a map that is not the set's, a file of an unknown kind or that cannot be written.
+    """
+    if out.suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"--out {out}: its suffix says what is drawn; expected one of {', '.join(SUFFIXES)}")
+    demonstrations = JointTrajectories.open(path)
+    manifest = demonstrations.manifest
+    if agent is not None and agent >= manifest.num_agents:
+        raise ConfigError(f"--agent {agent}: the set has agents 0 to {manifest.num_agents - 1}")
+    world, lack = _world_of(manifest, path, map_name)
+    every = -(-manifest.env_steps * manifest.num_agents * manifest.obs_size // MOST_VALUES)
+    visits = JointVisits.of_demonstrations(demonstrations, np.arange(0, manifest.episodes, every))
+    agents = None if agent is None else [agent]
+    try:
+        draw_set(visits, out, title=_title(manifest, visits.num_episodes), world=world, agents=agents)
+    except OSError as error:
+        raise ConfigError(f"--out {out}: cannot be written ({error})") from None
+    return visits.num_episodes, lack
+
+
+def _world_of(manifest: Manifest, path: Path, map_name: str | None) -> tuple[World, str | None]:
+    """What is known of the set's world, and what that leaves out."""
+    unknown = World(spec=None, tables=None)
+    try:
+        spec = load_map(map_name or manifest.map)
+    except UnknownMapError:
+        if map_name is not None:
+            raise
+        return unknown, f"no map {manifest.map} here: positions are not drawn; name its scenario with --map FILE"
+    if (spec.name, spec.scenario_hash) != (manifest.map, manifest.scenario_hash):
+        if map_name is not None:
+            raise ConfigError(f"{path} was recorded on {manifest.map}, not on {map_name}, or in another content of it")
+        return (
+            unknown,
+            f"another scenario is called {manifest.map} here: positions are not drawn; name the set's with --map FILE",
+        )
+    return _with_tables(spec, manifest)
+
+
+def _with_tables(spec: MapSpec, manifest: Manifest) -> tuple[World, str | None]:
+    tables = build_tables(spec, SmacSwitches.from_arguments(manifest.smac))
+    if (tables.num_agents, tables.num_actions) != (manifest.num_agents, manifest.num_actions):
+        return World(
+            spec=None, tables=None
+        ), f"{spec.name} has other agents or actions than the set: positions are not drawn"
+    if tables.obs_size != manifest.obs_size:
+        return (
+            World(spec=spec, tables=None),
+            f"observations of {manifest.obs_size} numbers, {tables.obs_size} on {spec.name}: positions are not drawn",
+        )
+    return World(spec=spec, tables=tables), None
+
+
+def _title(manifest: Manifest, drawn: int) -> str:
+    policy = manifest.policy
+    how = {True: ", greedy", False: ", sampled actions", None: ""}[policy.greedy]
+    some = "" if drawn == manifest.episodes else f", {drawn:,} of them drawn"
+    parts = [f"{manifest.episode_length_mean:.1f} env steps a battle"]
+    if manifest.return_mean is not None:
+        parts.insert(0, f"return {manifest.return_mean:.2f}")
+    parts.insert(0, "win rate not recorded" if manifest.win_rate is None else f"win rate {manifest.win_rate:.2f}")
+    return (
+        f"{manifest.map}: {manifest.episodes:,} joint episodes{some}\n"
+        f"{_KINDS[policy.kind]} {shortened(policy.source)}{how}\n{', '.join(parts)}"
+    )

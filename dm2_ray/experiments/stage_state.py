@@ -1,0 +1,123 @@
+"""How far a stage has come, read from what it leaves on the disk."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from dm2_ray.config import Experiment
+from dm2_ray.config_files import experiment_hash
+from dm2_ray.demonstrations import DemonstrationError, JointTrajectories
+from dm2_ray.experiments.run_directory import RunDirectory, RunDirectoryError
+from dm2_ray.experiments.stages import Stage
+
+# More than the longest line of metrics.jsonl.
+_TAIL_BYTES = 2**18
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageState:
+    """What there is of a stage."""
+
+    status: Literal["new", "begun", "finished", "damaged"]
+    env_steps: int = 0
+    iteration: int = 0
+    win_rate: float | None = None
+    """In training, of the last iteration; of a recorded set, its own."""
+    greedy_win_rate: float | None = None
+    """Of the last evaluation."""
+    problem: str | None = None
+    """Of a damaged demonstration set."""
+
+
+def state_of(stage: Stage) -> StageState:
+    """Reads a stage's state.
+
+    Raises:
+        RunDirectoryError: What is there was made with other settings.
+    """
+    return _run_state(stage) if stage.kind == "train" else _set_state(stage)
+
+
+def _run_state(stage: Stage) -> StageState:
+    run, planned = RunDirectory(stage.path), stage.experiment
+    assert planned is not None
+    if not run.config.is_file():
+        return StageState(status="new")
+    check_same_settings(run, planned)
+    last = last_record(run.metrics)
+    summary = json.loads(run.summary.read_text()) if run.summary.exists() else {}
+    evaluation = summary.get("final_evaluation") or last.get("evaluation") or {}
+    iteration, env_steps = int(last.get("iteration", 0)), int(last.get("env_steps", 0))
+    limits = planned.stop
+    is_finished = summary.get("status") == "completed" and (
+        (limits.env_steps is not None and summary["env_steps"] >= limits.env_steps)
+        or (limits.iterations is not None and summary["iterations"] >= limits.iterations)
+    )
+    return StageState(
+        status="finished" if is_finished else "begun",
+        env_steps=env_steps,
+        iteration=iteration,
+        win_rate=last.get("win_rate"),
+        greedy_win_rate=evaluation.get("win_rate"),
+    )
+
+
+def _set_state(stage: Stage) -> StageState:
+    if not stage.path.exists():
+        return StageState(status="new")
+    try:
+        manifest = JointTrajectories.open(stage.path).manifest
+    except DemonstrationError as error:
+        return StageState(status="damaged", problem=str(error))
+    if manifest.episodes != stage.episodes:
+        raise RunDirectoryError(
+            f"{stage.path} holds {manifest.episodes} joint episodes, {stage.episodes} are wanted now: choose another "
+            "--run-dir, or remove it"
+        )
+    return StageState(status="finished", env_steps=manifest.env_steps, win_rate=manifest.win_rate)
+
+
+def check_same_settings(run: RunDirectory, planned: Experiment) -> None:
+    """Raises RunDirectoryError if a run was begun with settings that compute something else than the planned ones."""
+    begun = run.experiment()
+    if experiment_hash(begun) == experiment_hash(planned):
+        return
+    ignored = {"stop", "checkpoint", "tracking"}
+    old, new = (_flat(experiment.model_dump(mode="json", exclude=ignored)) for experiment in (begun, planned))
+    key = next(key for key in sorted({*old, *new}) if old.get(key) != new.get(key))
+    raise RunDirectoryError(
+        f"{run.path} was begun with {key} {old.get(key)!r}, now it is {new.get(key)!r}: choose another --run-dir, or "
+        "remove that run"
+    )
+
+
+def last_record(metrics: Path) -> dict[str, Any]:
+    """The last whole line of a metrics file; empty where there is none."""
+    try:
+        with open(metrics, "rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - _TAIL_BYTES))
+            lines = file.read().split(b"\n")
+    except FileNotFoundError:
+        return {}
+    # What follows the last newline is being written.
+    for line in reversed(lines[:-1]):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        return dict(record)
+    return {}
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat

@@ -1,0 +1,145 @@
+"""One agent's visitation as quantities that can be drawn: where others stand, what it does, how long it lives.
+
+Shapes: S steps of all battles laid end to end, T time bins, A actions, C x C cells around the agent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dm2_ray.experiments.joint_visits import JointVisits
+from dm2_ray.world.maps import MapSpec
+from dm2_ray.world.rules import FIRST_TARGET, SIGHT_RANGE
+from dm2_ray.world.rules_tables import RulesTables
+from dm2_ray.world.smac_features import observation_features
+
+CELLS = 24
+"""C: cells across the field of sight."""
+MOST_TIME_BINS = 60
+
+_PRIOR = 5.0
+"""Sightings."""
+_FIRST_ACTIONS = ("none (dead)", "stop", "north", "south", "east", "west")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Surroundings:
+    """Where living enemies, or allies, stand around the agent, as far as it sees them."""
+
+    counts: npt.NDArray[np.float64]
+    """[C, C] sightings in cells of equal size over [-9, 9] x [-9, 9]: x to the east, y to the north."""
+    living_steps: int
+    """Env steps in which there was an agent to see them."""
+
+    @property
+    def density(self) -> npt.NDArray[np.float64]:
+        """[C, C] mean number of them per unit of area in a step of the living agent."""
+        return self.counts / (max(1, self.living_steps) * cell_size() ** 2)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AgentVisits:
+    """One agent over all battles."""
+
+    enemies: Surroundings | None
+    """None where it is not known which observation feature means what."""
+    allies: Surroundings | None
+    """None also for an agent without allies."""
+    action_counts: npt.NDArray[np.int64]
+    """[T, A] actions of the living agent."""
+    alive: npt.NDArray[np.float64]
+    """[T] share of all battles that go on with the agent alive."""
+    running: npt.NDArray[np.float64]
+    """[T] share of all battles that go on."""
+    steps_per_bin: int
+
+    @property
+    def action_shares(self) -> npt.NDArray[np.float64]:
+        """[T, A] of the living agent's actions; NaN where it never lived to that time."""
+        total = self.action_counts.sum(1, keepdims=True)
+        return np.divide(self.action_counts, total, out=np.full(self.action_counts.shape, np.nan), where=total > 0)
+
+
+def cell_size() -> float:
+    """Side of a cell, in the game's units of length."""
+    return 2 * SIGHT_RANGE / CELLS
+
+
+def agent_visits(
+    visits: JointVisits, agent: int, tables: RulesTables | None, steps_per_bin: int, num_bins: int
+) -> AgentVisits:
+    """What there is to draw of one agent.
+
+    Args:
+        visits: of the team.
+        agent: which one.
+        tables: say what the observations mean; None where that is not known.
+        steps_per_bin, num_bins: the time axis, see `time_bins`.
+    """
+    alive, bins = visits.alive[agent], visits.steps // steps_per_bin
+    counts = np.zeros((num_bins, visits.num_actions), np.int64)
+    np.add.at(counts, (bins[alive], visits.actions[agent][alive]), 1)
+    enemies = allies = None
+    if tables is not None:
+        names = observation_features(tables, agent)
+        living = visits.observations[agent][alive]
+        enemies = _surroundings(living, names, "enemy")
+        allies = _surroundings(living, names, "ally") if visits.num_agents > 1 else None
+    whole = visits.num_episodes * steps_per_bin
+    return AgentVisits(
+        enemies=enemies,
+        allies=allies,
+        action_counts=counts,
+        alive=np.bincount(bins[alive], minlength=num_bins) / whole,
+        running=np.bincount(bins, minlength=num_bins) / whole,
+        steps_per_bin=steps_per_bin,
+    )
+
+
+def time_bins(*teams: JointVisits) -> tuple[int, int]:
+    """Steps per bin and number of bins that hold the longest battle of all teams in at most MOST_TIME_BINS bins."""
+    longest = max(int(visits.episode_lengths.max()) for visits in teams)
+    steps_per_bin = -(-longest // MOST_TIME_BINS)
+    return steps_per_bin, -(-longest // steps_per_bin)
+
+
+def log_ratio(own: Surroundings, expert: Surroundings) -> npt.NDArray[np.float64]:
+    """[C, C] log2 of own density over the expert's.
+
+    Both get `_PRIOR` sightings more in every cell, as many per step as if both had been watched equally long: a cell
+    that neither side has anybody in is 0, and few sightings make no large ratio.
+    """
+    steps = max(1, own.living_steps), max(1, expert.living_steps)
+    prior = _PRIOR / min(steps)
+    return np.asarray(np.log2((own.counts / steps[0] + prior) / (expert.counts / steps[1] + prior)))
+
+
+def action_names(spec: MapSpec, agent: int, num_actions: int) -> list[str]:
+    """[A] what the agent's actions are called."""
+    if spec.map_type == "MMM" and spec.ally_kinds[agent] == "medivac":
+        verb, kinds = "heal", spec.ally_kinds
+    else:
+        verb, kinds = "attack", spec.enemy_kinds
+    # Where all are of one kind, it goes without saying.
+    known = [f"{kind.replace('_', ' ')} " if len(set(kinds)) > 1 else "" for kind in kinds]
+    targets = [f"{verb} {kind}{number}" for number, kind in enumerate(known)]
+    more = [f"action {number}" for number in range(FIRST_TARGET + len(targets), num_actions)]
+    return [*_FIRST_ACTIONS, *targets, *more][:num_actions]
+
+
+def _surroundings(living: npt.NDArray[np.float32], names: list[str], side: str) -> Surroundings:
+    """Of the units called `side` in the observations [S, O] of a living agent."""
+    column = {name: place for place, name in enumerate(names)}
+    numbers = [name.rsplit("_", 1)[1] for name in names if name.startswith(f"{side}_distance_")]
+    distance, x, y = (
+        living[:, [column[f"{side}_{what}_{number}"] for number in numbers]]
+        for what in ("distance", "relative_x", "relative_y")
+    )
+    # A unit that is dead or out of sight has a row of zeros; two units never stand on one point.
+    seen = distance > 0
+    edges = np.linspace(-1.0, 1.0, CELLS + 1)
+    counts, _, _ = np.histogram2d(x[seen], y[seen], bins=(edges, edges))
+    return Surroundings(counts=counts, living_steps=len(living))

@@ -1,0 +1,126 @@
+"""What all agents learn together: one PPO on everybody's battles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from dm2_ray.actors.agent_learner import LearningDiverged
+from dm2_ray.actors.learner_state import as_arrays, as_tensors
+from dm2_ray.actors.streams import Role, stream_seed
+from dm2_ray.actors.threads import one_thread
+from dm2_ray.config import Experiment
+from dm2_ray.learning.ppo import PPOBatch, ppo_losses
+from dm2_ray.learning.preparation import minibatches
+from dm2_ray.mappo.central_policy import CentralPolicy
+from dm2_ray.mappo.joint_battles import JointBattles
+from dm2_ray.mappo.joint_preparation import prepare_joint_batch
+
+CENTRAL = "central"
+"""Module id of what only the learner needs: critic and value normaliser."""
+
+
+class CentralLearner:
+    """Shared actor, central critic and their optimisers; an update is a function of (state, battles, seed).
+
+    Args:
+        experiment: `seed`, `policy` and `ppo` are used.
+        sizes: Agents, observation size, actions.
+        state_size: Of the global state.
+    """
+
+    def __init__(self, experiment: Experiment, sizes: tuple[int, int, int], state_size: int) -> None:
+        self._experiment = experiment
+        self._num_agents = sizes[0]
+        seed = stream_seed(experiment.seed, Role.AGENT_INITIALISATION, 0)
+        self.module = CentralPolicy(*sizes, state_size, experiment.policy, seed)
+        settings = experiment.ppo
+        rates = {"actor": settings.lr_actor, "critic": settings.lr_critic}
+        self._optimizers = {
+            name: torch.optim.Adam(getattr(self.module, name).parameters(), lr=rate, eps=settings.adam_eps, fused=True)
+            for name, rate in rates.items()
+        }
+        self.version = 0
+        """Updates done so far."""
+
+    @one_thread()
+    def train(self, battles: JointBattles) -> dict[str, float]:
+        """One update on one iteration's battles; returns what it was like.
+
+        Raises:
+            LearningDiverged: A gradient is not finite; the state is then not to be used.
+        """
+        settings = self._experiment.ppo
+        seed = stream_seed(self._experiment.seed, Role.AGENT_UPDATE, 0, self.version)
+        generator = torch.Generator().manual_seed(seed)
+        prepared = prepare_joint_batch(self.module, battles, settings)
+        metrics = {"policy_age": float(self.version - battles.trajectories[0].policy_version), **prepared.statistics}
+        statistics: dict[str, torch.Tensor] = {}
+        for _ in range(settings.epochs):
+            for columns in minibatches(prepared, settings.minibatches, generator):
+                statistics = self._step(columns)
+        self.version += 1
+        return metrics | {name: float(value) for name, value in statistics.items()}
+
+    def actor_weights(self) -> dict[str, np.ndarray]:
+        """What acting needs, under the names that StackedPolicies reads; a copy."""
+        return {f"actor.{name}": value for name, value in as_arrays(self.module.actor.state_dict()).items()}
+
+    def states(self) -> dict[str, dict[str, Any]]:
+        """Everything that a later update depends on, in the form of DM2's agents, so that every tool for teams can
+        play it: each agent has the shared actor; what only the learner needs stands with the first."""
+        learners: dict[str, Any] = {
+            name: value for name, value in as_arrays(self.module.state_dict()).items() if not name.startswith("actor.")
+        }
+        agents = {}
+        for index in range(self._num_agents):
+            agent = f"agent_{index}"
+            agents[agent] = {
+                "agent": agent,
+                "version": self.version,
+                "modules": {agent: self.actor_weights(), **({CENTRAL: learners} if index == 0 else {})},
+                "optimizers": {name: as_arrays(optimizer.state_dict()) for name, optimizer in self._optimizers.items()}
+                if index == 0
+                else {},
+            }
+        return agents
+
+    def restore(self, agents: Mapping[str, Mapping[str, Any]]) -> None:
+        """Inverse of `states`.
+
+        Raises:
+            ValueError: The states are those of another algorithm or of another team.
+        """
+        first = agents["agent_0"]
+        if CENTRAL not in first["modules"] or len(agents) != self._num_agents:
+            raise ValueError(
+                f"these {len(agents)} states are not those of a central learner of {self._num_agents} agents"
+            )
+        self.module.load_state_dict(as_tensors({**first["modules"]["agent_0"], **first["modules"][CENTRAL]}))
+        for name, optimizer in self._optimizers.items():
+            optimizer.load_state_dict(as_tensors(first["optimizers"][name]))
+        self.version = int(first["version"])
+
+    def _step(self, columns: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """One gradient step; actor and critic are clipped each by its own norm."""
+        settings = self._experiment.ppo
+        logits, values = self.module(columns)
+        statistics = ppo_losses(logits, values, PPOBatch.from_columns(columns), settings)
+        for optimizer in self._optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        statistics["total_loss"].backward()
+        statistics = {name: value.detach() for name, value in statistics.items()}
+        for name, optimizer in self._optimizers.items():
+            norm = torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], settings.max_grad_norm)
+            if not torch.isfinite(norm):
+                raise LearningDiverged(
+                    f"mappo, {name}, iteration {self.version}: the gradient is not finite (loss "
+                    f"{float(statistics['total_loss'])}); lower the learning rate or look at the data"
+                )
+            statistics[f"grad_norm_{name}"] = norm
+        for optimizer in self._optimizers.values():
+            optimizer.step()
+        return statistics

@@ -1,0 +1,53 @@
+"""Whole battles as a centralised learner needs them: every agent's own view, and the global state.
+
+Shapes: E episodes (whole battles), S steps of all episodes laid end to end, N agents, Z size of the global state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dm2_ray.learning.trajectory import AgentTrajectory
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class JointBattles:
+    """The same battles through the eyes of all agents and of nobody.
+
+    Raises ValueError when the parts are not of the same battles.
+    """
+
+    trajectories: tuple[AgentTrajectory, ...]
+    """[N] of equal episodes, in the same order."""
+    states: npt.NDArray[np.float32]
+    """[S, Z] the global state before each step."""
+    final_states: npt.NDArray[np.float32]
+    """[E, Z] the global state after each battle's last step."""
+
+    def __post_init__(self) -> None:
+        first = self.trajectories[0]
+        for agent, trajectory in enumerate(self.trajectories):
+            if not np.array_equal(trajectory.episode_lengths, first.episode_lengths):
+                raise ValueError(f"agents 0 and {agent} have not seen the same battles: their lengths differ")
+        expected = ((first.num_steps,), (first.num_episodes,))
+        found = (self.states.shape[:1], self.final_states.shape[:1])
+        if found != expected:
+            raise ValueError(f"states and final_states must have {expected} rows, found {found}")
+
+    @property
+    def num_agents(self) -> int:
+        return len(self.trajectories)
+
+    @staticmethod
+    def concatenate(parts: Sequence[JointBattles]) -> JointBattles:
+        """Several rollouts end to end."""
+        agents = zip(*(part.trajectories for part in parts), strict=True)
+        return JointBattles(
+            trajectories=tuple(AgentTrajectory.concatenate(views) for views in agents),
+            states=np.concatenate([part.states for part in parts]),
+            final_states=np.concatenate([part.final_states for part in parts]),
+        )

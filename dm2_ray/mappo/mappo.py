@@ -1,0 +1,197 @@
+"""MAPPO: the centralised reference that decentralised learners are compared with.
+
+ driver: MAPPO: one CentralLearner in this very process
+   │
+   │  (1) rollout(task, version, weights × N)               the same weights for every agent
+   ├────────────► W × JointEnvRunner (BattleEnvRunner)      the same battles as DM2's, with their global states
+   │                 └─► JointBattles, report
+   │  (2) train(JointBattles)                               everybody's battles into one shared actor and critic
+   └────────────► evaluation: greedy battles on the seeds of DM2's
+
+It asks what DM2 does without: parameters shared by all agents, and a critic on the global state (Yu et al. 2021,
+arXiv 2103.01955). Battles, seeds, networks, losses and evaluation are those of DM2, so that nothing else differs.
+Simple rather than scalable: all data go through the driver, which learns on one CPU thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+import ray
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
+from ray.tune.execution.placement_groups import PlacementGroupFactory
+
+from dm2_ray.actors.collector import BattleStatistics
+from dm2_ray.actors.dm2_config import DM2Config
+from dm2_ray.actors.env_runner import RolloutTask
+from dm2_ray.actors.resources import check_resources
+from dm2_ray.actors.rollout_pool import Rollout, RolloutPool
+from dm2_ray.config import Experiment
+from dm2_ray.mappo.central_learner import CentralLearner
+from dm2_ray.mappo.joint_battles import JointBattles
+from dm2_ray.mappo.joint_env_runner import JointEnvRunner
+from dm2_ray.world.rules_tables import build_tables
+from dm2_ray.world.switches import SmacSwitches
+
+RETRIES = 5
+"""Of one iteration's battles, when nodes die with them."""
+
+
+class MAPPO:
+    """Trains a team that shares everything.
+
+    Args:
+        experiment: `learners`, `discriminator`, `matching`, `demonstrations`, `cloning` and `diagnostics` mean nothing
+            here.
+
+    Raises:
+        NotEnoughResources: The cluster cannot hold the rollout workers.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        config = _runners_config(experiment)
+        check_resources(resource_request(experiment), resource_arithmetic(experiment))
+        self._config = config
+        self._env_steps = 0
+        self._episodes = 0
+        tables = build_tables(config.map_spec, SmacSwitches.from_arguments(experiment.world.smac))
+        self.learner = CentralLearner(experiment, config.sizes(), tables.state_size)
+        self._groups = [EnvRunnerGroup(config=config, local_env_runner=config.create_local_env_runner)]
+        if experiment.evaluation.env_runners:
+            runners = experiment.evaluation.env_runners
+            self._groups.append(EnvRunnerGroup(config=config, num_env_runners=runners, local_env_runner=False))
+        pools = [self._pool(group) for group in self._groups]
+        self._rollouts, self._evaluations = pools[0], pools[-1]
+        self._weights = self._shared_weights()
+
+    @property
+    def iteration(self) -> int:
+        """Updates done so far."""
+        return self.learner.version
+
+    @property
+    def env_steps(self) -> int:
+        """Env steps trained on so far."""
+        return self._env_steps
+
+    @property
+    def episodes(self) -> int:
+        """Battles trained on so far."""
+        return self._episodes
+
+    def learn(self) -> dict[str, Any]:
+        """One iteration; returns its record for metrics.jsonl.
+
+        Raises:
+            LearningDiverged, RolloutWorkersLost, StarCraftError: As they say.
+        """
+        started = time.perf_counter()
+        rollouts, battles = self._play()
+        sampled = time.perf_counter()
+        learnt = self.learner.train(battles)
+        self._weights = self._shared_weights()
+        statistics = BattleStatistics.concatenate([rollout.report.statistics for rollout in rollouts])
+        self._env_steps += statistics.env_steps
+        self._episodes += statistics.episodes
+        return {
+            "iteration": self.iteration,
+            "env_steps": self._env_steps,
+            "episodes": self._episodes,
+            "win_rate": float(statistics.won.mean()),
+            "return_mean": float(statistics.returns.mean()),
+            "episode_length_mean": float(statistics.lengths.mean()),
+            "agents": {"shared": learnt},
+            "timing": {
+                "sample_s": sampled - started,
+                "learn_s": time.perf_counter() - sampled,
+                "rollout_s": max(rollout.report.seconds for rollout in rollouts),
+                "hosts": len({rollout.report.host for rollout in rollouts}),
+                "battles_dropped": statistics.dropped,
+                **self.faults(),
+            },
+        }
+
+    def evaluate_battles(self, episodes: int) -> BattleStatistics:
+        """Plays exactly `episodes` greedy battles, always the same ones; training is not disturbed in any way."""
+        return self._evaluations.evaluate(episodes, self.iteration, self._weights)
+
+    def learning_state(self) -> dict[str, Any]:
+        """Everything that a continued run depends on, in the form of DM2's."""
+        return {"env_steps": self._env_steps, "episodes": self._episodes, "agents": self.learner.states()}
+
+    def restore_learning_state(self, state: dict[str, Any]) -> None:
+        """Inverse of `learning_state`.
+
+        Raises:
+            ValueError: The state is that of another algorithm or of another team.
+        """
+        self.learner.restore(state["agents"])
+        self._env_steps, self._episodes = int(state["env_steps"]), int(state["episodes"])
+        self._weights = self._shared_weights()
+
+    def faults(self) -> dict[str, int]:
+        """What was lost and done again."""
+        return {"rollout_tasks_redone": self._rollouts.lost_tasks}
+
+    def stop(self) -> None:
+        """Ends all processes."""
+        for group in self._groups:
+            group.stop()
+
+    def _play(self) -> tuple[list[Rollout], JointBattles]:
+        tasks = [
+            RolloutTask(iteration=self.iteration, index=index, quota=quota)
+            for index, quota in enumerate(self._config.rollout_quotas())
+        ]
+
+        def played() -> tuple[list[Rollout], JointBattles]:
+            rollouts = self._rollouts.run(tasks, self.iteration, self._weights)
+            return rollouts, JointBattles.concatenate([_fetched(rollout.trajectories[0]) for rollout in rollouts])
+
+        for _ in range(RETRIES):
+            # What died with its node comes out the same when it is played again.
+            with contextlib.suppress(ray.exceptions.ObjectLostError):
+                return played()
+        return played()
+
+    def _shared_weights(self) -> list[Any]:
+        """One reference (or mapping, where battles are played in this process), as often as there are agents."""
+        weights = self.learner.actor_weights()
+        return [ray.put(weights) if self._config.num_env_runners else weights] * self._config.num_agents
+
+    def _pool(self, group: EnvRunnerGroup) -> RolloutPool:
+        return RolloutPool(
+            group,
+            num_trajectories=1,
+            task_timeout_s=self._config.experiment.rollout.timeout_s,
+            restore_timeout_s=self._config.env_runner_restore_timeout_s,
+        )
+
+
+def resource_request(experiment: Experiment) -> PlacementGroupFactory:
+    """Everything that a run starts."""
+    runners = experiment.rollout.env_runners + experiment.evaluation.env_runners
+    return PlacementGroupFactory([{"CPU": 1.0}, *[{"CPU": experiment.rollout.cpus_per_env_runner}] * runners])
+
+
+def resource_arithmetic(experiment: Experiment) -> str:
+    """The same in words."""
+    cpus = f"x {experiment.rollout.cpus_per_env_runner:g} CPU"
+    parts = [f"{experiment.rollout.env_runners} rollout workers {cpus}"]
+    if experiment.evaluation.env_runners:
+        parts.append(f"{experiment.evaluation.env_runners} evaluation workers {cpus}")
+    return ", ".join([*parts, "one learner in the driver"])
+
+
+def _runners_config(experiment: Experiment) -> DM2Config:
+    """What the env runners read: DM2's configuration without anything that learns."""
+    config = DM2Config().dm2(experiment)
+    config.env_runner_cls = JointEnvRunner
+    return config
+
+
+def _fetched(trajectories: Any) -> JointBattles:
+    battles: JointBattles = ray.get(trajectories) if isinstance(trajectories, ray.ObjectRef) else trajectories
+    return battles

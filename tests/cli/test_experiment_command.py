@@ -1,0 +1,190 @@
+"""An experiment whole, with its own processes: stopped, killed, failing, and gone on with to the same result."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dm2_ray.cli import main
+
+FILE = """
+title: tiny
+paper: not an experiment of the paper.
+map: 2m_vs_1z
+seeds: [0, 1]
+env_steps: 4000
+thresholds: [0.1]
+settings:
+  rollout: {env_runners: 0, battles_per_env_runner: 8, env_steps: 128}
+  policy: {hidden_size: 16}
+  ppo: {epochs: 2}
+  discriminator: {updates: 3}
+  demonstrations: {expert_actors: 0, episodes_per_draw: 8}
+  learners: {processes: driver}
+  evaluation: {every_env_steps: 400, episodes: 6}
+  checkpoint: {every_iterations: 2, keep: 2}
+  tracking: {tensorboard: false}
+experts:
+  ippo: {env_steps: 600}
+sets:
+  some: {expert: ippo, episodes: 20}
+rows:
+  dm2: {variant: dm2, set: some}
+  ippo: {variant: ippo}
+"""
+
+
+def dm2(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def result(directory: Path) -> dict[str, Any]:
+    """result.json without what depends on clock and place."""
+    content = json.loads((directory / "result.json").read_text())
+    return {key: value for key, value in content.items() if key not in ("timing", "commands")}
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[Path, Path], subprocess.Popen[str]]]:
+    """Starts experiments in processes of their own; none outlives the test."""
+    started: list[tuple[subprocess.Popen[str], Path]] = []
+
+    def begin(file: Path, directory: Path) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "dm2_ray.cli", "experiment", file, "--run-dir", directory, "--jobs", "2"]
+        environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+        process = subprocess.Popen(
+            [*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        )
+        started.append((process, directory))
+        return process
+
+    yield begin
+    for process, directory in started:
+        process.kill()
+        process.wait()
+        for file in directory.rglob("*.pid"):
+            command_line = Path(f"/proc/{file.read_text()}/cmdline")
+            if command_line.exists() and str(directory).encode() in command_line.read_bytes():
+                os.kill(int(file.read_text()), signal.SIGKILL)
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+
+
+def num_records(run: Path) -> int:
+    metrics = run / "metrics.jsonl"
+    return len(metrics.read_text().splitlines()) if metrics.exists() else 0
+
+
+@pytest.mark.timeout(1200)
+def test_stopped_killed_and_gone_on_with_it_ends_like_the_commands_by_hand(
+    tmp_path: Path, start: Callable[[Path, Path], subprocess.Popen[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, directory = tmp_path / "tiny.yaml", tmp_path / "killed"
+    file.write_text(FILE)
+
+    # A stop signal: everybody saves, exit code 130, and a report of what there is.
+    process = start(file, directory)
+    wait_until(lambda: num_records(directory / "experts/ippo/team_0") >= 2, process)
+    process.send_signal(signal.SIGTERM)
+    out = process.communicate(timeout=300)[0]
+    assert process.returncode == 130
+    assert "stopped by SIGTERM; the same command goes on" in out
+    assert (directory / "result.md").is_file()
+
+    # A sudden death in the middle of two runs, one of which dies too; the other is left behind at work.
+    rows = [directory / "rows" / name / "seed_0" for name in ("dm2", "ippo")]
+    process = start(file, directory)
+    wait_until(lambda: all(num_records(run) >= 3 for run in rows), process)
+    process.kill()
+    dead, alive = (int((directory / "logs/rows" / name / "seed_0.pid").read_text()) for name in ("dm2", "ippo"))
+    os.kill(dead, signal.SIGKILL)
+    process.communicate()
+    assert not (rows[0] / "summary.json").exists()
+
+    # The second start ends what was left behind, goes on with both, and finishes.
+    process = start(file, directory)
+    out = process.communicate(timeout=900)[0]
+    assert process.returncode == 0, out
+    assert f"rows/ippo/seed_0: process {alive} of an earlier start still works on it: stopping that" in out
+    assert "rows/dm2/seed_0: going on" in out
+    assert "| dm2 | 2/2 |" in out and "| ippo | 2/2 |" in out
+    assert (directory / "result.png").stat().st_size > 10_000
+    with pytest.raises(ProcessLookupError):
+        os.kill(alive, 0)
+
+    # A third one repeats nothing.
+    before = (directory / "rows/dm2/seed_0/metrics.jsonl").stat().st_mtime_ns
+    capsys.readouterr()
+    assert dm2("experiment", file, "--run-dir", directory) == 0
+    assert "6 finished already" in capsys.readouterr().out
+    assert (directory / "rows/dm2/seed_0/metrics.jsonl").stat().st_mtime_ns == before
+
+    # The printed commands, undisturbed, give the same bits.
+    by_hand = tmp_path / "by-hand"
+    assert dm2("experiment", file, "--run-dir", by_hand, "--dry-run") == 0
+    commands = capsys.readouterr().out.splitlines()
+    assert [re.sub(" .*", "", line.removeprefix("dm2 ")) for line in commands] == ["train", "demos", *["train"] * 4]
+    for line in commands:
+        assert dm2(*shlex.split(line)[1:]) == 0
+    shutil.copy(directory / "experiment.yaml", by_hand)
+    capsys.readouterr()
+    assert dm2("report", by_hand) == 0
+    assert "written to" in capsys.readouterr().out
+    assert result(by_hand) == result(directory)
+    first = result(directory)["rows"][0]
+    assert (first["name"], first["runs"]) == ("dm2", {"planned": 2, "evaluated": 2, "finished": 2})
+    assert set(first["final_win_rate"]["by_seed"]) == {"0", "1"}
+    assert first["uses"]["padding"] and first["uses"]["form"] == "airl" and first["uses"]["c"] > 0
+    assert len(first["demonstrations"]["win_rates"]) == 1
+
+
+def test_a_failing_run_is_shown_and_the_others_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, directory = tmp_path / "tiny.yaml", tmp_path / "run"
+    file.write_text(FILE)
+    # In the way of one run's directory, which training cannot know before it starts.
+    obstacle = directory / "rows/ippo/seed_0"
+    obstacle.parent.mkdir(parents=True)
+    obstacle.write_text("")
+    options = ("--run-dir", directory, "--seeds", 1, "env_steps=300")
+    code = dm2("experiment", file, *options, "experts=null", "sets=null", "rows.dm2=null",
+               "rows.script.scripted=kite")  # fmt: skip
+    assert code == 1
+    out = capsys.readouterr().out
+    assert "rows/ippo/seed_0 FAILED (exit code 1)" in out
+    assert "FileExistsError" in out
+    assert "| script | 1/1 |" in out
+    assert "failed: rows/ippo/seed_0; the same command tries them again" in out
+    record = json.loads((directory / "result.json").read_text())
+    assert [(row["name"], row["runs"]["finished"]) for row in record["rows"]] == [("ippo", 0), ("script", 1)]
+    assert 0 < record["rows"][1]["final_win_rate"]["median"] < 1
+
+
+def test_what_is_there_with_other_settings_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, directory = tmp_path / "tiny.yaml", tmp_path / "run"
+    file.write_text(FILE)
+    options = ("experts=null", "sets=null", "rows.dm2=null")
+    assert dm2("experiment", file, "--run-dir", directory, "--dry-run", *options) == 0
+    (command, _) = capsys.readouterr().out.splitlines()
+    assert dm2(*shlex.split(command)[1:]) == 0
+    before = {path: path.stat().st_mtime_ns for path in directory.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert dm2("experiment", file, "--run-dir", directory, "ppo.clip=0.11", *options) == 2
+    error = capsys.readouterr().err
+    assert "rows/ippo/seed_0 was begun with ppo.clip 0.2, now it is 0.11: choose another --run-dir" in error
+    assert error.count("\n") == 1
+    assert {path: path.stat().st_mtime_ns for path in directory.rglob("*") if path.is_file()
+            and path.name != ".lock"} == before  # fmt: skip

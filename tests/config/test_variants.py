@@ -1,0 +1,69 @@
+"""Every packaged variant changes what it is about, and nothing else: rows of a comparison differ in one thing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dm2_ray.config_files import configs_dir, load_experiment, variant_names
+
+JOINT = ("demonstrations.path=/set",)
+PER_AGENT = ("demonstrations.paths_per_agent=[/a, /b, /c, /d, /e]",)
+CHANGES: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
+    # variant: the one it is compared with, its experts, what differs
+    "dm2_self_imitation": ("dm2", (), {"demonstrations.source": "self_imitation", "demonstrations.path": None}),
+    "dm2_live": ("dm2", JOINT, {"demonstrations.source": "live"}),
+    "dm2_state_action": ("dm2", JOINT, {"discriminator.input": "state_action"}),
+    "dm2_next_state": ("dm2", JOINT, {"discriminator.input": "state_next_state"}),
+    "dm2_non_concurrent": ("dm2", JOINT, {"demonstrations.sampling": "non_concurrent"}),
+    "dm2_independent": (
+        "dm2",
+        PER_AGENT,
+        {"demonstrations.path": None, "demonstrations.paths_per_agent": ["/a", "/b", "/c", "/d", "/e"]},
+    ),
+    "dm2_independent_non_concurrent": (
+        "dm2_independent",
+        PER_AGENT,
+        {"demonstrations.sampling": "non_concurrent"},
+    ),
+    "matching_only": ("dm2", JOINT, {"matching.reward": "matching"}),
+    "dm2_masked": ("dm2", JOINT, {"matching.padding": "masked"}),
+    "dm2_absorbing": ("dm2", JOINT, {"matching.padding": "absorbing"}),
+    "dm2_paper": ("dm2", JOINT, {"matching.padding": "paper"}),
+    "ippo": ("dm2", JOINT, {"matching.coefficient": 0.0}),
+    "bc_ippo": ("ippo", JOINT, {"cloning.iterations": 50}),
+    "bc": ("bc_ippo", JOINT, {"stop.iterations": 50}),
+    "open_loop": ("ippo", JOINT, {"policy.open_loop": True}),
+    "mappo": ("ippo", JOINT, {"algorithm": "mappo"}),
+}
+
+
+def settings(variant: str, experts: tuple[str, ...]) -> dict[str, Any]:
+    """Every key, dotted, on a map with values of its own."""
+    experiment = load_experiment(variant=variant, map_name="5m_vs_6m", overrides=experts)
+    found = {}
+    for section, value in experiment.model_dump(mode="json").items():
+        found |= {f"{section}.{key}": entry for key, entry in value.items()} if isinstance(value, dict) else {}
+        found |= {} if isinstance(value, dict) else {section: value}
+    return found
+
+
+def test_all_variants_are_spoken_for() -> None:
+    assert {"dm2", *CHANGES} == set(variant_names())
+
+
+@pytest.mark.parametrize("variant", CHANGES)
+def test_a_variant_differs_in_what_it_says_alone(variant: str) -> None:
+    base, experts, expected = CHANGES[variant]
+    ours, theirs = settings(variant, experts), settings(base, PER_AGENT if base == "dm2_independent" else JOINT)
+    changed = {key for key in ours if ours[key] != theirs[key]} - {"variant"}
+    # One that states the default is compared with those that do not have it.
+    assert changed == {key for key, value in expected.items() if theirs[key] != value}
+    assert {key: ours[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize("variant", variant_names())
+def test_a_variant_says_what_it_is(variant: str) -> None:
+    lines = (configs_dir() / "variants" / f"{variant}.yaml").read_text().splitlines()
+    assert lines[0].startswith("# ") and f"variant: {variant}" in lines
