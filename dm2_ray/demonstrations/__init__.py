@@ -7,6 +7,7 @@ from dm2_ray.demonstrations.dataset import JointTrajectories
 from dm2_ray.demonstrations.expert import ExpertActor
 from dm2_ray.demonstrations.manifest import DemonstrationError, Filters, Manifest, Part, Provenance, RecordedWorld
 from dm2_ray.demonstrations.parquet_layout import EpisodeRecord, JointEpisode
+from dm2_ray.demonstrations.run_world import RunWorld
 from dm2_ray.demonstrations.sampling import draw_episodes
 from dm2_ray.demonstrations.writer import JointTrajectoryWriter
 
@@ -23,5 +24,6 @@ __all__ = [
     "Part",
     "Provenance",
     "RecordedWorld",
+    "RunWorld",
     "draw_episodes",
 ]

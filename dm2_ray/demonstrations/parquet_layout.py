@@ -62,6 +62,8 @@ class EpisodeRecord:
         if not np.isfinite(self.observations).all() or not (self.rewards is None or np.isfinite(self.rewards).all()):
             raise ValueError("observations and rewards must be finite")
         if self.action_mask is not None:
+            if self.actions.min() < 0 or self.actions.max() >= self.action_mask.shape[-1]:
+                raise ValueError(f"actions must be 0 to {self.action_mask.shape[-1] - 1}")
             if not np.take_along_axis(self.action_mask, self.actions[..., None], axis=-1).all():
                 raise ValueError("every action taken must have been available")
 

@@ -44,7 +44,7 @@ class RecordingParts:
         except OSError as error:
             raise DemonstrationError(f"{self.directory} cannot be written: {error.strerror or error}") from None
         if found is not None and found != self._identity:
-            keys = sorted(found.keys() | self._identity.keys())
+            keys = [*found, *self._identity]
             key = next(key for key in keys if found.get(key) != self._identity.get(key))
             raise DemonstrationError(
                 f"{self.directory} holds the beginning of another recording ({key} {found.get(key)!r}, now "

@@ -78,8 +78,8 @@ class ConductingProgress:
         if stage.name in self._limits:
             self._env_steps[stage.name] = self._limits[stage.name]
         what = f"{state.env_steps:,} env steps"
-        if stage.kind == "record":
-            what = f"{stage.episodes} joint episodes, win rate {state.win_rate:.2f}"
+        if stage.recorded is not None:
+            what = f"{stage.recorded.episodes} joint episodes, win rate {state.win_rate:.2f}"
         elif state.greedy_win_rate is not None:
             what += f", greedy win rate {state.greedy_win_rate:.2f}"
         self.note(f"[{self._done}/{self._total}] {stage.name}: {what}{self._time_left()}")

@@ -25,8 +25,8 @@ their marginals differ; with matched marginals the excess is the whole joint div
     marginals > 0, excess > 0   both
 
 The excess is a difference of two estimates from below: what the sum of agents' functions fails to learn may be counted
-as excess. The joint classifier therefore starts from the fitted sum and is kept only as far as battles of its own, the
-validation part, agree.
+as excess. The sum is therefore fitted twice, the second time on top of the first; the joint classifier starts from it
+and is kept only as far as battles of its own, the validation part, agree; and an excess below TOLERANCE is none.
 
 `dependence` of one side is the divergence between its joint rows and rows put together from N different battles at the
 same step, so that every agent's own distribution at that step is kept and what goes together is not (a bounded
@@ -62,6 +62,8 @@ from dm2_ray.learning.visitation import VisitedRows, discriminator_inputs
 STEPS = 600
 """Gradient steps of each classifier: three times those of a measurement during training."""
 RESAMPLES = 1000
+TOLERANCE = 0.01
+"""Nats by which another fit of the same functions may be better."""
 MOST_VALUES = 2**26
 """Observed numbers of a side that are looked at."""
 
@@ -107,11 +109,13 @@ class JointComparison:
 
     @property
     def misses_joint(self) -> bool:
-        """Whether the interval of the excess lies above 0."""
-        return self.excess.low > 0
+        """Whether the interval of the excess lies above TOLERANCE."""
+        return self.excess.low > TOLERANCE
 
 
-def compare_jointly(team: JointVisits, experts: JointVisits, seed: int) -> JointComparison | None:
+def compare_jointly(
+    team: JointVisits, experts: JointVisits, seed: int, *, steps: int = STEPS
+) -> JointComparison | None:
     """Measures all of the above; a function of its arguments, given one torch thread.
 
     Only real steps count: what comes after a battle's end is not part of the comparison. Where a side has more than
@@ -129,9 +133,10 @@ def compare_jointly(team: JointVisits, experts: JointVisits, seed: int) -> Joint
     agents = []
     for agent in range(num_agents):
         own = _of_agent(split, agent, num_agents)
-        agents.append(score(fit_classifier(own, generator, steps=STEPS), own.held_out))
-    by_agents = fit_classifier(split, generator, blocks=num_agents, steps=STEPS)
-    together = fit_classifier(split, generator, base=by_agents, steps=STEPS)
+        agents.append(score(fit_classifier(own, generator, steps=steps), own.held_out))
+    by_agents = fit_classifier(split, generator, blocks=num_agents, steps=steps)
+    by_agents = fit_classifier(split, generator, blocks=num_agents, base=by_agents, steps=steps)
+    together = fit_classifier(split, generator, base=by_agents, steps=steps)
     marginals, joint = score(by_agents, split.held_out), score(together, split.held_out)
     excess = joint.resampled(counts)[1] - marginals.resampled(counts)[1]
     return JointComparison(
@@ -139,8 +144,8 @@ def compare_jointly(team: JointVisits, experts: JointVisits, seed: int) -> Joint
         marginals=_divergence(marginals, counts),
         joint=_divergence(joint, counts),
         excess=_estimate(joint.js - marginals.js, excess),
-        team_dependence=_dependence(split, "own", num_agents, generator, seed),
-        expert_dependence=_dependence(split, "expert", num_agents, generator, seed),
+        team_dependence=_dependence(split, "own", num_agents, generator, steps, seed),
+        expert_dependence=_dependence(split, "expert", num_agents, generator, steps, seed),
     )
 
 
@@ -164,7 +169,7 @@ def _of_agent(split: Split, agent: int, num_agents: int) -> Split:
 
 
 def _dependence(
-    split: Split, side: Literal["own", "expert"], num_agents: int, generator: torch.Generator, seed: int
+    split: Split, side: Literal["own", "expert"], num_agents: int, generator: torch.Generator, steps: int, seed: int
 ) -> Divergence:
     """Of one side's joint rows (in the place of the expert's) from rows that are put together."""
 
@@ -173,7 +178,7 @@ def _dependence(
         return Part(own=together, expert=real)
 
     compared = _with_parts(split, part_of)
-    scores = score(fit_classifier(compared, generator, steps=STEPS), compared.held_out)
+    scores = score(fit_classifier(compared, generator, steps=steps), compared.held_out)
     return _divergence(scores, ResampledEpisodes.draw(compared.held_out, RESAMPLES, seed))
 
 

@@ -119,7 +119,8 @@ class _Checks:
         teams = self._matrix.num_teams(row.set, self._num_agents)
         if row.experts == "independent" and teams != self._num_agents:
             self._refuse((*path, "experts"), f"{_key(path)}: independent experts need a set of {self._num_agents} "
-                                             f"teams (experts.NAME.teams: per_agent), {row.set} has {teams}")  # fmt: skip
+                                             f"teams (experts.NAME.teams: per_agent), {row.set} has "
+                                             f"{teams}")  # fmt: skip
         if isinstance(row.team, int) and not 0 <= row.team < teams:
             self._refuse((*path, "team"), f"{_key(path)}.team must be by_seed or below {teams}, got {row.team}")
 

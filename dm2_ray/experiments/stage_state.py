@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,17 +66,20 @@ def _run_state(stage: Stage) -> StageState:
 
 
 def _set_state(stage: Stage) -> StageState:
+    assert stage.recorded is not None
     if not stage.path.exists():
         return StageState(status="new")
     try:
         manifest = JointTrajectories.open(stage.path).manifest
     except DemonstrationError as error:
         return StageState(status="damaged", problem=str(error))
-    if manifest.episodes != stage.episodes:
-        raise RunDirectoryError(
-            f"{stage.path} holds {manifest.episodes} joint episodes, {stage.episodes} are wanted now: choose another "
-            "--run-dir, or remove it"
-        )
+    for name, wanted in asdict(stage.recorded).items():
+        own = manifest.episodes if name == "episodes" else getattr(manifest.policy, name)
+        if own != wanted:
+            raise RunDirectoryError(
+                f"{stage.path} was recorded with {name} {own}, now it is {wanted}: choose another --run-dir, or remove "
+                "that set"
+            )
     return StageState(status="finished", env_steps=manifest.env_steps, win_rate=manifest.win_rate)
 
 

@@ -31,6 +31,16 @@ SCRIPTED_ROW_EPISODES = 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RecordedAs:
+    """What a demonstration set that serves must say of itself."""
+
+    episodes: int
+    seed: int
+    greedy: bool
+    target_win_rate: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Stage:
     """One command, what it leaves behind and what it waits for."""
 
@@ -45,7 +55,7 @@ class Stage:
     """Names of the stages that come before."""
     experiment: Experiment | None = None
     """What is trained."""
-    episodes: int | None = None
+    recorded: RecordedAs | None = None
     """What is recorded."""
     row: str | None = None
     seed: int | None = None
@@ -127,7 +137,12 @@ def _add_set(laid_out: Plan, source: MatrixSource, name: str, num_agents: int) -
             path=path,
             arguments=tuple(arguments),
             needs=needs,
-            episodes=demonstrations.episodes,
+            recorded=RecordedAs(
+                episodes=demonstrations.episodes,
+                seed=demonstrations.seed + team,
+                greedy=demonstrations.greedy or demonstrations.expert is None,
+                target_win_rate=demonstrations.win_rate,
+            ),
         )
         laid_out.stages[stage.name] = stage
 
@@ -169,7 +184,7 @@ def _add_row(
             kind="record",
             path=path,
             arguments=arguments,
-            episodes=SCRIPTED_ROW_EPISODES,
+            recorded=RecordedAs(episodes=SCRIPTED_ROW_EPISODES, seed=seed, greedy=True),
             row=name,
             seed=seed,
         )
@@ -270,7 +285,7 @@ def _check_demonstrations(laid_out: Plan, source: MatrixSource, name: str, num_a
         if row.set is not None and laid_out.matrix.sets[row.set].paths:
             check_experts(experiment)
     except DemonstrationError as error:
-        place = source.place(("rows", name) if row.set is None else ("sets", row.set))
+        place = source.place(("rows", name) if row.set is None else ("sets", row.set, "paths"))
         raise DemonstrationError(f"{place}: rows.{name}: {error}") from None
     if row.set is None:
         return

@@ -276,4 +276,4 @@ def _draw_divergences(axes: Any, divergences: Sequence[Measured]) -> None:
     axes.set_yticks(places, labels=[one.name for one in divergences], fontsize=8 if len(places) < 14 else 6)
     axes.set_ylim(len(places) - 0.5, -0.5)
     axes.set_xlim(-0.02, 0.75)
-    axes.set_xlabel("Jensen-Shannon divergence, nats (0: none, 0.69: all)", fontsize=8.5, color=DARK)
+    axes.set_xlabel("JS divergence, nats (0: none, 0.69: all)", fontsize=8.5, color=DARK)

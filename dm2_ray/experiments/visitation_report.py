@@ -248,7 +248,9 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _estimate(estimate: Estimate) -> str:
-    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+    # No minus before a 0.
+    value, low, high = (round(number, 2) + 0.0 for number in (estimate.value, estimate.low, estimate.high))
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _divergence(divergence: Divergence) -> str:

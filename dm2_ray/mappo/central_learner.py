@@ -72,20 +72,20 @@ class CentralLearner:
     def states(self) -> dict[str, dict[str, Any]]:
         """Everything that a later update depends on, in the form of DM2's agents, so that every tool for teams can
         play it: each agent has the shared actor; what only the learner needs stands with the first."""
-        learners: dict[str, Any] = {
-            name: value for name, value in as_arrays(self.module.state_dict()).items() if not name.startswith("actor.")
-        }
-        agents = {}
-        for index in range(self._num_agents):
-            agent = f"agent_{index}"
-            agents[agent] = {
+        agents: dict[str, dict[str, Any]] = {
+            agent: {
                 "agent": agent,
                 "version": self.version,
-                "modules": {agent: self.actor_weights(), **({CENTRAL: learners} if index == 0 else {})},
-                "optimizers": {name: as_arrays(optimizer.state_dict()) for name, optimizer in self._optimizers.items()}
-                if index == 0
-                else {},
+                "modules": {agent: self.actor_weights()},
+                "optimizers": {},
             }
+            for agent in (f"agent_{index}" for index in range(self._num_agents))
+        }
+        first = agents["agent_0"]
+        first["modules"][CENTRAL] = {
+            name: value for name, value in as_arrays(self.module.state_dict()).items() if not name.startswith("actor.")
+        }
+        first["optimizers"] = {name: as_arrays(optimizer.state_dict()) for name, optimizer in self._optimizers.items()}
         return agents
 
     def restore(self, agents: Mapping[str, Mapping[str, Any]]) -> None:

@@ -106,6 +106,30 @@ def test_code_in_an_agent_file_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "owned").exists()
 
 
+def with_experts(root: Path) -> Checkpoint:
+    state = learning_state(2)
+    state["experts"] = {
+        f"agent_{index}": {"agent_index": index, "scores": np.array([1.5, -index]), "alive": np.array([True, False])}
+        for index in range(2)
+    }
+    return save_checkpoint(root, Experiment(), state, sizes=(2, 3, 4), win_rate=None)
+
+
+def test_what_the_experts_keep_is_saved_beside_the_agents(tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(with_experts(tmp_path / "with").path)
+    assert {"experts_0.pt", "experts_1.pt"} <= set(checkpoint.sha256)
+    found = restored_learning_state(checkpoint)["experts"]
+    assert found["agent_1"]["agent_index"] == 1
+    assert found["agent_1"]["scores"].numpy().tolist() == [1.5, -1.0]
+    assert found["agent_1"]["alive"].numpy().tolist() == [True, False]
+    assert "experts" not in restored_learning_state(open_checkpoint(saved(tmp_path / "without", 1).path))
+    (checkpoint.path / "experts_1.pt").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match=r"experts_1.pt was altered"):
+        open_checkpoint(checkpoint.path)
+    with pytest.raises(CheckpointError, match=r"experts_1.pt: not a readable"):
+        checkpoint.expert_state()
+
+
 def test_a_process_killed_while_saving_leaves_the_last_good_one(tmp_path: Path) -> None:
     script = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})

@@ -147,8 +147,7 @@ def test_live_battles_are_the_joint_battles_they_claim_to_be(teams: list[str]) -
     assert report["return_mean"] == pytest.approx(total / 4)
 
 
-@pytest.mark.parametrize("sampling", ["concurrent", "non_concurrent"])
-@pytest.mark.parametrize("is_joint", [True, False])
+@pytest.mark.parametrize(("sampling", "is_joint"), [("concurrent", True), ("non_concurrent", False)])
 def test_live_draws_are_the_same_in_driver_and_processes(teams: list[str], sampling: str, is_joint: bool) -> None:
     named = {"path": teams[1]} if is_joint else {"paths_per_agent": (teams[0], "scripted:kite")}
     asked = {"source": "live", "sampling": sampling, **named}

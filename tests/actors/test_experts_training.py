@@ -69,10 +69,10 @@ def process_of(actor: Any) -> int:
 @pytest.mark.parametrize("source", ["set", "live", "self_imitation"])
 def test_an_expert_killed_changes_no_number(stored: str, source: str) -> None:
     together = config_of(stored, source).build_algo()
-    undisturbed = [metrics_of(together) for _ in range(5)]
+    undisturbed = [metrics_of(together) for _ in range(4)]
     together.stop()
     assert undisturbed[0]["experts"] != {} or source == "set"
-    algorithm = config_of(stored, source).dm2(demonstrations={"expert_actors": 2}).build_algo()
+    algorithm = config_of(stored, source).dm2(demonstrations={"expert_actors": 1}).build_algo()
     assert metrics_of(algorithm) == undisturbed[0]
     # Idle.
     for actor in algorithm.experts.actors:
@@ -99,7 +99,6 @@ def test_an_expert_killed_changes_no_number(stored: str, source: str) -> None:
     for actor in algorithm.experts.actors:
         ray.kill(actor)
     assert metrics_of(algorithm) == undisturbed[3]
-    assert metrics_of(algorithm) == undisturbed[4]
     algorithm.stop()
 
 
