@@ -64,23 +64,18 @@ def experiment(options: argparse.Namespace) -> int:
         overrides=options.settings,
     )
     directory = options.run_dir or Path("runs") / f"{Path(options.name).stem}-{Path(matrix.map).stem}"
+    if options.report_only:
+        return _report_experiment(directory)
     stages = plan(matrix, source, directory)
     if options.dry_run:
         for stage in stages.stages.values():
             print(stage.command())
         return 0
 
-    from dm2_ray.experiments.report import COMMANDS_FILE, EXPERIMENT_FILE, is_experiment
-    from dm2_ray.experiments.run_directory import RunDirectoryError
-
-    if options.report_only:
-        if not is_experiment(directory):
-            raise RunDirectoryError(f"{directory} holds no experiment: it has no {EXPERIMENT_FILE}")
-        return _report_experiment(directory)
-
     from dm2_ray.atomic_file import write_atomically
     from dm2_ray.experiments.conducting import conduct
     from dm2_ray.experiments.conducting_progress import ConductingProgress
+    from dm2_ray.experiments.report import COMMANDS_FILE, EXPERIMENT_FILE
 
     def begin() -> None:
         write_matrix(matrix, directory / EXPERIMENT_FILE)
@@ -125,8 +120,11 @@ def report(options: argparse.Namespace) -> int:
 
 def _report_experiment(directory: Path) -> int:
     from dm2_ray.experiments.comparison_markdown import numbers
-    from dm2_ray.experiments.report import experiment_comparison, write_report
+    from dm2_ray.experiments.report import EXPERIMENT_FILE, experiment_comparison, is_experiment, write_report
+    from dm2_ray.experiments.run_directory import RunDirectoryError
 
+    if not is_experiment(directory):
+        raise RunDirectoryError(f"{directory} holds no experiment: it has no {EXPERIMENT_FILE}")
     comparison = experiment_comparison(directory)
     write_report([comparison], directory)
     print(f"\n{numbers(comparison)}\n\nmore in {directory}: result.md, result.json, result.png, {directory}/logs")

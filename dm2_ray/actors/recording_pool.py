@@ -27,13 +27,14 @@ class RecordingPool:
         self._waiting: deque[tuple[int, int]] = deque()
         # A player holds nothing that a chunk changes: Ray may restart its process and repeat the call.
         remote = ray.remote(_PlayerProcess).options(max_restarts=MAX_RESTARTS, max_task_retries=MAX_RESTARTS)
-        self._processes: list[Any] = [remote.remote(order) for _ in range(workers)]
+        self.processes: list[Any] = [remote.remote(order) for _ in range(workers)]
+        """Handles of the processes."""
         self._busy: dict[Any, tuple[int, Any]] = {}
 
     @property
     def capacity(self) -> int:
         """Chunks that are worth handing over at once."""
-        return max(1, _CHUNKS_PER_PROCESS * len(self._processes))
+        return max(1, _CHUNKS_PER_PROCESS * len(self.processes))
 
     @property
     def num_submitted(self) -> int:
@@ -42,13 +43,13 @@ class RecordingPool:
 
     def submit(self, chunk: int, num_battles: int) -> None:
         """Hands a chunk over."""
-        if not self._processes:
+        if not self.processes:
             self._waiting.append((chunk, num_battles))
             return
-        load = {process: 0 for process in self._processes}
+        load = {process: 0 for process in self.processes}
         for _, process in self._busy.values():
             load[process] += 1
-        idlest = min(self._processes, key=lambda process: load[process])
+        idlest = min(self.processes, key=lambda process: load[process])
         self._busy[idlest.play.remote(chunk, num_battles)] = chunk, idlest
 
     def take(self) -> tuple[int, bytes]:
@@ -58,7 +59,7 @@ class RecordingPool:
             RolloutWorkersLost: a process ended again and again.
             CheckpointError, StarCraftError: the team or the game cannot be used where it is played.
         """
-        if not self._processes:
+        if not self.processes:
             chunk, num_battles = self._waiting.popleft()
             self._local = self._local or ChunkPlayer(self._order)
             return chunk, self._local.play(chunk, num_battles)
@@ -80,9 +81,9 @@ class RecordingPool:
         if self._local is not None:
             self._local.close()
         if ray.is_initialized():
-            for process in self._processes:
+            for process in self.processes:
                 ray.kill(process)
-        self._processes = []
+        self.processes = []
 
 
 class _PlayerProcess:

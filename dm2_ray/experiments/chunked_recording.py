@@ -65,6 +65,11 @@ class ChunkedRecording:
                 self._tallies[chunk] = _Tally.of(found)
         self._advance()
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether there are enough episodes."""
+        return self._counted.kept >= self._episodes
+
     def play(self, pool: RecordingPool, progress: RecordingProgress | None = None) -> None:
         """Has chunks played until there are enough episodes.
 
@@ -74,7 +79,7 @@ class ChunkedRecording:
         """
         self._show(progress)
         chunk = 0
-        while self._counted.kept < self._episodes:
+        while not self.is_complete:
             while pool.num_submitted < pool.capacity and self._needed(chunk) > 0:
                 if chunk not in self._tallies:
                     pool.submit(chunk, self._needed(chunk))
@@ -121,13 +126,13 @@ class ChunkedRecording:
     def _advance(self) -> None:
         """Counts chunks that have become part of an unbroken row, one by one: each may be enough, or show that it is
         hopeless."""
-        while self._counted.kept < self._episodes and self._complete in self._tallies:
+        while not self.is_complete and self._complete in self._tallies:
             self._counted += self._tallies[self._complete]
             self._complete += 1
             self._check_hope(self._counted)
 
     def _check_hope(self, counted: _Tally) -> None:
-        if counted.kept >= self._episodes or (counted.kept + 1) * self._give_up_after > counted.played:
+        if self.is_complete or (counted.kept + 1) * self._give_up_after > counted.played:
             return
         self._parts.remove()
         raise DemonstrationError(

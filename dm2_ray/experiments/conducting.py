@@ -99,6 +99,8 @@ class _Conductor:
         self._result = Conducted()
         self._running: dict[str, _Running] = {}
         self._left = deque(plan.stages)
+        self._left_behind: dict[str, float] = {}
+        """Deadlines of processes of an earlier start, by stage."""
 
     def run(self) -> Conducted:
         for name in list(self._left):
@@ -136,22 +138,21 @@ class _Conductor:
                 failed = next(need for need in stage.needs if need in self._result.failed)
                 self._progress.note(f"{name}: left out, because {failed} failed")
             elif all(need in self._result.finished for need in stage.needs):
-                self._left.remove(name)
                 self._start(stage)
 
     def _start(self, stage: Stage) -> None:
+        """Starts a stage's process; leaves the stage where it is if one of an earlier start still works on it."""
         log = self._plan.directory / "logs" / f"{stage.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "ab") as output:
-            if not self._wait_for_left_behind(stage, output):
-                self._left.appendleft(stage.name)
+            if not self._is_free(stage, output):
                 return
-            try:
-                arguments = self._arguments(stage)
-            except RunDirectoryError as error:
-                self._result.failed.append(stage.name)
-                self._progress.note(f"{stage.name}: {error}")
+            self._left.remove(stage.name)
+            state = state_of(stage)
+            if state.status == "finished":  # by a process of an earlier start
+                self._end_well(stage, state)
                 return
+            arguments = self._arguments(stage, state)
             line = shlex.join(("dm2", *arguments))
             output.write(f"$ {line}\n".encode())
             output.flush()
@@ -168,9 +169,30 @@ class _Conductor:
             self._running[stage.name] = _Running(stage=stage, process=process, log=log, log_start=output.tell())
             self._progress.note(f"{stage.name}: {'going on' if arguments[0] == 'resume' else 'started'}, log in {log}")
 
-    def _arguments(self, stage: Stage) -> tuple[str, ...]:
+    def _is_free(self, stage: Stage, log: IO[bytes]) -> bool:
+        """Locks the log file, which the stage's process inherits, so that it stays locked as long as that lives.
+
+        Who still holds it from an earlier start is asked to save and stop.
+        """
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            pass
+        if stage.name not in self._left_behind:
+            self._left_behind[stage.name] = time.monotonic() + LEFT_BEHIND_TIMEOUT_S
+            pid = _pid_file(Path(log.name)).read_text()
+            self._progress.note(f"{stage.name}: process {pid} of an earlier start still works on it: stopping that")
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGTERM)
+        if time.monotonic() > self._left_behind[stage.name]:
+            self._left.remove(stage.name)
+            self._result.failed.append(stage.name)
+            self._progress.note(f"{stage.name}: a process of an earlier start does not let go of {log.name}: end it")
+        return False
+
+    def _arguments(self, stage: Stage, state: StageState) -> tuple[str, ...]:
         """The stage's command, or the one that goes on with what there is of it."""
-        state = state_of(stage)
         if state.status == "damaged":
             self._progress.note(f"{stage.name}: {state.problem}; it is recorded again")
             shutil.rmtree(stage.path)
@@ -192,30 +214,6 @@ class _Conductor:
             resume += ["--iterations", str(limits.iterations)]
         return tuple(resume)
 
-    def _wait_for_left_behind(self, stage: Stage, log: IO[bytes]) -> bool:
-        """Locks the log file, which the stage's process inherits; False if a stop signal came first.
-
-        A process of an earlier start that still holds it is asked to save and stop.
-        """
-        deadline = None
-        while True:
-            try:
-                fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return True
-            except BlockingIOError:
-                pass
-            if deadline is None:
-                deadline = time.monotonic() + LEFT_BEHIND_TIMEOUT_S
-                pid = int(_pid_file(Path(log.name)).read_text())
-                self._progress.note(f"{stage.name}: process {pid} of an earlier start still works on it: stopping that")
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGTERM)
-            if time.monotonic() > deadline:
-                raise RunDirectoryError(f"{stage.path} is still in use by a process of an earlier start")
-            if self._stop.count:
-                return False
-            time.sleep(POLL_S)
-
     def _collect(self) -> None:
         for name, running in list(self._running.items()):
             code = running.process.poll()
@@ -224,13 +222,16 @@ class _Conductor:
             del self._running[name]
             state = state_of(running.stage)
             if state.status == "finished":
-                self._result.finished.append(name)
-                self._progress.finished(running.stage, state)
+                self._end_well(running.stage, state)
             elif self._stop.count:
                 self._left.appendleft(name)
             else:
                 self._result.failed.append(name)
                 self._progress.failed(running.stage, code, _tail(running.log, running.log_start), running.log)
+
+    def _end_well(self, stage: Stage, state: StageState) -> None:
+        self._result.finished.append(stage.name)
+        self._progress.finished(stage, state)
 
     def _pass_on_stop(self, count: int) -> None:
         waiting = "nothing is under way" if not self._running else "waiting for the runs to save"

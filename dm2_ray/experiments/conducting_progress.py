@@ -48,11 +48,12 @@ class ConductingProgress:
         self._started = self._last = self._clock()
         self._first_env_steps = self._env_steps_done()
         trained = sum(stage.kind == "train" for stage in plan.stages.values())
-        self.note(
-            f"{plan.matrix.title}: {trained} runs of {sum(self._limits.values()):,} env steps in all and "
-            f"{self._total - trained} sets on {plan.matrix.map}"
-            + (f"; {self._done} finished already" * bool(self._done))
-        )
+        sets = self._total - trained
+        parts = [f"{trained} runs of {sum(self._limits.values()):,} env steps in all"]
+        if sets:
+            parts.append(f"{sets} set{'s' * (sets > 1)}")
+        finished = f"; {self._done} finished already" if self._done else ""
+        self.note(f"{plan.matrix.title}: {' and '.join(parts)} on {plan.matrix.map}{finished}")
 
     def update(self, running: Mapping[str, Stage]) -> None:
         """Shows what runs now, now and then."""

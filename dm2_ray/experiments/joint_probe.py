@@ -59,8 +59,8 @@ from dm2_ray.learning.held_out import (
 from dm2_ray.learning.two_sample import fit_classifier
 from dm2_ray.learning.visitation import VisitedRows, discriminator_inputs
 
-STEPS = 600
-"""Gradient steps of each classifier: three times those of a measurement during training."""
+STEPS = 400
+"""Gradient steps of each classifier: twice those of a measurement during training."""
 RESAMPLES = 1000
 TOLERANCE = 0.01
 """Nats by which another fit of the same functions may be better."""
@@ -99,8 +99,9 @@ class JointComparison:
     joint: Divergence
     excess: Estimate
     """joint - marginals, in nats; not cut off."""
-    team_dependence: Divergence
-    expert_dependence: Divergence
+    team_dependence: Divergence | None
+    """None with too few battles to put rows together from, as below."""
+    expert_dependence: Divergence | None
 
     @property
     def misses_marginals(self) -> bool:
@@ -170,8 +171,11 @@ def _of_agent(split: Split, agent: int, num_agents: int) -> Split:
 
 def _dependence(
     split: Split, side: Literal["own", "expert"], num_agents: int, generator: torch.Generator, steps: int, seed: int
-) -> Divergence:
-    """Of one side's joint rows (in the place of the expert's) from rows that are put together."""
+) -> Divergence | None:
+    """Of one side's joint rows (in the place of the expert's) from rows that are put together; None if some part has
+    one battle only."""
+    if min(getattr(part, side).num_episodes for part in (split.training, split.validation, split.held_out)) < 2:
+        return None
 
     def part_of(part: Part) -> Part:
         together, real = _put_together(getattr(part, side), num_agents, generator)

@@ -98,14 +98,14 @@ def record(
     parts = RecordingParts(out, identity)
     try:
         recording = ChunkedRecording(parts, order.filters, episodes, give_up_after)
-        with ray_session(needed_cpus=workers) if workers > 1 else nullcontext():
-            with closing(RecordingPool(order, workers if workers > 1 else 0)) as pool:
+        processes = workers if workers > 1 and not recording.is_complete else 0
+        with ray_session(needed_cpus=processes) if processes else nullcontext():
+            with closing(RecordingPool(order, processes)) as pool:
                 recording.play(pool, progress)
         return recording.put_together(out, provenance)
     except KeyboardInterrupt:
-        raise RecordingInterrupted(
-            f"interrupted; what has been recorded is kept beside {out}, and the same command goes on from there"
-        ) from None
+        kept = f"what has been recorded is kept beside {out}" if parts.chunks() else "nothing has been recorded yet"
+        raise RecordingInterrupted(f"interrupted; {kept}, and the same command goes on from there") from None
     finally:
         parts.remove_if_empty()
 

@@ -253,16 +253,17 @@ def _estimate(estimate: Estimate) -> str:
     return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def _divergence(divergence: Divergence) -> str:
+def _divergence(divergence: Divergence | None) -> str:
+    if divergence is None:
+        return f"{'too few battles':>22}"
     return f"{_estimate(divergence.accuracy):>22}{_estimate(divergence.js):>22}"
 
 
-def _divergence_record(prefix: str, divergence: Divergence) -> dict[str, float]:
-    return {
-        **_estimate_record(f"{prefix}accuracy", divergence.accuracy),
-        **_estimate_record(f"{prefix}js", divergence.js),
-    }
+def _divergence_record(prefix: str, divergence: Divergence | None) -> dict[str, float | None]:
+    accuracy, js = (None, None) if divergence is None else (divergence.accuracy, divergence.js)
+    return {**_estimate_record(f"{prefix}accuracy", accuracy), **_estimate_record(f"{prefix}js", js)}
 
 
-def _estimate_record(name: str, estimate: Estimate) -> dict[str, float]:
-    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+def _estimate_record(name: str, estimate: Estimate | None) -> dict[str, float | None]:
+    value, low, high = (None,) * 3 if estimate is None else (estimate.value, estimate.low, estimate.high)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}

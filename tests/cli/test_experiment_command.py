@@ -89,7 +89,7 @@ def num_records(run: Path) -> int:
     return len(metrics.read_text().splitlines()) if metrics.exists() else 0
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(6000)
 def test_stopped_killed_and_gone_on_with_it_ends_like_the_commands_by_hand(
     tmp_path: Path, start: Callable[[Path, Path], subprocess.Popen[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -100,7 +100,7 @@ def test_stopped_killed_and_gone_on_with_it_ends_like_the_commands_by_hand(
     process = start(file, directory)
     wait_until(lambda: num_records(directory / "experts/ippo/team_0") >= 2, process)
     process.send_signal(signal.SIGTERM)
-    out = process.communicate(timeout=300)[0]
+    out = process.communicate(timeout=3000)[0]
     assert process.returncode == 130
     assert "stopped by SIGTERM; the same command goes on" in out
     assert (directory / "result.md").is_file()
@@ -117,7 +117,7 @@ def test_stopped_killed_and_gone_on_with_it_ends_like_the_commands_by_hand(
 
     # The second start ends what was left behind, goes on with both, and finishes.
     process = start(file, directory)
-    out = process.communicate(timeout=900)[0]
+    out = process.communicate(timeout=3000)[0]
     assert process.returncode == 0, out
     assert f"rows/ippo/seed_0: process {alive} of an earlier start still works on it: stopping that" in out
     assert "rows/dm2/seed_0: going on" in out

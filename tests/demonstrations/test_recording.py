@@ -144,7 +144,7 @@ def test_another_recording_under_the_same_name_is_refused(tmp_path: Path) -> Non
         ({"map_name": "8m"}, "(world.map '3m', now '8m')"),
     ):
         with pytest.raises(DemonstrationError) as caught:
-            record_random(out, **changes)  # type: ignore[arg-type]
+            record_random(out, **changes)
         assert f"holds the beginning of another recording {words}" in str(caught.value)
         assert "\n" not in str(caught.value)
     (parts_directory(out) / "identity.json").write_text("{")
@@ -225,7 +225,7 @@ def test_impossible_orders_are_refused(tmp_path: Path) -> None:
         ({"win_rate": 0.5}, "a scripted team has none"),
     ):
         with pytest.raises(ConfigError, match=words):
-            record_random(tmp_path / "set", **changes)  # type: ignore[arg-type]
+            record_random(tmp_path / "set", **changes)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -70,7 +70,7 @@ def test_equal_joints_show_nothing_whether_agents_depend_on_each_other_or_not():
         assert not comparison.misses_marginals and not comparison.misses_joint
         assert comparison.joint.js.value < 0.005 and abs(comparison.excess.value) < 0.005
         for side in (comparison.team_dependence, comparison.expert_dependence):
-            assert side.js.value == pytest.approx(dependence, abs=0.03)
+            assert side is not None and side.js.value == pytest.approx(dependence, abs=0.03)
 
 
 @pytest.mark.parametrize("of_experts", [copied, parity])
@@ -123,5 +123,8 @@ def test_it_is_a_function_of_its_arguments_and_too_few_battles_say_nothing():
     rng = np.random.default_rng(1)
     own, experts = team(coins(rng)[:400], rng), team(copied(rng)[:400], rng)
     assert compare_jointly(own, experts, seed=5, steps=50) == compare_jointly(own, experts, seed=5, steps=50)
+    four = compare_jointly(own, team(coins(rng)[: 4 * LENGTH], rng), seed=0, steps=50)
+    # Four battles can be dealt; put together they cannot be, since one alone says when to stop.
+    assert four is not None and four.team_dependence is not None and four.expert_dependence is None
     few = team(coins(rng)[: 3 * LENGTH], rng)
     assert compare_jointly(own, few, seed=0) is None and compare_jointly(few, own, seed=0) is None

@@ -11,7 +11,15 @@ from PIL import Image
 
 from dm2_ray.config import WorldSettings
 from dm2_ray.config_errors import ConfigError
-from dm2_ray.demonstrations import DemonstrationError, JointTrajectories, JointTrajectoryWriter, Provenance
+from dm2_ray.configs_directory import configs_dir
+from dm2_ray.demonstrations import (
+    DemonstrationError,
+    EpisodeRecord,
+    JointTrajectories,
+    JointTrajectoryWriter,
+    Provenance,
+    RecordedWorld,
+)
 from dm2_ray.demonstrations.record import record_episodes
 from dm2_ray.experiments.joint_visits import JointVisits
 from dm2_ray.experiments.set_picture import draw_set_picture
@@ -169,9 +177,6 @@ def test_a_set_is_drawn_whole_or_one_agent_of_it(kiting, tmp_path):
     assert draw_set_picture(kiting, one, agent=1) == (16, None)
     sizes = [Image.open(path).size for path in (whole, one)]
     assert sizes[0][0] == sizes[1][0] and sizes[0][1] - sizes[1][1] > 200
-    draw_set_picture(kiting, tmp_path / "text.svg")
-    text = (tmp_path / "text.svg").read_text()
-    assert text.startswith("<?xml") and "</svg>" in text
 
 
 def test_ten_agents_stand_side_by_side(tmp_path):
@@ -194,7 +199,41 @@ def test_a_set_of_an_unknown_world_is_drawn_without_positions(kiting, tmp_path):
         won=None,
     )
     draw_set(bare, tmp_path / "bare.svg", title="a set", world=World(spec=None, tables=None))
-    assert (tmp_path / "bare.svg").stat().st_size > 10_000
+    text = (tmp_path / "bare.svg").read_text()
+    assert text.startswith("<?xml") and text.rstrip().endswith("</svg>")
+
+
+def test_an_imported_set_is_drawn_as_far_as_it_goes(kiting, tmp_path):
+    """Neither masks nor rewards nor outcomes, and observations that are not this map's."""
+    recorded = JointTrajectories.open(kiting)
+    world = RecordedWorld(**{name: getattr(recorded.manifest, name) for name in RecordedWorld.model_fields})
+    for name, cut, expected in (("plain", 16, None), ("short", 10, "observations of 10 numbers, 16 on 2m_vs_1z")):
+        with JointTrajectoryWriter(tmp_path / name) as writer:
+            for episode in recorded.episodes():
+                writer.append(
+                    EpisodeRecord(
+                        observations=episode.observations[:, :, :cut].copy(),
+                        actions=episode.actions,
+                        alive=episode.alive,
+                        action_mask=None,
+                        rewards=None,
+                        battle_won=None,
+                    )
+                )
+            writer.finish(world.model_copy(update={"obs_size": cut}), Provenance(kind="imported", source="files"))
+        episodes, lack = draw_set_picture(tmp_path / name, tmp_path / f"{name}.png")
+        assert episodes == 16 and Image.open(tmp_path / f"{name}.png").format == "PNG"
+        assert lack is None if expected is None else expected in str(lack)
+
+
+def test_a_set_of_a_users_scenario_wants_its_file(tmp_path):
+    text = (configs_dir() / "scenarios" / "split_2s_vs_3z.yaml").read_text()
+    file = tmp_path / "mine.yaml"
+    file.write_text(text.replace("split_2s_vs_3z", "mine"))
+    path = record(tmp_path / "set", "nearest", str(file), 4)
+    _, lack = draw_set_picture(path, tmp_path / "a.png")
+    assert lack == "no map mine here: positions are not drawn; name its scenario with --map FILE"
+    assert draw_set_picture(path, tmp_path / "b.png", map_name=str(file)) == (4, None)
 
 
 def test_a_picture_that_cannot_be_is_refused_and_leaves_nothing(kiting, tmp_path):

@@ -1,0 +1,88 @@
+"""What is said of an experiment while it runs."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from dm2_ray.experiments.conducting_progress import ConductingProgress
+from dm2_ray.experiments.matrix_file import load_matrix
+from dm2_ray.experiments.stage_state import StageState, last_record
+from dm2_ray.experiments.stages import Plan, plan
+
+FILE = """
+title: small
+map: 2m_vs_1z
+seeds: [0, 1]
+env_steps: 1000
+sets:
+  some: {scripted: kite, episodes: 20}
+rows:
+  dm2: {variant: dm2, set: some}
+"""
+
+
+@pytest.fixture
+def laid_out(tmp_path: Path) -> Plan:
+    (tmp_path / "small.yaml").write_text(FILE)
+    return plan(*load_matrix(str(tmp_path / "small.yaml")), tmp_path / "run")
+
+
+def test_lines_of_a_plain_stream(laid_out: Plan) -> None:
+    now = [0.0]
+    stream = io.StringIO()
+    progress = ConductingProgress(stream=stream, clock=lambda: now[0])
+    stages = laid_out.stages
+    done, run, other = stages["sets/some/team_0"], stages["rows/dm2/seed_0"], stages["rows/dm2/seed_1"]
+    states = {name: StageState(status="new") for name in stages}
+    states[done.name] = StageState(status="finished", win_rate=0.5)
+    states[run.name] = StageState(status="begun", env_steps=200)
+    progress.start(laid_out, states)
+    run.path.mkdir(parents=True)
+    (run.path / "metrics.jsonl").write_text(json.dumps({"env_steps": 600, "win_rate": 0.25}) + '\n{"env_st')
+    progress.update({run.name: run, other.name: other})  # too early for a line
+    now[0] = 80.0
+    progress.update({run.name: run, other.name: other})
+    progress.finished(run, StageState(status="finished", env_steps=1010, greedy_win_rate=0.375))
+    progress.failed(other, 2, ["one", "two"], Path("logs/other.log"))
+    progress.close()
+    assert stream.getvalue().splitlines() == [
+        "small: 2 runs of 2,000 env steps in all and 1 set on 2m_vs_1z; 1 finished already",
+        # 400 env steps in 80 s, 1,400 are left.
+        "[1/3] rows/dm2/seed_0 600/1,000 win 0.25 | rows/dm2/seed_1  ETA 0:04:40",
+        # 800 in 80 s, 1,000 are left.
+        "[2/3] rows/dm2/seed_0: 1,010 env steps, greedy win rate 0.38  ETA 0:01:40",
+        "rows/dm2/seed_1 FAILED (exit code 2); the end of logs/other.log:",
+        "    one",
+        "    two",
+    ]
+
+
+def test_a_terminal_has_one_line_that_changes(laid_out: Plan) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    now = [0.0]
+    stream = Terminal()
+    progress = ConductingProgress(stream=stream, clock=lambda: now[0])
+    progress.start(laid_out, {name: StageState(status="new") for name in laid_out.stages})
+    stage = laid_out.stages["sets/some/team_0"]
+    for _ in range(2):
+        now[0] += 3.0
+        progress.update({stage.name: stage})
+    progress.finished(stage, StageState(status="finished", win_rate=0.5))
+    first, *rest = stream.getvalue().split("\n", 1)
+    assert first.startswith("small: ")
+    line = "\r[0/3] sets/some/team_0\x1b[K"
+    assert rest == [f"{line}{line}\r\x1b[K[1/3] sets/some/team_0: 20 joint episodes, win rate 0.50\n"]
+
+
+def test_the_last_whole_line_counts(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    assert last_record(file) == {}
+    file.write_text('{"env_steps": 1')
+    assert last_record(file) == {}
+    file.write_text("".join(json.dumps({"env_steps": step, "much": "x" * 3000}) + "\n" for step in range(200)))
+    assert last_record(file)["env_steps"] == 199
