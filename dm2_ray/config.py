@@ -110,7 +110,7 @@ class MatchingSettings(Section):
     normalise: bool = False
     coefficient: float = Field(0.3, ge=0)
     anneal_iterations: int = Field(0, ge=0)
-    padding: Literal["absorbing", "masked", "paper"] = "masked"
+    padding: Literal["absorbing", "masked", "paper"] = "absorbing"
 
     def at(self, iteration: int) -> MatchingSettings:
         """The settings in force at an iteration, counted from 0: the coefficient falls linearly, then stays 0."""

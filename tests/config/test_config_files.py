@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dm2_ray.config import Experiment
@@ -228,6 +228,7 @@ def test_written_experiment_is_read_back_equal(tmp_path: Path) -> None:
     assert yaml.safe_load(path.read_text())["ppo"]["adam_eps"] == 3e-8  # any YAML reader sees the number
 
 
+@settings(deadline=None)
 @given(st.floats(min_value=1e-300, max_value=1e300, allow_subnormal=False), st.integers(0, 2**63 - 1))
 def test_numbers_survive_the_round_trip(tmp_path_factory: pytest.TempPathFactory, number: float, seed: int) -> None:
     experiment = Experiment.model_validate(

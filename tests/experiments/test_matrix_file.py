@@ -23,6 +23,7 @@ PAPERS_MAPS = {
     "reward_forms": {"5m_vs_6m", "3s_vs_4z"},
     "floors": {"5m_vs_6m", "3s_vs_4z", "3s_vs_3z", "3s_vs_5z", "8m_vs_9m", "6h_vs_8z"},
 }
+SMALL_BATCHES = {"small_2x2", "small_3s_vs_3z"}
 SMALL = """
 title: small
 map: 2m_vs_1z
@@ -55,7 +56,7 @@ def commands(laid_out: Plan) -> list[list[str]]:
 
 
 def test_every_experiment_of_the_paper_is_there() -> None:
-    assert set(experiment_names()) == set(PAPERS_MAPS)
+    assert set(experiment_names()) == set(PAPERS_MAPS) | SMALL_BATCHES
 
 
 @pytest.mark.parametrize(
@@ -79,6 +80,15 @@ def test_a_packaged_experiment_plans_on_every_map_of_the_paper(name: str, map_na
     assert not learners & experts
     assert laid_out.matrix.paper is not None
     assert laid_out.matrix.paper.startswith(("experiment ", "not an experiment of the paper"))
+
+
+@pytest.mark.parametrize("name", sorted(SMALL_BATCHES))
+def test_an_experiment_with_small_batches_plans_with_its_own_budget(name: str, tmp_path: Path) -> None:
+    laid_out = planned(name, tmp_path)
+    assert laid_out.matrix.seeds == (0, 1, 2)
+    runs = [stage for stage in laid_out.stages.values() if stage.row is not None]
+    assert {stage.experiment.stop.env_steps for stage in runs if stage.experiment} == {laid_out.matrix.env_steps}
+    assert all(stage.experiment.rollout.episodes <= 64 for stage in runs if stage.experiment)
 
 
 def test_demonstrators_are_as_good_as_the_papers() -> None:
