@@ -229,6 +229,9 @@ def _read(directory: Path, manifest: Manifest, columns: list[str]) -> list[npt.N
         for array, part in zip(whole, parts, strict=True):
             array[start : start + len(part)] = part
         start += len(table)
+    # Arrow would keep what it has freed, as much as the set is large, for a process that reads no more.
+    del table, parts
+    pa.default_memory_pool().release_unused()
     return whole
 
 

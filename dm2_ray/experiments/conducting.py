@@ -220,7 +220,13 @@ class _Conductor:
             if code is None:
                 continue
             del self._running[name]
-            state = state_of(running.stage)
+            try:
+                state = state_of(running.stage)
+            except RunDirectoryError as error:
+                # What the package reads has changed since this start: defaults of another version, say.
+                self._result.failed.append(name)
+                self._progress.note(f"{name}: {error}")
+                continue
             if state.status == "finished":
                 self._end_well(running.stage, state)
             elif self._stop.count:

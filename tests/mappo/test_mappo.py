@@ -62,9 +62,9 @@ def test_learns_to_fight(small: Experiment) -> None:
             ppo={"epochs": 8, "lr_actor": 2e-3, "lr_critic": 2e-3},
         )
     )
-    returns = [record["return_mean"] for record in records(algorithm, 12)]
+    returns = [record["return_mean"] for record in records(algorithm, 9)]
     assert returns[0] < 2.5
-    assert sum(returns[-3:]) / 3 > 5.0
+    assert sum(returns[-3:]) / 3 > 4.5
 
 
 def test_the_critics_of_dm2_and_its_rollouts_know_no_state(small: Experiment) -> None:
