@@ -127,7 +127,7 @@ def _draw_demonstrators(course: Any, ends: Any, rows: Sequence[ComparedRow], col
         for place in places:
             ends.plot([level] * 2, [place - 0.4, place + 0.4], color=colour, linestyle="--", linewidth=1.3, zorder=2)
     if users:
-        course.legend(frameon=False, loc="best", fontsize=8)
+        course.legend(frameon=False, loc="upper left", fontsize=8)
 
 
 def _smooth(values: Sequence[float]) -> Floats:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dm2_ray.atomic_file import write_atomically
-from dm2_ray.world.rules import SHOOT_RANGE, SIGHT_RANGE
+from dm2_ray.world.rules import FIRST_TARGET, SHOOT_RANGE, SIGHT_RANGE
 
 SUFFIXES = (".png", ".svg", ".pdf")
 """Of files that can be written."""
@@ -40,6 +40,7 @@ _AXIS = 0.5
 _TITLE = 1.0
 _HEADER = 2.0
 _STRIP = 1.05
+_LINE_HEIGHT = 0.115
 _ROWS_OF_ONE_BLOCK = 6
 """More agents stand in two blocks side by side."""
 
@@ -234,15 +235,24 @@ class Sheet:
     def _actions(self, axes: Any, panels: AgentPanels, scale: Scale) -> None:
         # Whoever is dead has no choice: action 0 is left out.
         values, names = panels.actions[:, 1:], list(panels.action_names)[1:]
+        plain = min(FIRST_TARGET - 1, len(names))
+        # Stop and the moves stay readable beside any number of targets.
+        heights = np.ones(len(names))
+        heights[:plain] = max(1.0, len(names) / 14)
+        edges = np.append(0.0, np.cumsum(heights))
         axes.set_facecolor(UNKNOWN_COLOUR)
-        axes.imshow(
-            np.ma.masked_invalid(values.T), aspect="auto", origin="upper", interpolation="nearest", cmap=scale.colours,
-            norm=scale.norm, extent=(0, self._duration, len(names) - 0.5, -0.5),
+        axes.pcolormesh(
+            np.linspace(0, self._duration, len(values) + 1), edges, np.ma.masked_invalid(values.T),
+            cmap=scale.colours, norm=scale.norm, rasterized=True,
         )  # fmt: skip
         axes.set_xlim(0, self._duration)
-        every = max(1, -(-len(names) // 16))
-        places = [*range(min(5, len(names))), *range(5, len(names), every)]
-        axes.set_yticks(places, labels=[names[place] for place in places], fontsize=8 if len(names) <= 14 else 7)
+        axes.set_ylim(edges[-1], 0)
+        every = max(1, int(np.ceil(_LINE_HEIGHT * edges[-1] / _MAP)))
+        places = [*range(plain), *range(plain, len(names), every)]
+        axes.set_yticks(
+            [(edges[place] + edges[place + 1]) / 2 for place in places], labels=[names[place] for place in places],
+            fontsize=8 if len(names) <= 14 else 7,
+        )  # fmt: skip
         axes.tick_params(axis="y", length=0)
 
     def _survival(self, axes: Any, lines: Sequence[Line]) -> None:
