@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import ray
+
 from dm2_ray.actors.expert_processes import Call, ExpertProcesses, value_of
 from dm2_ray.config import DemonstrationSettings
 from dm2_ray.demonstrations.expert import ExpertActor
@@ -136,9 +138,12 @@ class StoredExperts(RequestedExperts):
         self._num_episodes = [count for _, count in read]
 
     def wait_until_ready(self) -> None:
-        # The data themselves stay where they are.
-        for count in self._num_episodes:
-            value_of(count)
+        counts = [count for count in self._num_episodes if isinstance(count, ray.ObjectRef)]
+        # All of them, though the first may be bad news: Ray complains of calls that are under way when a process ends.
+        if counts:
+            ray.wait(counts, num_returns=len(counts))
+        for count in counts:
+            value_of(count)  # the data themselves stay where they are
 
     def _call(self, iteration: int) -> Call:
         return Call(turn=iteration, method="draw", arguments=[iteration, *self._whole])

@@ -10,7 +10,9 @@ A chunk appears whole or not at all, so that whoever was killed goes on from the
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +26,7 @@ _IDENTITY = "identity.json"
 
 
 class RecordingParts:
-    """The chunks of the recording into the set `out`."""
+    """The chunks of the recording into the set `out`, for one process at a time."""
 
     def __init__(self, out: Path, identity: Mapping[str, Any]) -> None:
         """
@@ -33,23 +35,25 @@ class RecordingParts:
             identity: everything that a chunk depends on but for its number, as JSON has it.
 
         Raises:
-            DemonstrationError: chunks of something else lie there, or nothing can be written.
+            DemonstrationError: chunks of something else lie there, another process is recording them, or nothing can be
+                written.
         """
         self.directory = parts_directory(out)
         self._identity = dict(identity)
         try:
-            found = self._read_identity()
-            if found is None:
-                self._write(_IDENTITY, json.dumps(self._identity, indent=2).encode() + b"\n")
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.directory, os.O_RDONLY)
         except OSError as error:
             raise DemonstrationError(f"{self.directory} cannot be written: {error.strerror or error}") from None
-        if found is not None and found != self._identity:
-            keys = [*found, *self._identity]
-            key = next(key for key in keys if found.get(key) != self._identity.get(key))
-            raise DemonstrationError(
-                f"{self.directory} holds the beginning of another recording ({key} {found.get(key)!r}, now "
-                f"{self._identity.get(key)!r}): finish that one, remove the directory, or choose another --out"
-            )
+        try:
+            self._claim(out)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Lets others record."""
+        os.close(self._lock)
 
     def chunks(self) -> list[int]:
         """Numbers of the chunks that lie there, whole or not, rising."""
@@ -87,6 +91,25 @@ class RecordingParts:
         """Leaves no trace of a recording that has not come anywhere."""
         if not self.chunks():
             self.remove()
+
+    def _claim(self, out: Path) -> None:
+        try:
+            # Gone with the process, however it ends.
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DemonstrationError(f"{out} is being recorded by another process") from None
+        except OSError:
+            pass  # a file system without locks: chunks are the same whoever writes them
+        found = self._read_identity()
+        if found is None:
+            self._write(_IDENTITY, json.dumps(self._identity, indent=2).encode() + b"\n")
+        elif found != self._identity:
+            keys = [*found, *self._identity]
+            key = next(key for key in keys if found.get(key) != self._identity.get(key))
+            raise DemonstrationError(
+                f"{self.directory} holds the beginning of another recording ({key} {found.get(key)!r}, now "
+                f"{self._identity.get(key)!r}): finish that one, remove the directory, or choose another --out"
+            )
 
     def _read_identity(self) -> dict[str, Any] | None:
         try:

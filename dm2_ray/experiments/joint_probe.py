@@ -26,7 +26,7 @@ their marginals differ; with matched marginals the excess is the whole joint div
 
 The excess is a difference of two estimates from below: what the sum of agents' functions fails to learn may be counted
 as excess. The sum is therefore fitted twice, the second time on top of the first; the joint classifier starts from it
-and is kept only as far as battles of its own, the validation part, agree; and an excess below TOLERANCE is none.
+and is kept only as far as battles of its own, the validation part, agree; and what is below TOLERANCE counts as 0.
 
 `dependence` of one side is the divergence between its joint rows and rows put together from N different battles at the
 same step, so that every agent's own distribution at that step is kept and what goes together is not (a bounded
@@ -63,7 +63,7 @@ STEPS = 400
 """Gradient steps of each classifier: twice those of a measurement during training."""
 RESAMPLES = 1000
 TOLERANCE = 0.01
-"""Nats by which another fit of the same functions may be better."""
+"""Nats by which another fit of the same functions may be better, and less than anybody would call a difference."""
 MOST_VALUES = 2**26
 """Observed numbers of a side that are looked at."""
 
@@ -105,8 +105,8 @@ class JointComparison:
 
     @property
     def misses_marginals(self) -> bool:
-        """Whether the interval of `marginals` lies above 0."""
-        return self.marginals.js.low > 0
+        """Whether the interval of `marginals` lies above TOLERANCE."""
+        return self.marginals.js.low > TOLERANCE
 
     @property
     def misses_joint(self) -> bool:

@@ -95,7 +95,20 @@ def record(
     provenance = team.provenance.model_copy(update={"filters": order.filters})
     if out.exists():
         return _finished_before(out, identity, provenance, episodes)
-    parts = RecordingParts(out, identity)
+    with closing(RecordingParts(out, identity)) as parts:
+        return _record(order, provenance, parts, out, episodes, workers, give_up_after, progress)
+
+
+def _record(
+    order: RecordingOrder,
+    provenance: Provenance,
+    parts: RecordingParts,
+    out: Path,
+    episodes: int,
+    workers: int,
+    give_up_after: int,
+    progress: RecordingProgress | None,
+) -> Manifest:
     try:
         recording = ChunkedRecording(parts, order.filters, episodes, give_up_after)
         processes = workers if workers > 1 and not recording.is_complete else 0
@@ -187,11 +200,11 @@ def _identity(order: RecordingOrder, provenance: Provenance) -> dict[str, Any]:
 
 def _finished_before(out: Path, identity: dict[str, Any], provenance: Provenance, episodes: int) -> Manifest:
     """The set of an earlier call that was killed when all but tidying up was done."""
-    parts = RecordingParts(out, identity)
-    manifest = JointTrajectories.open(out).manifest
-    if manifest.episodes != episodes or manifest.policy.model_copy(update={"battles_played": None}) != provenance:
-        raise _exists_already(out)
-    parts.remove()
+    with closing(RecordingParts(out, identity)) as parts:
+        manifest = JointTrajectories.open(out).manifest
+        if manifest.episodes != episodes or manifest.policy.model_copy(update={"battles_played": None}) != provenance:
+            raise _exists_already(out)
+        parts.remove()
     return manifest
 
 

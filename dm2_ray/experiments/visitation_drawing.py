@@ -187,7 +187,8 @@ def _density_scale(found: Sequence[Surroundings | None], colours: str, label: st
 
     # A few cells, such as the starting formation's, are far above all others.
     top = max((float(np.quantile(one.density, 0.995)) for one in found if one is not None), default=0.0)
-    top = float(f"{max(top, 1e-3):.1g}")
+    unit = 10.0 ** np.floor(np.log10(max(top, 1e-3)))
+    top = float(np.ceil(top / unit) * unit) or unit
     ticks = (0.0, top / 16, top / 4, top)
     return Scale(
         colours=colormaps[colours], norm=PowerNorm(0.5, 0.0, top, clip=True), label=label,

@@ -121,13 +121,13 @@ class VisitationReport:
             name = f"agent {index}, {kinds[index].replace('_', ' ')}"
             alive = f"{team.steps_alive[index]:>8.1f}{experts.steps_alive[index]:>8.1f}"
             lines.append(f"  {name:<22}{alive}{_divergence(divergence)}")
-        for name, divergence in (
-            ("all, one by one", comparison.marginals),
-            ("all, jointly", comparison.joint),
-            ("dependence, team", comparison.team_dependence),
-            ("dependence, experts", comparison.expert_dependence),
-        ):
-            lines.append(f"  {name:<22}{'':>16}{_divergence(divergence)}")
+        measured: dict[str, Divergence | None] = {
+            "all, one by one": comparison.marginals,
+            "all, jointly": comparison.joint,
+            "dependence, team": comparison.team_dependence,
+            "dependence, experts": comparison.expert_dependence,
+        }
+        lines += [f"  {name:<22}{'':>16}{_divergence(one)}" for name, one in measured.items()]
         lines.append(f"  {'excess of jointly':<22}{'':>38}{_estimate(comparison.excess):>22}")
         return "\n".join([*lines, "", f"  {_verdict(comparison)}"])
 

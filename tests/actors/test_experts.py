@@ -93,28 +93,21 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_a_set_is_read_once_and_never_again(stored: str, tmp_path: Path) -> None:
-    """When it is gone, every process still draws from it, one that has just been restarted too."""
+    """What was read lies in shared memory. When the set is gone, every process still draws from it, one that has just
+    been restarted too."""
     shutil.copytree(stored, tmp_path / "set")
-    with (
-        started(experiment(path=stored)) as here,
-        started(experiment(path=f"{tmp_path}/set", expert_actors=2)) as apart,
-    ):
+    copied = experiment(path=f"{tmp_path}/set", expert_actors=2)
+    with started(experiment(path=stored)) as here, started(copied) as apart:
         shutil.rmtree(tmp_path / "set")
+        for process in apart.actors:
+            is_writable = process.__ray_call__.remote(lambda _, whole: whole.actions.flags.writeable, apart._whole[0])
+            assert not ray.get(is_writable)
         for iteration in range(2):
             assert_same(drawn(here, iteration), drawn(apart, iteration))
         for process in apart.actors:
             ray.kill(process, no_restart=False)
         for iteration in range(2, 4):
             assert_same(drawn(here, iteration), drawn(apart, iteration))
-
-
-def test_processes_share_what_was_read(stored: str) -> None:
-    with started(experiment(path=stored, expert_actors=2)) as experts:
-        seen = [
-            ray.get(process.__ray_call__.remote(lambda _, whole: whole.observations.flags.writeable, experts._whole[0]))
-            for process in experts.actors
-        ]
-    assert seen == [False, False]  # what lies in shared memory cannot be written to
 
 
 # Live experts.
@@ -147,23 +140,25 @@ def test_live_battles_are_the_joint_battles_they_claim_to_be(teams: list[str]) -
     assert report["return_mean"] == pytest.approx(total / 4)
 
 
-@pytest.mark.parametrize(("sampling", "is_joint"), [("concurrent", True), ("non_concurrent", False)])
-def test_live_draws_are_the_same_in_driver_and_processes(teams: list[str], sampling: str, is_joint: bool) -> None:
-    named = {"path": teams[1]} if is_joint else {"paths_per_agent": (teams[0], "scripted:kite")}
-    asked = {"source": "live", "sampling": sampling, **named}
-    ids = []
+def test_live_draws_are_the_same_in_driver_and_processes(teams: list[str]) -> None:
+    asked = {"source": "live", "paths_per_agent": (teams[0], "scripted:kite"), "sampling": "non_concurrent"}
+    shown: set[int] = set()
     with started(experiment(**asked)) as here, started(experiment(**asked, expert_actors=1)) as apart:
         for iteration in (0, 1, 5):
             found = drawn(here, iteration)
             assert_same(found, drawn(apart, iteration))
-            ids.append([slice_.episode_ids.tolist() for slice_ in found])
-    for of_agent_0, of_agent_1 in ids:
-        assert len(of_agent_0) == len(of_agent_1) == 4
-        if sampling == "concurrent":
-            assert of_agent_0 == of_agent_1
-        else:
-            assert not set(of_agent_0) & set(of_agent_1)
-    assert len({number for draw in ids for number in draw[0]}) == 12  # no two draws show the same battle
+            for demonstration in found:
+                assert not shown & set(demonstration.episode_ids.tolist())  # neither two agents nor two iterations
+                shown |= set(demonstration.episode_ids.tolist())
+    assert len(shown) == 3 * 2 * 4
+
+
+def test_concurrent_live_draws_are_of_the_same_battles(teams: list[str]) -> None:
+    for named in ({"path": teams[1]}, {"paths_per_agent": (teams[0], "scripted:kite")}):
+        with started(experiment(source="live", **named)) as experts:
+            draws = [[found.episode_ids.tolist() for found in drawn(experts, iteration)] for iteration in (0, 1)]
+        assert all(of_agent_0 == of_agent_1 for of_agent_0, of_agent_1 in draws)
+        assert not set(draws[0][0]) & set(draws[1][0])
 
 
 def test_non_concurrent_live_battles_are_other_battles(teams: list[str]) -> None:

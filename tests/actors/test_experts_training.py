@@ -95,10 +95,11 @@ def test_an_expert_killed_changes_no_number(stored: str, source: str) -> None:
         algorithm.experts._begun.clear()  # what was drawn ahead of time would not need the processes
     assert metrics_of(algorithm) == undisturbed[2]
     assert died and died[0] < time.monotonic()
-    # For good, which nothing but a user does.
-    for actor in algorithm.experts.actors:
-        ray.kill(actor)
-    assert metrics_of(algorithm) == undisturbed[3]
+    if source == "set":
+        # For good, which Ray does not repair.
+        for actor in algorithm.experts.actors:
+            ray.kill(actor)
+        assert metrics_of(algorithm) == undisturbed[3]
     algorithm.stop()
 
 
@@ -147,14 +148,12 @@ def test_a_team_of_another_size_cannot_take_over_the_best_battles(stored: str) -
         algorithm.experts.restore({"agent_0": state["agent_0"]})
 
 
-@pytest.mark.parametrize("processes", ["driver", "per_agent"])
-def test_cloning_draws_and_plays_nothing_and_then_the_experts_are_done(stored: str, processes: str) -> None:
+def test_cloning_draws_and_plays_nothing_and_then_the_experts_are_done(stored: str) -> None:
     config = config_of(
         stored,
         "live",
         cloning={"iterations": 2},
         matching={"coefficient": 0.0},
-        learners={"processes": processes},
         demonstrations={"path": "scripted:kite"},
     )
     team = DecentralisedTeam(config.build_algo())

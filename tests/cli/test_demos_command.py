@@ -237,6 +237,16 @@ def test_a_set_of_another_engine_version_is_refused_unless_told_otherwise(
     assert dm2(*train(tmp_path / "run", older, "demonstrations.other_engine=true")) == 0
 
 
+def test_too_few_episodes_for_the_draw_are_refused(
+    scripted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = tmp_path / "few"
+    assert dm2("demos", "record", "scripted:kite", "--map", "3m", "--episodes", 2, "--out", few) == 0
+    disjoint = "demonstrations.sampling=non_concurrent"
+    assert "needs 3 episodes or more, got 2" in refusal(capsys, *train(tmp_path / "run", few, disjoint))
+    assert not (tmp_path / "run").exists()
+
+
 def publish(demonstrations: Path, directory: Path) -> Path:
     """A set in the authors' format."""
     directory.mkdir()

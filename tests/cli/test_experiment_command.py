@@ -84,6 +84,12 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) ->
         time.sleep(0.02)
 
 
+def row_processes(directory: Path) -> dict[str, int]:
+    """The latest process of every row and seed that has had one."""
+    files = (directory / "logs/rows").rglob("*.pid")
+    return {f"{file.parent.name}/{file.stem}": int(text) for file in files if (text := file.read_text())}
+
+
 def num_records(run: Path) -> int:
     metrics = run / "metrics.jsonl"
     return len(metrics.read_text().splitlines()) if metrics.exists() else 0
@@ -106,29 +112,36 @@ def test_stopped_killed_and_gone_on_with_it_ends_like_the_commands_by_hand(
     assert (directory / "result.md").is_file()
 
     # A sudden death in the middle of two runs, one of which dies too; the other is left behind at work.
-    rows = [directory / "rows" / name / "seed_0" for name in ("dm2", "ippo")]
     process = start(file, directory)
-    wait_until(lambda: all(num_records(run) >= 3 for run in rows), process)
+    stopped: dict[str, int] = {}  # each in its middle, lest it comes to its end before the other has begun
+
+    def two_runs_are_stopped() -> bool:
+        for name, pid in row_processes(directory).items():
+            run = directory / "rows" / name
+            if name not in stopped and num_records(run) >= 2 and not (run / "summary.json").exists():
+                os.kill(pid, signal.SIGSTOP)
+                stopped[name] = pid
+        return len(stopped) == 2
+
+    wait_until(two_runs_are_stopped, process)
     process.kill()
-    dead, alive = (int((directory / "logs/rows" / name / "seed_0.pid").read_text()) for name in ("dm2", "ippo"))
-    os.kill(dead, signal.SIGKILL)
-    os.kill(alive, signal.SIGSTOP)  # or it might have come to its end before the second start asks
     process.communicate()
-    assert not (rows[0] / "summary.json").exists()
+    (dead, its_pid), (alive, left_behind) = stopped.items()
+    os.kill(its_pid, signal.SIGKILL)
 
     # The second start ends what was left behind, goes on with both, and finishes.
     process = start(file, directory)
-    wait_until(lambda: (directory / "logs/rows/dm2/seed_0.pid").read_text() != str(dead), process)
+    wait_until(lambda: row_processes(directory)[dead] != its_pid, process)
     time.sleep(1.0)
-    os.kill(alive, signal.SIGCONT)
+    os.kill(left_behind, signal.SIGCONT)
     out = process.communicate(timeout=900)[0]
     assert process.returncode == 0, out
-    assert f"rows/ippo/seed_0: process {alive} of an earlier start still works on it: stopping that" in out
-    assert "rows/dm2/seed_0: going on" in out
+    assert f"rows/{alive}: process {left_behind} of an earlier start still works on it: stopping that" in out
+    assert f"rows/{dead}: going on" in out and f"rows/{alive}: going on" in out
     assert "| dm2 | 2/2 |" in out and "| ippo | 2/2 |" in out
     assert (directory / "result.png").stat().st_size > 10_000
     with pytest.raises(ProcessLookupError):
-        os.kill(alive, 0)
+        os.kill(left_behind, 0)
 
     # A third one repeats nothing.
     before = (directory / "rows/dm2/seed_0/metrics.jsonl").stat().st_mtime_ns

@@ -68,7 +68,7 @@ def assert_equal(found: list[EpisodeRecord], expected: list[EpisodeRecord]) -> N
                 assert np.asarray(left).dtype == np.asarray(right).dtype
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(recordings(), st.sampled_from([1, 100, 2**20]))
 def test_sets_give_back_what_was_written(recording: Any, shard_bytes: int) -> None:
     world, content = recording

@@ -11,6 +11,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,12 @@ import pytest
 from dm2_ray.config_errors import ConfigError
 from dm2_ray.demonstrations import DemonstrationError, EpisodeRecord, Filters, JointTrajectories, Manifest
 from dm2_ray.demonstrations.recorded_chunk import CHUNK_BATTLES
-from dm2_ray.demonstrations.recording_parts import parts_directory
+from dm2_ray.demonstrations.recording_parts import RecordingParts, parts_directory
 from dm2_ray.demonstrations.verifying import verify_set
 from dm2_ray.experiments.recording import RecordingInterrupted, record
 from dm2_ray.recording_progress import RecordingProgress, RecordingState
 
-EPISODES = 4 * CHUNK_BATTLES + 30
+EPISODES = 3 * CHUNK_BATTLES + 30
 
 
 def record_random(out: Path, **changes: Any) -> Manifest:
@@ -152,6 +153,16 @@ def test_another_recording_under_the_same_name_is_refused(tmp_path: Path) -> Non
         record_random(out)
     (parts_directory(out) / "identity.json").write_bytes(before[parts_directory(out) / "identity.json"])
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_two_do_not_record_the_same_set_at_once(tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    interrupted(out, 1)
+    identity = json.loads((parts_directory(out) / "identity.json").read_text())
+    with closing(RecordingParts(out, identity)):
+        with pytest.raises(DemonstrationError, match="is being recorded by another process"):
+            record_random(out)
+    assert record_random(out).episodes == EPISODES
 
 
 def test_an_existing_set_is_refused_before_anything_is_played(undisturbed: Path) -> None:
