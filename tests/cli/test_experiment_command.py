@@ -113,12 +113,13 @@ def test_stopped_killed_and_gone_on_with_it_ends_like_the_commands_by_hand(
 
     # A sudden death in the middle of two runs, one of which dies too; the other is left behind at work.
     process = start(file, directory)
-    stopped: dict[str, int] = {}  # each in its middle, lest it comes to its end before the other has begun
+    # Each is held in its middle, behind a checkpoint, lest it comes to its end before the other has begun.
+    stopped: dict[str, int] = {}
 
     def two_runs_are_stopped() -> bool:
         for name, pid in row_processes(directory).items():
             run = directory / "rows" / name
-            if name not in stopped and num_records(run) >= 2 and not (run / "summary.json").exists():
+            if name not in stopped and num_records(run) >= 3 and not (run / "summary.json").exists():
                 os.kill(pid, signal.SIGSTOP)
                 stopped[name] = pid
         return len(stopped) == 2
@@ -140,8 +141,6 @@ def test_stopped_killed_and_gone_on_with_it_ends_like_the_commands_by_hand(
     assert f"rows/{dead}: going on" in out and f"rows/{alive}: going on" in out
     assert "| dm2 | 2/2 |" in out and "| ippo | 2/2 |" in out
     assert (directory / "result.png").stat().st_size > 10_000
-    with pytest.raises(ProcessLookupError):
-        os.kill(left_behind, 0)
 
     # A third one repeats nothing.
     before = (directory / "rows/dm2/seed_0/metrics.jsonl").stat().st_mtime_ns
