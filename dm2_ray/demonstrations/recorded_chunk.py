@@ -101,13 +101,16 @@ class RecordedChunk:
         """What `to_bytes` made.
 
         Raises:
-            ValueError: it was cut short or altered.
+            ValueError: it was cut short or altered, or another version of this package made it.
         """
         digest, content = stored[:_DIGEST_BYTES], stored[_DIGEST_BYTES:]
         if hashlib.sha256(content).digest() != digest:
             raise ValueError("cut short or altered")
-        table = pq.read_table(pa.BufferReader(content))
-        record = json.loads(table.schema.metadata[_METADATA])
-        world = RecordedWorld.model_validate(record.pop("world"))
-        episodes = to_episodes(table, world.num_agents) if len(table) else []
-        return cls(world=world, episodes=cast(Sequence[JointEpisode], episodes), **record)
+        try:
+            table = pq.read_table(pa.BufferReader(content))
+            record = json.loads(table.schema.metadata[_METADATA])
+            world = RecordedWorld.model_validate(record.pop("world"))
+            episodes = to_episodes(table, world.num_agents) if len(table) else []
+            return cls(world=world, episodes=cast(Sequence[JointEpisode], episodes), **record)
+        except (pa.ArrowException, KeyError, TypeError) as error:
+            raise ValueError(f"made by another version: {error}") from error

@@ -76,6 +76,7 @@ class JointTrajectoryWriter:
 
         Raises:
             ValueError: it has other sizes than the episodes before it, or something else is missing.
+            DemonstrationError: the disk does not take it.
         """
         if self._sizes is None:
             self._sizes, self._missing = _sizes(episode), episode.missing
@@ -96,7 +97,8 @@ class JointTrajectoryWriter:
         """Writes the rest and the manifest, makes all of it durable and moves it into place.
 
         Raises:
-            DemonstrationError: nothing was appended, the episodes do not fit `world`, or `path` has come into being.
+            DemonstrationError: nothing was appended, the episodes do not fit `world`, `path` has come into being, or
+                the disk does not take it.
         """
         if not self._lengths:
             raise DemonstrationError(f"{self._path}: a demonstration set needs at least one episode")
@@ -118,11 +120,11 @@ class JointTrajectoryWriter:
             parts=list(parts),
             shards=self._shards,
         )
-        manifest.write(self._temporary)
         try:
+            manifest.write(self._temporary)
             os.rename(self._temporary, self._path)
         except OSError as error:
-            raise DemonstrationError(f"{self._path} cannot be put into place: {error.strerror}") from None
+            raise DemonstrationError(f"{self._path} cannot be put into place: {error.strerror or error}") from None
         synchronise(self._path.parent)
         return manifest
 
@@ -131,9 +133,11 @@ class JointTrajectoryWriter:
         schema = shard_schema(*_sizes(episodes[0]), self._missing)
         table = to_table(episodes, self.num_episodes - len(episodes), schema)
         path = self._temporary / f"shard-{len(self._shards):05d}.parquet"
-        pq.write_table(table, path, compression="zstd", row_group_size=len(table))
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
+        try:
+            pq.write_table(table, path, compression="zstd", row_group_size=len(table))
+            synchronise(path)
+        except OSError as error:
+            raise DemonstrationError(f"{self._path} cannot be written: {error.strerror or error}") from None
         self._shards.append(
             Shard(file=path.name, sha256=file_sha256(path), episodes=len(episodes), env_steps=len(table))
         )

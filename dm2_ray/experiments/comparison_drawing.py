@@ -94,7 +94,10 @@ def _draw_course(axes: Any, row: ComparedRow, colour: str, *, order: int) -> boo
         return False
     steps, low, middle, high = band(row.curves)
     if len(row.curves) > 1:
-        axes.fill_between(steps, low, high, color=colour, alpha=0.13, linewidth=0, zorder=1)
+        # Pale, with a thin edge: where several overlap, the edges still tell them apart.
+        axes.fill_between(steps, low, high, color=colour, alpha=0.08, linewidth=0, zorder=1)
+        for edge in (low, high):
+            axes.plot(steps, edge, color=colour, linewidth=0.6, alpha=0.55, zorder=2)
     axes.plot(steps, middle, color=colour, linewidth=2.0, zorder=3 + order)
     return True
 
@@ -127,7 +130,8 @@ def _draw_demonstrators(course: Any, ends: Any, rows: Sequence[ComparedRow], col
         for place in places:
             ends.plot([level] * 2, [place - 0.4, place + 0.4], color=colour, linestyle="--", linewidth=1.3, zorder=2)
     if users:
-        course.legend(frameon=False, loc="upper left", fontsize=8)
+        # Above the axes: curves go everywhere in them.
+        course.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=8, borderpad=0.1)
 
 
 def _smooth(values: Sequence[float]) -> Floats:

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import random
+import resource
 import shutil
 import signal
 import time
@@ -153,6 +154,32 @@ def test_another_recording_under_the_same_name_is_refused(tmp_path: Path) -> Non
         record_random(out)
     (parts_directory(out) / "identity.json").write_bytes(before[parts_directory(out) / "identity.json"])
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("stopped", ["a chunk", "the set"])
+def test_a_disk_that_takes_no_more_is_said_and_nothing_is_lost(undisturbed: Path, tmp_path: Path, stopped: str) -> None:
+    out, whole = tmp_path / "set", max(len(one) for one in content(undisturbed).values())
+    most_bytes = 5_000 if stopped == "a chunk" else whole - 1
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+        try:
+            record_random(out)
+        except DemonstrationError as error:
+            sender.send(str(error))
+        os._exit(0)
+
+    process = multiprocessing.get_context("fork").Process(target=limited)
+    process.start()
+    assert receiver.poll(120)
+    message = receiver.recv()
+    process.join()
+    assert message.endswith("cannot be written: File too large") and "\n" not in message
+    assert not out.exists() and not list(tmp_path.glob(".set.parts/*.tmp"))
+    assert len(chunks(out)) == (0 if stopped == "a chunk" else -(-EPISODES // CHUNK_BATTLES))
+    record_random(out)
+    assert content(out) == content(undisturbed)
 
 
 def test_two_do_not_record_the_same_set_at_once(tmp_path: Path) -> None:
