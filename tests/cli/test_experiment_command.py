@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -95,6 +94,42 @@ def num_records(run: Path) -> int:
     return len(metrics.read_text().splitlines()) if metrics.exists() else 0
 
 
+def run_by_hand(file: Path, directory: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """The commands that a dry run prints, undisturbed and in the tests' own process, and a report of their runs."""
+    capsys.readouterr()
+    assert dm2("experiment", file, "--run-dir", directory, "--dry-run") == 0
+    for line in capsys.readouterr().out.splitlines():
+        assert dm2(*shlex.split(line)[1:]) == 0
+    shutil.copy(file, directory / "experiment.yaml")
+    assert dm2("report", directory) == 0
+    assert "written to" in capsys.readouterr().out
+    return directory
+
+
+@pytest.mark.timeout(600)
+def test_killed_and_gone_on_with_it_ends_like_the_commands_by_hand(
+    tmp_path: Path, start: Callable[[Path, Path], subprocess.Popen[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, directory = tmp_path / "tiny.yaml", tmp_path / "killed"
+    file.write_text(FILE.replace("seeds: [0, 1]", "seeds: [0]").replace("  ippo: {variant: ippo}\n", ""))
+    process = start(file, directory)
+    run = directory / "rows/dm2/seed_0"
+    wait_until(lambda: num_records(run) >= 3, process)
+    process.kill()
+    os.kill(row_processes(directory)["dm2/seed_0"], signal.SIGKILL)
+    process.communicate()
+    assert not (run / "summary.json").exists()
+    assert dm2("experiment", file, "--run-dir", directory) == 0
+    out = capsys.readouterr().out
+    assert "2 finished already" in out
+    assert "rows/dm2/seed_0: going on" in out
+    assert "| dm2 | 1/1 |" in out
+    assert result(run_by_hand(file, tmp_path / "by-hand", capsys)) == result(directory)
+    (row,) = result(directory)["rows"]
+    assert row["runs"] == {"planned": 1, "evaluated": 1, "finished": 1}
+
+
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_stopped_killed_and_gone_on_with_it_ends_like_the_commands_by_hand(
     tmp_path: Path, start: Callable[[Path, Path], subprocess.Popen[str]], capsys: pytest.CaptureFixture[str]
@@ -148,19 +183,7 @@ def test_stopped_killed_and_gone_on_with_it_ends_like_the_commands_by_hand(
     assert dm2("experiment", file, "--run-dir", directory) == 0
     assert "6 finished already" in capsys.readouterr().out
     assert (directory / "rows/dm2/seed_0/metrics.jsonl").stat().st_mtime_ns == before
-
-    # The printed commands, undisturbed, give the same bits.
-    by_hand = tmp_path / "by-hand"
-    assert dm2("experiment", file, "--run-dir", by_hand, "--dry-run") == 0
-    commands = capsys.readouterr().out.splitlines()
-    assert [re.sub(" .*", "", line.removeprefix("dm2 ")) for line in commands] == ["train", "demos", *["train"] * 4]
-    for line in commands:
-        assert dm2(*shlex.split(line)[1:]) == 0
-    shutil.copy(directory / "experiment.yaml", by_hand)
-    capsys.readouterr()
-    assert dm2("report", by_hand) == 0
-    assert "written to" in capsys.readouterr().out
-    assert result(by_hand) == result(directory)
+    assert result(run_by_hand(file, tmp_path / "by-hand", capsys)) == result(directory)
     first = result(directory)["rows"][0]
     assert (first["name"], first["runs"]) == ("dm2", {"planned": 2, "evaluated": 2, "finished": 2})
     assert set(first["final_win_rate"]["by_seed"]) == {"0", "1"}
