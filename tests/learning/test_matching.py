@@ -182,7 +182,7 @@ def test_replay_shows_the_discriminator_what_the_agent_no_longer_does(discrimina
     expert = demonstration_of(at(0.5))
     gaps = {}
     for iterations in (0, 1):
-        settings = experiment({}, replay_iterations=iterations, updates=60, gradient_penalty=0.0)
+        settings = experiment({"padding": "masked"}, replay_iterations=iterations, updates=60, gradient_penalty=0.0)
         agent = Agent(discriminator, settings)
         agent.update(at(0.5), expert, 0)
         _, metrics = agent.update(at(-0.5), expert, 1)
