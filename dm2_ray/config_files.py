@@ -27,13 +27,14 @@ from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.maps import UnknownMapError, load_map, map_names, scenario_file
 from dm2_ray.world.scenario import ScenarioError, read_scenario, scenario_from_mapping
 from dm2_ray.world.switches import SmacSwitches
-from dm2_ray.yaml_reader import KeyPath, YamlError, read_yaml_mapping, read_yaml_value
+from dm2_ray.yaml_reader import KeyPath, YamlDocument, YamlError, read_yaml_mapping, read_yaml_value
 
 __all__ = [
     "ConfigError",
     "configs_dir",
     "experiment_hash",
     "load_experiment",
+    "read_document",
     "resolve_world",
     "variant_names",
     "write_yaml",
@@ -194,8 +195,22 @@ def _packaged_layer(name: str) -> _Layer:
 
 
 def _file_layer(path: Path, source: str) -> _Layer:
+    document = read_document(path, source)
+    return _Layer(document.values, source, document.lines)
+
+
+def read_document(path: Path, source: str) -> YamlDocument:
+    """The YAML mapping in a file, and the lines of its keys.
+
+    Args:
+        path: the file.
+        source: what it is called in errors.
+
+    Raises:
+        ConfigError: it cannot be read, or is no YAML mapping.
+    """
     try:
-        document = read_yaml_mapping(path.read_text(encoding="utf-8"))
+        return read_yaml_mapping(path.read_text(encoding="utf-8"))
     except YamlError as error:
         line = f", line {error.line}" if error.line is not None else ""
         raise ConfigError(f"{source}{line}: {error}") from None
@@ -203,7 +218,6 @@ def _file_layer(path: Path, source: str) -> _Layer:
         raise ConfigError(f"{source}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{source}: is not a text file in UTF-8") from None
-    return _Layer(document.values, source, document.lines)
 
 
 def _override_layer(override: str) -> _Layer:

@@ -13,6 +13,7 @@ whichever process answers, and however often it was restarted, all agents get th
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ from dm2_ray.demonstrations.expert import ExpertActor
 from dm2_ray.demonstrations.run_world import RunWorld
 
 
-class ExpertPool:
+class ExpertPool(ABC):
     """Where demonstrations come from."""
 
     def __init__(self, processes: ExpertProcesses, num_agents: int) -> None:
@@ -38,10 +39,13 @@ class ExpertPool:
         Raises:
             DemonstrationError: They cannot.
         """
+        return
 
     def request(self, iteration: int) -> None:
         """Lets work on an iteration's draw begin, as far as it does not need that iteration's battles."""
+        return
 
+    @abstractmethod
     def draw(self, iteration: int, trajectories: Sequence[Sequence[Any]]) -> list[Any]:
         """The iteration's joint draw.
 
@@ -52,7 +56,6 @@ class ExpertPool:
         Returns:
             Per agent a reference to its slice (the slice itself without processes).
         """
-        raise NotImplementedError
 
     def report(self) -> dict[str, float]:
         """What there is to tell of the last draw."""
@@ -64,6 +67,7 @@ class ExpertPool:
 
     def restore(self, state: Mapping[str, Mapping[str, Any]] | None) -> None:
         """Inverse of `state`."""
+        return
 
     @property
     def actors(self) -> list[Any]:
@@ -104,9 +108,9 @@ class RequestedExperts(ExpertPool):
         *slices, self._report = answers[iteration]
         return slices
 
+    @abstractmethod
     def _call(self, iteration: int) -> Call:
         """What to ask a process for."""
-        raise NotImplementedError
 
 
 class StoredExperts(RequestedExperts):

@@ -18,6 +18,17 @@ def dotted_settings(settings: Experiment) -> dict[str, str]:
     return _dotted(settings, settings.model_dump(mode="json", exclude_unset=True), "")
 
 
+def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(flattened(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
 def _dotted(model: BaseModel, values: Mapping[str, Any], prefix: str) -> dict[str, str]:
     flat: dict[str, str] = {}
     for name, value in values.items():

@@ -18,11 +18,11 @@ from pydantic import ValidationError
 
 from dm2_ray.atomic_file import write_atomically
 from dm2_ray.config_errors import ConfigError, describe_refusal, nearest
+from dm2_ray.config_files import read_document
 from dm2_ray.configs_directory import configs_dir
 from dm2_ray.experiments.matrix import Matrix
 from dm2_ray.experiments.matrix_checks import check_agreement, check_map, unknown_name
 from dm2_ray.experiments.matrix_source import MatrixSource, parse_override
-from dm2_ray.yaml_reader import YamlError, read_yaml_mapping
 
 
 def experiment_names() -> tuple[str, ...]:
@@ -51,15 +51,7 @@ def load_matrix(
         ConfigError: One line that names key, place and what would be right.
     """
     path = _file(name)
-    try:
-        document = read_yaml_mapping(path.read_text(encoding="utf-8"))
-    except YamlError as error:
-        line = f", line {error.line}" if error.line is not None else ""
-        raise ConfigError(f"{path}{line}: {error}") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: is not a text file in UTF-8") from None
+    document = read_document(path, str(path))
     packaged = configs_dir() / "experiments"
     source = MatrixSource(
         f"configs/experiments/{path.name}" if path.parent == packaged else str(path), document, overrides

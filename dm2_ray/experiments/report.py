@@ -17,6 +17,7 @@ from dm2_ray.demonstrations.manifest import Manifest
 from dm2_ray.experiments.comparison import ComparedRow, Comparison, Demonstrators
 from dm2_ray.experiments.comparison_markdown import markdown, overall_markdown
 from dm2_ray.experiments.curve import Curve, NotEvaluated
+from dm2_ray.experiments.dotted_settings import flattened
 from dm2_ray.experiments.matrix import Matrix
 from dm2_ray.experiments.matrix_file import load_matrix
 from dm2_ray.experiments.run_directory import RunDirectory
@@ -199,7 +200,7 @@ def _outcomes(sets: Sequence[Path]) -> list[tuple[float, float]]:
 
 def _labels(experiments: Sequence[Experiment]) -> list[str]:
     """The variant, and what tells rows of the same variant apart."""
-    keys = [_flat(experiment.model_dump(mode="json", exclude={"seed", "stop", "checkpoint", "tracking"}))
+    keys = [flattened(experiment.model_dump(mode="json", exclude={"seed", "stop", "checkpoint", "tracking"}))
             for experiment in experiments]  # fmt: skip
     labels = []
     for experiment, own in zip(experiments, keys, strict=True):
@@ -207,16 +208,6 @@ def _labels(experiments: Sequence[Experiment]) -> list[str]:
         differing = [key for key in own if any(other.get(key) != own[key] for other in alike)]
         labels.append(" ".join([experiment.variant, *(f"{key}={_short(own[key])}" for key in differing)]))
     return labels
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 def _short(value: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from dm2_ray.config import Experiment
 from dm2_ray.config_files import experiment_hash
 from dm2_ray.demonstrations import DemonstrationError, JointTrajectories
+from dm2_ray.experiments.dotted_settings import flattened
 from dm2_ray.experiments.run_directory import RunDirectory, RunDirectoryError
 from dm2_ray.experiments.stages import Stage
 
@@ -89,7 +90,7 @@ def check_same_settings(run: RunDirectory, planned: Experiment) -> None:
     if experiment_hash(begun) == experiment_hash(planned):
         return
     ignored = {"stop", "checkpoint", "tracking"}
-    old, new = (_flat(experiment.model_dump(mode="json", exclude=ignored)) for experiment in (begun, planned))
+    old, new = (flattened(experiment.model_dump(mode="json", exclude=ignored)) for experiment in (begun, planned))
     key = next(key for key in sorted({*old, *new}) if old.get(key) != new.get(key))
     raise RunDirectoryError(
         f"{run.path} was begun with {key} {old.get(key)!r}, now it is {new.get(key)!r}: choose another --run-dir, or "
@@ -114,13 +115,3 @@ def last_record(metrics: Path) -> dict[str, Any]:
             continue
         return dict(record)
     return {}
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = value
-    return flat
