@@ -123,7 +123,8 @@ def test_seeds_decide_and_without_one_battles_differ() -> None:
     assert not np.array_equal(first, second)
     np.testing.assert_array_equal(first, again)
     np.testing.assert_array_equal(opening(make("3m", seed=7), None), first)
-    assert not np.array_equal(opening(make("3m"), None), opening(make("3m"), None))
+    unseeded = [opening(make("3m"), None) for _ in range(8)]  # two of them may agree by chance, not all
+    assert any(not np.array_equal(unseeded[0], other) for other in unseeded[1:])
 
 
 def test_pictures_and_refusals() -> None:
