@@ -45,6 +45,8 @@ class RolloutSettings(Section):
     """How experience is collected. Every rollout consists of whole battles."""
 
     env_runners: int = Field(1, ge=0)
+    max_env_runners: int | None = Field(None, ge=1)
+    tasks: int | None = Field(None, ge=1)
     battles_per_env_runner: int = Field(64, ge=1)
     unit: Literal["env_steps", "episodes"] = "env_steps"
     env_steps: int = Field(4096, ge=1)
@@ -156,6 +158,7 @@ class LearnerSettings(Section):
     processes: Literal["per_agent", "driver"] = "per_agent"
     cpus_per_learner: float = Field(0.2, ge=0)
     gpus_per_learner: float = Field(0.0, ge=0)
+    timeout_s: float = Field(1800.0, gt=0)
     restart_timeout_s: float = Field(120.0, gt=0)
 
 
@@ -172,6 +175,15 @@ class CheckpointSettings(Section):
 
     every_iterations: int = Field(10, ge=0)
     keep: int = Field(3, ge=0)
+    keep_best: int = Field(1, ge=0)
+    uri: str | None = None
+
+
+class FaultSettings(Section):
+    """How long a run waits for what it has lost."""
+
+    wait_for_resources_s: float = Field(600.0, gt=0)
+    stop_grace_s: float = Field(30.0, gt=0)
 
 
 class StopSettings(Section):
@@ -210,5 +222,6 @@ class Experiment(Section):
     learners: LearnerSettings = LearnerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
+    faults: FaultSettings = FaultSettings()
     stop: StopSettings = StopSettings()
     tracking: TrackingSettings = TrackingSettings()
