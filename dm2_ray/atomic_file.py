@@ -7,13 +7,15 @@ new one, and a process that is killed, or a disk that fills up, leaves the old o
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Puts `content` at `path`; parent directories are made. Raises OSError and then leaves `path` as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
+    # Processes on two machines may share a directory and have the same number.
+    temporary = path.parent / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
     try:
         with open(temporary, "wb") as file:
             file.write(content)

@@ -1,11 +1,13 @@
 """The command line: `dm2 COMMAND --help`.
 
-Exit codes: 0 done, 1 the run failed, 2 bad input (nothing was started), 130 interrupted (state saved).
+Exit codes: 0 done, 1 the run failed, 2 bad input (nothing was started), 3 the run was ended from outside and can be
+resumed, 130 interrupted (state saved).
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -13,14 +15,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dm2_ray import commands, demo_commands, experiment_commands, map_commands
+from dm2_ray import cluster_commands, commands, demo_commands, experiment_commands, map_commands
 from dm2_ray.command_line import Command, add_command, factor, natural, positive
+from dm2_ray.experiment_arguments import add_experiment_arguments, add_limits
 
 if TYPE_CHECKING:
     from dm2_ray.command_line import Subparsers
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
+EXIT_FAULT = 3
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,23 +84,49 @@ def _exit_code(error: Exception) -> int | None:
         return EXIT_BAD_INPUT
     if isinstance(error, StarCraftError):
         return EXIT_FAILED
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        return EXIT_FAILED
+    if "dm2_ray.checkpoints" in sys.modules:
+        from dm2_ray.checkpoints import CheckpointError
+        from dm2_ray.checkpoints.remote_copy import RemoteCopyError
+
+        if isinstance(error, (CheckpointError, RemoteCopyError)):
+            return EXIT_BAD_INPUT
+    if "dm2_ray.experiments.keeper" in sys.modules:
+        from dm2_ray.experiments.claim import RunSuperseded
+        from dm2_ray.experiments.keeper import NotSaved
+
+        if isinstance(error, RunSuperseded):
+            return EXIT_FAULT
+        if isinstance(error, NotSaved):
+            return EXIT_FAILED
+    if "dm2_ray.experiments.training" in sys.modules:
+        from dm2_ray.experiments.training import RunEnded
+
+        if isinstance(error, RunEnded):
+            return EXIT_FAULT
     if "dm2_ray.experiments.replay" in sys.modules:
         from dm2_ray.experiments.replay import NoSuchBattle
 
         if isinstance(error, NoSuchBattle):
             return EXIT_FAILED
+    if "dm2_ray.jobs.dashboard" in sys.modules:
+        from dm2_ray.jobs.dashboard import ClusterError
+
+        if isinstance(error, ClusterError):
+            return EXIT_BAD_INPUT
     if "dm2_ray.actors" not in sys.modules:
         return None
     from dm2_ray.actors.agent_learner import LearningDiverged
-    from dm2_ray.actors.checkpoint import CheckpointError
+    from dm2_ray.actors.expert_processes import ExpertsLost
     from dm2_ray.actors.learner_group import LearnerLost
     from dm2_ray.actors.ray_session import ClusterUnreachable
     from dm2_ray.actors.resources import NotEnoughResources
     from dm2_ray.actors.rollout_pool import RolloutWorkersLost
 
-    if isinstance(error, (CheckpointError, ClusterUnreachable, NotEnoughResources)):
+    if isinstance(error, (ClusterUnreachable, NotEnoughResources)):
         return EXIT_BAD_INPUT
-    if isinstance(error, (LearnerLost, RolloutWorkersLost, LearningDiverged)):
+    if isinstance(error, (LearnerLost, RolloutWorkersLost, ExpertsLost, LearningDiverged)):
         return EXIT_FAILED
     return None
 
@@ -117,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     experiment_commands.add_parsers(subparsers)
     _add_replay(subparsers)
     map_commands.add_parsers(subparsers)
+    cluster_commands.add_parsers(subparsers)
     _add_bench(subparsers)
     return parser
 
@@ -144,19 +176,7 @@ def _add_train(subparsers: Subparsers) -> None:
         "  dm2 train --variant mappo --map 3m --env-steps 200000\n"
         "  dm2 train my_experiment.yaml seed=3 rollout.env_runners=8 --address auto\n",
     )  # fmt: skip
-    parser.add_argument(
-        "settings", nargs="*", metavar="CONFIG | KEY=VALUE", help="a YAML file, and single settings that override it"
-    )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="the YAML file, named")
-    parser.add_argument("--variant", help="ippo, dm2, … (configs/variants)")
-    parser.add_argument("--map", help="SMAC map, packaged scenario, or a scenario's YAML file (`dm2 maps list`)")
-    parser.add_argument(
-        "--demos", action="append", metavar="SET",
-        help="demonstration set (demonstrations.path); given once for every agent: independent experts, agent i's the "
-        "i-th (demonstrations.paths_per_agent). With live experts a checkpoint, run directory or scripted:NAME",
-    )  # fmt: skip
-    parser.add_argument("--seed", type=int, metavar="S")
-    _add_limits(parser)
+    add_experiment_arguments(parser)
     parser.add_argument("--run-dir", metavar="DIR", help="default: runs/VARIANT-MAP-SEED")
     parser.add_argument("--address", metavar="RAY", help="of a running Ray cluster; default: a local one")
 
@@ -164,10 +184,16 @@ def _add_train(subparsers: Subparsers) -> None:
 def _add_resume(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers, "resume", commands.resume, "go on with a run from its newest intact checkpoint",
-        "  dm2 resume runs/dm2-3m-0\n  dm2 resume runs/dm2-3m-0 --env-steps 2000000\n",
+        "  dm2 resume runs/dm2-3m-0\n  dm2 resume runs/dm2-3m-0 --env-steps 2000000\n"
+        "  dm2 resume s3://bucket/runs/dm2-3m-0 --run-dir runs/dm2-3m-0\n",
     )  # fmt: skip
-    parser.add_argument("run_dir", metavar="RUN_DIR")
-    _add_limits(parser)
+    parser.add_argument(
+        "run_dir", metavar="RUN_DIR | URI", help="the run, or its copy below checkpoint.uri, which is brought here first"
+    )
+    parser.add_argument(
+        "--run-dir", dest="to", type=Path, metavar="DIR", help="where a copy is brought to (default: runs/NAME)"
+    )
+    add_limits(parser)
     parser.add_argument("--address", metavar="RAY", help="of a running Ray cluster; default: a local one")
 
 
@@ -175,6 +201,7 @@ def _add_evaluate(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers, "evaluate", commands.evaluate, "play battles with a checkpoint's team or a scripted one",
         "  dm2 evaluate runs/dm2-3m-0 --episodes 1000\n"
+        "  dm2 evaluate runs/dm2-3m-0 --best --episodes 1000\n"
         "  dm2 evaluate runs/dm2-3m-0/checkpoints/iteration_000010 --json\n"
         "  dm2 evaluate scripted:random --map 3m\n"
         "  dm2 evaluate runs/dm2-3m-0 --against demos/3m --out comparison\n",
@@ -182,6 +209,7 @@ def _add_evaluate(subparsers: Subparsers) -> None:
     parser.add_argument(
         "checkpoint", metavar="CHECKPOINT | scripted:NAME", help="a checkpoint, or a run directory (its newest one)"
     )
+    parser.add_argument("--best", action="store_true", help="of a run directory, the best evaluated one that is kept")
     parser.add_argument("--map", help="SMAC map or scenario; a checkpoint knows its own")
     parser.add_argument("--episodes", type=positive, default=128, metavar="N", help="battles (%(default)s)")
     parser.add_argument("--seed", type=natural, default=0, metavar="S", help="of the battles (%(default)s)")
@@ -238,11 +266,6 @@ def _add_bench(subparsers: Subparsers) -> None:
     )  # fmt: skip
     parser.add_argument("--repetitions", type=positive, default=3, metavar="N", help="rounds (%(default)s)")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-
-
-def _add_limits(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--iterations", type=positive, metavar="K", help="stop after K iterations in all")
-    parser.add_argument("--env-steps", type=positive, metavar="T", help="stop after T env steps in all")
 
 
 def _version() -> str:

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dm2_ray.experiment_arguments import (
+    check_cloning_alone,
+    check_world_and_demonstrations,
+    requested_experiment,
+    split_settings,
+)
+
 if TYPE_CHECKING:
-    from dm2_ray.actors.checkpoint import Checkpoint
+    from dm2_ray.checkpoints import Checkpoint
     from dm2_ray.config import Experiment
     from dm2_ray.experiments.run_directory import RunDirectory
 
@@ -21,42 +28,45 @@ EXIT_INTERRUPTED = 130
 
 
 def train(options: argparse.Namespace) -> int:
-    from dm2_ray.config_files import load_experiment
     from dm2_ray.experiments.run_directory import RunDirectory
 
-    config_file, overrides = _split_settings(options.settings)
-    if options.config is not None and config_file is not None:
-        raise _usage(f"two configuration files given: {options.config} and {config_file}")
-    overrides += _limits(options)
-    if options.seed is not None:
-        overrides.append(f"seed={options.seed}")
-    overrides += _experts(options.demos or [])
-    experiment = load_experiment(
-        options.config or config_file, variant=options.variant, map_name=options.map, overrides=overrides
-    )
-    if experiment.stop.iterations is None and experiment.stop.env_steps is None:
-        raise _usage("when should the run end? give --iterations K or --env-steps T")
-    _check_cloning_alone(experiment)
-    _check_world_and_demonstrations(experiment, options.address)
+    experiment = requested_experiment(options)
+    check_world_and_demonstrations(experiment, options.address)
+    _check_place_for_copies(experiment)
     default = f"runs/{experiment.variant}-{experiment.world.map}-{experiment.seed}"
     run = RunDirectory.create(Path(options.run_dir or default), experiment)
     return _run(run, experiment, None, options.address)
 
 
 def resume(options: argparse.Namespace) -> int:
-    from dm2_ray.actors.checkpoint import open_checkpoint
+    from dm2_ray.checkpoints import holds_checkpoints, open_checkpoint
+    from dm2_ray.experiments.claim import check_unused
     from dm2_ray.experiments.run_directory import RunDirectory
 
-    run = RunDirectory.open(Path(options.run_dir))
+    if "://" in options.run_dir:
+        from dm2_ray.experiments.fetching import fetch_run
+
+        run = fetch_run(options.run_dir, options.to, say=_warn)
+        print(f"{options.run_dir} brought to {run.path}")
+    elif options.to is not None:
+        raise _usage("--run-dir says where a run's copy is brought to: the run itself has to be a URI then")
+    else:
+        run = RunDirectory.open(Path(options.run_dir))
+    check_unused(run.path)
     experiment = run.experiment()
     if options.iterations is not None or options.env_steps is not None:
         limits = {"iterations": options.iterations, "env_steps": options.env_steps}
         stop = experiment.stop.model_copy(update=limits)
         experiment = experiment.model_copy(update={"stop": stop})
-    _check_cloning_alone(experiment)
-    _check_world_and_demonstrations(experiment, options.address)
-    checkpoint = open_checkpoint(run.checkpoints)
-    print(f"resuming {run.path} at iteration {checkpoint.iteration} ({checkpoint.env_steps:,} env steps)")
+    check_cloning_alone(experiment)
+    check_world_and_demonstrations(experiment, options.address)
+    _check_place_for_copies(experiment)
+    checkpoint = None
+    if holds_checkpoints(run.checkpoints):
+        checkpoint = open_checkpoint(run.checkpoints, say=_warn)
+        print(f"resuming {run.path} at iteration {checkpoint.iteration} ({checkpoint.env_steps:,} env steps)")
+    else:
+        print(f"resuming {run.path} from its beginning: it was ended before its first checkpoint")
     return _run(run, experiment, checkpoint, options.address)
 
 
@@ -74,8 +84,16 @@ def _run(run: RunDirectory, experiment: Experiment, checkpoint: Checkpoint | Non
     return 0
 
 
+def _check_place_for_copies(experiment: Experiment) -> None:
+    """Refuses a checkpoint.uri that cannot be written to, before anything starts."""
+    if experiment.checkpoint.uri is not None:
+        from dm2_ray.checkpoints.remote_copy import check_place
+
+        check_place(experiment.checkpoint.uri)
+
+
 def evaluate(options: argparse.Namespace) -> int:
-    from dm2_ray.actors.checkpoint import open_checkpoint
+    from dm2_ray.checkpoints import open_checkpoint
     from dm2_ray.config import WorldSettings
     from dm2_ray.config_files import resolve_world
     from dm2_ray.experiments import teams
@@ -91,7 +109,7 @@ def evaluate(options: argparse.Namespace) -> int:
         team, map_name = options.checkpoint, world.map
         play, watch = partial(teams.evaluate_script, name, world), partial(teams.watch_script, name, world)
     else:
-        checkpoint = open_checkpoint(Path(options.checkpoint))
+        checkpoint = open_checkpoint(Path(options.checkpoint), best=options.best, say=_warn)
         world, greedy = checkpoint.experiment().world, not options.stochastic
         check_same_map(checkpoint, world, options.map)
         team, map_name = str(checkpoint.path), checkpoint.map
@@ -145,7 +163,7 @@ def replay(options: argparse.Namespace) -> int:
 def quickstart(options: argparse.Namespace) -> int:
     from dm2_ray.experiments.quickstart import quickstart as run_quickstart
 
-    config_file, overrides = _split_settings(options.settings)
+    config_file, overrides = split_settings(options.settings)
     if config_file is not None:
         raise _usage(f"settings are written KEY=VALUE, got {config_file}")
     return run_quickstart(
@@ -166,62 +184,8 @@ def bench(options: argparse.Namespace) -> int:
     return run_bench(map_name=maps[0], repetitions=options.repetitions, as_json=options.json)
 
 
-def _check_cloning_alone(experiment: Experiment) -> None:
-    """Behaviour cloning that went on with PPO would be reported under a wrong name."""
-    cloning, stop = experiment.cloning.iterations, experiment.stop.iterations
-    if experiment.variant == "bc" and not 1 <= (stop or 0) <= cloning:
-        raise _usage(
-            f"variant bc ends with the cloning: stop.iterations must be 1 to {cloning} (cloning.iterations), "
-            f"got {stop}; variant bc_ippo goes on with PPO"
-        )
-
-
-def _check_world_and_demonstrations(experiment: Experiment, address: str | None) -> None:
-    """Refuses what cannot be played, and a demonstration set that is damaged or of another world, before anything
-    starts."""
-    from dm2_ray.actors.expert_sources import check_experts
-    from dm2_ray.world.maps import world_map
-    from dm2_ray.world.switches import SmacSwitches
-    from dm2_ray.world.terrain import build_terrain
-
-    spec = world_map(experiment.world.map, experiment.world.scenario)
-    if experiment.world.backend == "starcraft":
-        if spec.is_scenario:
-            raise _usage(f"world.backend: StarCraft II plays SMAC's maps only; scenario {spec.name} needs embedded")
-        if address is None:
-            # On a cluster the battles are played elsewhere; a machine that lacks the game says so then.
-            from dm2_ray.world.starcraft import check_starcraft
-
-            switches = SmacSwitches.from_arguments(experiment.world.smac)
-            check_starcraft(experiment.world.map, experiment.world.starcraft, switches.game_version)
-    elif spec.is_scenario:
-        build_terrain(spec.walkable)  # SMAC's maps are known to be playable
-    check_experts(experiment)
-
-
-def _split_settings(settings: Sequence[str]) -> tuple[Path | None, list[str]]:
-    """Positional arguments: at most one configuration file, any number of KEY=VALUE."""
-    files = [setting for setting in settings if "=" not in setting]
-    if len(files) > 1:
-        raise _usage(f"one configuration file expected, got {', '.join(files)} (settings are written KEY=VALUE)")
-    return (Path(files[0]) if files else None), [setting for setting in settings if "=" in setting]
-
-
-def _experts(demos: Sequence[str]) -> list[str]:
-    """One joint team, or one independent team per agent; either takes the place of what a file says of both."""
-    if not demos:
-        return []
-    path, per_agent = (demos[0], []) if len(demos) == 1 else (None, list(demos))
-    return [f"demonstrations.path={json.dumps(path)}", f"demonstrations.paths_per_agent={json.dumps(per_agent)}"]
-
-
-def _limits(options: argparse.Namespace) -> list[str]:
-    limits = []
-    if options.iterations is not None:
-        limits.append(f"stop.iterations={options.iterations}")
-    if options.env_steps is not None:
-        limits.append(f"stop.env_steps={options.env_steps}")
-    return limits
+def _warn(line: str) -> None:
+    print(f"dm2: {line}", file=sys.stderr, flush=True)
 
 
 def _usage(message: str) -> Exception:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dm2_ray.actors.checkpoint import Checkpoint, CheckpointError
 from dm2_ray.actors.stacked import StackedPolicies
+from dm2_ray.checkpoints import Checkpoint, CheckpointError
 
 
 def policies_of(checkpoint: Checkpoint, *, greedy: bool, seed: int = 0) -> StackedPolicies:

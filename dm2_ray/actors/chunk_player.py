@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dm2_ray.actors.backends import battles_of
-from dm2_ray.actors.checkpoint import open_checkpoint
 from dm2_ray.actors.checkpoint_team import policies_of
 from dm2_ray.actors.stacked import StackedPolicies
 from dm2_ray.actors.streams import Role, stream_seed
+from dm2_ray.checkpoints import open_checkpoint
 from dm2_ray.config import WorldSettings
 from dm2_ray.demonstrations.manifest import Filters
 from dm2_ray.demonstrations.playing import Team

@@ -22,6 +22,7 @@ Decentralized Multi-Agent Reinforcement Learning via Distribution Matching", AAA
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -46,10 +47,15 @@ from dm2_ray.actors.collector import BattleStatistics
 from dm2_ray.actors.dm2_config import DM2Config
 from dm2_ray.actors.env_runner import WIN_RATE, RolloutTask
 from dm2_ray.actors.expert_pool import ExpertPool
+from dm2_ray.actors.expert_processes import ExpertPlacement, anywhere
 from dm2_ray.actors.expert_sources import draws_at, start_experts
+from dm2_ray.actors.fault_log import FaultKind, FaultLog
 from dm2_ray.actors.learner_group import DecoupledLearnerGroup, RolloutDataLost
+from dm2_ray.actors.node_watch import NodeWatch
+from dm2_ray.actors.placement import LearnerPlacement
 from dm2_ray.actors.resources import check_resources
 from dm2_ray.actors.rollout_pool import Rollout, RolloutPool
+from dm2_ray.actors.runner_fleet import RunnerFleet
 
 DM2_STATE = "dm2"
 FAULTS = "faults"
@@ -77,24 +83,47 @@ class DM2(Algorithm):
         """What the experts reported of their last draw."""
         self.experts: ExpertPool | None = None
         """Who provides the demonstrations; None where none are drawn."""
-        typed = _typed(config)
-        check_resources(self.default_resource_request(typed.copy(copy_frozen=False)), typed.resource_arithmetic())
-        if typed.needs_experts:
-            in_placement_group = ray.util.get_current_placement_group() is not None
-            self.experts = start_experts(
-                typed.experiment, first_bundle_index=typed.expert_bundle_index(0) if in_placement_group else None
+        self.faults = FaultLog()
+        """What was lost on the way."""
+        self.hosts: list[str] = []
+        """Addresses of the nodes that played the last iteration's battles."""
+        self._fleets: list[RunnerFleet] = []
+        typed = _typed(config).copy(copy_frozen=False)
+        check_resources(self.default_resource_request(typed), typed.resource_arithmetic())
+        self._is_under_tune = ray.util.get_current_placement_group() is not None
+        patience_s = typed.experiment.faults.wait_for_resources_s
+        if typed.num_learners and not self._is_under_tune:
+            typed.learner_placement = LearnerPlacement(typed.num_learners, typed.learner_resources, patience_s)
+        self._placement = typed.learner_placement
+        # Everything is started before anything is waited for.
+        rollout, evaluation = typed.experiment.rollout, typed.experiment.evaluation
+        players = self._fleet(typed, rollout.env_runners, maximum=rollout.max_env_runners, first_bundle_index=1)
+        evaluators = players
+        if evaluation.env_runners:
+            evaluators = self._fleet(
+                typed,
+                evaluation.env_runners,
+                kind=FaultKind.EVALUATION_WORKER,
+                first_bundle_index=typed.evaluation_bundle_index(0),
             )
-        super().setup(config)
+        if typed.needs_experts:
+            where = ExpertPlacement(options=self._expert_options(typed), timeout_s=patience_s, faults=self.faults)
+            self.experts = start_experts(typed.experiment, where=where)
+        super().setup(typed)
+        self.learner_group.faults = self.faults
+        for fleet in self._fleets:
+            fleet.wait_until_ready(patience_s)
         if self.experts is not None:
             self.experts.wait_until_ready()
-        self._rollouts = self._pool(self.env_runner_group)
-        self._evaluations = self._pool(self.eval_env_runner_group) if self.eval_env_runner_group else self._rollouts
+        self._rollouts, self._evaluations = self._pool(players), self._pool(evaluators)
+        self._nodes = NodeWatch(self.faults)
 
     @override(Algorithm)
     def training_step(self) -> None:
         started = time.perf_counter()
         # The group's own count of updates, not Tune's of calls: after a resume it says which data come next.
-        iteration = self.learner_group.version
+        iteration = self.faults.iteration = self.learner_group.version
+        self._nodes.look()
         experts = self.experts if draws_at(self.config.experiment, iteration) else None
         if experts is not None:
             experts.request(iteration)
@@ -117,7 +146,9 @@ class DM2(Algorithm):
         Args:
             episodes: How many battles, exactly; the same battles at every call.
         """
-        return self._evaluations.evaluate(episodes, self.learner_group.version, self.learner_group.weights)
+        return self._evaluations.evaluate(
+            episodes, self.learner_group.version, self.learner_group.weights, parts=self.config.evaluation_tasks
+        )
 
     @property
     def env_steps(self) -> int:
@@ -128,6 +159,11 @@ class DM2(Algorithm):
     def episodes(self) -> int:
         """Battles trained on so far."""
         return self._episodes
+
+    @property
+    def rollout_workers(self) -> RunnerFleet:
+        """Who plays the battles that are learnt from."""
+        return self._rollouts.fleet
 
     @property
     def rollout_tasks_redone(self) -> int:
@@ -174,29 +210,46 @@ class DM2(Algorithm):
 
     @override(Algorithm)
     def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
-        # Weights travel with every task; there is nothing to give to a runner that came back.
-        return env_runner_group.probe_unhealthy_env_runners(timeout_seconds=0)
+        # RLlib's group has no processes here. Weights travel with every task: nothing is to be given to a runner.
+        return []
 
     @classmethod
     @override(Algorithm)
     def default_resource_request(cls, config: Any) -> PlacementGroupFactory:
-        request = super().default_resource_request(config)
-        typed = _typed(config)
-        experts = [{"CPU": typed.experiment.demonstrations.cpus_per_expert_actor}] * typed.num_expert_actors
-        return PlacementGroupFactory(request.bundles + experts, strategy=request.strategy)
+        return PlacementGroupFactory(_typed(config).resource_bundles(), strategy="PACK")
 
     @override(Algorithm)
     def cleanup(self) -> None:
         if self.experts is not None:
             self.experts.shutdown()
+        for fleet in self._fleets:
+            fleet.shutdown()
         super().cleanup()
+        if self._placement is not None:
+            self._placement.remove()
 
-    def _pool(self, group: EnvRunnerGroup) -> RolloutPool:
+    def _fleet(self, config: DM2Config, number: int, *, first_bundle_index: int, **arguments: Any) -> RunnerFleet:
+        fleet = RunnerFleet(
+            config,
+            number=number,
+            faults=self.faults,
+            first_bundle_index=first_bundle_index if self._is_under_tune else None,
+            **arguments,
+        )
+        self._fleets.append(fleet)
+        return fleet
+
+    def _expert_options(self, config: DM2Config) -> Callable[[int], dict[str, Any]]:
+        if self._is_under_tune:
+            return lambda index: {"placement_group_bundle_index": config.expert_bundle_index(index)}
+        return anywhere if self._placement is None else self._placement.expert
+
+    def _pool(self, fleet: RunnerFleet) -> RolloutPool:
         return RolloutPool(
-            group,
+            fleet,
             num_trajectories=self.config.num_agents,
             task_timeout_s=self.config.experiment.rollout.timeout_s,
-            restore_timeout_s=self.config.env_runner_restore_timeout_s,
+            restore_timeout_s=self.config.experiment.faults.wait_for_resources_s,
         )
 
     def _play(self, iteration: int) -> list[Rollout]:
@@ -217,6 +270,7 @@ class DM2(Algorithm):
             env_steps, episodes, dropped = statistics.env_steps, statistics.episodes, statistics.dropped
             battles = {**outcome(statistics), NUM_ENV_STEPS_SAMPLED: env_steps}
             self.metrics.log_dict(battles, key=ENV_RUNNER_RESULTS, reduce="item")
+        self.hosts = sorted({rollout.report.host for rollout in rollouts})
         self._log_lifetime(env_steps, episodes)
         self.agent_metrics = learnt
         for agent, values in learnt.items():
@@ -228,7 +282,7 @@ class DM2(Algorithm):
                 "sample_s": sample_s,
                 "learn_s": learn_s,
                 "rollout_s": max((rollout.report.seconds for rollout in rollouts), default=0.0),
-                "hosts": len({rollout.report.host for rollout in rollouts}),
+                "rollout_workers": max(1, len(self._rollouts.fleet.at_work)),
             },
             key="pace",
             reduce="item",
@@ -238,6 +292,7 @@ class DM2(Algorithm):
                 "learner_restarts": self.learner_group.restarts,
                 "rollout_tasks_redone": self._rollouts.lost_tasks,
                 "battles_dropped": dropped,
+                **{f"lost_{kind}": count for kind, count in self.faults.counts().items()},
             },
             key=FAULTS,
             reduce="item",

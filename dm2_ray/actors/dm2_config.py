@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
@@ -28,7 +28,8 @@ from dm2_ray.world import MapSpec, world_map
 from dm2_ray.world.rules_tables import build_tables
 from dm2_ray.world.switches import SmacSwitches
 
-EXPERIMENT = "experiment"
+if TYPE_CHECKING:
+    from dm2_ray.actors.placement import LearnerPlacement
 
 
 class DM2Config(AlgorithmConfig):
@@ -54,6 +55,8 @@ class DM2Config(AlgorithmConfig):
         self.log_level = "ERROR"
         # RLlib sleeps for a minute in a failing worker before letting it die.
         self.delay_between_env_runner_restarts_s = 0.0
+        self.learner_placement: LearnerPlacement | None = None
+        """Room for the learners, once DM2 has found it."""
         self._mirror()
 
     def dm2(
@@ -101,16 +104,17 @@ class DM2Config(AlgorithmConfig):
         """RLlib's own fields from the experiment's."""
         settings = self.experiment
         self.seed = settings.seed
-        self.num_env_runners = settings.rollout.env_runners
+        # RLlib itself starts no env runners: RunnerFleet does, spread over the nodes and as many as there is room for.
+        self.num_env_runners = 0
         self.num_envs_per_env_runner = settings.rollout.battles_per_env_runner
         self.num_cpus_per_env_runner = settings.rollout.cpus_per_env_runner
         self.sample_timeout_s = settings.rollout.timeout_s
-        self.create_local_env_runner = settings.rollout.env_runners == 0
+        self.create_local_env_runner = True
         self.num_learners = self.num_agents if settings.learners.processes == "per_agent" else 0
         self.num_cpus_per_learner = settings.learners.cpus_per_learner
         self.num_gpus_per_learner = settings.learners.gpus_per_learner
         self.gamma = settings.ppo.gamma
-        self.evaluation_num_env_runners = settings.evaluation.env_runners
+        self.evaluation_num_env_runners = 0
         self.evaluation_duration = settings.evaluation.episodes
         self.evaluation_duration_unit = "episodes"
 
@@ -161,34 +165,67 @@ class DM2Config(AlgorithmConfig):
     def rollout_quotas(self) -> list[BattleQuota]:
         """One quota per rollout of an iteration."""
         rollout = self.experiment.rollout
-        count = max(1, rollout.env_runners)
+        count = self.rollout_tasks
         if rollout.unit == "env_steps":
             return [BattleQuota(env_steps=-(-rollout.env_steps // count))] * count
         shares = [rollout.episodes // count + (index < rollout.episodes % count) for index in range(count)]
         return [BattleQuota(episodes=share) for share in shares if share]
 
+    @property
+    def rollout_tasks(self) -> int:
+        """Parts of an iteration's rollout, whoever plays them."""
+        rollout = self.experiment.rollout
+        return rollout.tasks or max(1, rollout.env_runners, rollout.max_env_runners or 0)
+
+    @property
+    def evaluation_tasks(self) -> int:
+        """Parts of an evaluation, whoever plays them."""
+        return self.experiment.evaluation.env_runners or self.rollout_tasks
+
+    def evaluation_bundle_index(self, index: int) -> int:
+        """Evaluation worker's place among the bundles of `resource_bundles`."""
+        return 1 + self.experiment.rollout.env_runners + index
+
     def learner_bundle_index(self, index: int) -> int:
-        """Learner's place among the bundles of `DM2.default_resource_request`."""
-        return 1 + self.num_env_runners + self.evaluation_num_env_runners + index
+        """Learner's place among those bundles."""
+        return self.evaluation_bundle_index(self.experiment.evaluation.env_runners) + index
 
     def expert_bundle_index(self, index: int) -> int:
         """Expert actor's place among those bundles."""
         return self.learner_bundle_index(self.num_learners) + index
 
+    @property
+    def learner_resources(self) -> dict[str, float]:
+        """Of each learner's process."""
+        settings = self.experiment.learners
+        return {"CPU": settings.cpus_per_learner, "GPU": settings.gpus_per_learner}
+
+    def resource_bundles(self) -> list[dict[str, float]]:
+        """What each process asks for: driver, rollout workers, evaluation workers, learners, expert actors."""
+        settings = self.experiment
+        players = settings.rollout.env_runners + settings.evaluation.env_runners
+        return [
+            {"CPU": 1.0},
+            *[{"CPU": settings.rollout.cpus_per_env_runner}] * players,
+            *[self.learner_resources] * self.num_learners,
+            *[{"CPU": settings.demonstrations.cpus_per_expert_actor}] * self.num_expert_actors,
+        ]
+
     def resource_arithmetic(self) -> str:
         """What the run starts, in words."""
         settings = self.experiment
-        parts = [f"{self.num_env_runners} rollout workers x {settings.rollout.cpus_per_env_runner:g} CPU"]
-        if self.evaluation_num_env_runners:
-            parts.append(
-                f"{self.evaluation_num_env_runners} evaluation workers x {settings.rollout.cpus_per_env_runner:g} CPU"
-            )
+        cpus = f"x {settings.rollout.cpus_per_env_runner:g} CPU"
+        parts = [f"{settings.rollout.env_runners} rollout workers {cpus}"]
+        if (settings.rollout.max_env_runners or 0) > settings.rollout.env_runners:
+            parts[0] += f" (up to {settings.rollout.max_env_runners})"
+        if settings.evaluation.env_runners:
+            parts.append(f"{settings.evaluation.env_runners} evaluation workers {cpus}")
         if self.num_learners:
             gpus = f" + {settings.learners.gpus_per_learner:g} GPU" if settings.learners.gpus_per_learner else ""
             parts.append(f"{self.num_learners} learners x {settings.learners.cpus_per_learner:g} CPU{gpus}")
         if self.num_expert_actors:
-            cpus = settings.demonstrations.cpus_per_expert_actor
-            parts.append(f"{self.num_expert_actors} expert actors x {cpus:g} CPU")
+            per_expert = settings.demonstrations.cpus_per_expert_actor
+            parts.append(f"{self.num_expert_actors} expert actors x {per_expert:g} CPU")
         return ", ".join(parts)
 
     def sizes(self) -> tuple[int, int, int]:
@@ -273,7 +310,7 @@ class DM2Config(AlgorithmConfig):
         return DecoupledLearnerGroup(
             config=self,
             module_spec=rl_module_spec or self.get_multi_rl_module_spec(),
-            placement_group=placement_group,
+            placement=self.learner_placement,
         )
 
 

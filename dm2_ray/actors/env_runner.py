@@ -98,11 +98,15 @@ class BattleEnvRunner(EnvRunner, Checkpointable):
         self._experiment = config.experiment
         self._policy_version = -1
         self._sample_calls = 0
+        # RLlib keeps a runner in the driver, which is asked for the spaces alone where other processes play.
+        self._stands_in = self.worker_index == 0 and self._experiment.rollout.env_runners > 0
         self.make_env()
         self.make_module()
 
     @override(EnvRunner)
     def make_env(self) -> None:
+        if self._stands_in:
+            return
         self.env = battles_of(
             self._experiment.world, self._experiment.rollout.battles_per_env_runner, self._experiment.seed
         )
@@ -110,6 +114,8 @@ class BattleEnvRunner(EnvRunner, Checkpointable):
     @override(EnvRunner)
     def make_module(self) -> None:
         self.module = self.config.get_multi_rl_module_spec(spaces=self.get_spaces(), inference_only=True).build()
+        if self._stands_in:
+            return
         self._stacked = StackedPolicies(
             self.env.num_agents, self.env.obs_size, self.env.num_actions, self._experiment.policy
         )
@@ -161,7 +167,7 @@ class BattleEnvRunner(EnvRunner, Checkpointable):
             task=task,
             policy_version=policy_version,
             statistics=statistics,
-            host=platform.node(),
+            host=ray.util.get_node_ip_address() if ray.is_initialized() else platform.node(),
             runner=self.worker_index,
             seconds=time.perf_counter() - started,
         )
@@ -171,16 +177,18 @@ class BattleEnvRunner(EnvRunner, Checkpointable):
 
     @override(EnvRunner)
     def assert_healthy(self) -> None:
-        if self.module is None or self.env is None:
+        if self.module is None or not (self._stands_in or self.env):
             raise AssertionError("the runner has no module or no battles")
 
     @override(EnvRunner)
     def stop(self) -> None:
-        self.env.close()
+        if not self._stands_in:
+            self.env.close()
 
     @override(EnvRunner)
     def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
-        spaces = agent_spaces(self.env.obs_size, self.env.num_actions)
+        _, *sizes = self.config.sizes()
+        spaces = agent_spaces(*sizes)
         agents = {agent: spaces for agent in self.config.agent_ids}
         return {INPUT_ENV_SPACES: spaces, INPUT_ENV_SINGLE_SPACES: spaces, **agents}
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import ray
 
-from dm2_ray.actors.expert_processes import Call, ExpertProcesses, value_of
+from dm2_ray.actors.expert_processes import Call, ExpertPlacement, ExpertProcesses, ExpertsLost, value_of
 from dm2_ray.config import DemonstrationSettings
 from dm2_ray.demonstrations.expert import ExpertActor
 from dm2_ray.demonstrations.run_world import RunWorld
@@ -38,6 +38,7 @@ class ExpertPool(ABC):
 
         Raises:
             DemonstrationError: They cannot.
+            ExpertsLost: They cannot for so long that something must be wrong with the cluster.
         """
         return
 
@@ -123,20 +124,19 @@ class StoredExperts(RequestedExperts):
         world: RunWorld,
         *,
         seed: int,
-        first_bundle_index: int | None = None,
+        where: ExpertPlacement,
     ) -> None:
         """
         Args:
             settings: Which sets, how many episodes a draw, how many processes (0: all in this one).
             world: What the sets have to fit.
             seed: The experiment's seed.
-            first_bundle_index: Of the experts' bundles in the current placement group, or None outside of one.
+            where: The processes go, how long a lost one is waited for, and who is told of losses.
         """
         arguments = {"settings": settings, "world": world, "seed": seed}
-        processes = ExpertProcesses(
-            ExpertActor, arguments, settings, first_bundle_index=first_bundle_index, is_reconstructable=True
-        )
+        processes = ExpertProcesses(ExpertActor, arguments, settings, where=where, is_reconstructable=True)
         super().__init__(processes, world.num_agents)
+        self._where = where
         read = [processes.call(Call(turn=i, method="read", arguments=[i]), 2) for i in range(world.num_agents)]
         self._whole = [whole for whole, _ in read]
         self._num_episodes = [count for _, count in read]
@@ -145,7 +145,12 @@ class StoredExperts(RequestedExperts):
         counts = [count for count in self._num_episodes if isinstance(count, ray.ObjectRef)]
         # All of them, though the first may be bad news: Ray complains of calls that are under way when a process ends.
         if counts:
-            ray.wait(counts, num_returns=len(counts))
+            ready, waiting = ray.wait(counts, num_returns=len(counts), timeout=self._where.timeout_s)
+            if waiting:
+                raise ExpertsLost(
+                    f"{len(waiting)} of {len(counts)} parts of the demonstrations were not read within "
+                    f"{self._where.timeout_s:.0f} s; see `ray status` for the cluster's nodes and resources"
+                )
         for count in counts:
             value_of(count)  # the data themselves stay where they are
 

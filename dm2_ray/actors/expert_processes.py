@@ -6,21 +6,18 @@ answer is the same.
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import ray
 
+from dm2_ray.actors.fault_log import FaultKind, FaultLog
 from dm2_ray.config import DemonstrationSettings
 from dm2_ray.demonstrations.manifest import DemonstrationError
 from dm2_ray.world.starcraft.protocol import StarCraftError
 
-logger = logging.getLogger(__name__)
-
-RESTART_TIMEOUT_S = 120.0
 _PAUSE_S = 0.1
 
 Key = TypeVar("Key", bound=Hashable)
@@ -41,6 +38,21 @@ class Call:
     """Values or references."""
 
 
+def anywhere(index: int) -> dict[str, Any]:
+    """Options of a process that may go where Ray finds room."""
+    return {}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExpertPlacement:
+    """Where processes go, how long a lost one is waited for, and who is told of losses."""
+
+    options: Callable[[int], dict[str, Any]] = anywhere
+    """The index-th process's options for Ray."""
+    timeout_s: float = 600.0
+    faults: FaultLog = field(default_factory=FaultLog)
+
+
 class ExpertProcesses:
     """`demonstrations.expert_actors` processes; with 0, the object lives in this one and its answers are values."""
 
@@ -50,7 +62,7 @@ class ExpertProcesses:
         arguments: Mapping[str, Any],
         settings: DemonstrationSettings,
         *,
-        first_bundle_index: int | None = None,
+        where: ExpertPlacement,
         is_reconstructable: bool = False,
     ) -> None:
         """
@@ -58,13 +70,13 @@ class ExpertProcesses:
             kind: Class of the objects.
             arguments: Of its constructor.
             settings: How many processes, of how many CPUs.
-            first_bundle_index: Of the experts' bundles in the current placement group, or None outside of one.
+            where: They go, how long a lost one is waited for, and who is told of losses.
             is_reconstructable: Ray repeats calls by itself, also when an answer is lost later with the node that holds
                 it. It keeps the history of every answer for that: not for answers that are made of earlier ones.
         """
         self._kind = kind
         self._settings = settings
-        self._first_bundle_index = first_bundle_index
+        self._where = where
         self._max_task_retries = -1 if is_reconstructable else 0
         self._local = kind(**arguments) if settings.expert_actors == 0 else None
         # Ray needs the constructor's arguments for as long as it may restart a process.
@@ -95,21 +107,31 @@ class ExpertProcesses:
         """
         answers: dict[Key, list[Any]] = {}
         asked = dict(begun or {})
-        deadline = time.monotonic() + RESTART_TIMEOUT_S
+        timeout_s = self._where.timeout_s
+        deadline = time.monotonic() + timeout_s
         while len(answers) < len(calls):
             asked |= {key: self.call(call, num_returns) for key, call in calls.items() if key not in asked}
             lost = []
             for key, answer in asked.items():
                 if key in answers:
                     continue
+                process = calls[key].turn % max(1, len(self._actors))
                 try:
-                    answers[key] = [*answer[:-1], value_of(answer[-1])]
+                    answers[key] = [*answer[:-1], value_of(answer[-1], max(0.0, deadline - time.monotonic()))]
+                    self._where.faults.back(FaultKind.EXPERT, process)
                 except ray.exceptions.RayActorError as error:
-                    logger.warning("%s lost with its process; it is done again", calls[key].method)
                     lost.append(key)
+                    self._where.faults.lost(FaultKind.EXPERT, process, type(error).__name__)
                     self._replace_if_dead(error, calls[key].turn)
                     if time.monotonic() > deadline:
-                        raise ExpertsLost(f"an expert process did not come back: {_first_line(error)}") from None
+                        raise ExpertsLost(
+                            f"an expert process did not come back within {timeout_s:.0f} s: {_first_line(error)}"
+                        ) from None
+                except ray.exceptions.GetTimeoutError:
+                    raise ExpertsLost(
+                        f"an expert process did not answer within {timeout_s:.0f} s; see `ray status` for the cluster's "
+                        "nodes and resources"
+                    ) from None
             if lost:
                 time.sleep(_PAUSE_S)
             for key in lost:
@@ -136,7 +158,7 @@ class ExpertProcesses:
             num_cpus=self._settings.cpus_per_expert_actor,
             max_restarts=-1,
             max_task_retries=self._max_task_retries,
-            placement_group_bundle_index=-1 if self._first_bundle_index is None else self._first_bundle_index + index,
+            **self._where.options(index),
         )
         return actor.remote(**self._arguments)
 
@@ -148,17 +170,22 @@ class ExpertProcesses:
             self._actors[index] = self._start(index)
 
 
-def value_of(item: Any) -> Any:
+def value_of(item: Any, timeout_s: float | None = None) -> Any:
     """What a reference refers to; anything else is its own value.
 
+    Args:
+        item: Either.
+        timeout_s: Longest wait; None waits for as long as it takes.
+
     Raises:
+        ray.exceptions.GetTimeoutError: It was not there in time.
         DemonstrationError, StarCraftError: As in the process; they say in one line what a traceback says in thirty.
         ray.exceptions.RayError: Anything else that went wrong there.
     """
     if not isinstance(item, ray.ObjectRef):
         return item
     try:
-        return ray.get(item)
+        return ray.get(item, timeout=timeout_s)
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, (DemonstrationError, StarCraftError)):
             raise error.cause from None

@@ -14,6 +14,7 @@ from dm2_ray.demonstrations.run_world import RunWorld
 
 if TYPE_CHECKING:
     from dm2_ray.actors.expert_pool import ExpertPool
+    from dm2_ray.actors.expert_processes import ExpertPlacement
 
 
 def needs_experts(experiment: Experiment) -> bool:
@@ -67,16 +68,19 @@ def check_experts(experiment: Experiment) -> None:
         live_teams(experiment.demonstrations, world)
 
 
-def start_experts(experiment: Experiment, *, first_bundle_index: int | None = None) -> ExpertPool:
+def start_experts(experiment: Experiment, *, where: ExpertPlacement | None = None) -> ExpertPool:
     """Starts whoever provides the run's demonstrations.
 
     Args:
         experiment: The run.
-        first_bundle_index: Of the experts' bundles in the current placement group, or None outside of one.
+        where: The processes go, how long a lost one is waited for, and who is told of losses; None is anywhere.
 
     Raises:
         DemonstrationError: As `check_experts`.
     """
+    from dm2_ray.actors.expert_processes import ExpertPlacement
+
+    where = where or ExpertPlacement(timeout_s=experiment.faults.wait_for_resources_s)
     settings: DemonstrationSettings = experiment.demonstrations
     world = RunWorld.of(experiment.world)
     check_settings(experiment, world.num_agents)
@@ -85,7 +89,7 @@ def start_experts(experiment: Experiment, *, first_bundle_index: int | None = No
         from dm2_ray.actors.expert_pool import StoredExperts
 
         open_experts(settings, world)
-        return StoredExperts(settings, world, seed=seed, first_bundle_index=first_bundle_index)
+        return StoredExperts(settings, world, seed=seed, where=where)
     if settings.source == "live":
         from dm2_ray.actors.live_expert import LiveExperts, live_teams
 
@@ -95,7 +99,7 @@ def start_experts(experiment: Experiment, *, first_bundle_index: int | None = No
             experiment.world,
             seed=seed,
             num_agents=world.num_agents,
-            first_bundle_index=first_bundle_index,
+            where=where,
         )
     from dm2_ray.actors.self_imitation import SelfImitation
 
@@ -104,5 +108,5 @@ def start_experts(experiment: Experiment, *, first_bundle_index: int | None = No
         seed=seed,
         gamma=experiment.ppo.gamma,
         num_agents=world.num_agents,
-        first_bundle_index=first_bundle_index,
+        where=where,
     )

@@ -10,10 +10,10 @@ same update is done again on the same data, so a death changes no number.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
@@ -25,20 +25,25 @@ from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
 from dm2_ray.actors.agent_learner import LearnerNotAdmitted, LearnerState, LearningDiverged
-from dm2_ray.actors.streams import Role, stream_seed
+from dm2_ray.actors.diverged_update import UpdateDiverged
+from dm2_ray.actors.fault_log import FaultKind, FaultLog
+from dm2_ray.actors.learner_start import learner_factory
 
 if TYPE_CHECKING:
-    from ray.util.placement_group import PlacementGroup
-
     from dm2_ray.actors.dm2_config import DM2Config
+    from dm2_ray.actors.placement import LearnerPlacement
 
-logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 MAX_ATTEMPTS = 5
 
 
 class LearnerLost(RuntimeError):
     """An agent's learner died and could not be brought back."""
+
+
+class _ResultLost(ray.exceptions.RayError):
+    """An update's results are gone."""
 
 
 class RolloutDataLost(RuntimeError):
@@ -53,22 +58,39 @@ class DecoupledLearnerGroup(LearnerGroup):
         *,
         config: DM2Config,
         module_spec: MultiRLModuleSpec,
-        placement_group: PlacementGroup | None = None,
+        placement: LearnerPlacement | None = None,
+        faults: FaultLog | None = None,
     ) -> None:
+        """
+        Args:
+            config: Of the run.
+            module_spec: All agents' modules; each learner gets its own agent's.
+            placement: Where the learners go; None in Tune's placement group, or where it does not matter.
+            faults: Is told of losses.
+
+        Raises:
+            LearnerLost: A learner could not be started in time.
+        """
         # LearnerGroup.__init__ is not called: it would start one gang of data-parallel copies of all agents.
         self.config = config.copy(copy_frozen=False)
         self.agent_ids: list[str] = list(config.agent_ids)
+        self.faults = faults or FaultLog()
         self.restarts = 0
         """Learners brought back since the group was built."""
         self._is_shut_down = False
         self._in_processes = config.experiment.learners.processes == "per_agent"
         self._versions = dict.fromkeys(self.agent_ids, 0)
+        # Values, not references: they lie on the driver's node, and no other node takes them along when it dies.
+        self._snapshots: dict[str, LearnerState] = {}
         self._weights: dict[str, Any] = {}
-        self._snapshots: dict[str, Any] = {}
-        self._factories: dict[str, Callable[[], Any]] = {}
-        self._learner_config_refs: list[Any] = []
-        for index, agent in enumerate(self.agent_ids):
-            self._factories[agent] = self._factory(index, module_spec)
+        # Of the last iteration that all agents have done: what rollouts are played with, also when they are played
+        # again while some agents are ahead, and what is saved when a run has to end in between.
+        self._complete_snapshots: dict[str, LearnerState] = {}
+        self._complete_weights: dict[str, Any] = {}
+        self._factories: dict[str, Callable[[], Any]] = {
+            agent: learner_factory(self.config, index, module_spec, placement)
+            for index, agent in enumerate(self.agent_ids)
+        }
         self._learners = {agent: make() for agent, make in self._factories.items()}
         self._read_back_all()
 
@@ -90,37 +112,46 @@ class DecoupledLearnerGroup(LearnerGroup):
         Raises:
             LearnerLost: A learner could not be brought back.
             RolloutDataLost: Some trajectories or demonstrations are gone; call again with fresh references.
+            UpdateDiverged: An agent's data or gradients are not finite; `snapshots` are those before this iteration.
         """
         metrics: dict[str, dict[str, float]] = {}
         waiting = [agent for agent in self.agent_ids if self._versions[agent] == iteration]
         for _ in range(MAX_ATTEMPTS):
-            calls = {agent: self._submit(agent, iteration, demonstrations, trajectories) for agent in waiting}
-            lost = []
+            data = {agent: self._data_of(agent, demonstrations, trajectories) for agent in waiting}
+            calls = {agent: self._submit(agent, iteration, data[agent]) for agent in waiting}
+            lost: dict[str, str] = {}
             data_lost = False
-            for agent, (metrics_ref, weights, snapshot) in calls.items():
+            for agent, call in calls.items():
                 try:
-                    metrics[agent] = ray.get(metrics_ref) if self._in_processes else metrics_ref
-                except ray.exceptions.RayError as error:
+                    metrics[agent], weights, snapshot = self._finished(agent, call)
+                except ray.exceptions.GetTimeoutError:
+                    ray.kill(self._learners[agent], no_restart=False)
+                    lost[agent] = f"no answer within {self.config.experiment.learners.timeout_s:.0f} s"
+                except (ray.exceptions.RayError, LearningDiverged) as error:
                     cause = getattr(error, "cause", None) or error
-                    if isinstance(cause, ray.exceptions.ObjectLostError):
+                    if isinstance(cause, LearningDiverged):
+                        raise UpdateDiverged.of(cause, agent, iteration, data[agent]) from None
+                    if isinstance(cause, _ResultLost):
+                        lost[agent] = "its node died with the result"
+                    elif isinstance(cause, ray.exceptions.ObjectLostError):
                         data_lost = True
                     elif isinstance(cause, (LearnerNotAdmitted, ray.exceptions.RayActorError)):
-                        logger.warning("learner of %s lost (%s); bringing it back", agent, type(cause).__name__)
-                        lost.append(agent)
-                    elif isinstance(cause, LearningDiverged):
-                        raise cause from None  # one line for the user instead of another process's traceback
+                        lost[agent] = type(cause).__name__
                     else:
                         raise
-                    continue
-                self._versions[agent] = iteration + 1
-                self._weights[agent], self._snapshots[agent] = weights, snapshot
+                else:
+                    self._versions[agent] = iteration + 1
+                    self._take_over(agent, weights, snapshot)
+            for agent, why in lost.items():
+                self.faults.lost(FaultKind.LEARNER, agent, why)
             for agent in lost:
                 self._revive(agent)
             if data_lost:
                 raise RolloutDataLost(f"rollout data of iteration {iteration} died with their node")
             if not lost:
+                self._complete_iteration()
                 return metrics
-            waiting = lost
+            waiting = list(lost)
         raise LearnerLost(f"the learners of {', '.join(waiting)} died {MAX_ATTEMPTS} times in one iteration")
 
     @property
@@ -130,80 +161,107 @@ class DecoupledLearnerGroup(LearnerGroup):
 
     @property
     def weights(self) -> list[Any]:
-        """Per agent, its inference weights (a reference when learners are processes)."""
-        return [self._weights[agent] for agent in self.agent_ids]
+        """Per agent, its inference weights after the last iteration that all agents have done (a reference when
+        learners are processes)."""
+        return [self._complete_weights[agent] for agent in self.agent_ids]
 
     def snapshots(self) -> dict[str, LearnerState]:
-        """Every agent's complete learning state after its last update."""
-        if not self._in_processes:
-            return dict(self._snapshots)
-        return dict(zip(self.agent_ids, ray.get([self._snapshots[agent] for agent in self.agent_ids]), strict=True))
+        """Every agent's complete learning state after the last iteration that all of them have done."""
+        return dict(self._complete_snapshots)
 
     def learner(self, agent: str) -> Any:
         """The learner of an agent: an actor handle, or the object itself when learners live in this process."""
         return self._learners[agent]
 
-    def _submit(
-        self, agent: str, iteration: int, demonstrations: Sequence[Any] | None, trajectories: Sequence[Sequence[Any]]
-    ) -> Sequence[Any]:
+    def _data_of(
+        self, agent: str, demonstrations: Sequence[Any] | None, trajectories: Sequence[Sequence[Any]]
+    ) -> list[Any]:
+        """The agent's own references: its demonstration first (None without a draw), then its trajectories."""
         index = self.agent_ids.index(agent)
-        demonstration = None if demonstrations is None else demonstrations[index]
+        return [None if demonstrations is None else demonstrations[index], *trajectories[index]]
+
+    def _submit(self, agent: str, iteration: int, data: Sequence[Any]) -> Any:
         if self._in_processes:
-            train = self._learners[agent].train.options(num_returns=3)
-            return train.remote(iteration, demonstration, *trajectories[index])
-        values = [_value(item) for item in (demonstration, *trajectories[index])]
-        return self._learners[agent].train(iteration, *values)
+            return self._learners[agent].train.options(num_returns=3).remote(iteration, *data)
+        return lambda: self._learners[agent].train(iteration, *map(_value, data))
+
+    def _finished(self, agent: str, call: Any) -> tuple[dict[str, float], Any, LearnerState]:
+        """An update's metrics, weights and snapshot, once they are here.
+
+        Raises:
+            ray.exceptions.GetTimeoutError: The learner does not answer.
+            _ResultLost: The update was done, and what came of it is gone.
+        """
+        if not self._in_processes:
+            result: tuple[dict[str, float], Any, LearnerState] = call()
+            return result
+        metrics, *state = call
+        learnt = ray.get(metrics, timeout=self.config.experiment.learners.timeout_s)
+        try:
+            weights, snapshot = ray.get(state, timeout=self.config.experiment.learners.timeout_s)
+        except ray.exceptions.ObjectLostError as error:
+            raise _ResultLost(str(error)) from None
+        return learnt, weights, snapshot
+
+    def _take_over(self, agent: str, weights: Any, snapshot: LearnerState) -> None:
+        self._weights[agent] = ray.put(weights) if self._in_processes else weights
+        self._snapshots[agent] = snapshot
+
+    def _complete_iteration(self) -> None:
+        self._complete_snapshots, self._complete_weights = dict(self._snapshots), dict(self._weights)
 
     def _revive(self, agent: str) -> None:
-        timeout_s = self.config.experiment.learners.restart_timeout_s
-        deadline = time.monotonic() + timeout_s
+        def restored() -> None:
+            learner = self._learners[agent]
+            ray.get(learner.restore.remote(self._snapshots[agent]), timeout=self._patience_s)
+
+        self._persist(agent, restored)
+        self.restarts += 1
+        self.faults.back(FaultKind.LEARNER, agent)
+
+    @property
+    def _patience_s(self) -> float:
+        return self.config.experiment.faults.wait_for_resources_s
+
+    def _persist(self, agent: str, ask: Callable[[], T]) -> T:
+        """Asks a learner until it answers, and has it made anew when Ray has given it up.
+
+        Raises:
+            LearnerLost: It does not answer for `faults.wait_for_resources_s`.
+        """
+        deadline = time.monotonic() + self._patience_s
         while True:
             try:
-                ray.get(self._learners[agent].restore.remote(self._snapshots[agent]), timeout=timeout_s)
-                self.restarts += 1
-                return
+                return ask()
             except ray.exceptions.ActorUnavailableError:
                 time.sleep(0.1)
-            except ray.exceptions.ActorDiedError:
+            except ray.exceptions.ActorDiedError as error:
+                if error.actor_init_failed:
+                    raise
                 self._learners[agent] = self._factories[agent]()
             except ray.exceptions.GetTimeoutError:
                 pass
             if time.monotonic() > deadline:
-                raise LearnerLost(f"the learner of {agent} did not come back within {timeout_s:.0f} s") from None
-
-    def _factory(self, index: int, module_spec: MultiRLModuleSpec) -> Callable[[], Any]:
-        """How to make agent `index`'s learner: its own specs, its own seed, its own place."""
-        agent = self.agent_ids[index]
-        own = {name: spec for name, spec in module_spec.rl_module_specs.items()
-               if name in (agent, self.config.discriminator_id(agent))}  # fmt: skip
-        config = self.config.copy(copy_frozen=False)
-        config.num_learners = 1 if self._in_processes else 0
-        config.seed = stream_seed(self.config.experiment.seed, Role.AGENT_INITIALISATION, index) % 2**32
-        arguments: dict[str, Any] = {"agent_index": index, "module_spec": MultiRLModuleSpec(rl_module_specs=own)}
-        if not self._in_processes:
-            return lambda: config.learner_class(config=config, **arguments)
-        settings = self.config.experiment.learners
-        in_placement_group = ray.util.get_current_placement_group() is not None
-        actor = ray.remote(config.learner_class).options(
-            num_cpus=settings.cpus_per_learner,
-            num_gpus=settings.gpus_per_learner,
-            max_restarts=-1,
-            max_task_retries=0,
-            placement_group_bundle_index=self.config.learner_bundle_index(index) if in_placement_group else -1,
-        )
-        # Ray needs the constructor's arguments for as long as it may restart the actor.
-        config_ref = ray.put(config)
-        self._learner_config_refs.append(config_ref)
-        return lambda: actor.remote(config=config_ref, **arguments)
+                raise LearnerLost(
+                    f"the learner of {agent} did not come up within {self._patience_s:.0f} s; see `ray status` for the "
+                    "cluster's nodes and resources"
+                ) from None
 
     def _read_back_all(self) -> None:
-        if self._in_processes:
+        if not self._in_processes:
             for agent, learner in self._learners.items():
-                self._weights[agent], self._snapshots[agent] = learner.admit.options(num_returns=2).remote()
-            ray.get(list(self._weights.values()))
+                self._take_over(agent, *learner.admit())
         else:
-            for agent, learner in self._learners.items():
-                self._weights[agent], self._snapshots[agent] = learner.admit()
+            # All at once first: processes start side by side.
+            started = [learner.admit.remote() for learner in self._learners.values()]
+            ray.wait(started, num_returns=len(started), timeout=self._patience_s)
+            for agent in self.agent_ids:
+                self._take_over(agent, *self._persist(agent, partial(self._admitted, agent)))
+        self._complete_iteration()
+
+    def _admitted(self, agent: str) -> tuple[Any, LearnerState]:
+        answer: tuple[Any, LearnerState] = ray.get(self._learners[agent].admit.remote(), timeout=self._patience_s)
+        return answer
 
     # What RLlib asks of a LearnerGroup.
 
@@ -232,7 +290,7 @@ class DecoupledLearnerGroup(LearnerGroup):
         if wanted:
             named = {c.split("/")[2] for c in wanted if c.count("/") >= 2}
             agents = [agent for agent in self.agent_ids if not named or agent in named]
-            weights = dict(zip(agents, [_value(self._weights[agent]) for agent in agents], strict=True))
+            weights = dict(zip(agents, [_value(self._complete_weights[agent]) for agent in agents], strict=True))
             return {COMPONENT_LEARNER: {COMPONENT_RL_MODULE: weights, WEIGHTS_SEQ_NO: self.version}}
         return {"agents": self.snapshots()}
 

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from dm2_ray.actors.backends import battles_of
-from dm2_ray.actors.checkpoint import CheckpointError, open_checkpoint
 from dm2_ray.actors.checkpoint_team import actor_weights, policies_of
 from dm2_ray.actors.expert_pool import RequestedExperts
-from dm2_ray.actors.expert_processes import Call, ExpertProcesses
+from dm2_ray.actors.expert_processes import Call, ExpertPlacement, ExpertProcesses
 from dm2_ray.actors.stacked import StackedPolicies
 from dm2_ray.actors.streams import Role, stream_seed
+from dm2_ray.checkpoints import CheckpointError, open_checkpoint
 from dm2_ray.config import DemonstrationSettings, PolicySettings, WorldSettings
 from dm2_ray.demonstrations.agent_demonstration import AgentDemonstration
 from dm2_ray.demonstrations.expert import expert_names
@@ -162,7 +162,7 @@ class LiveExperts(RequestedExperts):
         *,
         seed: int,
         num_agents: int,
-        first_bundle_index: int | None = None,
+        where: ExpertPlacement,
     ) -> None:
         """
         Args:
@@ -171,10 +171,10 @@ class LiveExperts(RequestedExperts):
             world: Where they play: the run's own world.
             seed: The experiment's seed.
             num_agents: Slices per draw.
-            first_bundle_index: Of the experts' bundles in the current placement group, or None outside of one.
+            where: The processes go, how long a lost one is waited for, and who is told of losses.
         """
         arguments = {"teams": teams, "settings": settings, "world": world, "seed": seed}
-        processes = ExpertProcesses(LiveExpert, arguments, settings, first_bundle_index=first_bundle_index)
+        processes = ExpertProcesses(LiveExpert, arguments, settings, where=where)
         super().__init__(processes, num_agents, ahead=len(processes))
 
     def _call(self, iteration: int) -> Call:

@@ -44,7 +44,8 @@ def ray_session(address: str | None = None, *, needed_cpus: float = 0.0) -> Iter
     else:
         _refuse_if_nobody_listens(address)
         try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            with _native_stderr_silenced():
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ClusterUnreachable(

@@ -5,12 +5,15 @@ Without it a run on a cluster that is too small waits for its last actor for eve
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import ray
 
 if TYPE_CHECKING:
     from ray.tune.execution.placement_groups import PlacementGroupFactory
+
+_TOLERANCE = 1e-6
 
 
 class NotEnoughResources(RuntimeError):
@@ -27,7 +30,7 @@ def required_resources(request: PlacementGroupFactory) -> dict[str, float]:
 
 
 def check_resources(request: PlacementGroupFactory, parts: str) -> None:
-    """Compares a request with the whole cluster.
+    """Compares a request with the whole cluster, and each of its processes with the nodes.
 
     Args:
         request: Everything the run will start.
@@ -38,11 +41,42 @@ def check_resources(request: PlacementGroupFactory, parts: str) -> None:
     """
     if ray.util.get_current_placement_group() is not None:
         return
-    available = ray.cluster_resources()
-    for name, amount in required_resources(request).items():
-        if amount > available.get(name, 0.0) + 1e-6:
-            raise NotEnoughResources(
-                f"the run needs {amount:g} {name} ({parts}), the cluster has {available.get(name, 0.0):g}; "
-                "use fewer rollout.env_runners, smaller learners.cpus_per_learner or learners.processes=driver, "
-                "or a larger cluster"
-            )
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    problem = shortage([dict(bundle) for bundle in request.bundles[1:]], nodes)
+    if problem is not None:
+        raise NotEnoughResources(
+            f"the run needs {problem[0]} ({parts}), {problem[1]}; use fewer rollout.env_runners, smaller "
+            "learners.cpus_per_learner or learners.processes=driver, or a larger cluster"
+        )
+
+
+def shortage(bundles: Sequence[Mapping[str, float]], nodes: Sequence[Mapping[str, float]]) -> tuple[str, str] | None:
+    """What is missing for all bundles to have a place, each whole on one node.
+
+    Args:
+        bundles: Resources of every process.
+        nodes: Resources of every node.
+
+    Returns:
+        None if everything fits; otherwise what is needed and what there is, in words.
+    """
+    wanted = [{name: amount for name, amount in bundle.items() if amount > 0} for bundle in bundles]
+    for name in sorted({name for bundle in wanted for name in bundle}):
+        needed = sum(bundle.get(name, 0.0) for bundle in wanted)
+        there = sum(node.get(name, 0.0) for node in nodes)
+        if needed > there + _TOLERANCE:
+            return f"{needed:g} {name}", f"the cluster has {there:g}"
+    free = [dict(node) for node in nodes]
+    # Largest first: what is left over then has room between them.
+    for bundle in sorted(wanted, key=lambda bundle: (-bundle.get("GPU", 0.0), -bundle.get("CPU", 0.0))):
+        place: dict[str, float] | None = next((node for node in free if _holds(node, bundle)), None)
+        if place is None:
+            amount = " and ".join(f"{amount:g} {name}" for name, amount in bundle.items())
+            return f"{amount} on one node for each process", f"the cluster's {len(nodes)} nodes have no room for all"
+        for resource, size in bundle.items():
+            place[resource] -= size
+    return None
+
+
+def _holds(node: Mapping[str, float], bundle: Mapping[str, float]) -> bool:
+    return all(node.get(name, 0.0) + _TOLERANCE >= amount for name, amount in bundle.items())

@@ -6,7 +6,6 @@ the iteration's data are the same as if nothing had happened.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -14,14 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.rllib.env.env_runner_group import EnvRunnerGroup
-from ray.rllib.utils.actor_manager import FaultTolerantActorManager
 
 from dm2_ray.actors.collector import BattleQuota, BattleStatistics
 from dm2_ray.actors.env_runner import RolloutReport, RolloutTask
+from dm2_ray.actors.runner_fleet import RunnerFleet
 from dm2_ray.world.starcraft.protocol import StarCraftError
-
-logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 20
 """At one task: whatever loses it again and again is not bad luck with processes."""
@@ -39,30 +35,35 @@ class Rollout:
     report: RolloutReport
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Attempt:
+    """A task that a runner is at."""
+
+    index: int
+    runner: int
+    trajectories: list[Any]
+    deadline: float
+
+
 class RolloutPool:
-    """A group of BattleEnvRunners that share a queue of tasks.
+    """A fleet of runners that share a queue of tasks.
 
     Args:
-        group: Of BattleEnvRunners.
+        fleet: Who plays.
         num_trajectories: What a rollout returns before its report.
-        task_timeout_s: After which a task is given to another runner.
+        task_timeout_s: After which a task is given to another runner, and the one that hangs is ended.
         restore_timeout_s: Longest wait while no runner is alive.
     """
 
     def __init__(
-        self, group: EnvRunnerGroup, *, num_trajectories: int, task_timeout_s: float, restore_timeout_s: float
+        self, fleet: RunnerFleet, *, num_trajectories: int, task_timeout_s: float, restore_timeout_s: float
     ) -> None:
-        self._group = group
+        self.fleet = fleet
         self._num_trajectories = num_trajectories
         self._task_timeout_s = task_timeout_s
         self._restore_timeout_s = restore_timeout_s
         self.lost_tasks = 0
         """Tasks that had to be done again since the pool was built."""
-
-    @property
-    def _manager(self) -> FaultTolerantActorManager:
-        # The one place that reaches behind RLlib's door: its own calls cannot ask for several returns.
-        return self._group._worker_manager
 
     def run(self, tasks: Sequence[RolloutTask], policy_version: int, weights: Sequence[Any]) -> list[Rollout]:
         """Plays all tasks.
@@ -79,29 +80,26 @@ class RolloutPool:
             StarCraftError: A worker's StarCraft II cannot be used.
             RolloutWorkersLost: All runners are gone and none came back in time.
         """
-        if self._group.num_remote_env_runners() == 0:
+        if self.fleet.local is not None:
             return self._run_locally(tasks, policy_version, weights)
+        self.fleet.adapt()
         queue = deque(range(len(tasks)))
         done: dict[int, Rollout] = {}
-        busy: dict[Any, tuple[int, int, list[Any], float]] = {}
+        busy: dict[Any, _Attempt] = {}
         attempts = [0] * len(tasks)
         alone_since: float | None = None
         while len(done) < len(tasks):
-            idle = [i for i in self._manager.healthy_actor_ids() if all(runner != i for _, runner, *_ in busy.values())]
-            while queue and idle:
-                index, runner = queue.popleft(), idle.pop(0)
+            occupied = {attempt.runner for attempt in busy.values()}
+            for runner in sorted(self.fleet.at_work - occupied):
+                if not queue:
+                    break
+                index = queue.popleft()
                 attempts[index] += 1
                 if attempts[index] > MAX_ATTEMPTS:
                     raise RolloutWorkersLost(f"a rollout was lost {MAX_ATTEMPTS} times in one iteration")
-                task = tasks[index]
-                actor = self._manager.actors()[runner]
-                if task.evaluation:
-                    refs = [actor.evaluation.remote(task, policy_version, *weights)]
-                else:
-                    refs = actor.rollout.options(num_returns=self._num_trajectories + 1).remote(
-                        task, policy_version, *weights
-                    )
-                busy[refs[-1]] = (index, runner, refs[:-1], time.monotonic() + self._task_timeout_s)
+                refs = self._submit(tasks[index], runner, policy_version, weights)
+                deadline = time.monotonic() + self._task_timeout_s
+                busy[refs[-1]] = _Attempt(index=index, runner=runner, trajectories=refs[:-1], deadline=deadline)
             if not busy:
                 alone_since = alone_since or time.monotonic()
                 if time.monotonic() - alone_since > self._restore_timeout_s:
@@ -109,35 +107,44 @@ class RolloutPool:
                         f"no rollout worker came back within {self._restore_timeout_s:.0f} s; "
                         "see `ray status` for the cluster's nodes and resources"
                     )
-                self._group.probe_unhealthy_env_runners(timeout_seconds=5)
+                self.fleet.look(timeout_s=1.0)
                 continue
             alone_since = None
             ready, _ = ray.wait(list(busy), num_returns=1, timeout=1.0)
             for ref in ready:
-                index, runner, trajectories, _ = busy.pop(ref)
+                attempt = busy.pop(ref)
                 try:
-                    done[index] = Rollout(trajectories=trajectories, report=ray.get(ref))
+                    done[attempt.index] = Rollout(trajectories=attempt.trajectories, report=ray.get(ref))
                 except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as lost:
-                    self._give_back(index, runner, queue, type(lost).__name__)
+                    self._give_back(attempt, queue, type(lost).__name__)
                 except ray.exceptions.RayTaskError as failed:
                     if isinstance(failed.cause, StarCraftError):
                         # It says in one line what the worker's traceback says in thirty.
                         raise failed.cause from None
                     raise
-            for ref, (index, runner, _, deadline) in list(busy.items()):
-                if time.monotonic() > deadline:
+            for ref, attempt in list(busy.items()):
+                if time.monotonic() > attempt.deadline:
                     del busy[ref]
-                    self._give_back(index, runner, queue, "no answer in time")
+                    self.fleet.restart(attempt.runner)
+                    self._give_back(attempt, queue, "no answer in time")
+            self.fleet.look(timeout_s=0.0)
         return [done[index] for index in range(len(tasks))]
 
-    def evaluate(self, episodes: int, policy_version: int, weights: Sequence[Any]) -> BattleStatistics:
-        """Plays exactly `episodes` greedy battles, spread over all runners; the same battles at every call.
+    def evaluate(
+        self, episodes: int, policy_version: int, weights: Sequence[Any], *, parts: int = 1
+    ) -> BattleStatistics:
+        """Plays exactly `episodes` greedy battles; the same battles at every call with the same number of parts.
+
+        Args:
+            episodes: How many.
+            policy_version: Of the weights.
+            weights: One reference (or mapping) per agent.
+            parts: How many tasks they are split into.
 
         Raises:
             StarCraftError, RolloutWorkersLost: As `run` does.
         """
-        runners = max(1, self._group.num_remote_env_runners())
-        shares = [episodes // runners + (index < episodes % runners) for index in range(runners)]
+        shares = [episodes // parts + (index < episodes % parts) for index in range(parts)]
         tasks = [
             RolloutTask(iteration=0, index=index, quota=BattleQuota(episodes=share), evaluation=True)
             for index, share in enumerate(shares)
@@ -146,15 +153,20 @@ class RolloutPool:
         rollouts = self.run(tasks, policy_version, weights)
         return BattleStatistics.concatenate([rollout.report.statistics for rollout in rollouts])
 
-    def _give_back(self, index: int, runner: int, queue: deque[int], why: str) -> None:
-        logger.warning("rollout worker %d lost (%s); its task is done again", runner, why)
-        self._manager.set_actor_state(runner, healthy=False)
+    def _submit(self, task: RolloutTask, runner: int, policy_version: int, weights: Sequence[Any]) -> list[Any]:
+        actor = self.fleet.handles[runner]
+        if task.evaluation:
+            return [actor.evaluation.remote(task, policy_version, *weights)]
+        rollout = actor.rollout.options(num_returns=self._num_trajectories + 1)
+        return list(rollout.remote(task, policy_version, *weights))
+
+    def _give_back(self, attempt: _Attempt, queue: deque[int], why: str) -> None:
+        self.fleet.lost(attempt.runner, why)
         self.lost_tasks += 1
-        queue.appendleft(index)
-        self._group.probe_unhealthy_env_runners(timeout_seconds=0)
+        queue.appendleft(attempt.index)
 
     def _run_locally(self, tasks: Sequence[RolloutTask], policy_version: int, weights: Sequence[Any]) -> list[Rollout]:
-        runner = self._group.local_env_runner
+        runner = self.fleet.local
         values = [ray.get(item) if isinstance(item, ray.ObjectRef) else item for item in weights]
         rollouts = []
         for task in tasks:

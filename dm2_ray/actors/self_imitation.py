@@ -16,7 +16,7 @@ from typing import Any
 import ray
 
 from dm2_ray.actors.expert_pool import ExpertPool
-from dm2_ray.actors.expert_processes import Call, ExpertProcesses, ExpertsLost, value_of
+from dm2_ray.actors.expert_processes import Call, ExpertPlacement, ExpertProcesses, ExpertsLost, value_of
 from dm2_ray.actors.learner_group import RolloutDataLost
 from dm2_ray.actors.self_imitation_actor import SelfImitationActor
 from dm2_ray.config import DemonstrationSettings
@@ -33,7 +33,7 @@ class SelfImitation(ExpertPool):
         seed: int,
         gamma: float,
         num_agents: int,
-        first_bundle_index: int | None = None,
+        where: ExpertPlacement,
     ) -> None:
         """
         Args:
@@ -41,13 +41,15 @@ class SelfImitation(ExpertPool):
             seed: The experiment's seed.
             gamma: Discount of rewards.
             num_agents: N.
-            first_bundle_index: Of the experts' bundles in the current placement group, or None outside of one.
+            where: The processes go, how long a lost one is waited for, and who is told of losses.
         """
         arguments = {"settings": settings, "seed": seed, "gamma": gamma, "num_agents": num_agents}
-        processes = ExpertProcesses(SelfImitationActor, arguments, settings, first_bundle_index=first_bundle_index)
+        processes = ExpertProcesses(SelfImitationActor, arguments, settings, where=where)
         super().__init__(processes, num_agents)
         self._before: list[Any] = [None] * num_agents
         self._after = self._before
+        self._pinned: list[Any] = []
+        """The stores of `_after` themselves: while they are held, this node keeps a copy, whatever other nodes do."""
         self._iteration: int | None = None
         """Whose battles `_after` has absorbed and `_before` has not."""
 
@@ -79,6 +81,7 @@ class SelfImitation(ExpertPool):
             store if answers[agent][2]["episodes_new"] else self._before[agent]
             for agent, (store, _, _) in sorted(answers.items())
         ]
+        self._pinned = [value_of(store) for store in self._after]
         self._report = answers[0][2]
         return [demonstration for _, (_, demonstration, _) in sorted(answers.items())]
 

@@ -12,6 +12,7 @@ from dm2_ray.actors.collector import BattleStatistics
 from dm2_ray.actors.dm2 import DM2, FAULTS
 from dm2_ray.actors.dm2_config import DM2Config
 from dm2_ray.actors.env_runner import WIN_RATE
+from dm2_ray.actors.fault_log import FaultLog
 from dm2_ray.actors.resources import required_resources
 from dm2_ray.config import Experiment
 
@@ -40,8 +41,9 @@ class TeamAlgorithm(Protocol):
     def restore_learning_state(self, state: dict[str, Any]) -> None:
         """Inverse of `learning_state`."""
 
-    def faults(self) -> dict[str, int]:
-        """What was lost and done again since the start of the process."""
+    @property
+    def faults(self) -> FaultLog:
+        """What was lost since the start of the process."""
 
     def stop(self) -> None:
         """Ends all processes."""
@@ -120,11 +122,9 @@ class DecentralisedTeam:
             "episode_length_mean": battles.get(EPISODE_LEN_MEAN),
             "agents": self._algorithm.agent_metrics,
             **({"experts": experts} if experts else {}),
-            "timing": {**result["pace"], **result[FAULTS]},
+            "timing": {**result["pace"], **result[FAULTS], "hosts": self._algorithm.hosts},
         }
 
-    def faults(self) -> dict[str, int]:
-        return {
-            "learner_restarts": self._algorithm.learner_group.restarts,
-            "rollout_tasks_redone": self._algorithm.rollout_tasks_redone,
-        }
+    @property
+    def faults(self) -> FaultLog:
+        return self._algorithm.faults

@@ -199,7 +199,7 @@ class _Conductor:
         if state.status != "begun":
             return stage.arguments
         # Only here: it brings torch, which a start without interrupted runs need not wait for.
-        from dm2_ray.actors.checkpoint import intact_checkpoints
+        from dm2_ray.checkpoints import intact_checkpoints
 
         if not intact_checkpoints(stage.path / "checkpoints"):
             self._progress.note(f"{stage.name}: ended before its first checkpoint; it begins again")

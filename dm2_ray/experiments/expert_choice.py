@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dm2_ray.actors.checkpoint import Checkpoint, CheckpointError
+from dm2_ray.checkpoints import Checkpoint, CheckpointError
 from dm2_ray.experiments.teams import TeamResult, evaluate_checkpoint
 
 MEASURED_EPISODES = 256

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dm2_ray.actors.checkpoint import intact_checkpoints
 from dm2_ray.actors.dm2 import DM2
 from dm2_ray.actors.dm2_config import DM2Config
 from dm2_ray.actors.ray_session import ray_session
 from dm2_ray.actors.resources import required_resources
+from dm2_ray.checkpoints import intact_checkpoints
 from dm2_ray.config import Experiment
 from dm2_ray.config_files import load_experiment
 from dm2_ray.demonstrations import JointTrajectories, Manifest

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from dm2_ray.actors.backends import battles_of
-from dm2_ray.actors.checkpoint import MANIFEST, Checkpoint, intact_checkpoints, open_checkpoint
 from dm2_ray.actors.chunk_player import BATTLES_AT_ONCE, RecordingOrder
 from dm2_ray.actors.ray_session import ray_session
 from dm2_ray.actors.recording_pool import RecordingPool
+from dm2_ray.checkpoints import MANIFEST, Checkpoint, intact_checkpoints, open_checkpoint
 from dm2_ray.config import WorldSettings
 from dm2_ray.config_errors import ConfigError
 from dm2_ray.config_files import resolve_world

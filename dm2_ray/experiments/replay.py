@@ -109,9 +109,9 @@ def replay(
         return _replay_script(team_name.removeprefix(_SCRIPTED_PREFIX), map_name, seed, battle, until)
     # Torch and Ray, which a scripted team can do without.
     from dm2_ray.actors.backends import battles_of
-    from dm2_ray.actors.checkpoint import open_checkpoint
     from dm2_ray.actors.checkpoint_team import policies_of
     from dm2_ray.actors.streams import Role, stream_seed
+    from dm2_ray.checkpoints import open_checkpoint
     from dm2_ray.experiments.hindsight import agent_series
     from dm2_ray.experiments.recording import check_same_map
 

@@ -6,6 +6,8 @@ RUN_DIR/
   checkpoints/     complete states
   tensorboard/     the same numbers as metrics.jsonl
   summary.json     how the run ended
+  run.lock, generation.json    who writes all this (claim.py)
+  copied_as        name of the run's copy below checkpoint.uri, where it has one
 """
 
 from __future__ import annotations
@@ -15,8 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dm2_ray.atomic_file import write_atomically
 from dm2_ray.config import Experiment
 from dm2_ray.config_files import load_experiment, write_yaml
+
+COPY_NAME_FILE = "copied_as"
 
 
 class RunDirectoryError(ValueError):
@@ -72,6 +77,13 @@ class RunDirectory:
         if not run.config.is_file():
             raise RunDirectoryError(f"{path} is not a run directory: it has no config.yaml")
         return run
+
+    def copy_name(self) -> str:
+        """Name of the run's copy elsewhere: the directory's, even where the run has moved since it first had one."""
+        path = self.path / COPY_NAME_FILE
+        if not path.exists():
+            write_atomically(path, self.path.absolute().name.encode() + b"\n")
+        return path.read_text().strip()
 
     def experiment(self) -> Experiment:
         """The run's resolved configuration."""

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from dm2_ray.actors.backends import battles_of
-from dm2_ray.actors.checkpoint import Checkpoint
 from dm2_ray.actors.checkpoint_team import policies_of
 from dm2_ray.actors.collector import BattleCollector, BattleQuota, BattleStatistics
 from dm2_ray.actors.streams import Role, stream_seed
+from dm2_ray.checkpoints import Checkpoint
 from dm2_ray.config import WorldSettings
 from dm2_ray.config_errors import ConfigError
 from dm2_ray.demonstrations import JointEpisode

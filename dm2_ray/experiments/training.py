@@ -8,22 +8,32 @@ resume, records later than the checkpoint are cut off and written again.
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
-from dm2_ray.actors.checkpoint import Checkpoint, restored_learning_state, save_checkpoint
+import ray
+
+from dm2_ray.actors.diverged_update import UpdateDiverged
+from dm2_ray.actors.expert_processes import ExpertsLost
+from dm2_ray.actors.fault_log import fault_summary
+from dm2_ray.actors.learner_group import LearnerLost
+from dm2_ray.actors.memory_gauge import MemoryGauge
 from dm2_ray.actors.ray_session import ray_session
+from dm2_ray.actors.rollout_pool import RolloutWorkersLost
+from dm2_ray.checkpoints import Checkpoint, restored_learning_state
 from dm2_ray.config import Experiment
 from dm2_ray.experiments.algorithms import Plan, TeamAlgorithm, plan_of
+from dm2_ray.experiments.claim import Claim, claimed
+from dm2_ray.experiments.keeper import Keeper
 from dm2_ray.experiments.run_directory import RunDirectory
+from dm2_ray.experiments.stop_request import StoppedAtOnce, StopRequest, stop_request
 from dm2_ray.experiments.teams import TeamResult, result_record
+from dm2_ray.learning.gradients import LearningDiverged
 from dm2_ray.progress import Progress
 from dm2_ray.tracking import Tracker
+from dm2_ray.tracking.tracker import Status
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,29 +48,12 @@ class RunResult:
     """`env_steps`, `iterations` or the name of a signal."""
 
 
-class StopRequest:
-    """SIGINT or SIGTERM: the first ends the run after the current iteration, the second at once."""
-
-    def __init__(self) -> None:
-        self.signal: signal.Signals | None = None
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
-            raise KeyboardInterrupt
-        self.signal = signal.Signals(number)
-        print(f"{self.signal.name}: finishing this iteration and saving; once more to stop at once", flush=True)
+class RunEnded(RuntimeError):
+    """A fault ended the run; what it had learnt is saved."""
 
 
-@contextmanager
-def stop_request() -> Iterator[StopRequest]:
-    """Catches the stop signals for the duration of the block."""
-    request = StopRequest()
-    previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield request
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+ENDING_FAULTS = (LearnerLost, RolloutWorkersLost, ExpertsLost, LearningDiverged)
+"""What a run cannot go on from by itself."""
 
 
 def train(
@@ -75,74 +68,141 @@ def train(
         address: Of a Ray cluster; None runs a local one.
 
     Raises:
-        ClusterUnreachable, NotEnoughResources, DemonstrationError, LearnerLost, RolloutWorkersLost, LearningDiverged:
-            Each with one line for the user. The last checkpoint is untouched.
+        ClusterUnreachable, NotEnoughResources, DemonstrationError, LearnerLost, ExpertsLost: The run could not begin.
+        RunEnded: It began, and lost what it needs; the state after its last whole iteration is saved.
+        RunDirectoryError, RunSuperseded, NotSaved: Another driver has the run, has taken it over; the last checkpoint
+            could not be written. One line each.
     """
     plan = plan_of(experiment)
-    with ray_session(address, needed_cpus=plan.needed_cpus):
+    with claimed(run.path) as claim, ray_session(address, needed_cpus=plan.needed_cpus):
         print(f"{experiment.variant} on {experiment.world.map}: {plan.arithmetic}", flush=True)
         algorithm = plan.build()
         try:
             if resume_from is not None:
                 algorithm.restore_learning_state(restored_learning_state(resume_from))
-            with stop_request() as stop:
-                return _loop(run, experiment, plan, algorithm, stop, resumed=resume_from is not None)
+            with stop_request(experiment.faults.stop_grace_s) as stop:
+                return _Loop(run, experiment, plan, algorithm, stop, claim).run(resumed=resume_from is not None)
         finally:
             algorithm.stop()
 
 
-def _loop(
-    run: RunDirectory,
-    experiment: Experiment,
-    plan: Plan,
-    algorithm: TeamAlgorithm,
-    stop: StopRequest,
-    *,
-    resumed: bool,
-) -> RunResult:
-    started = time.monotonic()
-    iteration, env_steps = algorithm.iteration, algorithm.env_steps
-    reason = _limit_reached(experiment, iteration, env_steps)
-    progress = Progress(experiment.stop, first_env_steps=env_steps, first_iteration=iteration)
-    with Tracker(run.path, experiment, resumed_iteration=iteration if resumed else None) as tracker, closing(progress):
-        while reason is None:
-            began = time.monotonic()
-            record = algorithm.learn()
-            iteration, before, env_steps = algorithm.iteration, env_steps, algorithm.env_steps
-            reason = stop.signal.name if stop.signal else _limit_reached(experiment, iteration, env_steps)
-            # Only what falls due by the counts of env steps and iterations belongs to the record: a run that is stopped
-            # here and resumed must write what an undisturbed one writes.
-            if _evaluation_due(experiment, iteration, before, env_steps):
-                record["evaluation"] = _evaluation(experiment, algorithm)
-            record["timing"]["iteration_s"] = time.monotonic() - began
-            record["timing"]["wall_s"] = time.monotonic() - started
-            tracker.log(record)
-            progress.update(record)
-            every = experiment.checkpoint.every_iterations
-            if reason is not None or (every and iteration % every == 0):
-                save_checkpoint(
-                    run.checkpoints,
-                    experiment,
-                    algorithm.learning_state(),
-                    sizes=plan.sizes,
-                    win_rate=record.get("evaluation", {}).get("win_rate"),
-                    keep=experiment.checkpoint.keep,
-                )
-        final = None if stop.signal else _evaluation(experiment, algorithm)
-        outcome = RunResult(
-            iterations=iteration,
-            env_steps=env_steps,
-            final_win_rate=None if final is None else final["win_rate"],
-            minutes=(time.monotonic() - started) / 60,
-            stopped_by=reason,
+class _Loop:
+    """The iterations of one run, from its first or a resumed one to its end."""
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        experiment: Experiment,
+        plan: Plan,
+        algorithm: TeamAlgorithm,
+        stop: StopRequest,
+        claim: Claim,
+    ) -> None:
+        self._run = run
+        self._experiment = experiment
+        self._plan = plan
+        self._algorithm = algorithm
+        self._stop = stop
+        self._claim = claim
+        self._memory = MemoryGauge()
+        self._started = time.monotonic()
+        # Of the last iteration that is on record: what is saved when the next one cannot be finished.
+        self._iteration, self._env_steps = algorithm.iteration, algorithm.env_steps
+        self._state: dict[str, Any] | None = None
+
+    def run(self, *, resumed: bool) -> RunResult:
+        """Trains to the end; see `train`."""
+        experiment, algorithm, first = self._experiment, self._algorithm, self._iteration
+        progress = Progress(experiment.stop, first_env_steps=self._env_steps, first_iteration=first)
+        keeper = Keeper(self._run, experiment, self._plan.sizes, self._claim, iteration=first)
+        # A run that was ended before its first checkpoint begins again, in place of the records that it left.
+        resumed_iteration = first if resumed or self._run.metrics.exists() else None
+        tracker = Tracker(self._run.path, experiment, resumed_iteration=resumed_iteration, may_write=self._claim.check)
+        with keeper, tracker, closing(progress):
+            reason = _limit_reached(experiment, first, self._env_steps)
+            final = None
+            try:
+                while reason is None:
+                    with self._stop.droppable():
+                        record = self._iterate()
+                    tracker.log(record)
+                    progress.update(record)
+                    self._iteration, self._env_steps = algorithm.iteration, algorithm.env_steps
+                    self._state = algorithm.learning_state()
+                    reason = self._reason_to_end()
+                    win_rate = record.get("evaluation", {}).get("win_rate")
+                    if reason is not None or keeper.due(self._iteration, win_rate):
+                        saved = keeper.save(self._state, win_rate, last=reason is not None)
+                        self._state = None if saved else self._state
+                if self._stop.signal is None:
+                    with self._stop.droppable():
+                        final = self._evaluation()
+                    keeper.evaluated(final["win_rate"])
+            except StoppedAtOnce:
+                self._save_what_there_is(keeper)
+                reason = self._reason_to_end()
+            except ENDING_FAULTS as error:
+                raise self._ended(error, keeper, tracker) from error
+            assert reason is not None
+            outcome = RunResult(
+                iterations=self._iteration,
+                env_steps=self._env_steps,
+                final_win_rate=None if final is None else final["win_rate"],
+                minutes=(time.monotonic() - self._started) / 60,
+                stopped_by=reason,
+            )
+            status: Status = "completed" if self._stop.signal is None else "interrupted"
+            tracker.finish(status, stopped_by=reason, final_evaluation=final, faults=self._faults())
+            return outcome
+
+    def _iterate(self) -> dict[str, Any]:
+        """One iteration and what falls due with it; returns its record."""
+        began = time.monotonic()
+        algorithm, before = self._algorithm, self._env_steps
+        record = algorithm.learn()
+        # Only what falls due by the counts of env steps and iterations belongs to the record: a run that is stopped
+        # here and resumed must write what an undisturbed one writes.
+        if _evaluation_due(self._experiment, algorithm.iteration, before, algorithm.env_steps):
+            record["evaluation"] = self._evaluation()
+        record["timing"]["iteration_s"] = time.monotonic() - began
+        record["timing"]["wall_s"] = time.monotonic() - self._started
+        if memory := self._memory.sample():
+            record["timing"]["memory"] = memory
+        if events := algorithm.faults.news():
+            record["timing"]["faults"] = events
+        return record
+
+    def _evaluation(self) -> dict[str, Any]:
+        return result_record(TeamResult.of(self._algorithm.evaluate_battles(self._experiment.evaluation.episodes)))
+
+    def _reason_to_end(self) -> str | None:
+        signalled = self._stop.signal
+        return signalled.name if signalled else _limit_reached(self._experiment, self._iteration, self._env_steps)
+
+    def _save_what_there_is(self, keeper: Keeper) -> None:
+        if self._state is not None:
+            keeper.save(self._state, None, last=True)
+            self._state = None
+
+    def _ended(self, error: Exception, keeper: Keeper, tracker: Tracker) -> RunEnded:
+        """Saves everything; returns what to tell the user."""
+        told = str(error)
+        if isinstance(error, UpdateDiverged):
+            try:
+                told += f"; its data are in {error.write(self._run.path / 'diverged')}"
+            except (OSError, ray.exceptions.RayError) as problem:
+                told += f"; its data could not be written ({problem})"
+        self._save_what_there_is(keeper)
+        tracker.finish("failed", stopped_by=type(error).__name__, error=str(error), faults=self._faults())
+        return RunEnded(
+            f"{told}. The run ended after iteration {self._iteration}, which is saved; when the cause is mended: "
+            f"dm2 resume {self._run.path}"
         )
-        tracker.finish(
-            "completed" if stop.signal is None else "interrupted",
-            stopped_by=outcome.stopped_by,
-            final_evaluation=final,
-            faults=algorithm.faults(),
-        )
-        return outcome
+
+    def _faults(self) -> dict[str, dict[str, Any]]:
+        """Of the whole run, also of earlier drivers."""
+        told = [event for record in self._run.records() for event in record["timing"].get("faults", ())]
+        return fault_summary([*told, *self._algorithm.faults.news(), *self._algorithm.faults.unmended()])
 
 
 def _evaluation_due(experiment: Experiment, iteration: int, env_steps_before: int, env_steps: int) -> bool:
@@ -151,10 +211,6 @@ def _evaluation_due(experiment: Experiment, iteration: int, env_steps_before: in
     if every == 0:
         return False
     return env_steps // every > env_steps_before // every or iteration == experiment.cloning.iterations > 0
-
-
-def _evaluation(experiment: Experiment, algorithm: TeamAlgorithm) -> dict[str, Any]:
-    return result_record(TeamResult.of(algorithm.evaluate_battles(experiment.evaluation.episodes)))
 
 
 def _limit_reached(experiment: Experiment, iteration: int, env_steps: int) -> str | None:

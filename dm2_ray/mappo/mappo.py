@@ -20,14 +20,16 @@ import time
 from typing import Any
 
 import ray
-from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 
 from dm2_ray.actors.collector import BattleStatistics
 from dm2_ray.actors.dm2_config import DM2Config
 from dm2_ray.actors.env_runner import RolloutTask
+from dm2_ray.actors.fault_log import FaultKind, FaultLog
+from dm2_ray.actors.node_watch import NodeWatch
 from dm2_ray.actors.resources import check_resources
 from dm2_ray.actors.rollout_pool import Rollout, RolloutPool
+from dm2_ray.actors.runner_fleet import RunnerFleet
 from dm2_ray.config import Experiment
 from dm2_ray.mappo.central_learner import CentralLearner
 from dm2_ray.mappo.joint_battles import JointBattles
@@ -58,12 +60,22 @@ class MAPPO:
         self._episodes = 0
         tables = build_tables(config.map_spec, SmacSwitches.from_arguments(experiment.world.smac))
         self.learner = CentralLearner(experiment, config.sizes(), tables.state_size)
-        self._groups = [EnvRunnerGroup(config=config, local_env_runner=config.create_local_env_runner)]
-        if experiment.evaluation.env_runners:
-            runners = experiment.evaluation.env_runners
-            self._groups.append(EnvRunnerGroup(config=config, num_env_runners=runners, local_env_runner=False))
-        pools = [self._pool(group) for group in self._groups]
+        self.faults = FaultLog()
+        """What was lost on the way."""
+        self.hosts: list[str] = []
+        """Addresses of the nodes that played the last iteration's battles."""
+        rollout, evaluation = experiment.rollout, experiment.evaluation
+        self._fleets = [
+            RunnerFleet(config, number=rollout.env_runners, maximum=rollout.max_env_runners, faults=self.faults)
+        ]
+        if evaluation.env_runners:
+            kind = FaultKind.EVALUATION_WORKER
+            self._fleets.append(RunnerFleet(config, number=evaluation.env_runners, kind=kind, faults=self.faults))
+        for fleet in self._fleets:
+            fleet.wait_until_ready(experiment.faults.wait_for_resources_s)
+        pools = [self._pool(fleet) for fleet in self._fleets]
         self._rollouts, self._evaluations = pools[0], pools[-1]
+        self._nodes = NodeWatch(self.faults) if rollout.env_runners else None
         self._weights = self._shared_weights()
 
     @property
@@ -88,6 +100,9 @@ class MAPPO:
             LearningDiverged, RolloutWorkersLost, StarCraftError: As they say.
         """
         started = time.perf_counter()
+        self.faults.iteration = self.iteration
+        if self._nodes is not None:
+            self._nodes.look()
         rollouts, battles = self._play()
         sampled = time.perf_counter()
         learnt = self.learner.train(battles)
@@ -107,15 +122,17 @@ class MAPPO:
                 "sample_s": sampled - started,
                 "learn_s": time.perf_counter() - sampled,
                 "rollout_s": max(rollout.report.seconds for rollout in rollouts),
-                "hosts": len({rollout.report.host for rollout in rollouts}),
+                "rollout_workers": max(1, len(self._rollouts.fleet.at_work)),
                 "battles_dropped": statistics.dropped,
-                **self.faults(),
+                "rollout_tasks_redone": self._rollouts.lost_tasks,
+                "hosts": sorted({rollout.report.host for rollout in rollouts}),
             },
         }
 
     def evaluate_battles(self, episodes: int) -> BattleStatistics:
         """Plays exactly `episodes` greedy battles, always the same ones; training is not disturbed in any way."""
-        return self._evaluations.evaluate(episodes, self.iteration, self._weights)
+        parts = self._config.evaluation_tasks
+        return self._evaluations.evaluate(episodes, self.iteration, self._weights, parts=parts)
 
     def learning_state(self) -> dict[str, Any]:
         """Everything that a continued run depends on, in the form of DM2's."""
@@ -131,14 +148,10 @@ class MAPPO:
         self._env_steps, self._episodes = int(state["env_steps"]), int(state["episodes"])
         self._weights = self._shared_weights()
 
-    def faults(self) -> dict[str, int]:
-        """What was lost and done again."""
-        return {"rollout_tasks_redone": self._rollouts.lost_tasks}
-
     def stop(self) -> None:
         """Ends all processes."""
-        for group in self._groups:
-            group.stop()
+        for fleet in self._fleets:
+            fleet.shutdown()
 
     def _play(self) -> tuple[list[Rollout], JointBattles]:
         tasks = [
@@ -159,14 +172,14 @@ class MAPPO:
     def _shared_weights(self) -> list[Any]:
         """One reference (or mapping, where battles are played in this process), as often as there are agents."""
         weights = self.learner.actor_weights()
-        return [ray.put(weights) if self._config.num_env_runners else weights] * self._config.num_agents
+        return [ray.put(weights) if self._config.experiment.rollout.env_runners else weights] * self._config.num_agents
 
-    def _pool(self, group: EnvRunnerGroup) -> RolloutPool:
+    def _pool(self, fleet: RunnerFleet) -> RolloutPool:
         return RolloutPool(
-            group,
+            fleet,
             num_trajectories=1,
             task_timeout_s=self._config.experiment.rollout.timeout_s,
-            restore_timeout_s=self._config.env_runner_restore_timeout_s,
+            restore_timeout_s=self._config.experiment.faults.wait_for_resources_s,
         )
 
 

@@ -28,6 +28,10 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def _always() -> None:
+    """Nobody else writes."""
+
+
 class Tracker:
     """Records of one run.
 
@@ -38,6 +42,7 @@ class Tracker:
         run_dir: directory of the run.
         experiment: the run's configuration.
         resumed_iteration: the iteration after which an interrupted run goes on; None for a new run.
+        may_write: called before anything is written; raises where another process has taken over the run.
         say: takes lines for the person at the terminal.
 
     Raises:
@@ -50,8 +55,11 @@ class Tracker:
         experiment: Experiment,
         *,
         resumed_iteration: int | None = None,
+        may_write: Callable[[], None] = _always,
         say: Callable[[str], None] = _say,
     ) -> None:
+        may_write()
+        self._may_write = may_write
         self._run_dir = run_dir
         self._experiment = experiment
         self._started = time.monotonic()
@@ -81,6 +89,7 @@ class Tracker:
             ValueError: the record's iteration is not beyond the last one's.
             OSError: the run directory cannot be written to.
         """
+        self._may_write()
         written = self._log.append(record)
         self._remember(written)
         values = dict(flatten(written))
@@ -107,6 +116,7 @@ class Tracker:
             **extra,
             "timing": {"wall_s": time.monotonic() - self._started},
         }
+        self._may_write()
         write_atomically(self._run_dir / "summary.json", json.dumps(summary, indent=2).encode() + b"\n")
         self._close(exit_code=0 if status == "completed" else 1)
         return summary

@@ -47,7 +47,7 @@ class WandbRun:
         self._directory = run_dir.absolute()
         run_id = _kept_run_id(self._directory)
         if experiment.tracking.wandb == "online":
-            problem = _offline_reason() or self._start("online", run_id, experiment)
+            problem = offline_reason() or self._start("online", run_id, experiment)
             if problem:
                 say(f"W&B goes on offline: {problem}. Upload later: wandb sync {self._directory}/wandb/offline-run-*")
         if self._run is None and (problem := self._start("offline", run_id, experiment)):
@@ -123,7 +123,7 @@ def _kept_run_id(directory: Path) -> str:
     return run_id
 
 
-def _offline_reason() -> str | None:
+def offline_reason() -> str | None:
     """Why the server cannot be used, None where it can."""
     if (mode := os.environ.get("WANDB_MODE", "online")) != "online":
         return f"WANDB_MODE is {mode}"

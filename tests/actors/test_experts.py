@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import ray
 
-from dm2_ray.actors.checkpoint import save_checkpoint
 from dm2_ray.actors.dm2_config import DM2Config
 from dm2_ray.actors.expert_pool import ExpertPool, StoredExperts
 from dm2_ray.actors.expert_sources import check_experts, start_experts
 from dm2_ray.actors.streams import Role, stream_seed
+from dm2_ray.checkpoints import save_checkpoint
 from dm2_ray.config import Experiment
 from dm2_ray.demonstrations import AgentDemonstration, DemonstrationError
 from dm2_ray.demonstrations.best_episodes import discounted_returns

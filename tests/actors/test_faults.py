@@ -80,7 +80,7 @@ def algorithm(config: DM2Config, tmp_path_factory: pytest.TempPathFactory, local
 
 
 def runner_handles(algorithm: DM2) -> list[Any]:
-    return list(algorithm.env_runner_group._worker_manager.actors().values())
+    return list(algorithm.rollout_workers.handles.values())
 
 
 def wait_until_dead(handle: Any, seconds: float = 20.0) -> None:

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from dm2_ray.actors.checkpoint import Checkpoint, save_checkpoint
 from dm2_ray.actors.checkpoint_team import policies_of
 from dm2_ray.actors.dm2_config import DM2Config
+from dm2_ray.checkpoints import Checkpoint, save_checkpoint
 from dm2_ray.cli import main
 from dm2_ray.config import Experiment
 from dm2_ray.experiments.replay import replay

@@ -1,4 +1,4 @@
-"""A run's complete state in a directory: written whole or not at all, read without trusting it.
+"""A run's complete state in a directory: read without trusting it.
 
     checkpoints/iteration_000120/
       manifest.json      format, world, sizes, policy settings, counters, sha256 of every other file
@@ -7,27 +7,23 @@
       experts_0.pt …     with self-imitation, one file per agent: its slices of the best battles so far
 
 These files hold tensors, numbers and strings only and are read with `weights_only=True`: a checkpoint from a stranger
-can be wrong but cannot run code. Only the driver writes checkpoints.
+can be wrong but cannot run code. Only the driver writes checkpoints (`saving.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import uuid
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from dm2_ray.atomic_file import synchronise
 from dm2_ray.config import Experiment
-from dm2_ray.config_files import load_experiment, write_yaml
+from dm2_ray.config_files import load_experiment
 from dm2_ray.demonstrations.manifest import file_sha256
 
 FORMAT = "dm2-ray-checkpoint-1"
@@ -54,7 +50,7 @@ class Checkpoint:
     obs_size: int
     num_actions: int
     win_rate: float | None
-    """Of the last evaluation, if there was one."""
+    """Of these agents in an evaluation; None where they have not been evaluated."""
     sha256: Mapping[str, str]
     """Of every file beside the manifest."""
 
@@ -85,6 +81,30 @@ class Checkpoint:
             return None
         return {f"agent_{index}": _loaded(self.path / expert_file(index)) for index in range(self.num_agents)}
 
+    def manifest(self) -> bytes:
+        """Content of the manifest."""
+        record = {"format": FORMAT, **{k: v for k, v in asdict(self).items() if k != "path"}}
+        return (json.dumps(record, indent=2) + "\n").encode()
+
+    @staticmethod
+    def of_manifest(path: Path, content: str | bytes) -> Checkpoint:
+        """What a manifest says of the checkpoint at `path`; no other file is looked at.
+
+        Raises:
+            CheckpointError: It is no manifest of this format.
+        """
+        try:
+            record = json.loads(content)
+        except ValueError as error:
+            raise CheckpointError(f"{path}: unreadable manifest ({error})") from error
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
+            raise CheckpointError(f"{path}: not a checkpoint of this version (expected format {FORMAT!r})")
+        record.pop("format")
+        try:
+            return Checkpoint(path=path, **record)
+        except TypeError as error:
+            raise CheckpointError(f"{path}: incomplete manifest ({error})") from error
+
 
 def agent_file(index: int) -> str:
     return f"agent_{index}.pt"
@@ -94,81 +114,17 @@ def expert_file(index: int) -> str:
     return f"experts_{index}.pt"
 
 
-def save_checkpoint(
-    root: Path,
-    experiment: Experiment,
-    learning_state: Mapping[str, Any],
-    *,
-    sizes: tuple[int, int, int],
-    win_rate: float | None,
-    keep: int = 0,
-) -> Checkpoint:
-    """Writes a checkpoint beside its final place, flushes it to the disk, and renames it.
-
-    Args:
-        root: Directory of all checkpoints of the run.
-        experiment: The run's configuration.
-        learning_state: `DM2.learning_state()`.
-        sizes: Agents, observation size, actions.
-        win_rate: Of the last evaluation, if there was one.
-        keep: Older checkpoints beyond the newest `keep` are removed afterwards; 0 keeps all.
-
-    Raises:
-        OSError: The disk is full or not writable; earlier checkpoints are untouched.
-    """
-    agents = learning_state["agents"]
-    iteration = min(int(state["version"]) for state in agents.values())
-    root.mkdir(parents=True, exist_ok=True)
-    for left_over in root.glob(".tmp-*"):  # of a process that was killed while it saved
-        shutil.rmtree(left_over)
-    final = root / f"{PREFIX}{iteration:06d}"
-    temporary = root / f".tmp-{iteration:06d}-{uuid.uuid4().hex[:8]}"
-    temporary.mkdir()
-    try:
-        write_yaml(experiment, temporary / EXPERIMENT_FILE)
-        for index, state in enumerate(agents.values()):
-            torch.save(_as_tensors(state), temporary / agent_file(index))
-        for index, state in enumerate(learning_state.get("experts", {}).values()):
-            torch.save(_as_tensors(state), temporary / expert_file(index))
-        hashes = {path.name: file_sha256(path) for path in sorted(temporary.iterdir())}
-        checkpoint = Checkpoint(
-            path=final,
-            iteration=iteration,
-            env_steps=int(learning_state["env_steps"]),
-            episodes=int(learning_state["episodes"]),
-            map=experiment.world.map,
-            variant=experiment.variant,
-            num_agents=sizes[0],
-            obs_size=sizes[1],
-            num_actions=sizes[2],
-            win_rate=win_rate,
-            sha256=hashes,
-        )
-        record = {"format": FORMAT, **{k: v for k, v in asdict(checkpoint).items() if k != "path"}}
-        (temporary / MANIFEST).write_text(json.dumps(record, indent=2) + "\n")
-        for path in [*temporary.iterdir(), temporary]:
-            synchronise(path)
-        # One of the same iteration is there when a resumed run has come this far again; it stays until it is replaced.
-        replaced = root / f".old-{final.name}"
-        if final.exists():
-            os.rename(final, replaced)
-        os.rename(temporary, final)
-        shutil.rmtree(replaced, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    synchronise(root)
-    if keep:
-        for old in _directories(root)[:-keep]:
-            shutil.rmtree(old)
-    return checkpoint
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
+def open_checkpoint(path: Path, *, best: bool = False, say: Callable[[str], None] = _say) -> Checkpoint:
     """Reads a manifest and verifies every file's hash.
 
     Args:
         path: A checkpoint, or a run directory or its `checkpoints/` (then the newest intact one is meant).
+        best: Of a run, take the intact one of the highest win rate, the earliest of equally good ones.
+        say: Takes a line for every damaged one that is passed over.
 
     Raises:
         CheckpointError: One line that says what is wrong.
@@ -176,23 +132,30 @@ def open_checkpoint(path: Path) -> Checkpoint:
     if not path.exists():
         raise CheckpointError(f"{path}: no such checkpoint")
     if (path / MANIFEST).is_file():
-        return _open(path)
+        return verified(path)
     root = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    candidates = best_first(root) if best else list(reversed(directories(root)))
     problems = []
-    for candidate in reversed(_directories(root)):
+    for candidate in candidates:
         try:
-            return _open(candidate)
+            found = verified(candidate)
         except CheckpointError as error:
             problems.append(str(error))
+            continue
+        for problem in problems:
+            say(f"{problem}; passed over, {found.path.name} is used")
+        return found
+    if best and not problems and directories(root):
+        raise CheckpointError(f"{path}: none of its checkpoints has been evaluated; leave out --best for the newest")
     raise CheckpointError(problems[0] if problems else f"{path}: holds no checkpoint (no {PREFIX}* directory)")
 
 
 def intact_checkpoints(root: Path) -> list[Checkpoint]:
     """All intact checkpoints below `root`, oldest first; damaged ones are left out."""
     found = []
-    for path in _directories(root):
+    for path in directories(root):
         try:
-            found.append(_open(path))
+            found.append(verified(path))
         except CheckpointError:
             continue
     return found
@@ -206,18 +169,46 @@ def restored_learning_state(checkpoint: Checkpoint) -> dict[str, Any]:
     return state if experts is None else {**state, "experts": experts}
 
 
-def _open(path: Path) -> Checkpoint:
+def holds_checkpoints(root: Path) -> bool:
+    """Whether there is any, intact or not."""
+    return bool(directories(root))
+
+
+def directories(root: Path) -> list[Path]:
+    """Directories of checkpoints, intact or not, by iteration."""
+    return sorted(path for path in root.glob(f"{PREFIX}*") if path.is_dir())
+
+
+def best_first(root: Path) -> list[Path]:
+    """Directories of evaluated checkpoints, best first; of equally good ones, the earliest first."""
+    found = [entry for entry in map(read_manifest, directories(root)) if entry is not None]
+    return [entry.path for entry in sorted(found, key=rank) if entry.win_rate is not None]
+
+
+def rank(checkpoint: Checkpoint) -> tuple[float, int]:
+    """Sorts evaluated checkpoints, best and earliest first."""
+    return -(checkpoint.win_rate or 0.0), checkpoint.iteration
+
+
+def read_manifest(path: Path) -> Checkpoint | None:
+    """What the manifest of a checkpoint says, without a look at the other files; None where it cannot be read."""
     try:
-        record = json.loads((path / MANIFEST).read_text())
-    except (OSError, ValueError) as error:
+        return Checkpoint.of_manifest(path, (path / MANIFEST).read_bytes())
+    except (OSError, CheckpointError):
+        return None
+
+
+def verified(path: Path) -> Checkpoint:
+    """The checkpoint at `path`, all its files compared with their hashes.
+
+    Raises:
+        CheckpointError: One line that says what is wrong.
+    """
+    try:
+        content = (path / MANIFEST).read_bytes()
+    except OSError as error:
         raise CheckpointError(f"{path}: unreadable manifest ({error})") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: not a checkpoint of this version (expected format {FORMAT!r})")
-    record.pop("format")
-    try:
-        checkpoint = Checkpoint(path=path, **record)
-    except TypeError as error:
-        raise CheckpointError(f"{path}: incomplete manifest ({error})") from error
+    checkpoint = Checkpoint.of_manifest(path, content)
     for name, expected in checkpoint.sha256.items():
         file = path / name
         if file.parent != path or not file.is_file():
@@ -233,17 +224,3 @@ def _loaded(path: Path) -> dict[str, Any]:
     except Exception as error:  # torch.load raises a different class for each kind of damage
         raise CheckpointError(f"{path}: not a readable agent file ({type(error).__name__})") from error
     return state
-
-
-def _directories(root: Path) -> list[Path]:
-    return sorted(path for path in root.glob(f"{PREFIX}*") if path.is_dir())
-
-
-def _as_tensors(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _as_tensors(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_as_tensors(item) for item in value]
-    if isinstance(value, (np.ndarray, np.generic)):
-        return torch.from_numpy(np.array(value))
-    return value

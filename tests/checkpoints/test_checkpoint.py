@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from dm2_ray.actors.checkpoint import (
+from dm2_ray.checkpoints import (
     Checkpoint,
     CheckpointError,
     intact_checkpoints,
     open_checkpoint,
+    remove_superfluous,
     restored_learning_state,
     save_checkpoint,
 )
@@ -38,9 +39,11 @@ def learning_state(version: int) -> dict[str, Any]:
     return {"env_steps": 100 * version, "episodes": 7 * version, "agents": agents}
 
 
-def saved(root: Path, version: int, keep: int = 0) -> Checkpoint:
+def saved(root: Path, version: int, keep: int = 0, keep_best: int = 0, win_rate: float | None = 0.25) -> Checkpoint:
     experiment = Experiment(variant="ippo", matching=MatchingSettings(coefficient=0.0))
-    return save_checkpoint(root, experiment, learning_state(version), sizes=(2, 3, 4), win_rate=0.25, keep=keep)
+    checkpoint = save_checkpoint(root, experiment, learning_state(version), sizes=(2, 3, 4), win_rate=win_rate)
+    remove_superfluous(root, checkpoint, keep=keep, keep_best=keep_best)
+    return checkpoint
 
 
 def test_what_was_saved_is_what_is_read(tmp_path: Path) -> None:

@@ -1,0 +1,70 @@
+"""What made an update fail, kept for whoever looks into it.
+
+DIR/
+  reason.txt          agent, iteration, what is not finite
+  demonstration.npz   the agent's slice of the iteration's joint draw, where there was one
+  trajectory_0.npz …  the agent's part of the iteration's rollouts
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+
+from dm2_ray.atomic_file import write_atomically
+from dm2_ray.learning.gradients import LearningDiverged
+
+
+class UpdateDiverged(LearningDiverged):
+    """An agent's update was stopped because something in it is NaN or infinite; nothing of it was kept.
+
+    Args:
+        reason: What, in one line.
+        agent: Whose update.
+        iteration: Which.
+        data: What it was made of: the demonstration or None, then the trajectories (or references to them).
+    """
+
+    def __init__(self, reason: str, agent: str = "", iteration: int = 0, data: Sequence[Any] = ()) -> None:
+        super().__init__(reason)
+        self.agent = agent
+        self.iteration = iteration
+        self._data = list(data)
+
+    @classmethod
+    def of(cls, error: LearningDiverged, agent: str, iteration: int, data: Sequence[Any]) -> UpdateDiverged:
+        """The same error with what it came from."""
+        return cls(str(error), agent, iteration, data)
+
+    def write(self, root: Path) -> Path:
+        """Writes the update's data below `root` while Ray still runs; returns their directory.
+
+        Raises:
+            OSError: The disk does not take them.
+            ray.exceptions.RayError: They died with their node meanwhile.
+        """
+        directory = root / f"iteration_{self.iteration:06d}_{self.agent}"
+        demonstration, *trajectories = [
+            ray.get(part) if isinstance(part, ray.ObjectRef) else part for part in self._data
+        ]
+        if demonstration is not None:
+            write_atomically(directory / "demonstration.npz", _packed(demonstration))
+        for index, trajectory in enumerate(trajectories):
+            write_atomically(directory / f"trajectory_{index}.npz", _packed(trajectory))
+        write_atomically(directory / "reason.txt", f"{self.agent}, iteration {self.iteration}: {self}\n".encode())
+        return directory
+
+
+def _packed(record: Any) -> bytes:
+    """A dataclass of arrays and numbers as an .npz file."""
+    content = BytesIO()
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in values.items() if value is not None}
+    np.savez_compressed(content, **arrays)
+    return content.getvalue()

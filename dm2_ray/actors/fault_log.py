@@ -1,0 +1,114 @@
+"""FaultLog: what a run lost on its way, and how long each loss took to mend.
+
+A loss is noticed when something is asked of the dead: its time is from then until the replacement answers.
+"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+
+class FaultKind(str, Enum):
+    """What can be lost."""
+
+    ROLLOUT_WORKER = "rollout_worker"
+    EVALUATION_WORKER = "evaluation_worker"
+    LEARNER = "learner"
+    EXPERT = "expert"
+    NODE = "node"
+
+    @property
+    def label(self) -> str:
+        """For sentences."""
+        return self.value.replace("_", " ")
+
+
+@dataclass(kw_only=True, slots=True)
+class Fault:
+    """One loss."""
+
+    kind: str
+    who: str
+    """Number of the worker, name of the agent, address of the node."""
+    iteration: int
+    why: str
+    seconds: float | None = None
+    """Until it was back; None if it is not."""
+
+
+class FaultLog:
+    """Losses since the log was made.
+
+    Args:
+        clock: Seconds from some point on.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.iteration = 0
+        """The iteration under way."""
+        self.faults: list[Fault] = []
+        self._clock = clock
+        self._missing: dict[tuple[FaultKind, str], tuple[Fault, float]] = {}
+        self._told = 0
+        self._pending: list[Fault] = []
+
+    def lost(self, kind: FaultKind, who: object, why: str) -> None:
+        """Something died. What is missing already is not counted again."""
+        key = (kind, str(who))
+        if key in self._missing:
+            return
+        fault = Fault(kind=kind.value, who=str(who), iteration=self.iteration, why=why)
+        self.faults.append(fault)
+        self._missing[key] = (fault, self._clock())
+        logger.warning("%s %s lost (%s)", kind.label, who, why)
+
+    def back(self, kind: FaultKind, who: object) -> None:
+        """It, or what took its place, answers. What was not missing is ignored."""
+        fault, since = self._missing.pop((kind, str(who)), (None, 0.0))
+        if fault is not None:
+            fault.seconds = self._clock() - since
+            logger.warning("%s %s is back after %.1f s", kind.label, who, fault.seconds)
+
+    def gone(self, kind: FaultKind, who: object) -> None:
+        """It is not waited for any more."""
+        self._missing.pop((kind, str(who)), None)
+
+    def counts(self) -> dict[str, int]:
+        """Losses of every kind so far."""
+        return {kind.value: sum(fault.kind == kind.value for fault in self.faults) for kind in FaultKind}
+
+    def news(self) -> list[dict[str, Any]]:
+        """Faults that happened since the last call; those not mended by then are told once they are, or at the end."""
+        waiting = {id(fault) for fault, _ in self._missing.values()}
+        candidates = [*self._pending, *self.faults[self._told :]]
+        self._told = len(self.faults)
+        self._pending = [fault for fault in candidates if id(fault) in waiting]
+        return [asdict(fault) for fault in candidates if id(fault) not in waiting]
+
+    def unmended(self) -> list[dict[str, Any]]:
+        """Faults whose place is still empty."""
+        return [asdict(fault) for fault, _ in self._missing.values()]
+
+
+def fault_summary(events: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Per kind that was lost at least once: how often, and seconds until it was back (median, longest)."""
+    by_kind: dict[str, list[float | None]] = {}
+    for event in events:
+        by_kind.setdefault(event["kind"], []).append(event["seconds"])
+    summary = {}
+    for kind, found in sorted(by_kind.items()):
+        seconds = [value for value in found if value is not None]
+        summary[kind] = {
+            "count": len(found),
+            "recovery_s_median": statistics.median(seconds) if seconds else None,
+            "recovery_s_max": max(seconds) if seconds else None,
+        }
+    return summary

@@ -1,0 +1,73 @@
+"""Where a run's processes go, on a cluster of several nodes.
+
+    learners         near each other: one placement group, packed onto as few nodes as hold them
+    expert actors    on the learners' nodes, in turn: what they serve is read there
+    rollout workers  spread over all nodes (runner_fleet.py)
+
+Under Tune the trial's own placement group says where everything goes, and nothing here is used.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
+
+from dm2_ray.actors.resources import NotEnoughResources
+
+
+class LearnerPlacement:
+    """Room for the learners, side by side."""
+
+    def __init__(self, learners: int, resources: dict[str, float], timeout_s: float) -> None:
+        """
+        Args:
+            learners: How many.
+            resources: Of each.
+            timeout_s: Longest wait for room.
+
+        Raises:
+            NotEnoughResources: There is no room in time: other jobs hold it.
+        """
+        bundle = {name: amount for name, amount in resources.items() if amount > 0}
+        self._group: PlacementGroup | None = None
+        if not learners or not bundle:
+            return
+        self._group = placement_group([bundle] * learners, strategy="PACK")
+        if not self._group.wait(timeout_seconds=timeout_s):
+            remove_placement_group(self._group)
+            wanted = " + ".join(f"{amount:g} {name}" for name, amount in bundle.items())
+            raise NotEnoughResources(
+                f"no room for {learners} learners x {wanted} within {timeout_s:.0f} s: other jobs hold what the cluster "
+                "has; see `ray status`"
+            )
+
+    def learner(self, index: int) -> dict[str, Any]:
+        """Options of the index-th learner's actor."""
+        if self._group is None:
+            return {}
+        strategy = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=index)
+        return {"scheduling_strategy": strategy}
+
+    def expert(self, index: int) -> dict[str, Any]:
+        """Options of the index-th expert actor: on one of the learners' nodes, while there is room."""
+        nodes = self.nodes
+        if not nodes:
+            return {}
+        return {"scheduling_strategy": NodeAffinitySchedulingStrategy(nodes[index % len(nodes)], soft=True)}
+
+    @property
+    def nodes(self) -> list[str]:
+        """Ids of the nodes that hold learners, in the learners' order, each once."""
+        if self._group is None:
+            return []
+        places = placement_group_table(self._group)["bundles_to_node_id"]
+        return list(dict.fromkeys(node for _, node in sorted(places.items()) if node))
+
+    def remove(self) -> None:
+        """Gives the room back; what still runs in it ends."""
+        if self._group is not None and ray.is_initialized():
+            remove_placement_group(self._group)
+        self._group = None

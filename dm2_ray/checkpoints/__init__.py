@@ -1,0 +1,27 @@
+"""A run's complete states: their format, how they are written, which are kept, and copies of them elsewhere."""
+
+from __future__ import annotations
+
+from dm2_ray.checkpoints.checkpoint import (
+    MANIFEST,
+    Checkpoint,
+    CheckpointError,
+    holds_checkpoints,
+    intact_checkpoints,
+    open_checkpoint,
+    restored_learning_state,
+)
+from dm2_ray.checkpoints.retention import remove_superfluous
+from dm2_ray.checkpoints.saving import save_checkpoint
+
+__all__ = [
+    "MANIFEST",
+    "Checkpoint",
+    "CheckpointError",
+    "holds_checkpoints",
+    "intact_checkpoints",
+    "open_checkpoint",
+    "remove_superfluous",
+    "restored_learning_state",
+    "save_checkpoint",
+]

@@ -1,0 +1,172 @@
+"""Writing a checkpoint: whole or not at all, and read back from the disk before anything relies on it.
+
+    serialise ─► hash ─► temporary sibling ─► fsync ─► read back, compare ─► rename into place
+
+A process that is killed between any two steps leaves the earlier checkpoints as they were.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dm2_ray.atomic_file import synchronise, write_atomically
+from dm2_ray.checkpoints.checkpoint import (
+    EXPERIMENT_FILE,
+    MANIFEST,
+    PREFIX,
+    Checkpoint,
+    CheckpointError,
+    agent_file,
+    expert_file,
+    verified,
+)
+from dm2_ray.config import Experiment
+from dm2_ray.config_files import write_yaml
+
+
+def _always() -> None:
+    """Nobody else writes."""
+
+
+def save_checkpoint(
+    root: Path,
+    experiment: Experiment,
+    learning_state: Mapping[str, Any],
+    *,
+    sizes: tuple[int, int, int],
+    win_rate: float | None,
+    may_write: Callable[[], None] = _always,
+) -> Checkpoint:
+    """Writes a checkpoint beside its final place, flushes it to the disk, reads it back, and renames it.
+
+    Args:
+        root: Directory of all checkpoints of the run.
+        experiment: The run's configuration.
+        learning_state: `DM2.learning_state()`.
+        sizes: Agents, observation size, actions.
+        win_rate: Of these agents in an evaluation, if there was one.
+        may_write: Called before the first write and before the rename; raises where another process has taken over.
+
+    Raises:
+        OSError: The disk is full or not writable; earlier checkpoints are untouched.
+        CheckpointError: What was read back is not what was written; earlier checkpoints are untouched.
+    """
+    may_write()
+    iteration = min(int(state["version"]) for state in learning_state["agents"].values())
+    root.mkdir(parents=True, exist_ok=True)
+    _clean(root)
+    final = root / f"{PREFIX}{iteration:06d}"
+    temporary = root / f".tmp-{iteration:06d}-{uuid.uuid4().hex[:8]}"
+    temporary.mkdir()
+    try:
+        write_yaml(experiment, temporary / EXPERIMENT_FILE)
+        hashes = {EXPERIMENT_FILE: hashlib.sha256((temporary / EXPERIMENT_FILE).read_bytes()).hexdigest()}
+        for name, content in _files(learning_state):
+            # The hash is that of the bytes in memory: damage on their way to the disk shows when they are read back.
+            hashes[name] = hashlib.sha256(content).hexdigest()
+            _write(temporary / name, content)
+        checkpoint = Checkpoint(
+            path=final,
+            iteration=iteration,
+            env_steps=int(learning_state["env_steps"]),
+            episodes=int(learning_state["episodes"]),
+            map=experiment.world.map,
+            variant=experiment.variant,
+            num_agents=sizes[0],
+            obs_size=sizes[1],
+            num_actions=sizes[2],
+            win_rate=win_rate,
+            sha256=dict(sorted(hashes.items())),
+        )
+        _write(temporary / MANIFEST, checkpoint.manifest())
+        synchronise(temporary)
+        _read_back(temporary, checkpoint)
+        may_write()
+        # One of the same iteration is there when a resumed run has come this far again; it stays until it is replaced.
+        replaced = root / f".old-{final.name}"
+        if final.exists():
+            os.rename(final, replaced)
+        os.rename(temporary, final)
+        shutil.rmtree(replaced, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    synchronise(root)
+    return checkpoint
+
+
+def note_win_rate(checkpoint: Checkpoint, win_rate: float) -> None:
+    """Adds to a saved checkpoint how its agents did in an evaluation that came later.
+
+    Raises:
+        OSError: The disk is full or not writable; the manifest is as it was.
+    """
+    write_atomically(checkpoint.path / MANIFEST, replace(checkpoint, win_rate=win_rate).manifest())
+
+
+def _clean(root: Path) -> None:
+    """Removes what a process left that was killed while it saved."""
+    for left_over in root.glob(".tmp-*"):
+        shutil.rmtree(left_over, ignore_errors=True)
+    for set_aside in root.glob(".old-*"):
+        place = root / set_aside.name.removeprefix(".old-")
+        if place.exists():
+            shutil.rmtree(set_aside, ignore_errors=True)
+        else:
+            os.rename(set_aside, place)
+
+
+def _files(learning_state: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
+    for index, state in enumerate(learning_state["agents"].values()):
+        yield agent_file(index), _serialised(state)
+    for index, state in enumerate(learning_state.get("experts", {}).values()):
+        yield expert_file(index), _serialised(state)
+
+
+def _serialised(state: Mapping[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(_as_tensors(state), buffer)
+    return buffer.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read_back(temporary: Path, checkpoint: Checkpoint) -> None:
+    for path in temporary.iterdir():
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+            # Otherwise the kernel would answer from memory what it may have failed to write.
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
+    found = verified(temporary)
+    if found.manifest() != checkpoint.manifest():
+        raise CheckpointError(f"{temporary}: its manifest reads otherwise than it was written")
+
+
+def _as_tensors(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _as_tensors(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_tensors(item) for item in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return torch.from_numpy(np.array(value))
+    return value

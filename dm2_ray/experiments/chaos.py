@@ -1,0 +1,267 @@
+"""`dm2 bench --faults`: a run whose processes are killed at random moments, beside the same run left alone.
+
+demonstrations ──► dm2 train, left alone ────────────────┐
+             └──► dm2 train, killed at: rollout and evaluation workers, learners, experts ──► compare
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dm2_ray.checkpoints import intact_checkpoints
+from dm2_ray.experiments.killer import LOOK_EVERY_S, Kill, Killer
+from dm2_ray.experiments.run_directory import RunDirectory
+from dm2_ray.progress import duration
+from dm2_ray.tracking import read_metrics
+
+SETTINGS = (
+    "rollout.env_runners=2",
+    "rollout.env_steps=1024",
+    "evaluation.env_runners=1",
+    "evaluation.every_env_steps=6000",
+    "evaluation.episodes=64",
+    "demonstrations.expert_actors=1",
+    "checkpoint.every_iterations=5",
+    "checkpoint.keep=0",
+    "tracking.tensorboard=false",
+)
+"""Processes for everything, all checkpoints kept."""
+DEMONSTRATIONS = 300
+SHORTEST_GAP_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChaosPlan:
+    """What is run, and how much of it is killed."""
+
+    map: str = "3m"
+    kills: int = 60
+    seed: int = 0
+    """Of the run, the moments and the victims."""
+    iterations: int = 150
+    settings: Sequence[str] = SETTINGS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChaosResult:
+    """What came of it."""
+
+    plan: ChaosPlan
+    kills: Sequence[Kill]
+    undisturbed_s: float
+    disturbed_s: float
+    win_rates: tuple[float, float]
+    """Final greedy win rate, undisturbed and disturbed."""
+    difference: str | None
+    """Where the two runs' metrics first differ, besides `timing`; None if nowhere."""
+    checkpoints: int
+    corrupt: int
+    """Of the disturbed run's checkpoints."""
+    faults: Any
+    """The disturbed run's own account of them."""
+
+    @property
+    def passed(self) -> bool:
+        return len(self.kills) >= self.plan.kills and self.difference is None and not self.corrupt
+
+    def record(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            **{name: getattr(self, name) for name in ("passed", "difference", "checkpoints", "corrupt", "faults")},
+            "map": self.plan.map,
+            "seed": self.plan.seed,
+            "iterations": self.plan.iterations,
+            "seconds": {"undisturbed": self.undisturbed_s, "disturbed": self.disturbed_s},
+            "final_win_rate": {"undisturbed": self.win_rates[0], "disturbed": self.win_rates[1]},
+            "recovery": {kind: asdict(recovery) for kind, recovery in self.recoveries().items()},
+            "kills": [asdict(kill) for kill in self.kills],
+        }
+
+    def recoveries(self) -> dict[str, Recovery]:
+        """By kind."""
+        kinds = sorted({kill.kind for kill in self.kills})
+        return {kind: Recovery.of([kill for kill in self.kills if kill.kind == kind]) for kind in kinds}
+
+    def text(self) -> str:
+        """A table, and what the comparison says."""
+        lines = [
+            f"\n{self.plan.map}, {self.plan.iterations} iterations, seed {self.plan.seed}: {len(self.kills)} processes "
+            f"killed at random moments",
+            f"{'':20}{'kills':>7}{'at work':>9}{'back after, s':>16}{'longest':>9}",
+        ]
+        for kind, recovery in self.recoveries().items():
+            lines.append(
+                f"{kind.replace('_', ' '):20}{recovery.kills:>7}{recovery.at_work:>9}"
+                f"{_seconds(recovery.median_s):>16}{_seconds(recovery.longest_s):>9}"
+            )
+        same = "equal in every number" if self.difference is None else f"DIFFERENT: {self.difference}"
+        lines += [
+            "",
+            f"metrics          {same}",
+            f"final win rate   {self.win_rates[0]:.3f} undisturbed, {self.win_rates[1]:.3f} with kills",
+            f"checkpoints      {self.checkpoints} intact, {self.corrupt} corrupt",
+            f"time             {self.undisturbed_s:.0f} s undisturbed, {self.disturbed_s:.0f} s with kills",
+        ]
+        if len(self.kills) < self.plan.kills:
+            lines.append(f"only {len(self.kills)} of {self.plan.kills} kills: the run was over too soon")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recovery:
+    """How processes of one kind came back."""
+
+    kills: int
+    at_work: int
+    """Killed in the middle of a call."""
+    median_s: float | None
+    """From the kill until the replacement is ready."""
+    longest_s: float | None
+    never: int
+    """Not back when the run ended."""
+
+    @staticmethod
+    def of(kills: Sequence[Kill]) -> Recovery:
+        back = [kill.back_s for kill in kills if kill.back_s is not None]
+        return Recovery(
+            kills=len(kills),
+            at_work=sum(kill.during != "idle" for kill in kills),
+            median_s=statistics.median(back) if back else None,
+            longest_s=max(back, default=None),
+            never=len(kills) - len(back),
+        )
+
+
+class ChaosFailed(RuntimeError):
+    """A run ended otherwise than by its limit."""
+
+
+def bench_faults(plan: ChaosPlan, *, as_json: bool) -> int:
+    """Runs it and prints a table (or one JSON object); progress goes to stderr.
+
+    Returns:
+        Exit code: 0 if the run that was killed at learnt what the other learnt, and all its checkpoints are intact.
+    """
+    result = chaos(plan, say=_say)
+    print(json.dumps(result.record()) if as_json else result.text())
+    return 0 if result.passed else 1
+
+
+def chaos(plan: ChaosPlan, *, say: Callable[[str], None] = lambda _: None) -> ChaosResult:
+    """Both runs, one after the other, each in a process of its own.
+
+    Args:
+        plan: What to do.
+        say: Takes lines for the person at the terminal.
+
+    Raises:
+        ChaosFailed: A run ended otherwise than by its limit; its directory is kept.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="dm2-chaos-"))
+    say(f"working in {directory}")
+    demonstrations = directory / "demonstrations"
+    recording = _dm2(
+        "demos", "record", "scripted:focus_fire", "--map", plan.map, "--episodes", str(DEMONSTRATIONS),
+        "--out", str(demonstrations), log=directory / "demonstrations.log",
+    )  # fmt: skip
+    _check(recording.wait(), "demonstrations", directory / "demonstrations.log")
+    undisturbed, undisturbed_s = _run(plan, directory / "undisturbed", demonstrations, say, lambda _: None)
+    gap_s = max(SHORTEST_GAP_S, undisturbed_s / plan.kills)
+    killers: list[Killer] = []
+
+    def killing(driver: int) -> Killer:
+        killers.append(Killer(driver, kills=plan.kills, mean_gap_s=gap_s, seed=plan.seed, say=say))
+        return killers[-1]
+
+    disturbed, disturbed_s = _run(plan, directory / "disturbed", demonstrations, say, killing)
+    summaries = [json.loads(run.summary.read_text()) for run in (undisturbed, disturbed)]
+    kept = [path for path in disturbed.checkpoints.iterdir() if path.is_dir()]
+    result = ChaosResult(
+        plan=plan,
+        kills=killers[0].kills,
+        undisturbed_s=undisturbed_s,
+        disturbed_s=disturbed_s,
+        win_rates=(summaries[0]["final_evaluation"]["win_rate"], summaries[1]["final_evaluation"]["win_rate"]),
+        difference=_difference(undisturbed, disturbed),
+        checkpoints=len(kept),
+        corrupt=len(kept) - len(intact_checkpoints(disturbed.checkpoints)),
+        faults=summaries[1].get("faults"),
+    )
+    if result.passed:
+        shutil.rmtree(directory)
+    return result
+
+
+def _run(
+    plan: ChaosPlan,
+    directory: Path,
+    demonstrations: Path,
+    say: Callable[[str], None],
+    watched_by: Callable[[int], Killer | None],
+) -> tuple[RunDirectory, float]:
+    log = directory.with_suffix(".log")
+    process = _dm2(
+        "train", "--variant", "dm2", "--map", plan.map, "--demos", str(demonstrations), "--run-dir", str(directory),
+        "--seed", str(plan.seed), "--iterations", str(plan.iterations), *plan.settings, log=log,
+    )  # fmt: skip
+    killer = watched_by(process.pid)
+    began = told = time.monotonic()
+    try:
+        while process.poll() is None:
+            if killer is not None:
+                killer.look()
+            if time.monotonic() - told > 10:
+                told = time.monotonic()
+                say(f"{directory.name}, {duration(told - began)}: {_last_line(log)}")
+            time.sleep(LOOK_EVERY_S)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+    _check(process.returncode, directory.name, log)
+    return RunDirectory(directory), time.monotonic() - began
+
+
+def _check(exit_code: int, what: str, log: Path) -> None:
+    if exit_code != 0:
+        raise ChaosFailed(f"{what}: exit code {exit_code}: {_last_line(log)} (see {log})")
+
+
+def _last_line(log: Path) -> str:
+    return (log.read_text().splitlines() or ["(nothing said)"])[-1]
+
+
+def _dm2(*arguments: str, log: Path) -> subprocess.Popen[bytes]:
+    with open(log, "w") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "dm2_ray.cli", *arguments],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+
+def _difference(undisturbed: RunDirectory, disturbed: RunDirectory) -> str | None:
+    """Where two runs' metrics first differ."""
+    ours, theirs = read_metrics(undisturbed.metrics), read_metrics(disturbed.metrics)
+    for one, other in zip(ours, theirs, strict=False):
+        differing = [name for name in sorted({*one, *other} - {"timing"}) if one.get(name) != other.get(name)]
+        if differing:
+            return f"iteration {one['iteration']}: {', '.join(differing)}"
+    return None if len(ours) == len(theirs) else f"{len(ours)} iterations undisturbed, {len(theirs)} with kills"
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

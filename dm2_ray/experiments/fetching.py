@@ -1,0 +1,80 @@
+"""Brings a run's copy onto this machine, so that it can go on here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from dm2_ray.atomic_file import write_atomically
+from dm2_ray.checkpoints import CheckpointError
+from dm2_ray.checkpoints.checkpoint import rank
+from dm2_ray.checkpoints.remote_copy import RemoteCopy, RemoteCopyError, answered, one_line, uri_above
+from dm2_ray.config_files import load_experiment, write_yaml
+from dm2_ray.experiments.claim import GENERATION_FILE
+from dm2_ray.experiments.run_directory import COPY_NAME_FILE, RunDirectory, RunDirectoryError
+
+
+def fetch_run(uri: str, run_dir: Path | None, say: Callable[[str], None]) -> RunDirectory:
+    """Makes a run directory of a copy: the newest intact checkpoint, the best ones, metrics, configuration.
+
+    From then on copies of the run go to where this one came from.
+
+    Args:
+        uri: Of the run's copy.
+        run_dir: Where to; None takes runs/NAME.
+        say: Takes a line for every damaged checkpoint that is passed over.
+
+    Raises:
+        RemoteCopyError: There is no run, or the place cannot be used.
+        CheckpointError: None of its checkpoints is intact.
+        RunDirectoryError: `run_dir` holds a run already.
+    """
+    place, name = uri_above(uri)
+    run = RunDirectory(run_dir or Path("runs") / name)
+    if run.config.exists():
+        raise RunDirectoryError(f"{run.path} holds a run already: go on with that (dm2 resume {run.path}), or choose "
+                                "another --run-dir")  # fmt: skip
+    remote = RemoteCopy(uri)
+    config = answered(uri, lambda: remote.read(run.config.name))
+    if config is None:
+        raise RemoteCopyError(f"{uri} holds no run (no {run.config.name})")
+    try:
+        _fetch_checkpoints(remote, run, say)
+        for file in (run.metrics.name, GENERATION_FILE, "wandb_run_id"):
+            if (content := remote.read(file)) is not None:
+                write_atomically(run.path / file, content)
+    except OSError as error:
+        raise RemoteCopyError(f"{uri} cannot be brought to {run.path}: {one_line(error)}") from error
+    write_atomically(run.path / COPY_NAME_FILE, name.encode() + b"\n")
+    # Last, because it makes the directory a run's: one that was cut short before is simply fetched again.
+    fetched = run.path / ".config.yaml.fetched"
+    write_atomically(fetched, config)
+    experiment = load_experiment(fetched)
+    checkpoint = experiment.checkpoint.model_copy(update={"uri": place})
+    write_yaml(experiment.model_copy(update={"checkpoint": checkpoint}), fetched)
+    fetched.rename(run.config)
+    return run
+
+
+def _fetch_checkpoints(remote: RemoteCopy, run: RunDirectory, say: Callable[[str], None]) -> None:
+    by_age = remote.checkpoints()
+    problems = []
+    newest = None
+    for entry in reversed(by_age):
+        try:
+            newest = remote.fetch_checkpoint(entry.path.name, run.checkpoints)
+            break
+        except CheckpointError as error:
+            problems.append(str(error))
+    if newest is None:
+        raise CheckpointError(problems[0] if problems else f"{remote.uri} holds no checkpoint")
+    for problem in problems:
+        say(f"{problem}; passed over, {newest.path.name} is used")
+    evaluated = sorted((entry for entry in by_age if entry.win_rate is not None), key=rank)
+    for entry in evaluated[: newest.experiment().checkpoint.keep_best]:
+        if entry.iteration >= newest.iteration:
+            continue
+        try:
+            remote.fetch_checkpoint(entry.path.name, run.checkpoints)
+        except CheckpointError as error:
+            say(f"{error}; not brought along")

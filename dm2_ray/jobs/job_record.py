@@ -1,0 +1,129 @@
+"""A submitted job as its cluster remembers it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dm2_ray.jobs.dashboard import ClusterError, Dashboard
+
+TERMINAL = ("SUCCEEDED", "FAILED", "STOPPED")
+EXIT_STOPPED = 130
+STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
+_RAY_STOP_WAIT_S = 3.0
+"""Ray's own patience, where the job sets none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobRecord:
+    """What there is to know of a job."""
+
+    id: str
+    status: str
+    """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED."""
+    message: str
+    """Ray's last word on the job, in one line."""
+    driver_exit_code: int | None
+    started_s: float | None
+    """Seconds since 1970."""
+    ended_s: float | None
+    metadata: Mapping[str, str]
+    stop_wait_s: float
+    """How long the job may take to end after it was asked to."""
+
+    @staticmethod
+    def of(details: Mapping[str, Any]) -> JobRecord:
+        """From the dashboard's answer."""
+        env_vars = (details.get("runtime_env") or {}).get("env_vars") or {}
+        try:
+            stop_wait_s = float(env_vars.get(STOP_WAIT, _RAY_STOP_WAIT_S))
+        except ValueError:
+            stop_wait_s = _RAY_STOP_WAIT_S
+        return JobRecord(
+            id=details["submission_id"],
+            status=details["status"],
+            message=" ".join((details.get("message") or "").split())[:300],
+            driver_exit_code=details.get("driver_exit_code"),
+            started_s=_seconds(details.get("start_time")),
+            ended_s=_seconds(details.get("end_time")),
+            metadata=details.get("metadata") or {},
+            stop_wait_s=stop_wait_s,
+        )
+
+    @property
+    def ended(self) -> bool:
+        return self.status in TERMINAL
+
+    @property
+    def exit_code(self) -> int | None:
+        """The job's own; None while it has not ended.
+
+        A stopped job is 130, never 0: it did not do what was asked. A driver that a signal ended is 128 + the signal's
+        number, as in a shell. A job that failed before its driver could start is 1.
+        """
+        if self.status == "SUCCEEDED":
+            return 0
+        if self.status == "STOPPED":
+            return EXIT_STOPPED
+        if self.status != "FAILED":
+            return None
+        code = self.driver_exit_code
+        return 1 if not code else code if code > 0 else 128 - code
+
+    @property
+    def duration_s(self) -> float | None:
+        """From its start to its end, or until now."""
+        if self.started_s is None:
+            return None
+        return max(0.0, (self.ended_s or time.time()) - self.started_s)
+
+    def record(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "id": self.id,
+            "status": self.status,
+            "exit_code": self.exit_code,
+            "started_s": self.started_s,
+            "duration_s": self.duration_s,
+            "metadata": dict(self.metadata),
+            "message": self.message,
+        }
+
+
+def find_job(dashboard: Dashboard, job_id: str) -> JobRecord:
+    """The job of this id.
+
+    Raises:
+        ClusterError: There is none.
+    """
+    details = dashboard.job(job_id)
+    if details is None or details.get("submission_id") is None:
+        raise ClusterError(f"there is no job {job_id} at {dashboard.address}; `dm2 jobs` lists them")
+    return JobRecord.of(details)
+
+
+def job_table(jobs: Sequence[JobRecord]) -> str:
+    """One line per job, the newest first."""
+    rows = [("ID", "STATUS", "EXIT", "RUN", "STARTED", "TOOK")]
+    for job in sorted(jobs, key=lambda job: job.started_s or 0.0, reverse=True):
+        started = "-" if job.started_s is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job.started_s))
+        words = (job.metadata.get(name) for name in ("variant", "map", "seed"))
+        run = " ".join(word for word in words if word) or "-"
+        code = "-" if job.exit_code is None else str(job.exit_code)
+        rows.append((job.id, job.status, code, run, started, _duration(job.duration_s)))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if not milliseconds else milliseconds / 1000
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,211 @@
+"""Handing a run to a cluster as a Ray job.
+
+    experiment.yaml (resolved) ─► working directory of the job ─► dm2 train experiment.yaml --address auto
+
+The package is expected on every node (the image, the virtual environment); `package=True` sends this checkout's source
+along instead. Whatever a job is given (entrypoint, metadata, environment) can be read by everybody who holds the
+cluster's token, and is logged on every node: nothing secret may be in it. Keys come from the nodes' own environment.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import secrets
+import shlex
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dm2_ray.config import Experiment
+from dm2_ray.config_files import configs_dir, write_yaml
+from dm2_ray.jobs.dashboard import ClusterError, Dashboard
+from dm2_ray.jobs.job_record import STOP_WAIT, JobRecord
+from dm2_ray.jobs.ray_client import ray_client
+
+EXPERIMENT_FILE = "experiment.yaml"
+RUNS_ON_CLUSTER = "dm2-runs"
+"""Below the home directory of the user that Ray runs as."""
+SAVE_MARGIN_S = 30.0
+"""For the checkpoint itself, its copy elsewhere and W&B, after the iteration under way has ended or been dropped."""
+WANDB_SETTINGS = ("WANDB_MODE", "WANDB_ENTITY", "WANDB_BASE_URL")
+"""What a job takes over from the environment of whoever submits it; the project is tracking.project."""
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Submission:
+    """What a cluster is given."""
+
+    job_id: str
+    entrypoint: str
+    env_vars: Mapping[str, str]
+    metadata: Mapping[str, str]
+    run_dir: str
+    """On the cluster, as the entrypoint's shell reads it."""
+    experiment: Experiment | None
+    """None goes on with a run that the cluster has already."""
+    package: bool = False
+
+
+def new_run(
+    experiment: Experiment, *, job_id: str | None = None, run_dir: str | None = None, package: bool = False
+) -> Submission:
+    """A job that trains.
+
+    Args:
+        experiment: What to train.
+        job_id: Its name; None makes one of variant, map, seed and the time.
+        run_dir: On the cluster; a relative one is below the home directory there. None is dm2-runs/JOB_ID.
+        package: Send this package's source along.
+
+    Raises:
+        ClusterError: The name cannot be one, or something secret would be sent along.
+    """
+    chosen = job_id or _fresh_id(f"{experiment.variant}-{experiment.world.map}-{experiment.seed}")
+    _check(chosen, experiment)
+    directory = _on_cluster(run_dir or f"{RUNS_ON_CLUSTER}/{chosen}")
+    named = {"variant": experiment.variant, "map": experiment.world.map, "seed": str(experiment.seed)}
+    return Submission(
+        job_id=chosen,
+        # Without `exec` a shell would stand between Ray's signals and the driver.
+        entrypoint=f"exec python3 -m dm2_ray.cli train {EXPERIMENT_FILE} --run-dir {directory} --address auto",
+        env_vars=_environment(experiment.faults.stop_grace_s),
+        metadata={**named, "env_runners": str(experiment.rollout.env_runners), **_origin(directory)},
+        run_dir=directory,
+        experiment=experiment,
+        package=package,
+    )
+
+
+def continued_run(
+    run_dir: str,
+    *,
+    job_id: str | None = None,
+    iterations: int | None = None,
+    env_steps: int | None = None,
+    package: bool = False,
+) -> Submission:
+    """A job that goes on with a run of the cluster; arguments as those of `new_run` and of `dm2 resume`.
+
+    Raises:
+        ClusterError: The name cannot be one.
+    """
+    chosen = job_id or _fresh_id(f"resume-{re.sub('[^A-Za-z0-9_.-]+', '-', Path(run_dir).name) or 'run'}")
+    _check(chosen, None)
+    directory = _on_cluster(run_dir)
+    limits = "".join(
+        f" --{name} {value}" for name, value in (("iterations", iterations), ("env-steps", env_steps)) if value
+    )
+    return Submission(
+        job_id=chosen,
+        entrypoint=f"exec python3 -m dm2_ray.cli resume {directory}{limits} --address auto",
+        # The run's own grace is written on the cluster: here the longest usual one.
+        env_vars=_environment(120.0),
+        metadata=_origin(directory),
+        run_dir=directory,
+        experiment=None,
+        package=package,
+    )
+
+
+def submit(dashboard: Dashboard, submission: Submission) -> None:
+    """Hands the job in; it is queued when this returns.
+
+    Raises:
+        ClusterError: There is a job of this name already, or the cluster does not take it.
+    """
+    refuse_duplicate(dashboard, submission.job_id)
+    with tempfile.TemporaryDirectory(prefix="dm2-submit-") as place:
+        working_dir = Path(place)
+        if submission.experiment is not None:
+            write_yaml(submission.experiment, working_dir / EXPERIMENT_FILE)
+        if submission.package:
+            _copy_package(working_dir)
+        runtime_env: dict[str, Any] = {"env_vars": dict(submission.env_vars)}
+        if any(working_dir.iterdir()):
+            runtime_env["working_dir"] = place
+        try:
+            ray_client(dashboard).submit_job(
+                entrypoint=submission.entrypoint,
+                submission_id=submission.job_id,
+                runtime_env=runtime_env,
+                metadata=dict(submission.metadata),
+            )
+        except (RuntimeError, ValueError, OSError) as error:
+            # Ray reports what its server said, traceback and all; the reason is in the last line.
+            lines = [line.strip() for line in str(error).splitlines() if line.strip(" .")]
+            reason = lines[-1][:300] if lines else type(error).__name__
+            raise ClusterError(f"{dashboard.address} does not take the job {submission.job_id}: {reason}") from error
+
+
+def refuse_duplicate(dashboard: Dashboard, job_id: str) -> None:
+    """Raises ClusterError where the cluster has a job of this name: Ray never gives a name twice."""
+    details = dashboard.job(job_id)
+    if details is not None:
+        status = JobRecord.of(details).status
+        raise ClusterError(
+            f"there is a job {job_id} already ({status}): choose another --name, or look at it with `dm2 jobs {job_id}`"
+        )
+
+
+def _check(job_id: str, experiment: Experiment | None) -> None:
+    if not _ID.fullmatch(job_id):
+        raise ClusterError(f"--name {job_id!r}: a job's name has 1 to 100 letters, digits, '_', '.' and '-'")
+    uri = None if experiment is None else experiment.checkpoint.uri
+    if uri is not None and "@" in urlsplit(uri).netloc:
+        raise ClusterError(
+            "checkpoint.uri holds a user or password, which everybody on the cluster could read: leave it out; nodes "
+            "find credentials in their own environment (AWS_PROFILE, GOOGLE_APPLICATION_CREDENTIALS, a role)"
+        )
+
+
+def _environment(stop_grace_s: float) -> dict[str, str]:
+    env_vars = {STOP_WAIT: str(math.ceil(stop_grace_s + SAVE_MARGIN_S))}
+    for name in WANDB_SETTINGS:
+        value = os.environ.get(name)
+        if not value:
+            continue
+        if "@" in urlsplit(value).netloc:
+            raise ClusterError(f"${name} holds a user or password, which everybody on the cluster could read")
+        env_vars[name] = value
+    return env_vars
+
+
+def _origin(directory: str) -> dict[str, str]:
+    try:
+        installed = version("dm2-ray")
+    except PackageNotFoundError:
+        installed = "unknown"
+    return {"run_dir": directory, "dm2_ray": installed}
+
+
+def _on_cluster(run_dir: str) -> str:
+    """The directory in the words of the shell there."""
+    if run_dir.startswith("~/"):
+        run_dir = run_dir.removeprefix("~/")
+    if Path(run_dir).is_absolute() or "://" in run_dir:
+        return shlex.quote(run_dir)
+    # Not below the job's own directory, which Ray removes with the job.
+    return f'"$HOME"/{shlex.quote(run_dir)}'
+
+
+def _fresh_id(what: str) -> str:
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", what)[:70]
+    return f"dm2-{name}-{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+def _copy_package(working_dir: Path) -> None:
+    """The source beside the experiment: the working directory comes first on every process's path."""
+    source = Path(__file__).resolve().parents[1]
+    no_leftovers = shutil.ignore_patterns("__pycache__", "*.pyc", "*.nbi", "*.nbc")
+    shutil.copytree(source, working_dir / "dm2_ray", ignore=no_leftovers)
+    shutil.copytree(configs_dir(), working_dir / "dm2_ray" / "configs", ignore=no_leftovers, dirs_exist_ok=True)

@@ -1,0 +1,124 @@
+"""A Ray cluster on hosts of its own, as an administrator would start it: token on, dashboard on the head's loopback."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from hosts import Host, Hosts, wait_until
+
+PORT = 6379
+HEAD_CPUS = 1
+"""Room for a rollout worker, and for nothing else that a run must not lose."""
+WORKER_CPUS = 3
+START_S = 90.0
+HEALTH_CHECKS = '{"health_check_period_ms":1000,"health_check_timeout_ms":2000,"health_check_failure_threshold":3}'
+"""A host that says nothing is given up after some 8 s instead of a minute."""
+JOBS_ADDRESS = "http://127.0.0.1:8265"
+
+
+class RayHosts:
+    """A head and workers for the duration of a `with` block; commands are given on the head.
+
+    Args:
+        directory: For logs, the token and whatever the hosts write. Shared by all hosts, as is the rest of the disk
+            except /tmp/ray.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._logs: list[IO[str]] = []
+        for name in ("hosts", "home"):
+            (directory / name).mkdir()
+        private = directory / "private"
+        private.mkdir(mode=0o700)
+        self.token_file = private / "token"
+        self.token_file.touch(mode=0o600)
+        self.token_file.write_text(secrets.token_hex(32))
+        self._hosts = Hosts(directory / "hosts")
+        self.head: Host
+
+    def __enter__(self) -> RayHosts:
+        self._hosts.__enter__()
+        try:
+            self.head = self._start(
+                "head", "--head", f"--port={PORT}", f"--num-cpus={HEAD_CPUS}", "--dashboard-host=127.0.0.1",
+                f"--system-config={HEALTH_CHECKS}",
+            )  # fmt: skip
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def add_worker(self) -> Host:
+        """One more host, as a node of the cluster."""
+        name = f"worker-{len(self.hosts)}"
+        return self._start(name, f"--num-cpus={WORKER_CPUS}", f"--address={self.head.address}:{PORT}")
+
+    @property
+    def hosts(self) -> list[Host]:
+        """All hosts there ever were, the head first."""
+        return self._hosts.hosts
+
+    def environment(self, *, token: bool = True) -> dict[str, str]:
+        """Of commands: nothing of the machine's own settings of Ray, and the token only by the name of its file."""
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("RAY_", "WANDB_", "PYTEST_")) and name != "HOME"
+        }
+        programs = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', os.defpath)}"
+        # Compiled kernels are found where this process has them.
+        cache = kept.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        ours = {
+            "PATH": programs,
+            "HOME": str(self._directory / "home"),
+            "XDG_CACHE_HOME": cache,
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_AUTH_MODE": "token",
+        }
+        return {**kept, **ours, **({"RAY_AUTH_TOKEN_PATH": str(self.token_file)} if token else {})}
+
+    def run(self, *command: object, token: bool = True, timeout_s: float) -> tuple[int, str]:
+        """Runs a command on the head; returns its exit code and what it printed."""
+        return self.head.run(command, env=self.environment(token=token), timeout_s=timeout_s)
+
+    def start(self, *command: object, log: Path) -> subprocess.Popen[str]:
+        """Starts a command on the head; what it prints goes to a file."""
+        return self.head.start(command, env=self.environment(), output=self._open(log))
+
+    def _start(self, name: str, *arguments: str) -> Host:
+        host = self._hosts.add(name)
+        log = self._directory / f"{name}.log"
+        process = host.start(
+            ["ray", "start", "--block", "--disable-usage-stats", f"--node-ip-address={host.address}",
+             "--object-store-memory=200000000", *arguments],
+            env=self.environment(), output=self._open(log),
+        )  # fmt: skip
+
+        def is_up() -> bool:
+            if process.poll() is not None:
+                raise RuntimeError(f"ray start on {name} ended with {process.returncode}:\n{log.read_text()[-3000:]}")
+            return "Ray runtime started" in log.read_text()
+
+        wait_until(is_up, START_S, f"ray start on {name}")
+        return host
+
+    def _open(self, log: Path) -> IO[str]:
+        self._logs.append(open(log, "w"))
+        return self._logs[-1]
+
+    def _end(self) -> None:
+        self._hosts.__exit__(None, None, None)
+        for log in self._logs:
+            log.close()

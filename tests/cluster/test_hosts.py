@@ -1,0 +1,186 @@
+"""Three hosts with addresses of their own: a token, a link that is cut, a host that joins, one that burns.
+
+Whatever happens to the hosts, not one number of a run may change: the reference is the same run without processes.
+"""
+
+import json
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hosts import Host, unsupported, wait_until
+from ray_hosts import RayHosts
+
+from dm2_ray.cli import main
+
+REASON = unsupported()
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(REASON is not None, reason=str(REASON)),
+]
+
+SETTINGS = [
+    "rollout.tasks=6",
+    "rollout.battles_per_env_runner=8",
+    "rollout.env_steps=256",
+    "policy.hidden_size=16",
+    "ppo.epochs=2",
+    "discriminator.updates=3",
+    "demonstrations.episodes_per_draw=8",
+    "evaluation.every_env_steps=0",
+    "evaluation.episodes=6",
+    "checkpoint.every_iterations=50",
+    "tracking.tensorboard=false",
+]
+PROCESSES = ["rollout.env_runners=3"]
+NO_PROCESSES = ["rollout.env_runners=0", "learners.processes=driver", "demonstrations.expert_actors=0"]
+FOR_EVER = 100_000
+NOTICED_S = 90.0
+"""Longest until a run has got over a fault. It takes some 15 s; the machine may be busy."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """A run under way."""
+
+    directory: Path
+    log: Path
+    process: subprocess.Popen[str]
+
+    def records(self) -> list[dict[str, Any]]:
+        return records(self.directory)
+
+    def first_record(self, condition: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
+        """The first of the records from now on that is as wanted.
+
+        Raises:
+            TimeoutError: There was none in time.
+        """
+        seen = len(self.records())
+
+        def found() -> list[dict[str, Any]]:
+            assert self.process.poll() is None, self.log.read_text()[-3000:]
+            return [record for record in self.records()[seen:] if condition(record)]
+
+        try:
+            wait_until(found, NOTICED_S, what)
+        except TimeoutError as error:
+            raise TimeoutError(
+                f"{error}; last record {self.records()[-1:]}; log: {self.log.read_text()[-2000:]}"
+            ) from None
+        return found()[0]
+
+    def goes_on(self, without: Host) -> None:
+        """Waits until ten iterations have been done without a host."""
+        first = self.first_record(lambda record: without.address not in hosts_of(record), f"without {without.name}")
+        self.first_record(lambda record: record["iteration"] >= first["iteration"] + 10, "ten iterations more")
+
+
+def records(directory: Path) -> list[dict[str, Any]]:
+    file = directory / "metrics.jsonl"
+    if not file.exists():
+        return []
+    return [json.loads(line) for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def learnt(directory: Path) -> list[dict[str, Any]]:
+    """Without what depends on clock and machine."""
+    return [{name: value for name, value in line.items() if name != "timing"} for line in records(directory)]
+
+
+def hosts_of(record: dict[str, Any]) -> set[str]:
+    """Addresses of the hosts that played an iteration's battles."""
+    return set(record["timing"]["hosts"])
+
+
+def training(demonstrations: Path, iterations: int, *settings: str) -> list[str]:
+    return [
+        "--variant", "dm2", "--map", "2m_vs_1z", "--demos", str(demonstrations), "--iterations", str(iterations),
+        *SETTINGS, *settings,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def demonstrations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("demonstrations") / "set"
+    assert main(["demos", "record", "scripted:kite", "--map", "2m_vs_1z", "--episodes", "20", "--out", str(path)]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHosts]:
+    """A head and two workers."""
+    with RayHosts(tmp_path_factory.mktemp("cluster")) as cluster:
+        for _ in range(2):
+            cluster.add_worker()
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def disturbed(cluster: RayHosts, demonstrations: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """A run that goes on until it is told to stop."""
+    directory = tmp_path_factory.mktemp("disturbed")
+    run, log = directory / "run", directory / "log"
+    process = cluster.start(
+        "dm2", "train", *training(demonstrations, FOR_EVER, *PROCESSES, "rollout.max_env_runners=4"),
+        "--address", "auto", "--run-dir", run, log=log,
+    )  # fmt: skip
+    yield Run(directory=run, log=log, process=process)
+    Host.signal(process, signal.SIGKILL)
+    process.wait(10)
+
+
+def test_without_the_token_nothing_runs(cluster: RayHosts, demonstrations: Path, tmp_path: Path) -> None:
+    code, output = cluster.run(
+        "dm2", "train", *training(demonstrations, 1, *PROCESSES), "--address", "auto", "--run-dir", tmp_path / "run",
+        token=False, timeout_s=90,
+    )  # fmt: skip
+    assert code == 2, output
+    assert records(tmp_path / "run") == []
+
+
+def test_a_job_trains_on_all_hosts(cluster: RayHosts, demonstrations: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    code, output = cluster.run(
+        "dm2", "train", *training(demonstrations, 3, *PROCESSES), "--address", "auto", "--run-dir", run, timeout_s=120
+    )
+    assert code == 0, output
+    assert [hosts_of(record) for record in records(run)] == [{host.address for host in cluster.hosts}] * 3
+
+
+def test_a_cut_link_does_not_stop_the_run(cluster: RayHosts, disturbed: Run) -> None:
+    everywhere = {host.address for host in cluster.hosts}
+    disturbed.first_record(lambda record: hosts_of(record) == everywhere, "battles on all hosts")
+    victim = cluster.hosts[1]
+    victim.unplug()
+    disturbed.goes_on(without=victim)
+
+
+def test_a_host_that_joins_is_given_work(cluster: RayHosts, disturbed: Run) -> None:
+    joined = cluster.add_worker()
+    disturbed.first_record(lambda record: joined.address in hosts_of(record), f"battles on {joined.name}")
+
+
+def test_a_host_with_learners_burns(cluster: RayHosts, disturbed: Run) -> None:
+    victims = [host for host in cluster.hosts[2:] if host.processes("ray::AgentLearner")]
+    assert victims, "no learner on a host that can be powered off"
+    victims[0].power_off()
+    disturbed.goes_on(without=victims[0])
+
+
+def test_the_disturbed_run_learnt_what_an_undisturbed_one_learns(
+    cluster: RayHosts, disturbed: Run, demonstrations: Path, tmp_path: Path
+) -> None:
+    Host.signal(disturbed.process, signal.SIGTERM)
+    assert disturbed.process.wait(60) == 130, disturbed.log.read_text()[-2000:]
+    summary = json.loads((disturbed.directory / "summary.json").read_text())
+    assert summary["status"] == "interrupted"
+    iterations = len(records(disturbed.directory))
+    run = tmp_path / "run"
+    assert main(["train", *training(demonstrations, iterations, *NO_PROCESSES), "--run-dir", str(run)]) == 0
+    assert learnt(disturbed.directory) == learnt(run)

@@ -1,0 +1,35 @@
+"""Processes of a real run killed at random moments from outside: it ends as if nothing had happened."""
+
+import pytest
+
+from dm2_ray.experiments.chaos import SETTINGS, ChaosPlan, chaos
+
+TINY = (
+    "rollout.battles_per_env_runner=8",
+    "rollout.env_steps=256",
+    "policy.hidden_size=16",
+    "ppo.epochs=2",
+    "discriminator.updates=3",
+    "demonstrations.episodes_per_draw=8",
+    "evaluation.every_env_steps=1000",
+    "evaluation.episodes=6",
+    "checkpoint.every_iterations=20",
+)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(280)
+def test_kills_change_nothing() -> None:
+    lines: list[str] = []
+    plan = ChaosPlan(map="2m_vs_1z", kills=6, seed=1, iterations=80, settings=(*SETTINGS, *TINY))
+    result = chaos(plan, say=lines.append)
+    assert result.passed, result.text()
+    assert len(result.kills) == 6 and len({kill.kind for kill in result.kills}) >= 3
+    assert sum("kill " in line for line in lines) == 6
+    assert result.checkpoints == 4
+    # What was killed early enough has come back before the end.
+    assert sum(kill.back_s is not None for kill in result.kills) >= 4
+    for kind, recovery in result.recoveries().items():
+        assert recovery.kills == recovery.never or 0 < (recovery.median_s or 0) <= (recovery.longest_s or 0) < 60, kind
+    assert "equal in every number" in result.text()
+    assert result.record()["final_win_rate"]["undisturbed"] == result.record()["final_win_rate"]["disturbed"]
