@@ -13,10 +13,6 @@ address="${DM2_ADDRESS:-auto}"
 
 # `exec`: signals reach the driver itself, which then saves and ends.
 if [[ -e "$run_dir/config.yaml" ]]; then
-    if compgen -G "$run_dir/checkpoints/iteration_*" >/dev/null; then
-        exec "$python" -m dm2_ray.cli resume "$run_dir" --address "$address"
-    fi
-    # It ended before its first checkpoint: there is nothing to go on with, and nothing is thrown away.
-    mv -- "$run_dir" "$run_dir.unsaved-$(date +%Y%m%d-%H%M%S)"
+    exec "$python" -m dm2_ray.cli resume "$run_dir" --address "$address"
 fi
 exec "$python" -m dm2_ray.cli train "$@" --run-dir "$run_dir" --address "$address"

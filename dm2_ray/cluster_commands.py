@@ -40,7 +40,9 @@ def add_parsers(subparsers: Subparsers) -> None:
     parser.add_argument("--run-dir", metavar="DIR", help="on the cluster; relative: below its user's home directory "
                         "(dm2-runs/ID)")  # fmt: skip
     parser.add_argument(
-        "--resume", metavar="RUN_DIR", help="instead of an experiment: go on with this run of the cluster"
+        "--resume",
+        metavar="RUN_DIR | URI",
+        help="instead of an experiment: go on with this run of the cluster, or with its copy below checkpoint.uri",
     )
     parser.add_argument("--name", metavar="ID", help="of the job; none is given twice (variant, map, seed and time)")
     parser.add_argument("--package", action="store_true", help="send this package's source along, for development; "
@@ -254,7 +256,7 @@ def _submission(options: argparse.Namespace, experiment: Experiment | None) -> S
         return new_run(experiment, job_id=options.name, run_dir=options.run_dir, package=options.package)
     given = [
         name
-        for name in ("settings", "config", "variant", "map", "demos", "seed", "run_dir", "env_runners")
+        for name in ("settings", "config", "variant", "map", "demos", "seed", "env_runners")
         if getattr(options, name) not in (None, [])
     ]
     if given:
@@ -262,6 +264,7 @@ def _submission(options: argparse.Namespace, experiment: Experiment | None) -> S
     return continued_run(
         options.resume,
         job_id=options.name,
+        run_dir=options.run_dir,
         iterations=options.iterations,
         env_steps=options.env_steps,
         package=options.package,

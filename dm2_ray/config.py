@@ -159,7 +159,6 @@ class LearnerSettings(Section):
     cpus_per_learner: float = Field(0.2, ge=0)
     gpus_per_learner: float = Field(0.0, ge=0)
     timeout_s: float = Field(1800.0, gt=0)
-    restart_timeout_s: float = Field(120.0, gt=0)
 
 
 class EvaluationSettings(Section):

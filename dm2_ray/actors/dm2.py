@@ -89,7 +89,7 @@ class DM2(Algorithm):
         """Addresses of the nodes that played the last iteration's battles."""
         self._fleets: list[RunnerFleet] = []
         typed = _typed(config).copy(copy_frozen=False)
-        check_resources(self.default_resource_request(typed), typed.resource_arithmetic())
+        check_resources(typed.resource_bundles()[1:], typed.resource_arithmetic())
         self._is_under_tune = ray.util.get_current_placement_group() is not None
         patience_s = typed.experiment.faults.wait_for_resources_s
         if typed.num_learners and not self._is_under_tune:

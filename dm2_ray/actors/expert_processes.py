@@ -129,8 +129,8 @@ class ExpertProcesses:
                         ) from None
                 except ray.exceptions.GetTimeoutError:
                     raise ExpertsLost(
-                        f"an expert process did not answer within {timeout_s:.0f} s; see `ray status` for the cluster's "
-                        "nodes and resources"
+                        f"an expert process did not answer within {timeout_s:.0f} s; see `ray status` for the "
+                        "cluster's nodes and resources"
                     ) from None
             if lost:
                 time.sleep(_PAUSE_S)

@@ -40,8 +40,8 @@ class LearnerPlacement:
             remove_placement_group(self._group)
             wanted = " + ".join(f"{amount:g} {name}" for name, amount in bundle.items())
             raise NotEnoughResources(
-                f"no room for {learners} learners x {wanted} within {timeout_s:.0f} s: other jobs hold what the cluster "
-                "has; see `ray status`"
+                f"no room for {learners} learners x {wanted} within {timeout_s:.0f} s: other jobs hold what the "
+                "cluster has; see `ray status`"
             )
 
     def learner(self, index: int) -> dict[str, Any]:

@@ -6,12 +6,8 @@ Without it a run on a cluster that is too small waits for its last actor for eve
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import ray
-
-if TYPE_CHECKING:
-    from ray.tune.execution.placement_groups import PlacementGroupFactory
 
 _TOLERANCE = 1e-6
 
@@ -20,20 +16,11 @@ class NotEnoughResources(RuntimeError):
     """The cluster cannot hold the run."""
 
 
-def required_resources(request: PlacementGroupFactory) -> dict[str, float]:
-    """Sum of a request's bundles without the driver's own bundle (the driver is running already)."""
-    total: dict[str, float] = {}
-    for bundle in request.bundles[1:]:
-        for name, amount in bundle.items():
-            total[name] = total.get(name, 0.0) + amount
-    return {name: amount for name, amount in total.items() if amount > 0}
-
-
-def check_resources(request: PlacementGroupFactory, parts: str) -> None:
-    """Compares a request with the whole cluster, and each of its processes with the nodes.
+def check_resources(bundles: Sequence[Mapping[str, float]], parts: str) -> None:
+    """Compares a run's processes with the cluster's nodes.
 
     Args:
-        request: Everything the run will start.
+        bundles: Resources of every process beside the driver, which runs already.
         parts: The arithmetic in words, for the message.
 
     Raises:
@@ -42,7 +29,7 @@ def check_resources(request: PlacementGroupFactory, parts: str) -> None:
     if ray.util.get_current_placement_group() is not None:
         return
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    problem = shortage([dict(bundle) for bundle in request.bundles[1:]], nodes)
+    problem = shortage(bundles, nodes)
     if problem is not None:
         raise NotEnoughResources(
             f"the run needs {problem[0]} ({parts}), {problem[1]}; use fewer rollout.env_runners, smaller "

@@ -159,10 +159,8 @@ class RunnerFleet:
             self.local.stop()
         if ray.is_initialized():
             # Games of StarCraft II are closed rather than killed.
-            if self.at_work:
-                ray.wait(
-                    [self.handles[i].stop.remote() for i in self.at_work], num_returns=len(self.at_work), timeout=5
-                )
+            if stopped := [self.handles[runner].stop.remote() for runner in self.at_work]:
+                ray.wait(stopped, num_returns=len(stopped), timeout=5.0)
             for handle in self.handles.values():
                 ray.kill(handle)
         self.handles, self.at_work, self._pings, self._ping_again = {}, set(), {}, {}

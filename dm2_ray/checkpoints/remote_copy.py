@@ -220,8 +220,8 @@ def _file_system(uri: str) -> tuple[pafs.FileSystem, str]:
     parts = urlsplit(uri)
     if parts.username is not None or SECRET_KEYS & set(parse_qs(parts.query)):
         raise RemoteCopyError(
-            f"checkpoint.uri of {parts.scheme}://{parts.hostname or ''}: credentials do not belong into a URI, which is "
-            "written into configurations; give them to the environment (AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS)"
+            f"{parts.scheme}://{parts.hostname or ''}…: credentials do not belong into a URI, which is written into "
+            "configurations; give them to the environment (AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS)"
         )
     try:
         files, path = pafs.FileSystem.from_uri(uri)

@@ -13,7 +13,6 @@ from dm2_ray.actors.dm2 import DM2, FAULTS
 from dm2_ray.actors.dm2_config import DM2Config
 from dm2_ray.actors.env_runner import WIN_RATE
 from dm2_ray.actors.fault_log import FaultLog
-from dm2_ray.actors.resources import required_resources
 from dm2_ray.config import Experiment
 
 
@@ -53,14 +52,19 @@ class TeamAlgorithm(Protocol):
 class Plan:
     """An experiment's algorithm before anything has started."""
 
-    needed_cpus: float
-    """Logical CPUs of everything that runs beside the driver."""
+    bundles: list[dict[str, float]]
+    """Resources of every process beside the driver."""
     arithmetic: str
     """What will be started, in words."""
     sizes: tuple[int, int, int]
     """Agents, observation size, actions."""
     build: Callable[[], TeamAlgorithm]
     """Starts it; Ray must run."""
+
+    @property
+    def needed_cpus(self) -> float:
+        """Logical CPUs of everything that runs beside the driver."""
+        return sum(bundle.get("CPU", 0.0) for bundle in self.bundles)
 
 
 def plan_of(experiment: Experiment) -> Plan:
@@ -72,18 +76,17 @@ def plan_of(experiment: Experiment) -> Plan:
     config = DM2Config().dm2(experiment)
     if experiment.algorithm == "mappo":
         # Imported where it is asked for: nothing of DM2's path depends on it.
-        from dm2_ray.mappo.mappo import MAPPO, resource_arithmetic, resource_request
+        from dm2_ray.mappo.mappo import MAPPO, resource_arithmetic, resource_bundles
 
         return Plan(
-            needed_cpus=required_resources(resource_request(experiment)).get("CPU", 0.0),
+            bundles=resource_bundles(experiment),
             arithmetic=resource_arithmetic(experiment),
             sizes=config.sizes(),
             build=lambda: MAPPO(experiment),
         )
     config.validate()
-    request = DM2.default_resource_request(config.copy(copy_frozen=False))
     return Plan(
-        needed_cpus=required_resources(request).get("CPU", 0.0),
+        bundles=config.resource_bundles()[1:],
         arithmetic=config.resource_arithmetic(),
         sizes=config.sizes(),
         build=lambda: DecentralisedTeam(config.build_algo()),

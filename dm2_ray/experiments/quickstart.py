@@ -15,14 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dm2_ray.actors.dm2 import DM2
-from dm2_ray.actors.dm2_config import DM2Config
 from dm2_ray.actors.ray_session import ray_session
-from dm2_ray.actors.resources import required_resources
 from dm2_ray.checkpoints import intact_checkpoints
 from dm2_ray.config import Experiment
 from dm2_ray.config_files import load_experiment
 from dm2_ray.demonstrations import JointTrajectories, Manifest
+from dm2_ray.experiments.algorithms import plan_of
 from dm2_ray.experiments.curve import Curve
 from dm2_ray.experiments.expert_choice import nearest_to_win_rate
 from dm2_ray.experiments.quickstart_report import draw, table
@@ -66,7 +64,7 @@ def quickstart(directory: Path, *, seeds: int, map_name: str, scale: float = 1.0
     """
     started = time.monotonic()
     experiment = _experiment("ippo", map_name, 0, scale, overrides)
-    needed = required_resources(DM2.default_resource_request(DM2Config().dm2(experiment))).get("CPU", 0.0)
+    needed = plan_of(experiment).needed_cpus
     with ray_session(needed_cpus=needed + 1.0):
         outcomes = [_one_seed(directory / f"seed-{seed}", map_name, seed, scale, overrides) for seed in range(seeds)]
     curves = [curve for outcome in outcomes for curve in outcome.curves]

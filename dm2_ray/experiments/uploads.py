@@ -77,8 +77,10 @@ class Uploads:
             if self._thread is not None:
                 self._thread.join(max(0.0, deadline - time.monotonic()))
                 if self._thread.is_alive():
-                    self._say(f"{self.remote.uri}: copy not finished after {FINISH_TIMEOUT_S:.0f} s; what lies there is "
-                              f"older than {self._run.path}")  # fmt: skip
+                    self._say(
+                        f"{self.remote.uri}: not finished after {FINISH_TIMEOUT_S:.0f} s; what lies there is older "
+                        f"than {self._run.path}"
+                    )
                     return
 
     def _take_over(self) -> None:

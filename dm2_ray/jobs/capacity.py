@@ -44,17 +44,8 @@ def demand_of(experiment: Experiment) -> Demand:
     """
     from dm2_ray.experiments.algorithms import plan_of
 
-    arithmetic = plan_of(experiment).arithmetic
-    if experiment.algorithm == "mappo":
-        from dm2_ray.mappo.mappo import resource_request
-
-        bundles = resource_request(experiment).bundles
-    else:
-        from dm2_ray.actors.dm2 import DM2
-        from dm2_ray.actors.dm2_config import DM2Config
-
-        bundles = DM2.default_resource_request(DM2Config().dm2(experiment)).bundles
-    return Demand(bundles=[dict(bundle) for bundle in bundles[1:]], arithmetic=arithmetic)
+    plan = plan_of(experiment)
+    return Demand(bundles=plan.bundles, arithmetic=plan.arithmetic)
 
 
 def check_capacity(demand: Demand, nodes: Sequence[Node]) -> None:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from dm2_ray.config import Experiment
 from dm2_ray.config_files import configs_dir, write_yaml
@@ -38,6 +38,9 @@ SAVE_MARGIN_S = 30.0
 WANDB_SETTINGS = ("WANDB_MODE", "WANDB_ENTITY", "WANDB_BASE_URL")
 """What a job takes over from the environment of whoever submits it; the project is tracking.project."""
 
+RESUMED_GRACE_S = 120.0
+
+_SECRET = re.compile("key|token|secret|password", re.IGNORECASE)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -71,7 +74,9 @@ def new_run(
         ClusterError: The name cannot be one, or something secret would be sent along.
     """
     chosen = job_id or _fresh_id(f"{experiment.variant}-{experiment.world.map}-{experiment.seed}")
-    _check(chosen, experiment)
+    _check_name(chosen)
+    if experiment.checkpoint.uri is not None:
+        _check_uri(experiment.checkpoint.uri, "checkpoint.uri")
     directory = _on_cluster(run_dir or f"{RUNS_ON_CLUSTER}/{chosen}")
     named = {"variant": experiment.variant, "map": experiment.world.map, "seed": str(experiment.seed)}
     return Submission(
@@ -87,29 +92,46 @@ def new_run(
 
 
 def continued_run(
-    run_dir: str,
+    run: str,
     *,
     job_id: str | None = None,
+    run_dir: str | None = None,
     iterations: int | None = None,
     env_steps: int | None = None,
     package: bool = False,
 ) -> Submission:
-    """A job that goes on with a run of the cluster; arguments as those of `new_run` and of `dm2 resume`.
+    """A job that goes on with a run of the cluster.
+
+    Args:
+        run: The run's directory there, or the URI of its copy.
+        job_id: As for `new_run`.
+        run_dir: Of a copy: where it is brought to first.
+        iterations: A new limit, as `dm2 resume` takes it.
+        env_steps: Another.
+        package: As for `new_run`.
 
     Raises:
-        ClusterError: The name cannot be one.
+        ClusterError: The name cannot be one, or something secret would be sent along.
     """
-    chosen = job_id or _fresh_id(f"resume-{re.sub('[^A-Za-z0-9_.-]+', '-', Path(run_dir).name) or 'run'}")
-    _check(chosen, None)
-    directory = _on_cluster(run_dir)
-    limits = "".join(
-        f" --{name} {value}" for name, value in (("iterations", iterations), ("env-steps", env_steps)) if value
-    )
+    last = re.sub("[^A-Za-z0-9_.-]+", "-", run.rstrip("/").rpartition("/")[2])
+    chosen = job_id or _fresh_id(f"resume-{last}")
+    _check_name(chosen)
+    if "://" in run:
+        _check_uri(run, "--resume")
+        directory = _on_cluster(run_dir or f"{RUNS_ON_CLUSTER}/{chosen}")
+        words = [shlex.quote(run), "--run-dir", directory]
+    elif run_dir is not None:
+        raise ClusterError("--run-dir says where a run's copy is brought to: --resume has to name a URI then")
+    else:
+        directory = _on_cluster(run)
+        words = [directory]
+    limits = (("--iterations", iterations), ("--env-steps", env_steps))
+    words += [f"{name} {value}" for name, value in limits if value is not None]
     return Submission(
         job_id=chosen,
-        entrypoint=f"exec python3 -m dm2_ray.cli resume {directory}{limits} --address auto",
-        # The run's own grace is written on the cluster: here the longest usual one.
-        env_vars=_environment(120.0),
+        entrypoint=f"exec python3 -m dm2_ray.cli resume {' '.join(words)} --address auto",
+        # The run's own grace is written where it is kept: here one that should do for any.
+        env_vars=_environment(RESUMED_GRACE_S),
         metadata=_origin(directory),
         run_dir=directory,
         experiment=None,
@@ -157,13 +179,16 @@ def refuse_duplicate(dashboard: Dashboard, job_id: str) -> None:
         )
 
 
-def _check(job_id: str, experiment: Experiment | None) -> None:
+def _check_name(job_id: str) -> None:
     if not _ID.fullmatch(job_id):
         raise ClusterError(f"--name {job_id!r}: a job's name has 1 to 100 letters, digits, '_', '.' and '-'")
-    uri = None if experiment is None else experiment.checkpoint.uri
-    if uri is not None and "@" in urlsplit(uri).netloc:
+
+
+def _check_uri(uri: str, source: str) -> None:
+    parts = urlsplit(uri)
+    if "@" in parts.netloc or any(_SECRET.search(name) for name in parse_qs(parts.query)):
         raise ClusterError(
-            "checkpoint.uri holds a user or password, which everybody on the cluster could read: leave it out; nodes "
+            f"{source} holds a user, password or key, which everybody on the cluster could read: leave it out; nodes "
             "find credentials in their own environment (AWS_PROFILE, GOOGLE_APPLICATION_CREDENTIALS, a role)"
         )
 
@@ -174,8 +199,7 @@ def _environment(stop_grace_s: float) -> dict[str, str]:
         value = os.environ.get(name)
         if not value:
             continue
-        if "@" in urlsplit(value).netloc:
-            raise ClusterError(f"${name} holds a user or password, which everybody on the cluster could read")
+        _check_uri(value, f"${name}")
         env_vars[name] = value
     return env_vars
 

@@ -20,7 +20,6 @@ import time
 from typing import Any
 
 import ray
-from ray.tune.execution.placement_groups import PlacementGroupFactory
 
 from dm2_ray.actors.collector import BattleStatistics
 from dm2_ray.actors.dm2_config import DM2Config
@@ -54,7 +53,7 @@ class MAPPO:
 
     def __init__(self, experiment: Experiment) -> None:
         config = _runners_config(experiment)
-        check_resources(resource_request(experiment), resource_arithmetic(experiment))
+        check_resources(resource_bundles(experiment), resource_arithmetic(experiment))
         self._config = config
         self._env_steps = 0
         self._episodes = 0
@@ -183,10 +182,10 @@ class MAPPO:
         )
 
 
-def resource_request(experiment: Experiment) -> PlacementGroupFactory:
-    """Everything that a run starts."""
+def resource_bundles(experiment: Experiment) -> list[dict[str, float]]:
+    """Resources of every process that a run starts."""
     runners = experiment.rollout.env_runners + experiment.evaluation.env_runners
-    return PlacementGroupFactory([{"CPU": 1.0}, *[{"CPU": experiment.rollout.cpus_per_env_runner}] * runners])
+    return [{"CPU": experiment.rollout.cpus_per_env_runner}] * runners
 
 
 def resource_arithmetic(experiment: Experiment) -> str:

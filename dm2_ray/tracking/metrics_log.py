@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -50,7 +51,8 @@ class MetricsLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._last_iteration = self.records[-1]["iteration"] if self.records else -1
-        self._file = open(path, "a", encoding="utf-8")
+        # Unbuffered: what the disk does not take must not wait in memory to be written half of it later.
+        self._file = open(path, "ab", buffering=0)
 
     def append(self, record: Mapping[str, Any]) -> Record:
         """Writes one record and returns it as it was written.
@@ -58,13 +60,19 @@ class MetricsLog:
         Raises:
             ValueError: its `iteration` is not beyond the last one's.
             TypeError: it holds something that is no number, text, list or mapping.
-            OSError: the disk does not take it.
+            OSError: the disk does not take it; then the file is as it was.
         """
         written = _plain(record)
         if written["iteration"] <= self._last_iteration:
             raise ValueError(f"iteration {written['iteration']} comes after iteration {self._last_iteration}")
-        self._file.write(_line(written))
-        self._file.flush()
+        before = os.fstat(self._file.fileno()).st_size
+        rest = memoryview(_line(written).encode())
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            os.ftruncate(self._file.fileno(), before)
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
         self._last_iteration = written["iteration"]
         return written
 

@@ -68,14 +68,14 @@ class Tracker:
         self._evaluations: list[Record] = []
         for record in self._log.records:
             self._remember(record)
-        self._tensorboard: Any = None
+        self._tensorboard = None
         if experiment.tracking.tensorboard:
             # Imported where it is used: it brings a second of imports that a run without it need not wait for.
-            from tensorboardX import SummaryWriter
+            from dm2_ray.tracking.tensorboard_events import TensorBoardEvents
 
             # Events of iterations that are done again are purged from the curves.
             purge_step = None if resumed_iteration is None else self._last.get("env_steps", -1) + 1
-            self._tensorboard = SummaryWriter(logdir=str(run_dir / "tensorboard"), purge_step=purge_step)
+            self._tensorboard = TensorBoardEvents(run_dir / "tensorboard", purge_step, say)
         self._wandb = None
         if experiment.tracking.wandb != "disabled":
             from dm2_ray.tracking.wandb_run import WandbRun
@@ -94,9 +94,7 @@ class Tracker:
         self._remember(written)
         values = dict(flatten(written))
         if self._tensorboard is not None:
-            for name, value in values.items():
-                self._tensorboard.add_scalar(name, value, written["env_steps"])
-            self._tensorboard.flush()
+            self._tensorboard.log(written["env_steps"], values)
         if self._wandb is not None:
             self._wandb.log(written["iteration"], values)
 

@@ -1,16 +1,19 @@
 """One Weights & Biases run for one experiment, which never stands in training's way.
 
 Online needs a key and a server that answers; where one is missing the run is written offline and one line says so.
-Whatever W&B raises later ends its part and nothing else.
+After that W&B is told from a thread of its own: whatever it raises, or however long it takes, ends its part and nothing
+else.
 """
 
 from __future__ import annotations
 
+import contextlib
 import netrc
 import os
 import queue
 import secrets
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -21,19 +24,24 @@ import wandb
 
 from dm2_ray.atomic_file import write_atomically
 from dm2_ray.config import Experiment
+from dm2_ray.tracking.wandb_files import last_step
 
 RUN_ID_FILE = "wandb_run_id"
 PREFLIGHT_S = 3.0
 INIT_TIMEOUT_S = 10.0
 FINISH_TIMEOUT_S = 60.0
+# Iterations that wait for W&B to take them; beyond that it hangs.
+MOST_WAITING = 1000
+# W&B's own limit comes first: it then says in its files how the run ended.
+FINISH_MARGIN_S = 5.0
 
 
 class WandbRun:
     """The experiment's run at Weights & Biases, in the mode that is possible.
 
-    The run's id is kept in the run directory: a resumed experiment goes on in the same run. W&B drops what it is told
-    a second time, so iterations that are done again after a resume appear once. Offline files lie under `wandb/` of
-    the run directory.
+    The run's id is kept in the run directory: a resumed experiment goes on in the same run. Iterations that are done
+    again after a resume are not told again: the files that W&B keeps under `wandb/` of the run directory say which one
+    was its last.
 
     Args:
         run_dir: directory of the run.
@@ -46,12 +54,16 @@ class WandbRun:
         self._run: wandb.Run | None = None
         self._directory = run_dir.absolute()
         run_id = _kept_run_id(self._directory)
+        self._last_iteration = last_step(self._directory, run_id)
+        self._waiting: queue.Queue[Callable[[wandb.Run], object] | None] = queue.Queue(MOST_WAITING)
         if experiment.tracking.wandb == "online":
             problem = offline_reason() or self._start("online", run_id, experiment)
             if problem:
                 say(f"W&B goes on offline: {problem}. Upload later: wandb sync {self._directory}/wandb/offline-run-*")
         if self._run is None and (problem := self._start("offline", run_id, experiment)):
             say(f"W&B is not written: {problem}")
+        self._teller = threading.Thread(target=self._tell, name="wandb", daemon=True)
+        self._teller.start()
 
     @property
     def mode(self) -> str | None:
@@ -59,15 +71,26 @@ class WandbRun:
         return None if self._run is None else "offline" if self._run.offline else "online"
 
     def log(self, iteration: int, values: Mapping[str, float]) -> None:
-        """Adds an iteration's flat values."""
-        if self._run is not None:
-            self._guarded(lambda run: run.log(dict(values), step=iteration))
+        """Adds an iteration's flat values, unless an earlier driver of this run did."""
+        if self._run is None or iteration <= self._last_iteration:
+            return
+        try:
+            self._waiting.put_nowait(lambda run: run.log(dict(values), step=iteration))
+        except queue.Full:
+            self._give_up(f"it has not taken the last {MOST_WAITING} iterations")
 
     def finish(self, exit_code: int) -> None:
         """Ends the run; waits at most FINISH_TIMEOUT_S for uploads, what is left then stays on disk."""
-        if self._run is not None:
-            self._guarded(lambda run: run.finish(exit_code=exit_code))
-            self._run = None
+        if self._run is None:
+            return
+        deadline = time.monotonic() + FINISH_TIMEOUT_S + FINISH_MARGIN_S
+        for last in (lambda run: run.finish(exit_code=exit_code), None):
+            with contextlib.suppress(queue.Full):
+                self._waiting.put(last, timeout=max(0.0, deadline - time.monotonic()))
+        self._teller.join(max(0.0, deadline - time.monotonic()))
+        if self._teller.is_alive():
+            self._give_up(f"it has not finished within {FINISH_TIMEOUT_S:.0f} s")
+        self._run = None
 
     def _start(self, mode: str, run_id: str, experiment: Experiment) -> str | None:
         """Starts the run; returns what went wrong."""
@@ -105,13 +128,25 @@ class WandbRun:
             self._say(f"W&B: {self._run.url}")
         return None
 
-    def _guarded(self, action: Callable[[wandb.Run], object]) -> None:
-        try:
-            assert self._run is not None
-            action(self._run)
-        except Exception as error:  # See _start.
-            self._say(f"W&B is told no more: {_one_line(error)}")
-            self._run = None
+    def _tell(self) -> None:
+        while (action := self._waiting.get()) is not None and (run := self._run) is not None:
+            try:
+                action(run)
+            except Exception as error:  # See _start.
+                self._give_up(_one_line(error))
+                return
+
+    def _give_up(self, problem: str) -> None:
+        self._run = None
+        self._say(f"W&B is told no more: {problem}. What it has: {self._directory}/wandb")
+        # Otherwise W&B waits for its service when the process ends, or shows what it died of.
+        threading.Thread(target=_forget_service, daemon=True).start()
+
+
+def _forget_service() -> None:
+    # It may be gone, which is why it is forgotten.
+    with contextlib.suppress(Exception):
+        wandb.teardown()
 
 
 def _kept_run_id(directory: Path) -> str:

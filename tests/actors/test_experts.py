@@ -13,6 +13,7 @@ import ray
 
 from dm2_ray.actors.dm2_config import DM2Config
 from dm2_ray.actors.expert_pool import ExpertPool, StoredExperts
+from dm2_ray.actors.expert_processes import ExpertPlacement
 from dm2_ray.actors.expert_sources import check_experts, start_experts
 from dm2_ray.actors.streams import Role, stream_seed
 from dm2_ray.checkpoints import save_checkpoint
@@ -334,7 +335,7 @@ def test_a_damaged_set_is_refused_where_it_is_read(stored: str, tmp_path: Path) 
     shutil.copytree(stored, copy)
     asked = experiment(path=str(copy), expert_actors=1)
     next(copy.glob("*.parquet")).write_bytes(b"nothing")
-    experts = StoredExperts(asked.demonstrations, RunWorld.of(asked.world), seed=0)
+    experts = StoredExperts(asked.demonstrations, RunWorld.of(asked.world), seed=0, where=ExpertPlacement())
     with pytest.raises(DemonstrationError, match="is damaged or was altered") as refused:
         experts.wait_until_ready()
     assert "\n" not in str(refused.value)

@@ -71,7 +71,9 @@ def test_a_run_directory_holds_what_it_promises(finished: Path) -> None:
     assert summary["final_evaluation"]["episodes"] == 6
     assert (summary["status"], summary["iterations"], summary["stopped_by"]) == ("completed", 6, "iterations")
     assert (finished / "config.yaml").is_file()
-    assert len(list((finished / "checkpoints").iterdir())) == 3  # checkpoint.keep
+    kept = sorted(path.name for path in (finished / "checkpoints").iterdir())
+    # checkpoint.keep newest ones, and the best: of equally good ones, the first that was evaluated.
+    assert kept == [f"iteration_{iteration:06d}" for iteration in (lines[0]["iteration"], 4, 5, 6)]
 
 
 def test_three_iterations_and_three_more_are_six(finished: Path, demonstrations: Path, tmp_path: Path) -> None:

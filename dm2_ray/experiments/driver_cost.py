@@ -1,0 +1,151 @@
+"""`dm2 bench --driver`: what an iteration costs the driver, by the number of rollout workers.
+
+Workers are tiny and share what CPUs there are, so that many fit on a small machine: each iteration hands every worker
+one small task. What is measured is the driver's own processor time, which other processes on the machine do not
+lengthen; it is fitted by a line, a + b x workers.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from dm2_ray.actors.dm2_config import DM2Config
+from dm2_ray.actors.ray_session import ray_session
+
+SIZES = (1, 2, 4, 8, 16, 32)
+MAP = "2m_vs_1z"
+STEPS_PER_WORKER = 64
+WARM_UP = 5
+"""Iterations that are not measured."""
+WORKER_MIB = 450.0
+"""What a worker is expected to need."""
+RESERVE_MIB = 2500.0
+"""What is left to everything else, learners among it."""
+SHARE, ITERATION_S = 0.1, 10.0
+"""The driver is a bottleneck, say, where it is busy for this share of an iteration of so many seconds."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DriverCost:
+    """Medians over iterations, for one number of workers."""
+
+    workers: int
+    driver_cpu_ms: float
+    """Processor time of the driver in an iteration, all of its threads."""
+    iteration_ms: float
+    """Of the clock; with more workers than CPUs, mostly their work."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """driver_cpu_ms = fixed_ms + per_worker_ms x workers."""
+
+    fixed_ms: float
+    per_worker_ms: float
+    largest_error_ms: float
+    """Of the measurements from the line."""
+
+    def workers_at(self, driver_ms: float) -> float:
+        """Workers at which the driver needs so many milliseconds an iteration; may be inf."""
+        return (driver_ms - self.fixed_ms) / self.per_worker_ms if self.per_worker_ms > 0 else float("inf")
+
+
+def fitted(costs: Sequence[DriverCost]) -> Line:
+    """Least squares over at least two sizes, each error counted relative to the cost itself: large sizes, whose times
+    scatter more, would have the line to themselves otherwise."""
+    workers = np.array([cost.workers for cost in costs], float)
+    cpu = np.array([cost.driver_cpu_ms for cost in costs])
+    per_worker, fixed = np.polyfit(workers, cpu, 1, w=1 / cpu)
+    errors = np.abs(fixed + per_worker * workers - cpu)
+    return Line(fixed_ms=float(fixed), per_worker_ms=float(per_worker), largest_error_ms=float(errors.max()))
+
+
+def measure(workers: int, iterations: int) -> DriverCost:
+    """Runs IPPO with so many workers; a Ray with CPUs for them must run."""
+    config = DM2Config().dm2(
+        variant="ippo",
+        world={"map": MAP},
+        rollout={
+            "env_runners": workers,
+            "battles_per_env_runner": 2,
+            "env_steps": STEPS_PER_WORKER * workers,
+            "cpus_per_env_runner": 0.05,
+        },
+        policy={"hidden_size": 16, "network": "mlp"},
+        ppo={"epochs": 1},
+        matching={"coefficient": 0.0},
+        learners={"cpus_per_learner": 0.05},
+    )
+    algorithm = config.build_algo()
+    try:
+        for _ in range(WARM_UP):
+            algorithm.train()
+        cpu, wall = [], []
+        for _ in range(iterations):
+            gc.collect()
+            began_cpu, began = time.process_time(), time.perf_counter()
+            algorithm.train()
+            cpu.append(time.process_time() - began_cpu)
+            wall.append(time.perf_counter() - began)
+    finally:
+        algorithm.stop()
+    return DriverCost(
+        workers=workers,
+        driver_cpu_ms=1000 * statistics.median(cpu),
+        iteration_ms=1000 * statistics.median(wall),
+    )
+
+
+def bench_driver(sizes: Sequence[int], *, iterations: int, as_json: bool) -> int:
+    """Measures every size that fits into memory; prints a table (or one JSON object), progress on stderr."""
+    costs: list[DriverCost] = []
+    with ray_session(needed_cpus=4):
+        for workers in sorted(set(sizes)):
+            free = _free_memory_mib()
+            if free < workers * WORKER_MIB + RESERVE_MIB:
+                _say(f"{workers} workers left out: they need about {workers * WORKER_MIB / 1024:.1f} GiB, "
+                     f"{max(0.0, free - RESERVE_MIB) / 1024:.1f} GiB are free")  # fmt: skip
+                continue
+            _say(f"{workers} workers …")
+            costs.append(measure(workers, iterations))
+    line = fitted(costs) if len(costs) > 1 else None
+    limit_ms = SHARE * ITERATION_S * 1000
+    if as_json:
+        reached = None if line is None else line.workers_at(limit_ms)
+        record = {
+            "costs": [asdict(cost) for cost in costs],
+            "line": None if line is None else asdict(line),
+            "workers_at_a_tenth_of_10_s": reached if reached != float("inf") else None,
+        }
+        print(json.dumps(record))
+        return 0 if costs else 1
+    print(f"\ndriver's cost of an iteration, {MAP}, medians of {iterations}")
+    print(f"{'workers':>9}{'driver CPU, ms':>17}{'iteration, ms':>16}")
+    for cost in costs:
+        print(f"{cost.workers:>9}{cost.driver_cpu_ms:>17.1f}{cost.iteration_ms:>16.1f}")
+    if line is not None:
+        print(
+            f"\ndriver CPU = {line.fixed_ms:.1f} ms + {line.per_worker_ms:.2f} ms x workers "
+            f"(no measurement further from it than {line.largest_error_ms:.1f} ms)\n"
+            f"the driver needs {SHARE:.0%} of an iteration of {ITERATION_S:.0f} s with some "
+            f"{line.workers_at(limit_ms):,.0f} workers"
+        )
+    return 0 if costs else 1
+
+
+def _free_memory_mib() -> float:
+    with open("/proc/meminfo") as lines:
+        sizes = {name: value for name, _, value in (line.partition(":") for line in lines)}
+    return float(sizes["MemAvailable"].split()[0]) / 1024
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,98 @@
+"""`dm2 bench --memory RUN`: whether the memory of a run's processes grows, from what its metrics say (timing/memory)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from dm2_ray.experiments.run_directory import RunDirectory, RunDirectoryError
+from dm2_ray.tracking import read_metrics
+
+WARM_UP = 0.1
+"""Share of a run that is left out at its beginning: caches fill up, libraries are loaded."""
+BLOCKS = 12
+"""Samples that follow each other are alike: the line is fitted to the means of so many stretches of equal length."""
+UNIT = "_mib"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemoryTrend:
+    """Memory of one kind of process over a run, in MiB."""
+
+    kind: str
+    first: float
+    last: float
+    """Means of the first and the last stretch."""
+    largest: float
+    per_hour: float
+    """Slope of the fitted line."""
+    interval: tuple[float, float]
+    """95 % interval of the slope."""
+
+
+def memory_trends(records: Sequence[Mapping[str, Any]]) -> tuple[list[MemoryTrend], float]:
+    """Trends of every kind of process, and the hours they were watched.
+
+    Args:
+        records: A run's metrics; a resumed run's are taken from where it was resumed the last time.
+
+    Raises:
+        RunDirectoryError: There are too few samples for a line.
+    """
+    samples = [record["timing"] for record in records if "memory" in record.get("timing", {})]
+    # wall_s starts anew with every driver, and so does the memory of everything.
+    start = max((i for i in range(1, len(samples)) if samples[i]["wall_s"] < samples[i - 1]["wall_s"]), default=0)
+    samples = samples[start:]
+    samples = samples[round(len(samples) * WARM_UP) :]
+    if len(samples) < 2 * BLOCKS:
+        raise RunDirectoryError(f"{len(samples)} samples of memory found, {2 * BLOCKS} are needed: let the run go on")
+    hours = np.array([sample["wall_s"] for sample in samples]) / 3600
+    kinds = [name for name in samples[0]["memory"] if name.endswith(UNIT)]
+    return [_trend(name, samples, hours) for name in kinds], float(hours[-1] - hours[0])
+
+
+def bench_memory(directory: Path, *, as_json: bool) -> int:
+    """Prints a table (or one JSON object) for a run that has ended or is under way.
+
+    Raises:
+        RunDirectoryError: There is no such run, or it is too short yet.
+    """
+    run = RunDirectory.open(directory)
+    trends, hours = memory_trends(read_metrics(run.metrics) if run.metrics.is_file() else [])
+    if as_json:
+        print(json.dumps({"run": str(directory), "hours": hours, "trends": [asdict(trend) for trend in trends]}))
+        return 0
+    print(f"{directory}: memory over {hours * 60:.0f} minutes, in MiB (mean of the processes of a kind)\n")
+    print(f"{'':18}{'first':>9}{'last':>9}{'largest':>9}{'per hour':>10}   95 % interval")
+    for trend in trends:
+        low, high = trend.interval
+        print(
+            f"{trend.kind:18}{trend.first:>9.1f}{trend.last:>9.1f}{trend.largest:>9.1f}{trend.per_hour:>+10.1f}"
+            f"   [{low:+.1f}, {high:+.1f}]"
+        )
+    return 0
+
+
+def _trend(name: str, samples: Sequence[Mapping[str, Any]], hours: np.ndarray) -> MemoryTrend:
+    # A kind may be without a living process at a sample.
+    here = np.array([name in sample["memory"] for sample in samples])
+    sizes = np.array([sample["memory"].get(name, 0.0) for sample in samples])[here]
+    times, means = (
+        np.array([part.mean() for part in np.array_split(values, BLOCKS)]) for values in (hours[here], sizes)
+    )
+    line = stats.linregress(times, means)
+    margin = float(stats.t.ppf(0.975, BLOCKS - 2) * line.stderr)
+    return MemoryTrend(
+        kind=name.removesuffix(UNIT).replace("_", " "),
+        first=float(means[0]),
+        last=float(means[-1]),
+        largest=float(sizes.max()),
+        per_hour=float(line.slope),
+        interval=(float(line.slope) - margin, float(line.slope) + margin),
+    )
