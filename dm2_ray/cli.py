@@ -15,7 +15,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dm2_ray import cluster_commands, commands, demo_commands, experiment_commands, map_commands
+from dm2_ray import (
+    bench_commands,
+    cluster_commands,
+    commands,
+    demo_commands,
+    doctor_command,
+    experiment_commands,
+    map_commands,
+)
 from dm2_ray.command_line import Command, add_command, factor, natural, positive
 from dm2_ray.experiment_arguments import add_experiment_arguments, add_limits
 
@@ -149,7 +157,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_replay(subparsers)
     map_commands.add_parsers(subparsers)
     cluster_commands.add_parsers(subparsers)
-    _add_bench(subparsers)
+    doctor_command.add_parser(subparsers)
+    bench_commands.add_parsers(subparsers)
     return parser
 
 
@@ -247,25 +256,6 @@ def _add_replay(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--until", choices=("win", "loss"), help="go on to the next battle, up to 100 of them, until one ends so"
     )
-
-
-def _add_bench(subparsers: Subparsers) -> None:
-    parser = add_command(
-        subparsers, "bench", commands.bench, "measure rollouts and iterations against stock RLlib in one run",
-        "  dm2 bench\n  dm2 bench --map 3m --json\n"
-        "  dm2 bench --world\n  dm2 bench --world --map MMM2 --map corridor --json\n",
-    )  # fmt: skip
-    parser.add_argument(
-        "--world",
-        action="store_true",
-        help="instead the world alone in one thread: engine, SMACEnv, first call",
-    )
-    parser.add_argument(
-        "--map", action="append", metavar="MAP",
-        help="SMAC map or scenario (5m_vs_6m); with --world it may be given again (six maps of 6 to 66 units)",
-    )  # fmt: skip
-    parser.add_argument("--repetitions", type=positive, default=3, metavar="N", help="rounds (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
 def _version() -> str:

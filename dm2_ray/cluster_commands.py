@@ -1,4 +1,4 @@
-"""What `dm2 submit`, `dm2 jobs`, `dm2 stop` and `dm2 doctor` do.
+"""What `dm2 submit`, `dm2 jobs` and `dm2 stop` do.
 
 Each imports what it needs, so that `--help` and refusals do not wait.
 """
@@ -25,7 +25,7 @@ EXIT_INTERRUPTED = 130
 
 
 def add_parsers(subparsers: Subparsers) -> None:
-    """Adds the four commands."""
+    """Adds the three commands."""
     parser = add_command(
         subparsers, "submit", submit, "hand a run to a Ray cluster as a job",
         "  dm2 submit --variant dm2 --map 5m_vs_6m --demos /shared/demos/5m_vs_6m --env-steps 10000000 \\\n"
@@ -67,22 +67,6 @@ def add_parsers(subparsers: Subparsers) -> None:
     _add_address(parser)
     parser.add_argument(
         "--timeout", type=factor, metavar="S", help="seconds to wait for its end (what the job may take to save)"
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser = add_command(
-        subparsers, "doctor", doctor, "check this machine, and a cluster, against what a run needs",
-        "  dm2 doctor\n  dm2 doctor --variant dm2 --map 5m_vs_6m --address http://HEAD:8265 rollout.env_runners=32\n"
-        "exit code 1 if anything fails\n",
-    )  # fmt: skip
-    parser.add_argument(
-        "settings", nargs="*", metavar="CONFIG | KEY=VALUE", help="the run to check for: a YAML file, single settings"
-    )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="the YAML file, named")
-    parser.add_argument("--variant", help="ippo, dm2, …")
-    parser.add_argument("--map", help="SMAC map or scenario")
-    parser.add_argument("--run-dir", type=Path, default=Path("runs"), metavar="DIR", help="(%(default)s)")
-    _add_address(
-        parser, "of the cluster's dashboard; without it, and without $RAY_API_SERVER_ADDRESS, no cluster is asked"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
@@ -183,35 +167,10 @@ def stop(options: argparse.Namespace) -> int:
     return 1
 
 
-def doctor(options: argparse.Namespace) -> int:
-    import os
-    from itertools import chain
-
-    from dm2_ray.jobs.cluster_checks import cluster_checks
-    from dm2_ray.jobs.dashboard import dashboard_address
-    from dm2_ray.jobs.machine_checks import machine_checks
-
-    named = options.settings or options.config or options.variant or options.map
-    experiment = _loaded(options) if named else None
-    address = options.address or os.environ.get("RAY_API_SERVER_ADDRESS")
-    found = []
-    checks = machine_checks(experiment, options.run_dir)
-    if address:
-        checks = chain(checks, cluster_checks(dashboard_address(address), experiment))
-    for finding in checks:
-        found.append(finding)
-        if not options.json:
-            print(finding.line(), flush=True)
-    failed = [finding.check for finding in found if finding.level == "fail"]
-    if options.json:
-        print(json.dumps({"ok": not failed, "findings": [finding.record() for finding in found]}))
-    return 1 if failed else 0
-
-
-def _add_address(parser: argparse.ArgumentParser, help: str | None = None) -> None:
+def _add_address(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--address", metavar="URL",
-        help=help or "of the cluster's dashboard ($RAY_API_SERVER_ADDRESS, else $RAY_ADDRESS if it is one, else "
+        help="of the cluster's dashboard ($RAY_API_SERVER_ADDRESS, else $RAY_ADDRESS if it is one, else "
         "http://127.0.0.1:8265)",
     )  # fmt: skip
 
@@ -233,20 +192,6 @@ def _experiment(options: argparse.Namespace) -> Experiment:
 
         check_experts(experiment)
     return experiment
-
-
-def _loaded(options: argparse.Namespace) -> Experiment:
-    from dm2_ray.config_files import load_experiment
-    from dm2_ray.experiment_arguments import split_settings
-
-    file, overrides = split_settings(options.settings)
-    if options.config is not None and file is not None:
-        raise _usage(f"two configuration files given: {options.config} and {file}")
-    # A doctor is asked before there are demonstrations: any path serves.
-    given = any(setting.startswith("demonstrations.path") for setting in overrides) or options.config or file
-    if not given and options.variant not in (None, "ippo", "mappo"):
-        overrides.append("demonstrations.path=scripted:random")
-    return load_experiment(options.config or file, variant=options.variant, map_name=options.map, overrides=overrides)
 
 
 def _submission(options: argparse.Namespace, experiment: Experiment | None) -> Submission:

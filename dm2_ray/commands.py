@@ -171,19 +171,6 @@ def quickstart(options: argparse.Namespace) -> int:
     )
 
 
-def bench(options: argparse.Namespace) -> int:
-    if options.world:
-        from dm2_ray.experiments.bench_world import MAPS, bench_world
-
-        return bench_world(options.map or MAPS, repetitions=options.repetitions, as_json=options.json)
-    maps = options.map or ["5m_vs_6m"]
-    if len(maps) > 1:
-        raise _usage(f"one map expected, got {', '.join(maps)} (--world measures several)")
-    from dm2_ray.experiments.bench import bench as run_bench
-
-    return run_bench(map_name=maps[0], repetitions=options.repetitions, as_json=options.json)
-
-
 def _warn(line: str) -> None:
     print(f"dm2: {line}", file=sys.stderr, flush=True)
 

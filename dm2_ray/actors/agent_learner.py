@@ -28,7 +28,7 @@ from dm2_ray.actors.learner_state import LearnerState, as_arrays, as_tensors
 from dm2_ray.actors.streams import Role, stream_seed
 from dm2_ray.actors.threads import one_thread
 from dm2_ray.learning.cloning import cloning_losses, prepare_cloning_batch
-from dm2_ray.learning.gradients import LearningDiverged, checked_norm
+from dm2_ray.learning.gradients import LearningDiverged, checked_norm, refuse_not_finite
 from dm2_ray.learning.matching import AgentMatching
 from dm2_ray.learning.policy import policy_parameter_groups
 from dm2_ray.learning.ppo import PPOBatch, ppo_losses
@@ -87,7 +87,11 @@ class AgentLearner(TorchLearner):
             self.module[module_id].load_state_dict(as_tensors(values))
         for module_id in self.module.keys():
             for name, optimizer in self.get_optimizers_for_module(module_id):
+                # Rates are the configuration's, not the checkpoint's: whoever resumes with others means them.
+                rates = [{key: group[key] for key in ("lr", "eps")} for group in optimizer.param_groups]
                 optimizer.load_state_dict(as_tensors(state["optimizers"][name]))
+                for group, own in zip(optimizer.param_groups, rates, strict=True):
+                    group.update(own)
         self._matching.load_arrays(as_arrays(state.get("extras", {})), self.device)
         self._version = int(state["version"])
         self._admitted = True
@@ -105,7 +109,7 @@ class AgentLearner(TorchLearner):
 
         Raises:
             LearnerNotAdmitted: The learner is fresh from a restart or is not at this iteration.
-            LearningDiverged: A loss or gradient is not finite; the state is then not to be used.
+            LearningDiverged: Data, a loss or a gradient is not finite; the state is then not to be used.
             ValueError: There is nothing to learn from, or the expert did what cannot be cloned.
         """
         if not self._admitted or self._version != iteration:
@@ -159,6 +163,10 @@ class AgentLearner(TorchLearner):
     def _learn(
         self, iteration: int, demonstration: AgentDemonstration | None, trajectory: AgentTrajectory
     ) -> dict[str, float]:
+        of = f"{self.agent_id}, iteration {iteration}"
+        refuse_not_finite({"observations": trajectory.observations, "rewards": trajectory.rewards}, of=of)
+        if demonstration is not None:
+            refuse_not_finite({"observations": demonstration.observations}, of=f"{of}, demonstration")
         metrics: dict[str, float] = {"policy_age": float(iteration - trajectory.policy_version)}
         rewards = torch.from_numpy(np.array(trajectory.rewards))
         if demonstration is not None:

@@ -46,7 +46,7 @@ def ray_session(address: str | None = None, *, needed_cpus: float = 0.0) -> Iter
         try:
             with _native_stderr_silenced():
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        except (ConnectionError, ValueError, RuntimeError, OSError, ray.exceptions.RayError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ClusterUnreachable(
                 f"no Ray cluster answers at {address!r} ({reason}); check the address, and RAY_AUTH_MODE and "

@@ -1,4 +1,4 @@
-"""`dm2 bench --memory RUN`: whether the memory of a run's processes grows, from what its metrics say (timing/memory)."""
+"""`dm2 bench --memory RUN`: whether the memory of a run's processes grows, as its metrics have it (timing/memory)."""
 
 from __future__ import annotations
 

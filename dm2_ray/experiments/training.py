@@ -194,6 +194,8 @@ class _Loop:
                 told += f"; its data could not be written ({problem})"
         self._save_what_there_is(keeper)
         tracker.finish("failed", stopped_by=type(error).__name__, error=str(error), faults=self._faults())
+        if self._iteration == 0:
+            return RunEnded(f"{told}. The run ended in its first iteration; there is nothing to save")
         return RunEnded(
             f"{told}. The run ended after iteration {self._iteration}, which is saved; when the cause is mended: "
             f"dm2 resume {self._run.path}"

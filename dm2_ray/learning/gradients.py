@@ -1,16 +1,36 @@
-"""The last look at a gradient before it is applied."""
+"""Numbers that are none end an update: looked for in its data before, and in every gradient before it is applied."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 
 class LearningDiverged(ArithmeticError):
-    """A loss or gradient is NaN or infinite."""
+    """An observation, a reward, a loss or a gradient is NaN or infinite."""
+
+
+def refuse_not_finite(data: Mapping[str, npt.NDArray[np.floating]], *, of: str) -> None:
+    """Looks at an update's data.
+
+    Args:
+        data: Arrays of any shape, by name.
+        of: Whose data they are, for the message.
+
+    Raises:
+        LearningDiverged: Some number is NaN or infinite.
+    """
+    for name, values in data.items():
+        strange = values.size - int(np.isfinite(values).sum())
+        if strange:
+            raise LearningDiverged(
+                f"{of}: {strange:,} of {values.size:,} {name} are not finite; look at the world that they come from"
+            )
 
 
 def checked_norm(parameters: Iterable[Tensor], loss: Tensor, *, limit: float = math.inf, of: str) -> Tensor:

@@ -47,10 +47,19 @@ class WandbRun:
         run_dir: directory of the run.
         experiment: gives mode, project, group, name, tags and the configuration shown.
         say: takes a line for the person at the terminal.
+        finish_timeout_s: longest wait for uploads at the end.
     """
 
-    def __init__(self, run_dir: Path, experiment: Experiment, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        experiment: Experiment,
+        say: Callable[[str], None],
+        *,
+        finish_timeout_s: float = FINISH_TIMEOUT_S,
+    ) -> None:
         self._say = say
+        self._finish_timeout_s = finish_timeout_s
         self._run: wandb.Run | None = None
         self._directory = run_dir.absolute()
         run_id = _kept_run_id(self._directory)
@@ -80,16 +89,16 @@ class WandbRun:
             self._give_up(f"it has not taken the last {MOST_WAITING} iterations")
 
     def finish(self, exit_code: int) -> None:
-        """Ends the run; waits at most FINISH_TIMEOUT_S for uploads, what is left then stays on disk."""
+        """Ends the run; waits a limited time for uploads, what is left then stays on disk."""
         if self._run is None:
             return
-        deadline = time.monotonic() + FINISH_TIMEOUT_S + FINISH_MARGIN_S
+        deadline = time.monotonic() + self._finish_timeout_s + FINISH_MARGIN_S
         for last in (lambda run: run.finish(exit_code=exit_code), None):
             with contextlib.suppress(queue.Full):
                 self._waiting.put(last, timeout=max(0.0, deadline - time.monotonic()))
         self._teller.join(max(0.0, deadline - time.monotonic()))
         if self._teller.is_alive():
-            self._give_up(f"it has not finished within {FINISH_TIMEOUT_S:.0f} s")
+            self._give_up(f"it has not finished within {self._finish_timeout_s:.0f} s")
         self._run = None
 
     def _start(self, mode: str, run_id: str, experiment: Experiment) -> str | None:
@@ -114,7 +123,8 @@ class WandbRun:
                     reinit="create_new",
                     save_code=False,
                     init_timeout=INIT_TIMEOUT_S,
-                    finish_timeout=FINISH_TIMEOUT_S,
+                    finish_timeout=self._finish_timeout_s,
+                    finish_timeout_raises=True,
                 ),
             )
             self._run.define_metric("env_steps")
@@ -138,7 +148,7 @@ class WandbRun:
 
     def _give_up(self, problem: str) -> None:
         self._run = None
-        self._say(f"W&B is told no more: {problem}. What it has: {self._directory}/wandb")
+        self._say(f"W&B is told no more: {problem}. What it has is in {self._directory}/wandb (wandb sync)")
         # Otherwise W&B waits for its service when the process ends, or shows what it died of.
         threading.Thread(target=_forget_service, daemon=True).start()
 

@@ -22,6 +22,7 @@ from dm2_ray.checkpoints import (
     restored_learning_state,
     save_checkpoint,
 )
+from dm2_ray.checkpoints.saving import note_win_rate
 from dm2_ray.config import Experiment, MatchingSettings
 
 
@@ -68,6 +69,85 @@ def test_newest_intact_one_is_found_and_old_ones_go(tmp_path: Path) -> None:
     assert open_checkpoint(tmp_path).iteration == 4
     (root / "iteration_000004" / "manifest.json").unlink()
     assert open_checkpoint(root).iteration == 3
+
+
+def test_what_is_passed_over_is_named(tmp_path: Path) -> None:
+    for version in (1, 2, 3):
+        saved(tmp_path, version)
+    (tmp_path / "iteration_000003" / "agent_1.pt").write_bytes(b"cut")
+    (tmp_path / "iteration_000002" / "manifest.json").unlink()
+    told: list[str] = []
+    assert open_checkpoint(tmp_path, say=told.append).iteration == 1
+    assert len(told) == 2
+    assert "iteration_000003: agent_1.pt was altered" in told[0] and "iteration_000001 is used" in told[0]
+    assert "iteration_000002: unreadable manifest" in told[1]
+
+
+def test_the_best_one_stays_and_is_found(tmp_path: Path) -> None:
+    for version, win_rate in enumerate((0.1, 0.6, None, 0.6, 0.2, None), start=1):
+        saved(tmp_path, version, keep=2, keep_best=1, win_rate=win_rate)
+    assert [found.iteration for found in intact_checkpoints(tmp_path)] == [2, 5, 6]
+    assert open_checkpoint(tmp_path, best=True).iteration == 2
+    assert open_checkpoint(tmp_path).iteration == 6
+    (tmp_path / "iteration_000002" / "agent_0.pt").unlink()
+    assert open_checkpoint(tmp_path, best=True).iteration == 5
+
+
+def test_none_is_best_where_none_was_evaluated(tmp_path: Path) -> None:
+    saved(tmp_path, 1, win_rate=None)
+    with pytest.raises(CheckpointError, match="none of its checkpoints has been evaluated"):
+        open_checkpoint(tmp_path, best=True)
+
+
+def test_a_win_rate_can_be_noted_later(tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path, 1, win_rate=None)
+    note_win_rate(checkpoint, 0.75)
+    assert open_checkpoint(tmp_path, best=True).win_rate == 0.75
+    assert open_checkpoint(tmp_path).sha256 == checkpoint.sha256
+
+
+def test_a_damaged_later_one_costs_no_earlier_one(tmp_path: Path) -> None:
+    """A run that passed over its damaged newest checkpoint must not lose to it what it saves next."""
+    for version in (1, 2, 9):
+        saved(tmp_path, version)
+    (tmp_path / "iteration_000009" / "agent_0.pt").write_bytes(b"cut")
+    saved(tmp_path, 3, keep=1)
+    assert open_checkpoint(tmp_path, say=lambda line: None).iteration == 3
+    saved(tmp_path, 9, keep=1)
+    assert [found.iteration for found in intact_checkpoints(tmp_path)] == [9]
+
+
+def test_a_disk_that_alters_what_it_is_given_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(tmp_path, 1)
+
+    def altering(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if path.name == "agent_1.pt":
+            content = path.read_bytes()
+            path.write_bytes(content[:-3] + b"???")
+
+    with monkeypatch.context() as patch, pytest.raises(CheckpointError, match="agent_1.pt was altered"):
+        patch.setattr("os.fsync", altering)
+        saved(tmp_path, 2, keep=1)
+    assert [found.iteration for found in intact_checkpoints(tmp_path)] == [1]
+    assert [path.name for path in tmp_path.iterdir()] == ["iteration_000001"]
+
+
+def test_who_lost_the_run_publishes_nothing(tmp_path: Path) -> None:
+    saved(tmp_path, 1)
+    calls: list[int] = []
+
+    def lost_meanwhile() -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("lost")
+
+    experiment = Experiment(variant="ippo", matching=MatchingSettings(coefficient=0.0))
+    with pytest.raises(RuntimeError, match="lost"):
+        save_checkpoint(
+            tmp_path, experiment, learning_state(2), sizes=(2, 3, 4), win_rate=None, may_write=lost_meanwhile
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["iteration_000001"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from hosts import Host, unsupported, wait_until
-from ray_hosts import RayHosts
+from ray_hosts import JOBS_ADDRESS, RayHosts
 
 from dm2_ray.cli import main
 
@@ -127,8 +127,8 @@ def disturbed(cluster: RayHosts, demonstrations: Path, tmp_path_factory: pytest.
     directory = tmp_path_factory.mktemp("disturbed")
     run, log = directory / "run", directory / "log"
     process = cluster.start(
-        "dm2", "train", *training(demonstrations, FOR_EVER, *PROCESSES, "rollout.max_env_runners=4"),
-        "--address", "auto", "--run-dir", run, log=log,
+        "dm2", "submit", *training(demonstrations, FOR_EVER, *PROCESSES, "rollout.max_env_runners=4"),
+        "--address", JOBS_ADDRESS, "--name", "disturbed", "--run-dir", run, "--follow", log=log,
     )  # fmt: skip
     yield Run(directory=run, log=log, process=process)
     Host.signal(process, signal.SIGKILL)
@@ -136,21 +136,27 @@ def disturbed(cluster: RayHosts, demonstrations: Path, tmp_path_factory: pytest.
 
 
 def test_without_the_token_nothing_runs(cluster: RayHosts, demonstrations: Path, tmp_path: Path) -> None:
-    code, output = cluster.run(
-        "dm2", "train", *training(demonstrations, 1, *PROCESSES), "--address", "auto", "--run-dir", tmp_path / "run",
-        token=False, timeout_s=90,
-    )  # fmt: skip
-    assert code == 2, output
-    assert records(tmp_path / "run") == []
+    run = tmp_path / "run"
+    work = [*training(demonstrations, 1, *PROCESSES), "--run-dir", run]
+    for command in (["submit", *work, "--address", JOBS_ADDRESS], ["train", *work, "--address", "auto"]):
+        code, output = cluster.run("dm2", *command, token=False, timeout_s=90)
+        assert code == 2, output
+        assert "RAY_AUTH_TOKEN" in output.splitlines()[-1] and "Traceback" not in output
+    code, output = cluster.run("dm2", "jobs", "--json", "--address", JOBS_ADDRESS, timeout_s=60)
+    assert code == 0 and json.loads(output.splitlines()[-1]) == {"jobs": []}
+    assert records(run) == []
 
 
 def test_a_job_trains_on_all_hosts(cluster: RayHosts, demonstrations: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     code, output = cluster.run(
-        "dm2", "train", *training(demonstrations, 3, *PROCESSES), "--address", "auto", "--run-dir", run, timeout_s=120
-    )
+        "dm2", "submit", *training(demonstrations, 3, *PROCESSES), "--address", JOBS_ADDRESS, "--run-dir", run,
+        "--follow", timeout_s=120,
+    )  # fmt: skip
     assert code == 0, output
+    assert "iteration 3/3" in output
     assert [hosts_of(record) for record in records(run)] == [{host.address for host in cluster.hosts}] * 3
+    assert cluster.token_file.read_text() not in output
 
 
 def test_a_cut_link_does_not_stop_the_run(cluster: RayHosts, disturbed: Run) -> None:
@@ -176,8 +182,9 @@ def test_a_host_with_learners_burns(cluster: RayHosts, disturbed: Run) -> None:
 def test_the_disturbed_run_learnt_what_an_undisturbed_one_learns(
     cluster: RayHosts, disturbed: Run, demonstrations: Path, tmp_path: Path
 ) -> None:
-    Host.signal(disturbed.process, signal.SIGTERM)
-    assert disturbed.process.wait(60) == 130, disturbed.log.read_text()[-2000:]
+    code, output = cluster.run("dm2", "stop", "disturbed", "--address", JOBS_ADDRESS, timeout_s=90)
+    assert code == 0, output
+    assert disturbed.process.wait(30) == 130, disturbed.log.read_text()[-2000:]
     summary = json.loads((disturbed.directory / "summary.json").read_text())
     assert summary["status"] == "interrupted"
     iterations = len(records(disturbed.directory))

@@ -1,0 +1,83 @@
+"""What `dm2 doctor` does: one line for everything that a run needs, with the cure where it is missing.
+
+It imports what it needs, so that `--help` does not wait.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dm2_ray.command_line import add_command
+
+if TYPE_CHECKING:
+    from dm2_ray.command_line import Subparsers
+    from dm2_ray.config import Experiment
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Adds `dm2 doctor`."""
+    parser = add_command(
+        subparsers, "doctor", doctor, "check this machine, and a cluster, against what a run needs",
+        "  dm2 doctor\n  dm2 doctor --variant dm2 --map 5m_vs_6m --address http://HEAD:8265 rollout.env_runners=32\n"
+        "exit code 1 if anything fails\n",
+    )  # fmt: skip
+    parser.add_argument(
+        "settings", nargs="*", metavar="CONFIG | KEY=VALUE", help="the run to check for: a YAML file, single settings"
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the YAML file, named")
+    parser.add_argument("--variant", help="ippo, dm2, …")
+    parser.add_argument("--map", help="SMAC map or scenario")
+    parser.add_argument("--run-dir", type=Path, default=Path("runs"), metavar="DIR", help="(%(default)s)")
+    parser.add_argument(
+        "--address", metavar="URL",
+        help="of a cluster's dashboard; without it, and without $RAY_API_SERVER_ADDRESS, none is asked",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def doctor(options: argparse.Namespace) -> int:
+    from dm2_ray.jobs.cluster_checks import cluster_checks
+    from dm2_ray.jobs.dashboard import dashboard_address
+    from dm2_ray.jobs.machine_checks import machine_checks
+
+    named = options.settings or options.config or options.variant or options.map
+    experiment = _loaded(options) if named else None
+    address = options.address or os.environ.get("RAY_API_SERVER_ADDRESS")
+    found = []
+    checks = machine_checks(experiment, options.run_dir)
+    if address:
+        checks = chain(checks, cluster_checks(dashboard_address(address), experiment))
+    for finding in checks:
+        found.append(finding)
+        if not options.json:
+            print(finding.line(), flush=True)
+    failed = [finding.check for finding in found if finding.level == "fail"]
+    if options.json:
+        print(json.dumps({"ok": not failed, "findings": [finding.record() for finding in found]}))
+    return 1 if failed else 0
+
+
+def _loaded(options: argparse.Namespace) -> Experiment:
+    from dm2_ray.config_errors import ConfigError
+    from dm2_ray.config_files import load_experiment
+    from dm2_ray.experiment_arguments import split_settings
+
+    file, overrides = split_settings(options.settings)
+    if options.config is not None and file is not None:
+        raise ConfigError(f"two configuration files given: {options.config} and {file}")
+    layers = {"variant": options.variant, "map_name": options.map}
+    try:
+        return load_experiment(options.config or file, **layers, overrides=overrides)
+    except ConfigError:
+        # A doctor may be asked before there are demonstrations: any name serves.
+        try:
+            placeholder = "demonstrations.path=scripted:random"
+            return load_experiment(options.config or file, **layers, overrides=[*overrides, placeholder])
+        except ConfigError:
+            pass
+        raise

@@ -1,0 +1,47 @@
+"""What a run lost, how often, and for how long."""
+
+import pytest
+
+from dm2_ray.actors.fault_log import FaultKind, FaultLog, fault_summary
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_loss_is_counted_once_and_timed_until_it_is_back() -> None:
+    clock = Clock()
+    log = FaultLog(clock)
+    log.iteration = 7
+    log.lost(FaultKind.LEARNER, "agent_1", "ActorDiedError")
+    clock.now += 1.5
+    log.lost(FaultKind.LEARNER, "agent_1", "asked again, still dead")
+    assert log.news() == []  # told when it is known how it ended
+    clock.now += 1.0
+    log.back(FaultKind.LEARNER, "agent_1")
+    log.back(FaultKind.LEARNER, "agent_0")  # was never missing
+    told = {"kind": "learner", "who": "agent_1", "iteration": 7, "why": "ActorDiedError", "seconds": 2.5}
+    assert log.news() == [told]
+    assert log.news() == [] == log.unmended()
+    assert log.counts() == {"rollout_worker": 0, "evaluation_worker": 0, "learner": 1, "expert": 0, "node": 0}
+
+
+def test_what_is_not_waited_for_is_told_without_a_time() -> None:
+    log = FaultLog(Clock())
+    log.lost(FaultKind.ROLLOUT_WORKER, 3, "its node left")
+    log.gone(FaultKind.ROLLOUT_WORKER, 3)
+    log.lost(FaultKind.NODE, "10.0.0.3", "died")
+    assert [event["seconds"] for event in log.news()] == [None]
+    assert [event["who"] for event in log.unmended()] == ["10.0.0.3"]
+
+
+def test_the_summary_has_median_and_longest_of_each_kind() -> None:
+    events = [{"kind": "expert", "seconds": seconds} for seconds in (1.0, 5.0, 2.0, None)]
+    summary = fault_summary([*events, {"kind": "node", "seconds": None}])
+    assert summary == {
+        "expert": {"count": 4, "recovery_s_median": pytest.approx(2.0), "recovery_s_max": 5.0},
+        "node": {"count": 1, "recovery_s_median": None, "recovery_s_max": None},
+    }

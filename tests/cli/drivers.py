@@ -1,0 +1,102 @@
+"""Drivers of runs as processes of their own, to be killed, stopped, and looked at afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ray
+
+PR_SET_PDEATHSIG = 1
+# Iterations of some tens of milliseconds, in the driver alone.
+TINY = [
+    "rollout.env_runners=0",
+    "rollout.battles_per_env_runner=4",
+    "rollout.env_steps=128",
+    "policy.hidden_size=8",
+    "ppo.epochs=1",
+    "learners.processes=driver",
+    "evaluation.every_env_steps=2000",
+    "evaluation.episodes=2",
+    "checkpoint.every_iterations=1",
+    "tracking.tensorboard=false",
+]
+WITH_PROCESSES = [entry for entry in TINY if not entry.startswith(("rollout.env_runners", "learners"))]
+
+
+class Driver:
+    """A `dm2` process."""
+
+    def __init__(self, *arguments: object, env: dict[str, str] | None = None) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "dm2_ray.cli", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "RAY_AUTH_MODE": "disabled", **(env or {})},
+            preexec_fn=_die_with_parent,
+        )
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def end(self, timeout_s: float = 120) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr, once it has ended."""
+        out, err = self._process.communicate(timeout=timeout_s)
+        return self._process.returncode, out, err
+
+    def wait_for(self, run: Path, iterations: int, timeout_s: float = 120) -> None:
+        """Returns when the run has so many records, or the process has ended."""
+        deadline = time.monotonic() + timeout_s
+        while self.is_alive and len(lines(run)) < iterations:
+            assert time.monotonic() < deadline, f"no iteration {iterations} within {timeout_s} s"
+            time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def driver(*arguments: object, env: dict[str, str] | None = None) -> Iterator[Driver]:
+    """A driver that is gone after the block."""
+    started = Driver(*arguments, env=env)
+    try:
+        yield started
+    finally:
+        if started.is_alive:
+            started.send(signal.SIGKILL)
+            started.end()
+
+
+def train_command(run: Path, iterations: int, *settings: str, tiny: list[str] = TINY) -> list[str]:
+    command = ["train", "--variant", "ippo", "--map", "2m_vs_1z", "--run-dir", str(run)]
+    return [*command, "--iterations", str(iterations), *address(), *tiny, *settings]
+
+
+def address() -> list[str]:
+    """Of the tests' own Ray: drivers of their own Ray would spend most of their time starting it."""
+    return ["--address", ray.get_runtime_context().gcs_address]
+
+
+def lines(run: Path) -> list[str]:
+    path = run / "metrics.jsonl"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without what depends on the clock."""
+    return [{key: value for key, value in json.loads(line).items() if key != "timing"} for line in lines(run)]
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

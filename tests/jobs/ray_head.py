@@ -1,0 +1,112 @@
+"""A real Ray head, started by cluster/baremetal/head.sh with a token, on ports and in a directory of its own."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+ROOT = Path(__file__).parents[2]
+START_S = 120.0
+_PR_SET_PDEATHSIG = 1
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    for held in sockets:
+        held.bind(("127.0.0.1", 0))
+    ports = [held.getsockname()[1] for held in sockets]
+    for held in sockets:
+        held.close()
+    return ports
+
+
+def with_parent() -> None:
+    """In a child before it becomes another program: it ends when the test's process does, however that ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class RayHead:
+    """Runs from `with` to its end.
+
+    Args:
+        directory: of everything; short, because sockets' names are.
+        token: that it asks for.
+        num_cpus: that it offers.
+    """
+
+    def __init__(self, directory: Path, token: str, *, num_cpus: int) -> None:
+        self.directory = directory
+        self.token_file = directory / "token"
+        self.token_file.write_text(token)
+        self.token_file.chmod(0o600)
+        self._num_cpus = num_cpus
+        self._log = directory / "head.log"
+
+    def environment(self) -> dict[str, str]:
+        """Of a process that knows the token; without what this process's own Ray has been told."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "WANDB_"))}
+        # Jobs are started as `python3`: the one that has the package.
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        return {**kept, "PATH": path, "HOME": str(self.directory), "RAY_AUTH_TOKEN_PATH": str(self.token_file)}
+
+    def __enter__(self) -> RayHead:
+        gcs, dashboard, agent, client = free_ports(4)
+        self.address = f"http://127.0.0.1:{dashboard}"
+        command = [
+            ROOT / "cluster" / "baremetal" / "head.sh",
+            f"--port={gcs}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}",
+            f"--ray-client-server-port={client}", "--node-manager-port=0", "--object-manager-port=0",
+            f"--temp-dir={self.directory / 'ray'}", f"--num-cpus={self._num_cpus}",
+            "--object-store-memory=100000000",
+        ]  # fmt: skip
+        with open(self._log, "w") as log:
+            self._process = subprocess.Popen(
+                command,
+                env=self.environment(),
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                preexec_fn=with_parent,
+            )
+        deadline = time.monotonic() + START_S
+        while "Ray runtime started" not in self._log.read_text():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self._end()
+                raise RuntimeError(f"the head did not start: {self._log.read_text()[-2000:]}")
+            time.sleep(0.1)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(30)
+        self._process.kill()
+        self._process.wait()
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def processes(self) -> list[int]:
+        """Everything that runs with this head's directory in its command line or environment: by pid, whoever made it."""
+        mark, found = os.fsencode(self.directory / "ray"), []
+        for entry in Path("/proc").iterdir():
+            with suppress(OSError):
+                if entry.name.isdigit() and int(entry.name) != os.getpid():
+                    words = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+                    if mark in words:
+                        found.append(int(entry.name))
+        return found
