@@ -127,7 +127,7 @@ def _exit_code(error: Exception) -> int | None:
         return None
     from dm2_ray.actors.agent_learner import LearningDiverged
     from dm2_ray.actors.expert_processes import ExpertsLost
-    from dm2_ray.actors.learner_group import LearnerLost
+    from dm2_ray.actors.learner_processes import LearnerLost
     from dm2_ray.actors.ray_session import ClusterUnreachable
     from dm2_ray.actors.resources import NotEnoughResources
     from dm2_ray.actors.rollout_pool import RolloutWorkersLost
@@ -197,7 +197,7 @@ def _add_resume(subparsers: Subparsers) -> None:
         "  dm2 resume s3://bucket/runs/dm2-3m-0 --run-dir runs/dm2-3m-0\n",
     )  # fmt: skip
     parser.add_argument(
-        "run_dir", metavar="RUN_DIR | URI", help="the run, or its copy below checkpoint.uri, which is brought here first"
+        "run_dir", metavar="RUN_DIR | URI", help="the run, or its copy elsewhere, which is brought here first"
     )
     parser.add_argument(
         "--run-dir", dest="to", type=Path, metavar="DIR", help="where a copy is brought to (default: runs/NAME)"

@@ -75,8 +75,8 @@ class AgentLearner(TorchLearner):
         self._admitted = True
         return self.inference_weights(), self.snapshot()
 
-    def restore(self, state: LearnerState) -> None:
-        """Takes over a snapshot, whatever the present state is.
+    def restore(self, state: LearnerState) -> dict[str, np.ndarray]:
+        """Takes over a snapshot, whatever the present state is; returns the inference weights.
 
         Raises:
             ValueError: It is another agent's, or of other networks.
@@ -95,6 +95,7 @@ class AgentLearner(TorchLearner):
         self._matching.load_arrays(as_arrays(state.get("extras", {})), self.device)
         self._version = int(state["version"])
         self._admitted = True
+        return self.inference_weights()
 
     @one_thread()
     def train(

@@ -89,22 +89,28 @@ class DM2(Algorithm):
         """Addresses of the nodes that played the last iteration's battles."""
         self._fleets: list[RunnerFleet] = []
         typed = _typed(config).copy(copy_frozen=False)
-        check_resources(typed.resource_bundles()[1:], typed.resource_arithmetic())
+        resources = typed.resources
+        check_resources(resources.bundles(), resources.arithmetic())
         self._is_under_tune = ray.util.get_current_placement_group() is not None
         patience_s = typed.experiment.faults.wait_for_resources_s
         if typed.num_learners and not self._is_under_tune:
-            typed.learner_placement = LearnerPlacement(typed.num_learners, typed.learner_resources, patience_s)
+            typed.learner_placement = LearnerPlacement(typed.num_learners, resources.learner, patience_s)
         self._placement = typed.learner_placement
         # Everything is started before anything is waited for.
         rollout, evaluation = typed.experiment.rollout, typed.experiment.evaluation
-        players = self._fleet(typed, rollout.env_runners, maximum=rollout.max_env_runners, first_bundle_index=1)
+        players = self._fleet(
+            typed,
+            rollout.env_runners,
+            maximum=rollout.max_env_runners,
+            first_bundle_index=resources.first_rollout_worker,
+        )
         evaluators = players
         if evaluation.env_runners:
             evaluators = self._fleet(
                 typed,
                 evaluation.env_runners,
                 kind=FaultKind.EVALUATION_WORKER,
-                first_bundle_index=typed.evaluation_bundle_index(0),
+                first_bundle_index=resources.first_evaluation_worker,
             )
         if typed.needs_experts:
             where = ExpertPlacement(options=self._expert_options(typed), timeout_s=patience_s, faults=self.faults)
@@ -129,12 +135,12 @@ class DM2(Algorithm):
             experts.request(iteration)
         rollouts = self._play(iteration)
         sampled = time.perf_counter()
-        learnt: dict[str, dict[str, float]] = {}
-        while self.learner_group.version == iteration:
+        learnt: dict[str, dict[str, float]] | None = None
+        while learnt is None:
             trajectories = [[rollout.trajectories[i] for rollout in rollouts] for i in range(self.config.num_agents)]
             try:
                 demonstrations = None if experts is None else experts.draw(iteration, trajectories)
-                learnt |= self.learner_group.train(iteration, demonstrations, trajectories)
+                learnt = self.learner_group.train(iteration, demonstrations, trajectories)
             except RolloutDataLost:
                 rollouts = self._play(iteration)
         self.expert_metrics = {} if experts is None else experts.report()
@@ -216,7 +222,7 @@ class DM2(Algorithm):
     @classmethod
     @override(Algorithm)
     def default_resource_request(cls, config: Any) -> PlacementGroupFactory:
-        return PlacementGroupFactory(_typed(config).resource_bundles(), strategy="PACK")
+        return PlacementGroupFactory([{"CPU": 1.0}, *_typed(config).resources.bundles()], strategy="PACK")
 
     @override(Algorithm)
     def cleanup(self) -> None:
@@ -241,7 +247,7 @@ class DM2(Algorithm):
 
     def _expert_options(self, config: DM2Config) -> Callable[[int], dict[str, Any]]:
         if self._is_under_tune:
-            return lambda index: {"placement_group_bundle_index": config.expert_bundle_index(index)}
+            return lambda index: {"placement_group_bundle_index": config.resources.first_expert_actor + index}
         return anywhere if self._placement is None else self._placement.expert
 
     def _pool(self, fleet: RunnerFleet) -> RolloutPool:

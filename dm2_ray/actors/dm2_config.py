@@ -19,6 +19,7 @@ from dm2_ray.actors.collector import BattleQuota
 from dm2_ray.actors.env_runner import BattleEnvRunner, agent_spaces
 from dm2_ray.actors.expert_sources import check_settings, needs_experts
 from dm2_ray.actors.ray_session import quiet
+from dm2_ray.actors.run_resources import RunResources
 from dm2_ray.actors.streams import Role, stream_seed
 from dm2_ray.config import Experiment, MatchingSettings, Section
 from dm2_ray.config_files import resolve_world
@@ -182,51 +183,12 @@ class DM2Config(AlgorithmConfig):
         """Parts of an evaluation, whoever plays them."""
         return self.experiment.evaluation.env_runners or self.rollout_tasks
 
-    def evaluation_bundle_index(self, index: int) -> int:
-        """Evaluation worker's place among the bundles of `resource_bundles`."""
-        return 1 + self.experiment.rollout.env_runners + index
-
-    def learner_bundle_index(self, index: int) -> int:
-        """Learner's place among those bundles."""
-        return self.evaluation_bundle_index(self.experiment.evaluation.env_runners) + index
-
-    def expert_bundle_index(self, index: int) -> int:
-        """Expert actor's place among those bundles."""
-        return self.learner_bundle_index(self.num_learners) + index
-
     @property
-    def learner_resources(self) -> dict[str, float]:
-        """Of each learner's process."""
-        settings = self.experiment.learners
-        return {"CPU": settings.cpus_per_learner, "GPU": settings.gpus_per_learner}
-
-    def resource_bundles(self) -> list[dict[str, float]]:
-        """What each process asks for: driver, rollout workers, evaluation workers, learners, expert actors."""
-        settings = self.experiment
-        players = settings.rollout.env_runners + settings.evaluation.env_runners
-        return [
-            {"CPU": 1.0},
-            *[{"CPU": settings.rollout.cpus_per_env_runner}] * players,
-            *[self.learner_resources] * self.num_learners,
-            *[{"CPU": settings.demonstrations.cpus_per_expert_actor}] * self.num_expert_actors,
-        ]
-
-    def resource_arithmetic(self) -> str:
-        """What the run starts, in words."""
-        settings = self.experiment
-        cpus = f"x {settings.rollout.cpus_per_env_runner:g} CPU"
-        parts = [f"{settings.rollout.env_runners} rollout workers {cpus}"]
-        if (settings.rollout.max_env_runners or 0) > settings.rollout.env_runners:
-            parts[0] += f" (up to {settings.rollout.max_env_runners})"
-        if settings.evaluation.env_runners:
-            parts.append(f"{settings.evaluation.env_runners} evaluation workers {cpus}")
-        if self.num_learners:
-            gpus = f" + {settings.learners.gpus_per_learner:g} GPU" if settings.learners.gpus_per_learner else ""
-            parts.append(f"{self.num_learners} learners x {settings.learners.cpus_per_learner:g} CPU{gpus}")
-        if self.num_expert_actors:
-            per_expert = settings.demonstrations.cpus_per_expert_actor
-            parts.append(f"{self.num_expert_actors} expert actors x {per_expert:g} CPU")
-        return ", ".join(parts)
+    def resources(self) -> RunResources:
+        """What the run asks of the cluster."""
+        return RunResources(
+            experiment=self.experiment, num_learners=self.num_learners, num_expert_actors=self.num_expert_actors
+        )
 
     def sizes(self) -> tuple[int, int, int]:
         """Agents, observation size, actions."""

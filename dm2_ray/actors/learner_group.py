@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
@@ -27,23 +26,13 @@ from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from dm2_ray.actors.agent_learner import LearnerNotAdmitted, LearnerState, LearningDiverged
 from dm2_ray.actors.diverged_update import UpdateDiverged
 from dm2_ray.actors.fault_log import FaultKind, FaultLog
-from dm2_ray.actors.learner_start import learner_factory
+from dm2_ray.actors.learner_processes import LearnerLost, LearnerProcesses, ResultLost, value_of
 
 if TYPE_CHECKING:
     from dm2_ray.actors.dm2_config import DM2Config
     from dm2_ray.actors.placement import LearnerPlacement
 
-T = TypeVar("T")
-
 MAX_ATTEMPTS = 5
-
-
-class LearnerLost(RuntimeError):
-    """An agent's learner died and could not be brought back."""
-
-
-class _ResultLost(ray.exceptions.RayError):
-    """An update's results are gone."""
 
 
 class RolloutDataLost(RuntimeError):
@@ -78,21 +67,19 @@ class DecoupledLearnerGroup(LearnerGroup):
         self.restarts = 0
         """Learners brought back since the group was built."""
         self._is_shut_down = False
-        self._in_processes = config.experiment.learners.processes == "per_agent"
+        self._processes = LearnerProcesses(self.config, module_spec, placement)
         self._versions = dict.fromkeys(self.agent_ids, 0)
         # Values, not references: they lie on the driver's node, and no other node takes them along when it dies.
         self._snapshots: dict[str, LearnerState] = {}
         self._weights: dict[str, Any] = {}
+        self._metrics: dict[str, dict[str, float]] = {}
         # Of the last iteration that all agents have done: what rollouts are played with, also when they are played
         # again while some agents are ahead, and what is saved when a run has to end in between.
         self._complete_snapshots: dict[str, LearnerState] = {}
         self._complete_weights: dict[str, Any] = {}
-        self._factories: dict[str, Callable[[], Any]] = {
-            agent: learner_factory(self.config, index, module_spec, placement)
-            for index, agent in enumerate(self.agent_ids)
-        }
-        self._learners = {agent: make() for agent, make in self._factories.items()}
-        self._read_back_all()
+        for agent, (weights, snapshot) in self._processes.admit_all().items():
+            self._take_over(agent, weights, snapshot)
+        self._complete_iteration()
 
     # Training.
 
@@ -107,52 +94,58 @@ class DecoupledLearnerGroup(LearnerGroup):
             trajectories: Element i holds agent i's references, one per rollout; none while agents are cloned.
 
         Returns:
-            Metrics of each agent that was updated.
+            Every agent's metrics of this iteration.
 
         Raises:
             LearnerLost: A learner could not be brought back.
             RolloutDataLost: Some trajectories or demonstrations are gone; call again with fresh references.
             UpdateDiverged: An agent's data or gradients are not finite; `snapshots` are those before this iteration.
         """
-        metrics: dict[str, dict[str, float]] = {}
-        waiting = [agent for agent in self.agent_ids if self._versions[agent] == iteration]
+        timeout_s = self.config.experiment.learners.timeout_s
         for _ in range(MAX_ATTEMPTS):
-            data = {agent: self._data_of(agent, demonstrations, trajectories) for agent in waiting}
-            calls = {agent: self._submit(agent, iteration, data[agent]) for agent in waiting}
+            waiting = [agent for agent in self.agent_ids if self._versions[agent] == iteration]
+            # An agent's own references: its demonstration first, then its trajectories.
+            data = {
+                agent: [None if demonstrations is None else demonstrations[index], *trajectories[index]]
+                for index, agent in enumerate(self.agent_ids)
+            }
+            updates = {agent: self._processes.begin_update(agent, iteration, data[agent]) for agent in waiting}
+            deadline = time.monotonic() + timeout_s
             lost: dict[str, str] = {}
             data_lost = False
-            for agent, call in calls.items():
+            for agent, update in updates.items():
                 try:
-                    metrics[agent], weights, snapshot = self._finished(agent, call)
+                    learnt = self._processes.finish_update(update, max(0.0, deadline - time.monotonic()))
                 except ray.exceptions.GetTimeoutError:
-                    ray.kill(self._learners[agent], no_restart=False)
-                    lost[agent] = f"no answer within {self.config.experiment.learners.timeout_s:.0f} s"
+                    self._processes.end_hanging(agent)
+                    lost[agent] = f"no answer within {timeout_s:.0f} s"
+                except ResultLost:
+                    lost[agent] = "its node died with the result"
                 except (ray.exceptions.RayError, LearningDiverged) as error:
                     cause = getattr(error, "cause", None) or error
                     if isinstance(cause, LearningDiverged):
                         raise UpdateDiverged.of(cause, agent, iteration, data[agent]) from None
-                    if isinstance(cause, _ResultLost):
-                        lost[agent] = "its node died with the result"
+                    if isinstance(cause, (LearnerNotAdmitted, ray.exceptions.RayActorError)):
+                        lost[agent] = type(cause).__name__
                     elif isinstance(cause, ray.exceptions.ObjectLostError):
                         data_lost = True
-                    elif isinstance(cause, (LearnerNotAdmitted, ray.exceptions.RayActorError)):
-                        lost[agent] = type(cause).__name__
                     else:
                         raise
                 else:
-                    self._versions[agent] = iteration + 1
+                    self._metrics[agent], weights, snapshot = learnt
                     self._take_over(agent, weights, snapshot)
             for agent, why in lost.items():
                 self.faults.lost(FaultKind.LEARNER, agent, why)
             for agent in lost:
-                self._revive(agent)
+                self._processes.restore(agent, self._snapshots[agent])
+                self.restarts += 1
+                self.faults.back(FaultKind.LEARNER, agent)
             if data_lost:
                 raise RolloutDataLost(f"rollout data of iteration {iteration} died with their node")
             if not lost:
                 self._complete_iteration()
-                return metrics
-            waiting = list(lost)
-        raise LearnerLost(f"the learners of {', '.join(waiting)} died {MAX_ATTEMPTS} times in one iteration")
+                return {agent: self._metrics[agent] for agent in self.agent_ids}
+        raise LearnerLost(f"the learners of {', '.join(lost)} died {MAX_ATTEMPTS} times in one iteration")
 
     @property
     def version(self) -> int:
@@ -171,107 +164,25 @@ class DecoupledLearnerGroup(LearnerGroup):
 
     def learner(self, agent: str) -> Any:
         """The learner of an agent: an actor handle, or the object itself when learners live in this process."""
-        return self._learners[agent]
-
-    def _data_of(
-        self, agent: str, demonstrations: Sequence[Any] | None, trajectories: Sequence[Sequence[Any]]
-    ) -> list[Any]:
-        """The agent's own references: its demonstration first (None without a draw), then its trajectories."""
-        index = self.agent_ids.index(agent)
-        return [None if demonstrations is None else demonstrations[index], *trajectories[index]]
-
-    def _submit(self, agent: str, iteration: int, data: Sequence[Any]) -> Any:
-        if self._in_processes:
-            return self._learners[agent].train.options(num_returns=3).remote(iteration, *data)
-        return lambda: self._learners[agent].train(iteration, *map(_value, data))
-
-    def _finished(self, agent: str, call: Any) -> tuple[dict[str, float], Any, LearnerState]:
-        """An update's metrics, weights and snapshot, once they are here.
-
-        Raises:
-            ray.exceptions.GetTimeoutError: The learner does not answer.
-            _ResultLost: The update was done, and what came of it is gone.
-        """
-        if not self._in_processes:
-            result: tuple[dict[str, float], Any, LearnerState] = call()
-            return result
-        metrics, *state = call
-        learnt = ray.get(metrics, timeout=self.config.experiment.learners.timeout_s)
-        try:
-            weights, snapshot = ray.get(state, timeout=self.config.experiment.learners.timeout_s)
-        except ray.exceptions.ObjectLostError as error:
-            raise _ResultLost(str(error)) from None
-        return learnt, weights, snapshot
+        return self._processes.learners[agent]
 
     def _take_over(self, agent: str, weights: Any, snapshot: LearnerState) -> None:
-        self._weights[agent] = ray.put(weights) if self._in_processes else weights
+        self._versions[agent] = snapshot["version"]
+        self._weights[agent] = ray.put(weights) if self._processes.are_processes else weights
         self._snapshots[agent] = snapshot
 
     def _complete_iteration(self) -> None:
         self._complete_snapshots, self._complete_weights = dict(self._snapshots), dict(self._weights)
 
-    def _revive(self, agent: str) -> None:
-        def restored() -> None:
-            learner = self._learners[agent]
-            ray.get(learner.restore.remote(self._snapshots[agent]), timeout=self._patience_s)
-
-        self._persist(agent, restored)
-        self.restarts += 1
-        self.faults.back(FaultKind.LEARNER, agent)
-
-    @property
-    def _patience_s(self) -> float:
-        return self.config.experiment.faults.wait_for_resources_s
-
-    def _persist(self, agent: str, ask: Callable[[], T]) -> T:
-        """Asks a learner until it answers, and has it made anew when Ray has given it up.
-
-        Raises:
-            LearnerLost: It does not answer for `faults.wait_for_resources_s`.
-        """
-        deadline = time.monotonic() + self._patience_s
-        while True:
-            try:
-                return ask()
-            except ray.exceptions.ActorUnavailableError:
-                time.sleep(0.1)
-            except ray.exceptions.ActorDiedError as error:
-                if error.actor_init_failed:
-                    raise
-                self._learners[agent] = self._factories[agent]()
-            except ray.exceptions.GetTimeoutError:
-                pass
-            if time.monotonic() > deadline:
-                raise LearnerLost(
-                    f"the learner of {agent} did not come up within {self._patience_s:.0f} s; see `ray status` for the "
-                    "cluster's nodes and resources"
-                ) from None
-
-    def _read_back_all(self) -> None:
-        if not self._in_processes:
-            for agent, learner in self._learners.items():
-                self._take_over(agent, *learner.admit())
-        else:
-            # All at once first: processes start side by side.
-            started = [learner.admit.remote() for learner in self._learners.values()]
-            ray.wait(started, num_returns=len(started), timeout=self._patience_s)
-            for agent in self.agent_ids:
-                self._take_over(agent, *self._persist(agent, partial(self._admitted, agent)))
-        self._complete_iteration()
-
-    def _admitted(self, agent: str) -> tuple[Any, LearnerState]:
-        answer: tuple[Any, LearnerState] = ray.get(self._learners[agent].admit.remote(), timeout=self._patience_s)
-        return answer
-
     # What RLlib asks of a LearnerGroup.
 
     @property
     def is_remote(self) -> bool:
-        return self._in_processes
+        return self._processes.are_processes
 
     @property
     def is_local(self) -> bool:
-        return not self._in_processes
+        return not self._processes.are_processes
 
     @override(LearnerGroup)
     def update(self, *args: Any, **kwargs: Any) -> Any:
@@ -290,7 +201,7 @@ class DecoupledLearnerGroup(LearnerGroup):
         if wanted:
             named = {c.split("/")[2] for c in wanted if c.count("/") >= 2}
             agents = [agent for agent in self.agent_ids if not named or agent in named]
-            weights = dict(zip(agents, [_value(self._complete_weights[agent]) for agent in agents], strict=True))
+            weights = dict(zip(agents, [value_of(self._complete_weights[agent]) for agent in agents], strict=True))
             return {COMPONENT_LEARNER: {COMPONENT_RL_MODULE: weights, WEIGHTS_SEQ_NO: self.version}}
         return {"agents": self.snapshots()}
 
@@ -304,13 +215,9 @@ class DecoupledLearnerGroup(LearnerGroup):
         agents: dict[str, LearnerState] = state["agents"]
         if set(agents) != set(self.agent_ids):
             raise ValueError(f"the state holds agents {sorted(agents)}, this team has {self.agent_ids}")
-        if self._in_processes:
-            ray.get([self._learners[agent].restore.remote(snapshot) for agent, snapshot in agents.items()])
-        else:
-            for agent, snapshot in agents.items():
-                self._learners[agent].restore(snapshot)
-        self._versions = {agent: snapshot["version"] for agent, snapshot in agents.items()}
-        self._read_back_all()
+        for agent in self.agent_ids:
+            self._take_over(agent, self._processes.restore(agent, agents[agent]), agents[agent])
+        self._complete_iteration()
 
     @override(Checkpointable)
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
@@ -324,21 +231,17 @@ class DecoupledLearnerGroup(LearnerGroup):
     @override(LearnerGroup)
     def foreach_learner(self, func: Callable[..., Any], **kwargs: Any) -> list[Any]:
         """`func(learner)` in every learner; results in agent order."""
-        if not self._in_processes:
-            return [func(learner) for learner in self._learners.values()]
-        return ray.get([learner.apply.remote(func) for learner in self._learners.values()])
+        learners = self._processes.learners.values()
+        if not self._processes.are_processes:
+            return [func(learner) for learner in learners]
+        return ray.get([learner.apply.remote(func) for learner in learners])
 
     @override(LearnerGroup)
     def shutdown(self) -> None:
         # After ray.shutdown() any call would silently start a new Ray.
-        if not self._is_shut_down and self._in_processes and ray.is_initialized():
-            for learner in self._learners.values():
-                ray.kill(learner)
+        if not self._is_shut_down and ray.is_initialized():
+            self._processes.shutdown()
         self._is_shut_down = True
 
     def __len__(self) -> int:
         return len(self.agent_ids)
-
-
-def _value(item: Any) -> Any:
-    return ray.get(item) if isinstance(item, ray.ObjectRef) else item

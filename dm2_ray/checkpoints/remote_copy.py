@@ -131,13 +131,18 @@ class RemoteCopy:
         content = self.read(f"{CHECKPOINTS}/{name}/{MANIFEST}")
         if content is None:
             raise CheckpointError(f"{self.uri}: {name} has no manifest")
-        for file in Checkpoint.of_manifest(place, content).sha256:
+        parts = {}
+        for file, expected in Checkpoint.of_manifest(place, content).sha256.items():
             # A manifest from a stranger must not write outside of the checkpoint.
             if Path(file).name != file:
                 raise CheckpointError(f"{self.uri}: {name} names a file outside of it: {file!r}")
             part = self.read(f"{CHECKPOINTS}/{name}/{file}")
             if part is None:
                 raise CheckpointError(f"{self.uri}: {file} of {name} is missing")
+            if hashlib.sha256(part).hexdigest() != expected:
+                raise CheckpointError(f"{self.uri}: {file} of {name} was altered or cut short")
+            parts[file] = part
+        for file, part in parts.items():
             write_atomically(place / file, part)
         write_atomically(place / MANIFEST, content)
         return verified(place)

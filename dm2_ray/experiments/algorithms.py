@@ -86,8 +86,8 @@ def plan_of(experiment: Experiment) -> Plan:
         )
     config.validate()
     return Plan(
-        bundles=config.resource_bundles()[1:],
-        arithmetic=config.resource_arithmetic(),
+        bundles=config.resources.bundles(),
+        arithmetic=config.resources.arithmetic(),
         sizes=config.sizes(),
         build=lambda: DecentralisedTeam(config.build_algo()),
     )

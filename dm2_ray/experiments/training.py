@@ -18,7 +18,7 @@ import ray
 from dm2_ray.actors.diverged_update import UpdateDiverged
 from dm2_ray.actors.expert_processes import ExpertsLost
 from dm2_ray.actors.fault_log import fault_summary
-from dm2_ray.actors.learner_group import LearnerLost
+from dm2_ray.actors.learner_processes import LearnerLost
 from dm2_ray.actors.memory_gauge import MemoryGauge
 from dm2_ray.actors.ray_session import ray_session
 from dm2_ray.actors.rollout_pool import RolloutWorkersLost

@@ -218,8 +218,15 @@ class Dashboard:
                 f"{self.address} does not speak TLS: try http://{urlsplit(self.address).netloc}, through an SSH tunnel "
                 "if the network is not your own (Ray's dashboard has no TLS of its own)"
             )
-        if isinstance(reason, http.client.BadStatusLine) and not isinstance(reason, http.client.RemoteDisconnected):
+        if isinstance(reason, http.client.BadStatusLine) and not isinstance(reason, ConnectionResetError):
             return ClusterError(f"{self.address} does not speak HTTP: is this the dashboard's port (8265), or https?")
+        if isinstance(reason, ConnectionResetError):
+            # RemoteDisconnected, too. Servers with TLS do so to whoever comes without.
+            return NoAnswer(
+                f"{self.address} breaks the connection off; {_WHERE} If it speaks TLS: https://"
+                if self.address.startswith("http:")
+                else f"{self.address} breaks the connection off; {_WHERE}"
+            )
         if isinstance(reason, TimeoutError):
             return NoAnswer(f"{self.address} does not answer within {limit_s:g} s; {_WHERE}")
         if isinstance(reason, (OSError, http.client.HTTPException)):

@@ -174,7 +174,7 @@ def test_rllib_setters_reach_the_experiment() -> None:
     config = DM2Config().env_runners(num_env_runners=3).debugging(seed=7)
     assert (config.experiment.rollout.env_runners, config.experiment.seed) == (3, 7)
     assert config.seed == 7
-    assert [bundle["CPU"] for bundle in config.resource_bundles()[1:4]] == [1.0] * 3
+    assert [bundle["CPU"] for bundle in config.resources.bundles()[:3]] == [1.0] * 3
 
 
 def test_runs_under_tune(small: DM2Config, tmp_path: Path) -> None:

@@ -68,8 +68,9 @@ def test_damage_on_the_way_is_named(tmp_path: Path, checkpoint: Checkpoint, remo
     remote.copy_checkpoint(checkpoint, allowed)
     there = tmp_path / "elsewhere" / "run" / "checkpoints" / "iteration_000007"
     (there / "agent_0.pt").write_bytes(b"x")
-    with pytest.raises(CheckpointError, match="agent_0.pt was altered"):
+    with pytest.raises(CheckpointError, match="agent_0.pt of iteration_000007 was altered"):
         remote.fetch_checkpoint("iteration_000007", tmp_path / "here")
+    assert not (tmp_path / "here").exists()
     (there / "agent_0.pt").unlink()
     with pytest.raises(CheckpointError, match="agent_0.pt of iteration_000007 is missing"):
         remote.fetch_checkpoint("iteration_000007", tmp_path / "here")

@@ -1,4 +1,4 @@
-"""A disk that fills up while a run is saved: what was saved stays, and the run goes on from there once there is room."""
+"""A disk that fills up while a run is saved: what was saved stays, and with room again the run goes on from there."""
 
 import shlex
 import subprocess

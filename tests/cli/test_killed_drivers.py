@@ -16,6 +16,8 @@ from dm2_ray.checkpoints import intact_checkpoints
 from dm2_ray.cli import main
 
 ITERATIONS = 20
+# In which a driver imports, connects, restores and gets under way.
+STARTING_S = 6.0
 
 
 def undisturbed(run: Path, iterations: int, *settings: str) -> list[dict]:
@@ -29,8 +31,10 @@ def killed_and_resumed(run: Path, kills: int, iterations: int, rng: random.Rando
     for _ in range(kills):
         done, began = len(records(run)), time.monotonic()
         with driver(*command) as process:
-            process.wait_for(run, done + rng.randint(0, 3))
-            time.sleep(rng.uniform(0.0, 0.1))
+            # One time in four while it starts and restores, otherwise in an iteration or the save after it.
+            iteration = rng.randint(0, 3)
+            process.wait_for(run, done + iteration)
+            time.sleep(rng.uniform(0.0, 0.1 if iteration else STARTING_S))
             process.send(signal.SIGKILL)
             assert process.end()[0] == -signal.SIGKILL, "it had ended by itself: more iterations, please"
         lived.append(time.monotonic() - began)

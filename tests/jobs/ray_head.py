@@ -101,7 +101,7 @@ class RayHead:
                 os.kill(pid, signal.SIGKILL)
 
     def processes(self) -> list[int]:
-        """Everything that runs with this head's directory in its command line or environment: by pid, whoever made it."""
+        """Pids of everything that runs with this head's directory in its command line or environment."""
         mark, found = os.fsencode(self.directory / "ray"), []
         for entry in Path("/proc").iterdir():
             with suppress(OSError):

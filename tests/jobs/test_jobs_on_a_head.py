@@ -1,4 +1,4 @@
-"""Jobs on a real Ray head that asks for a token: handed in, followed, stopped, resumed, refused; and nothing secret shown.
+"""Jobs on a real Ray head that asks for a token: handed in, followed, stopped, resumed, refused; nothing secret shown.
 
 The head is started by cluster/baremetal/head.sh; every command is a process of its own.
 """

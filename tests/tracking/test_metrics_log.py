@@ -136,3 +136,28 @@ def test_flat_names_leave_out_the_level_of_agents_and_what_is_no_number() -> Non
         "evaluation/win_rate": 0.25,
         "timing/learn_s": 3,
     }
+
+
+def test_a_record_that_the_disk_does_not_take_leaves_no_half_of_it(tmp_path: Path) -> None:
+    """In a process that may write no file beyond 1000 bytes, which is what a full disk looks like."""
+    script = f"""
+import resource, signal
+from pathlib import Path
+from dm2_ray.tracking import MetricsLog
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+log = MetricsLog(Path({str(tmp_path / "metrics.jsonl")!r}))
+for iteration in range(1, 100):
+    try:
+        log.append({{"iteration": iteration, "text": "x" * 200}})
+    except OSError as error:
+        print(iteration, error.strerror, error.filename)
+        break
+try:
+    log.append({{"iteration": iteration, "text": "x" * 200}})
+except OSError:
+    log.append({{"iteration": iteration, "text": ""}})
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split(" ", 1) == ["5", f"File too large {tmp_path / 'metrics.jsonl'}\n"]
+    assert [entry["iteration"] for entry in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4, 5]

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import http.server
 import json
+import socket
 import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from dm2_ray.config import Experiment, TrackingSettings
 from dm2_ray.tracking import Tracker, TrackingError, read_metrics
+from dm2_ray.tracking.wandb_files import last_step
+from dm2_ray.tracking.wandb_run import WandbRun
 
 ANY_KEY = "0123456789" * 4
 
@@ -121,14 +126,21 @@ def test_a_resumed_experiment_goes_on_in_the_same_run(tmp_path: Path) -> None:
             tracker.log(record(iteration))
     before, after = wandb_records(tmp_path)
     assert of_kind(before, "run")[0]["run_id"] == of_kind(after, "run")[0]["run_id"]
-    assert [entry["step"]["num"] for entry in of_kind(after, "history")] == [3, 4]
+    # Iteration 3, which is done again, W&B has been told.
+    assert [[entry["step"]["num"] for entry in of_kind(part, "history")] for part in (before, after)] == [
+        [1, 2, 3],
+        [4],
+    ]
     assert [entry["iteration"] for entry in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]
 
 
 def goes_offline(tmp_path: Path, reason: str) -> None:
     told: list[str] = []
+    began = time.monotonic()
     with Tracker(tmp_path / "run", experiment(wandb="online", tensorboard=False), say=told.append) as tracker:
         tracker.log(record(1))
+    # Half an hour is what some libraries wait for it.
+    assert time.monotonic() - began < 60
     (line,) = told
     assert "\n" not in line
     assert "offline" in line and reason in line and f"wandb sync {tmp_path}/run/wandb/offline-run-*" in line
@@ -144,6 +156,14 @@ def test_without_a_network_online_becomes_offline(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("WANDB_API_KEY", ANY_KEY)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     goes_offline(tmp_path, "http://127.0.0.1:9 does not answer")
+
+
+def test_a_server_that_never_answers_makes_online_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the connection and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("WANDB_API_KEY", ANY_KEY)
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        goes_offline(tmp_path, "does not answer")
 
 
 def test_a_server_that_refuses_makes_online_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,18 +191,86 @@ def test_a_server_that_refuses_makes_online_offline(tmp_path: Path, monkeypatch:
         server.server_close()
 
 
-def test_training_goes_on_when_wandb_dies(tmp_path: Path) -> None:
-    import wandb
+class Falling(http.server.BaseHTTPRequestHandler):
+    """As much of W&B's server as a run needs to begin; once `fallen` is set, it answers nothing more."""
 
+    protocol_version = "HTTP/1.1"
+    fallen = threading.Event()
+    over = threading.Event()
+
+    def do_HEAD(self) -> None:
+        self.answer({})
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.fallen.is_set():
+            self.over.wait(120)
+        elif b"upsertBucket" in body:
+            project = {"id": "p", "name": "p", "entity": {"id": "e", "name": "entity"}}
+            bucket = {"id": "b", "name": json.loads(body)["variables"]["name"], "config": "{}", "project": project}
+            self.answer({"data": {"upsertBucket": {"bucket": bucket, "inserted": True}}})
+        else:
+            self.answer({"data": {}})
+
+    do_GET = do_PUT = do_POST
+
+    def answer(self, content: dict[str, Any]) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_a_server_that_falls_silent_later_costs_no_more_than_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Falling)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    told: list[str] = []
+    try:
+        monkeypatch.setenv("WANDB_API_KEY", ANY_KEY)
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+        run = WandbRun(tmp_path, experiment(wandb="online"), told.append, finish_timeout_s=2.0)
+        assert run.mode == "online"
+        Falling.fallen.set()
+        began = time.monotonic()
+        for iteration in (1, 2, 3):
+            run.log(iteration, {"env_steps": iteration})
+        assert time.monotonic() - began < 1.0  # training does not wait
+        run.finish(0)
+        assert time.monotonic() - began < 30.0
+    finally:
+        Falling.over.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert told[0].startswith("W&B: http://127.0.0.1")
+    assert len(told) == 2 and told[1].startswith("W&B is told no more") and f"{tmp_path}/wandb" in told[1]
+    # All of it is on the disk.
+    assert last_step(tmp_path, (tmp_path / "wandb_run_id").read_text()) == 3
+
+
+def test_training_goes_on_when_wandb_dies(tmp_path: Path) -> None:
     told: list[str] = []
     with Tracker(tmp_path, experiment(wandb="offline", tensorboard=False), say=told.append) as tracker:
         tracker.log(record(1))
-        wandb.teardown()  # as if its service had been killed
-        tracker.log(record(2))
-        tracker.log(record(3))
+        services = [child for child in psutil.Process().children(recursive=True) if "wandb" in child.name()]
+        assert services
+        for service in services:
+            service.kill()
+        psutil.wait_procs(services, timeout=30)
+        for iteration in range(2, 6):
+            tracker.log(record(iteration))
         tracker.finish("completed")
     assert len(told) == 1 and told[0].startswith("W&B is told no more")
-    assert len(read_metrics(tmp_path / "metrics.jsonl")) == 3
+    assert len(read_metrics(tmp_path / "metrics.jsonl")) == 5
 
 
 def test_the_summary_tells_last_and_best(tmp_path: Path) -> None:

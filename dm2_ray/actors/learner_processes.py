@@ -1,0 +1,186 @@
+"""LearnerProcesses: the agents' learners, each in a process of its own, or, for debugging, all objects of this process.
+
+Whatever is asked of a learner is asked again until it answers: of the process that Ray restarted, or, where Ray has
+given it up, of a new one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import ray
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
+
+from dm2_ray.actors.learner_state import LearnerState
+from dm2_ray.actors.streams import Role, stream_seed
+
+if TYPE_CHECKING:
+    from dm2_ray.actors.dm2_config import DM2Config
+    from dm2_ray.actors.placement import LearnerPlacement
+
+T = TypeVar("T")
+Weights = Mapping[str, np.ndarray]
+
+
+class LearnerLost(RuntimeError):
+    """An agent's learner died and could not be brought back."""
+
+
+class ResultLost(RuntimeError):
+    """An update was done, and what came of it died with its node."""
+
+
+class LearnerProcesses:
+    """The learners by agent."""
+
+    def __init__(self, config: DM2Config, module_spec: MultiRLModuleSpec, placement: LearnerPlacement | None) -> None:
+        """
+        Args:
+            config: Of the run.
+            module_spec: All agents' modules; each learner gets its own agent's.
+            placement: Where they go; None in Tune's placement group, or where it does not matter.
+        """
+        self.are_processes = config.experiment.learners.processes == "per_agent"
+        self._patience_s = config.experiment.faults.wait_for_resources_s
+        self._factories = {
+            agent: learner_factory(config, index, module_spec, placement)
+            for index, agent in enumerate(config.agent_ids)
+        }
+        self.learners: dict[str, Any] = {agent: make() for agent, make in self._factories.items()}
+
+    def admit_all(self) -> dict[str, tuple[Weights, LearnerState]]:
+        """Accepts the learners' initial states; returns per agent its weights and its snapshot.
+
+        Raises:
+            LearnerLost: One could not be started in time.
+        """
+        if not self.are_processes:
+            return {agent: learner.admit() for agent, learner in self.learners.items()}
+        # All at once first: they start side by side.
+        started = [learner.ping.remote() for learner in self.learners.values()]
+        ray.wait(started, num_returns=len(started), timeout=self._patience_s)
+        return {agent: self._persist(agent, partial(self._ask, agent, "admit")) for agent in self.learners}
+
+    def restore(self, agent: str, snapshot: LearnerState) -> Weights:
+        """Gives a learner its state; returns its weights.
+
+        Raises:
+            LearnerLost: It does not come up.
+            ValueError: The state is another agent's, or of other networks.
+        """
+        if not self.are_processes:
+            weights: Weights = self.learners[agent].restore(snapshot)
+            return weights
+        return self._persist(agent, partial(self._ask, agent, "restore", snapshot))
+
+    def begin_update(self, agent: str, iteration: int, data: Sequence[Any]) -> Any:
+        """Has a learner train; returns what `finish_update` takes.
+
+        Args:
+            agent: Whose learner.
+            iteration: Number of the update.
+            data: The demonstration or None, then the trajectories: values or references.
+        """
+        if self.are_processes:
+            return self.learners[agent].train.options(num_returns=3).remote(iteration, *data)
+        return lambda: self.learners[agent].train(iteration, *map(value_of, data))
+
+    def finish_update(self, update: Any, timeout_s: float) -> tuple[dict[str, float], Weights, LearnerState]:
+        """An update's metrics, weights and snapshot, once they are here.
+
+        Raises:
+            ray.exceptions.GetTimeoutError: The learner does not answer in time.
+            ResultLost: What came of it is gone.
+            Exception: As `AgentLearner.train`, and as Ray has it where the learner or the data died.
+        """
+        if not self.are_processes:
+            result: tuple[dict[str, float], Weights, LearnerState] = update()
+            return result
+        metrics, *state = update
+        learnt = ray.get(metrics, timeout=timeout_s)
+        try:
+            weights, snapshot = ray.get(state, timeout=timeout_s)
+        except ray.exceptions.ObjectLostError as error:
+            raise ResultLost(str(error)) from None
+        return learnt, weights, snapshot
+
+    def end_hanging(self, agent: str) -> None:
+        """Ends a process that does not answer; Ray starts it anew."""
+        ray.kill(self.learners[agent], no_restart=False)
+
+    def shutdown(self) -> None:
+        """Ends the processes."""
+        if self.are_processes:
+            for learner in self.learners.values():
+                ray.kill(learner)
+
+    def _ask(self, agent: str, method: str, *arguments: Any) -> Any:
+        return ray.get(getattr(self.learners[agent], method).remote(*arguments), timeout=self._patience_s)
+
+    def _persist(self, agent: str, ask: Callable[[], T]) -> T:
+        deadline = time.monotonic() + self._patience_s
+        while True:
+            try:
+                return ask()
+            except ray.exceptions.ActorUnavailableError:
+                time.sleep(0.1)
+            except ray.exceptions.ActorDiedError as error:
+                if error.actor_init_failed:
+                    raise
+                self.learners[agent] = self._factories[agent]()
+            except ray.exceptions.GetTimeoutError:
+                pass
+            if time.monotonic() > deadline:
+                raise LearnerLost(
+                    f"the learner of {agent} did not come up within {self._patience_s:.0f} s; see `ray status` for the "
+                    "cluster's nodes and resources"
+                ) from None
+
+
+def value_of(item: Any) -> Any:
+    """What a reference refers to; anything else is its own value."""
+    return ray.get(item) if isinstance(item, ray.ObjectRef) else item
+
+
+def learner_factory(
+    config: DM2Config, index: int, module_spec: MultiRLModuleSpec, placement: LearnerPlacement | None
+) -> Callable[[], Any]:
+    """What makes agent `index`'s learner, as often as it is called: a process, or an object of this one.
+
+    Args:
+        config: Of the run.
+        index: Of the agent.
+        module_spec: All agents' modules; the learner gets its own agent's.
+        placement: Where learners go; None in Tune's placement group, or where it does not matter.
+    """
+    agent = config.agent_ids[index]
+    own = {agent, config.discriminator_id(agent)}
+    specs = {name: spec for name, spec in module_spec.rl_module_specs.items() if name in own}
+    in_process = config.experiment.learners.processes == "per_agent"
+    own_config = config.copy(copy_frozen=False)
+    own_config.learner_placement = None
+    own_config.num_learners = 1 if in_process else 0
+    own_config.seed = stream_seed(config.experiment.seed, Role.AGENT_INITIALISATION, index) % 2**32
+    arguments: dict[str, Any] = {"agent_index": index, "module_spec": MultiRLModuleSpec(rl_module_specs=specs)}
+    if not in_process:
+        return lambda: own_config.learner_class(config=own_config, **arguments)
+    where: dict[str, Any] = {}
+    if ray.util.get_current_placement_group() is not None:
+        where = {"placement_group_bundle_index": config.resources.first_learner + index}
+    elif placement is not None:
+        where = placement.learner(index)
+    settings = config.experiment.learners
+    actor = ray.remote(own_config.learner_class).options(
+        num_cpus=settings.cpus_per_learner,
+        num_gpus=settings.gpus_per_learner,
+        max_restarts=-1,
+        max_task_retries=0,
+        **where,
+    )
+    # Ray needs the constructor's arguments for as long as it may restart the actor.
+    config_ref = ray.put(own_config)
+    return lambda: actor.remote(config=config_ref, **arguments)

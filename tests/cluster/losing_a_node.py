@@ -1,0 +1,98 @@
+"""A program: trains with learners, experts and rollout workers on a node that is lost on the way; prints what was learnt.
+
+Nodes here are processes that share this machine's address. It is a program of its own because a process has one Ray.
+"""
+
+import json
+import sys
+import tempfile
+import threading
+import time
+from typing import Any
+
+import ray
+from ray.cluster_utils import Cluster
+
+from dm2_ray.actors.dm2_config import DM2Config
+from dm2_ray.experiments.algorithms import DecentralisedTeam
+
+HEALTH_CHECKS = {"health_check_period_ms": 1000, "health_check_timeout_ms": 2000, "health_check_failure_threshold": 3}
+SETTINGS: dict[str, Any] = {
+    "variant": "self_imitation",
+    "world": {"map": "2m_vs_1z"},
+    "policy": {"hidden_size": 16},
+    "ppo": {"epochs": 2},
+    "discriminator": {"updates": 3},
+    "matching": {"coefficient": 0.3},
+}
+BEFORE, AFTER = 3, 3
+"""Iterations."""
+
+
+def team(*, processes: bool) -> DecentralisedTeam:
+    config = DM2Config().dm2(
+        **SETTINGS,
+        rollout={"env_runners": 2 if processes else 0, "tasks": 2, "battles_per_env_runner": 8, "env_steps": 256},
+        demonstrations={
+            "source": "self_imitation",
+            "episodes_per_draw": 4,
+            "store_episodes": 16,
+            "expert_actors": 1 if processes else 0,
+        },
+        learners={"processes": "per_agent" if processes else "driver"},
+    )
+    return DecentralisedTeam(config.build_algo())
+
+
+def learnt(trained: DecentralisedTeam) -> dict[str, Any]:
+    return {name: value for name, value in trained.learn().items() if name != "timing"}
+
+
+def nodes_of_learners(trained: DecentralisedTeam) -> set[str]:
+    group = trained._algorithm.learner_group
+    return set(group.foreach_learner(lambda learner: ray.get_runtime_context().get_node_id()))
+
+
+def main() -> None:
+    head = {
+        "num_cpus": 1,
+        "include_dashboard": False,
+        "temp_dir": tempfile.mkdtemp(prefix="dm2-"),
+        "object_store_memory": 100_000_000,
+        "_system_config": HEALTH_CHECKS,
+    }
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        victim = cluster.add_node(num_cpus=4, object_store_memory=100_000_000)
+        ray.init(address=cluster.address, log_to_driver=False)
+        trained = team(processes=True)
+        disturbed = [learnt(trained) for _ in range(BEFORE)]
+        on_victim = nodes_of_learners(trained) == {victim.node_id}
+        cluster.add_node(num_cpus=4, object_store_memory=100_000_000)
+        loss = threading.Timer(0.05, cluster.remove_node, [victim], {"allow_graceful": False})
+        loss.start()
+        began = time.monotonic()
+        disturbed += [learnt(trained) for _ in range(AFTER)]
+        loss.join()
+        seconds = time.monotonic() - began
+        counts = trained.faults.counts()
+        trained.stop()
+        alone = team(processes=False)
+        undisturbed = [learnt(alone) for _ in range(BEFORE + AFTER)]
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    json.dump(
+        {
+            "on_victim": on_victim,
+            "disturbed": disturbed,
+            "undisturbed": undisturbed,
+            "lost": counts,
+            "seconds": seconds,
+        },
+        sys.stdout,
+    )
+
+
+if __name__ == "__main__":
+    main()

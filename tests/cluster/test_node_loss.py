@@ -1,0 +1,24 @@
+"""A node is lost with all learners and the store of the team's own best battles: not one number changes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.long
+@pytest.mark.timeout(280)
+def test_a_node_lost_with_its_learners_and_experts_changes_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "losing_a_node.py")],
+        capture_output=True, text=True, timeout=270, check=False, env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["on_victim"], "the learners were not on the node that was lost"
+    assert told["lost"]["learner"] == 2 and told["lost"]["expert"] == 1 and told["lost"]["rollout_worker"] >= 1
+    assert told["lost"]["node"] == 1
+    assert told["disturbed"] == told["undisturbed"]
