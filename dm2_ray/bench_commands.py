@@ -50,7 +50,7 @@ def add_parsers(subparsers: Subparsers) -> None:
     parser.add_argument("--kills", type=positive, default=60, metavar="K", help="with --faults (%(default)s)")
     parser.add_argument("--seed", type=natural, default=0, metavar="S", help="with --faults (%(default)s)")
     parser.add_argument(
-        "--iterations", type=positive, metavar="I", help="with --faults: of the run (150); with --driver: measured (30)"
+        "--iterations", type=positive, metavar="I", help="with --faults: of the run (120); with --driver: measured (30)"
     )
     parser.add_argument(
         "--workers", type=_sizes, metavar="W,W,…", help="with --driver: numbers of workers (1,2,4,8,16,32)"
@@ -87,7 +87,7 @@ def _bench_faults(options: argparse.Namespace) -> int:
 
     map_name = _map(options, "3m")
     world_map(map_name, None)  # an unknown one is refused here
-    plan = ChaosPlan(map=map_name, kills=options.kills, seed=options.seed, iterations=options.iterations or 150)
+    plan = ChaosPlan(map=map_name, kills=options.kills, seed=options.seed, iterations=options.iterations or 120)
     try:
         return bench_faults(plan, as_json=options.json)
     except ChaosFailed as error:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import parse_qs, urlsplit, urlunsplit
@@ -29,6 +29,10 @@ Answer = TypeVar("Answer")
 
 # Of one look at a place that answers: connecting, a few small requests, and their repetitions.
 ANSWER_TIMEOUT_S = 30.0
+# Of one request of them, without a single byte on its way, and of its repetitions.
+REQUEST_S = 5.0
+S3_ATTEMPTS = 2
+RETRIES_S = 20
 CHECKPOINTS = "checkpoints"
 SECRET_KEYS = {"access_key", "secret_key", "access_token", "session_token", "account_key", "sas_token"}
 
@@ -229,7 +233,23 @@ def _file_system(uri: str) -> tuple[pafs.FileSystem, str]:
             "configurations; give them to the environment (AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS)"
         )
     try:
-        files, path = pafs.FileSystem.from_uri(uri)
+        if parts.scheme in ("gs", "gcs") and "retry_limit_seconds" not in parts.query:
+            parts = parts._replace(query="&".join(filter(None, [parts.query, f"retry_limit_seconds={RETRIES_S}"])))
+        files, path = pafs.FileSystem.from_uri(urlunsplit(parts))
+        if isinstance(files, pafs.S3FileSystem):
+            files = _impatient(files, parse_qs(parts.query))
     except (pa.ArrowException, ValueError, OSError) as error:
         raise RemoteCopyError(f"{uri} cannot be used: {one_line(error)}") from error
     return files, path.rstrip("/")
+
+
+def _impatient(files: pafs.S3FileSystem, options: Mapping[str, list[str]]) -> pafs.S3FileSystem:
+    """The same, but that gives up within seconds: a process does not end before its last request has."""
+    named = {name: options[name][-1] for name in ("scheme", "endpoint_override") if name in options}
+    return pafs.S3FileSystem(
+        region=files.region,
+        connect_timeout=REQUEST_S,
+        request_timeout=REQUEST_S,
+        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=S3_ATTEMPTS),
+        **named,
+    )

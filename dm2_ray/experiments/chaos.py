@@ -47,7 +47,7 @@ class ChaosPlan:
     kills: int = 60
     seed: int = 0
     """Of the run, the moments and the victims."""
-    iterations: int = 150
+    iterations: int = 120
     settings: Sequence[str] = SETTINGS
 
 

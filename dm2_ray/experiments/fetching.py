@@ -34,7 +34,7 @@ def fetch_run(uri: str, run_dir: Path | None, say: Callable[[str], None]) -> Run
     if run.config.exists():
         raise RunDirectoryError(f"{run.path} holds a run already: go on with that (dm2 resume {run.path}), or choose "
                                 "another --run-dir")  # fmt: skip
-    remote = RemoteCopy(uri)
+    remote = answered(uri, lambda: RemoteCopy(uri))
     config = answered(uri, lambda: remote.read(run.config.name))
     if config is None:
         raise RemoteCopyError(f"{uri} holds no run (no {run.config.name})")

@@ -51,7 +51,8 @@ class Uploads:
         self._say = say
         self._thread: threading.Thread | None = None
         self._names: set[str] = set()
-        self.remote = RemoteCopy(uri_below(settings.uri, run.copy_name()))
+        uri = uri_below(settings.uri, run.copy_name())
+        self.remote = answered(uri, lambda: RemoteCopy(uri))
         answered(self.remote.uri, self._take_over)
 
     @property

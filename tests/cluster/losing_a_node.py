@@ -1,4 +1,4 @@
-"""A program: trains with learners, experts and rollout workers on a node that is lost on the way; prints what was learnt.
+"""A program: trains with learners and experts on a node that is lost on the way; prints what was learnt.
 
 Nodes here are processes that share this machine's address. It is a program of its own because a process has one Ray.
 """
@@ -18,7 +18,7 @@ from dm2_ray.experiments.algorithms import DecentralisedTeam
 
 HEALTH_CHECKS = {"health_check_period_ms": 1000, "health_check_timeout_ms": 2000, "health_check_failure_threshold": 3}
 SETTINGS: dict[str, Any] = {
-    "variant": "self_imitation",
+    "variant": "dm2_self_imitation",
     "world": {"map": "2m_vs_1z"},
     "policy": {"hidden_size": 16},
     "ppo": {"epochs": 2},
@@ -48,9 +48,15 @@ def learnt(trained: DecentralisedTeam) -> dict[str, Any]:
     return {name: value for name, value in trained.learn().items() if name != "timing"}
 
 
-def nodes_of_learners(trained: DecentralisedTeam) -> set[str]:
-    group = trained._algorithm.learner_group
-    return set(group.foreach_learner(lambda learner: ray.get_runtime_context().get_node_id()))
+def nodes_of_learners_and_experts(trained: DecentralisedTeam) -> set[str]:
+    algorithm = trained._algorithm
+    group = algorithm.learner_group
+    actors = [*(group.learner(agent) for agent in group.agent_ids), *algorithm.experts.actors]
+    return set(ray.get([actor.__ray_call__.remote(where) for actor in actors]))
+
+
+def where(_: Any) -> str:
+    return ray.get_runtime_context().get_node_id()
 
 
 def main() -> None:
@@ -67,7 +73,7 @@ def main() -> None:
         ray.init(address=cluster.address, log_to_driver=False)
         trained = team(processes=True)
         disturbed = [learnt(trained) for _ in range(BEFORE)]
-        on_victim = nodes_of_learners(trained) == {victim.node_id}
+        on_victim = nodes_of_learners_and_experts(trained) == {victim.node_id}
         cluster.add_node(num_cpus=4, object_store_memory=100_000_000)
         loss = threading.Timer(0.05, cluster.remove_node, [victim], {"allow_graceful": False})
         loss.start()

@@ -18,7 +18,6 @@ def test_a_node_lost_with_its_learners_and_experts_changes_nothing() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
-    assert told["on_victim"], "the learners were not on the node that was lost"
-    assert told["lost"]["learner"] == 2 and told["lost"]["expert"] == 1 and told["lost"]["rollout_worker"] >= 1
-    assert told["lost"]["node"] == 1
+    assert told["on_victim"], "the learners and the expert were not all on the node that was lost"
+    assert told["lost"]["learner"] == 2 and told["lost"]["node"] == 1
     assert told["disturbed"] == told["undisturbed"]

@@ -21,12 +21,12 @@ TINY = (
 @pytest.mark.timeout(280)
 def test_kills_change_nothing() -> None:
     lines: list[str] = []
-    plan = ChaosPlan(map="2m_vs_1z", kills=6, seed=1, iterations=80, settings=(*SETTINGS, *TINY))
+    plan = ChaosPlan(map="2m_vs_1z", kills=6, seed=1, iterations=200, settings=(*SETTINGS, *TINY))
     result = chaos(plan, say=lines.append)
     assert result.passed, result.text()
     assert len(result.kills) == 6 and len({kill.kind for kill in result.kills}) >= 3
     assert sum("kill " in line for line in lines) == 6
-    assert result.checkpoints == 4
+    assert result.checkpoints >= 10
     # What was killed early enough has come back before the end.
     assert sum(kill.back_s is not None for kill in result.kills) >= 4
     for kind, recovery in result.recoveries().items():

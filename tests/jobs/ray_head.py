@@ -61,6 +61,7 @@ class RayHead:
     def __enter__(self) -> RayHead:
         gcs, dashboard, agent, client = free_ports(4)
         self.address = f"http://127.0.0.1:{dashboard}"
+        self.gcs_address = f"127.0.0.1:{gcs}"
         command = [
             ROOT / "cluster" / "baremetal" / "head.sh",
             f"--port={gcs}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}",

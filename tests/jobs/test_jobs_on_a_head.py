@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from ray_head import RayHead
+from ray_head import ROOT, RayHead, free_ports, with_parent
 
 from dm2_ray.jobs.dashboard import Dashboard
 from dm2_ray.jobs.following import follow
@@ -221,6 +221,43 @@ def test_the_doctor_finds_the_cluster_well(head: RayHead) -> None:
         assert f"chmod 600 {head.token_file}" in dm2(head, "doctor").stdout
     finally:
         head.token_file.chmod(0o600)
+
+
+def test_a_job_that_has_no_place_cannot_be_stopped_and_says_so(head: RayHead) -> None:
+    """Handed in past `dm2 submit`, which asks for no place of its own."""
+    ray_client(connected(head)).submit_job(entrypoint="true", submission_id="homeless", entrypoint_num_cpus=64)
+    began = time.monotonic()
+    done = dm2(head, "stop", "homeless")
+    assert time.monotonic() - began < 20
+    assert done.returncode == 1
+    assert "pending and cannot be stopped" in done.stderr
+    assert dm2(head, "stop", "nobody").returncode == 2
+
+
+def test_a_worker_joins_with_the_token_and_leaves_when_told_to(head: RayHead) -> None:
+    (agent,) = free_ports(1)
+    command = [
+        ROOT / "cluster" / "baremetal" / "worker.sh", head.gcs_address, f"--dashboard-agent-listen-port={agent}",
+        "--node-manager-port=0", "--object-manager-port=0", "--num-cpus=3", "--object-store-memory=100000000",
+    ]  # fmt: skip
+    worker = subprocess.Popen(
+        command, env=head.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=with_parent
+    )
+    try:
+        awaited = subprocess.run(
+            [sys.executable, "-m", "dm2_ray.jobs.await_nodes", "2", "--address", head.address, "--timeout", "60"],
+            env=head.environment(), capture_output=True, text=True, timeout=COMMAND_S, check=False,
+        )  # fmt: skip
+        assert awaited.returncode == 0, awaited.stderr
+        assert sorted(node.resources["CPU"] for node in connected(head).nodes()) == [2.0, 3.0]
+    finally:
+        worker.terminate()
+        worker.wait(30)
+    deadline = time.monotonic() + 10
+    while len(connected(head).nodes()) > 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert len(connected(head).nodes()) == 1
 
 
 def connected(head: RayHead) -> Dashboard:

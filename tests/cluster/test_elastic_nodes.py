@@ -1,0 +1,131 @@
+"""Several nodes on one machine: runs grow when a node joins, go on when one leaves, and end in order when none is left.
+
+All nodes share this machine's address: what that cannot show is in test_hosts.py.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dm2_ray.checkpoints import open_checkpoint
+from dm2_ray.cli import main
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
+
+HEALTH = {"health_check_period_ms": 1000, "health_check_timeout_ms": 3000, "health_check_failure_threshold": 4}
+TINY = [
+    "rollout.battles_per_env_runner=8",
+    "rollout.env_steps=600",
+    "rollout.tasks=3",
+    "policy.hidden_size=16",
+    "ppo.epochs=2",
+    "evaluation.every_env_steps=0",
+    "evaluation.episodes=6",
+    "tracking.tensorboard=false",
+    "checkpoint.every_iterations=0",
+]
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "_system_config": HEALTH})
+    yield cluster
+    cluster.shutdown()
+
+
+def start(cluster: Any, run: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "dm2_ray.cli", "train", "--variant", "ippo", "--map", "2m_vs_1z"]
+    return subprocess.Popen(
+        [*command, "--run-dir", str(run), "--address", cluster.address, *TINY, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "RAY_AUTH_MODE": "disabled", "PYTHONUNBUFFERED": "1"},
+    )
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    path = run / "metrics.jsonl"
+    return (
+        [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        if path.exists()
+        else []
+    )
+
+
+def until(what: str, holds: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 90.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert process.poll() is None, f"the run ended before {what}: {process.communicate()[0]}"
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        time.sleep(0.2)
+
+
+def workers(run: Path) -> int:
+    lines = records(run)
+    return int(lines[-1]["timing"]["rollout_workers"]) if lines else 0
+
+
+def without_timing(run: Path) -> list[dict[str, Any]]:
+    return [{name: value for name, value in line.items() if name != "timing"} for line in records(run)]
+
+
+def test_workers_come_with_a_node_and_leave_with_it_and_no_number_changes(cluster: Any, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start(
+        cluster, run, "--iterations", "1000000",
+        "rollout.env_runners=1", "rollout.max_env_runners=3", "learners.cpus_per_learner=0.2",
+    )  # fmt: skip
+    try:
+        until("the first records", lambda: len(records(run)) > 2, process)
+        assert workers(run) == 1  # two CPUs less one worker less two learners: no room for a second
+        node = cluster.add_node(num_cpus=2)
+        until("three workers", lambda: workers(run) == 3, process)
+        cluster.remove_node(node, allow_graceful=False)
+        until("one worker again", lambda: workers(run) == 1, process)
+        seen = len(records(run))
+        until("more records", lambda: len(records(run)) > seen + 3, process)
+        process.terminate()
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 130, output
+    finally:
+        process.kill()
+    found = without_timing(run)
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["faults"]["node"]["count"] == 1 and summary["faults"]["rollout_worker"]["count"] >= 1
+    reference = tmp_path / "reference"
+    assert main(
+        ["train", "--variant", "ippo", "--map", "2m_vs_1z", "--run-dir", str(reference), *TINY, "--iterations",
+         str(len(found)), "rollout.env_runners=0", "learners.processes=driver"]
+    ) == 0  # fmt: skip
+    assert without_timing(reference) == found
+
+
+def test_a_run_whose_learners_have_no_place_left_saves_and_ends(cluster: Any, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    node = cluster.add_node(num_cpus=4)
+    # The two learners fit on the new node; without it the head, where a rollout worker is, has room for neither.
+    process = start(
+        cluster, run, "--iterations", "1000000", "rollout.env_runners=1", "learners.cpus_per_learner=1.8",
+        "faults.wait_for_resources_s=25",
+    )  # fmt: skip
+    try:
+        until("the first records", lambda: len(records(run)) > 2, process)
+        cluster.remove_node(node, allow_graceful=False)
+        output, _ = process.communicate(timeout=90)
+    finally:
+        process.kill()
+    assert process.returncode == 3, output
+    last = output.strip().splitlines()[-1]
+    assert "did not come up within 25 s" in last and f"dm2 resume {run}" in last
+    assert open_checkpoint(run).iteration == len(records(run)) > 0
+    assert json.loads((run / "summary.json").read_text())["status"] == "failed"
