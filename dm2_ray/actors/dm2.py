@@ -22,10 +22,8 @@ Decentralized Multi-Agent Reinforcement Learning via Distribution Matching", AAA
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
-import ray
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.annotations import override
@@ -46,15 +44,11 @@ from dm2_ray.actors.agent_learner import LearnerState
 from dm2_ray.actors.collector import BattleStatistics
 from dm2_ray.actors.dm2_config import DM2Config
 from dm2_ray.actors.env_runner import WIN_RATE, RolloutTask
-from dm2_ray.actors.expert_pool import ExpertPool
-from dm2_ray.actors.expert_processes import ExpertPlacement, anywhere
-from dm2_ray.actors.expert_sources import draws_at, start_experts
-from dm2_ray.actors.fault_log import FaultKind, FaultLog
+from dm2_ray.actors.expert_sources import draws_at
 from dm2_ray.actors.learner_group import DecoupledLearnerGroup, RolloutDataLost
 from dm2_ray.actors.node_watch import NodeWatch
-from dm2_ray.actors.placement import LearnerPlacement
-from dm2_ray.actors.resources import check_resources
 from dm2_ray.actors.rollout_pool import Rollout, RolloutPool
+from dm2_ray.actors.run_processes import RunProcesses
 from dm2_ray.actors.runner_fleet import RunnerFleet
 
 DM2_STATE = "dm2"
@@ -81,47 +75,26 @@ class DM2(Algorithm):
         """What the learners reported of their last update (RLlib's results also keep what is no longer reported)."""
         self.expert_metrics: dict[str, float] = {}
         """What the experts reported of their last draw."""
-        self.experts: ExpertPool | None = None
-        """Who provides the demonstrations; None where none are drawn."""
-        self.faults = FaultLog()
-        """What was lost on the way."""
         self.hosts: list[str] = []
         """Addresses of the nodes that played the last iteration's battles."""
-        self._fleets: list[RunnerFleet] = []
+        # A copy: the place that is found for the learners is noted in it.
         typed = _typed(config).copy(copy_frozen=False)
-        resources = typed.resources
-        check_resources(resources.bundles(), resources.arithmetic())
-        self._is_under_tune = ray.util.get_current_placement_group() is not None
-        patience_s = typed.experiment.faults.wait_for_resources_s
-        if typed.num_learners and not self._is_under_tune:
-            typed.learner_placement = LearnerPlacement(typed.num_learners, resources.learner, patience_s)
-        self._placement = typed.learner_placement
-        # Everything is started before anything is waited for.
-        rollout, evaluation = typed.experiment.rollout, typed.experiment.evaluation
-        players = self._fleet(
-            typed,
-            rollout.env_runners,
-            maximum=rollout.max_env_runners,
-            first_bundle_index=resources.first_rollout_worker,
-        )
-        evaluators = players
-        if evaluation.env_runners:
-            evaluators = self._fleet(
-                typed,
-                evaluation.env_runners,
-                kind=FaultKind.EVALUATION_WORKER,
-                first_bundle_index=resources.first_evaluation_worker,
-            )
-        if typed.needs_experts:
-            where = ExpertPlacement(options=self._expert_options(typed), timeout_s=patience_s, faults=self.faults)
-            self.experts = start_experts(typed.experiment, where=where)
-        super().setup(typed)
+        self._processes = RunProcesses(typed)
+        self.faults = self._processes.faults
+        """What was lost on the way."""
+        self.experts = self._processes.experts
+        """Who provides the demonstrations; None where none are drawn."""
+        try:
+            super().setup(typed)
+            self._processes.wait_until_ready()
+        except BaseException:
+            # Others may use this Ray, too: what was started goes, and the room.
+            self._processes.shutdown()
+            self._processes.give_room_back()
+            raise
         self.learner_group.faults = self.faults
-        for fleet in self._fleets:
-            fleet.wait_until_ready(patience_s)
-        if self.experts is not None:
-            self.experts.wait_until_ready()
-        self._rollouts, self._evaluations = self._pool(players), self._pool(evaluators)
+        self._rollouts = self._pool(self._processes.players)
+        self._evaluations = self._pool(self._processes.evaluators)
         self._nodes = NodeWatch(self.faults)
 
     @override(Algorithm)
@@ -226,29 +199,9 @@ class DM2(Algorithm):
 
     @override(Algorithm)
     def cleanup(self) -> None:
-        if self.experts is not None:
-            self.experts.shutdown()
-        for fleet in self._fleets:
-            fleet.shutdown()
+        self._processes.shutdown()
         super().cleanup()
-        if self._placement is not None:
-            self._placement.remove()
-
-    def _fleet(self, config: DM2Config, number: int, *, first_bundle_index: int, **arguments: Any) -> RunnerFleet:
-        fleet = RunnerFleet(
-            config,
-            number=number,
-            faults=self.faults,
-            first_bundle_index=first_bundle_index if self._is_under_tune else None,
-            **arguments,
-        )
-        self._fleets.append(fleet)
-        return fleet
-
-    def _expert_options(self, config: DM2Config) -> Callable[[int], dict[str, Any]]:
-        if self._is_under_tune:
-            return lambda index: {"placement_group_bundle_index": config.resources.first_expert_actor + index}
-        return anywhere if self._placement is None else self._placement.expert
+        self._processes.give_room_back()
 
     def _pool(self, fleet: RunnerFleet) -> RolloutPool:
         return RolloutPool(

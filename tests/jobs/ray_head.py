@@ -41,14 +41,16 @@ class RayHead:
         directory: of everything; short, because sockets' names are.
         token: that it asks for.
         num_cpus: that it offers.
+        secrets: environment variables of the head alone.
     """
 
-    def __init__(self, directory: Path, token: str, *, num_cpus: int) -> None:
+    def __init__(self, directory: Path, token: str, *, num_cpus: int, secrets: dict[str, str] | None = None) -> None:
         self.directory = directory
         self.token_file = directory / "token"
         self.token_file.write_text(token)
         self.token_file.chmod(0o600)
         self._num_cpus = num_cpus
+        self._secrets = secrets or {}
         self._log = directory / "head.log"
 
     def environment(self) -> dict[str, str]:

@@ -29,8 +29,8 @@ from dm2_ray.jobs.ray_client import ray_client
 pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
 TOKEN = secrets.token_hex(32)
-# As long as a key has to be; W&B itself is not asked.
-WANDB_KEY = secrets.token_hex(20)
+# As long as a key has to be; W&B itself is not asked. One is the submitter's, one stands in the head's environment.
+WANDB_KEY, HEADS_WANDB_KEY = secrets.token_hex(20), secrets.token_hex(20)
 COMMAND_S = 90.0
 LIGHT = [
     "--variant", "ippo", "--map", "2m_vs_1z", "rollout.env_runners=0", "rollout.battles_per_env_runner=8",
@@ -41,8 +41,9 @@ LIGHT = [
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[RayHead]:
-    with tempfile.TemporaryDirectory(prefix="dm2h-") as place, RayHead(Path(place), TOKEN, num_cpus=2) as running:
-        yield running
+    with tempfile.TemporaryDirectory(prefix="dm2h-") as place:
+        with RayHead(Path(place), TOKEN, num_cpus=2, secrets={"WANDB_API_KEY": HEADS_WANDB_KEY}) as running:
+            yield running
 
 
 def dm2(head: RayHead, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -84,15 +85,20 @@ def test_no_secret_is_shown_anywhere(head: RayHead, first: subprocess.CompletedP
     logs = [path for path in (head.directory / "ray").glob("session_*/logs/**/*") if path.is_file()]
     assert any(path.name == "runtime_env_agent.log" for path in logs)
     written = [*logs, *(path for path in (head.directory / "runs").rglob("*") if path.is_file())]
-    for secret in (TOKEN, WANDB_KEY):
+    for secret in (TOKEN, WANDB_KEY, HEADS_WANDB_KEY):
         assert secret not in told
         for path in written:
             assert secret.encode() not in path.read_bytes(), path
+    environments = []
     for pid in head.processes():
         with suppress(OSError):
             command_line = Path(f"/proc/{pid}/cmdline").read_bytes()
+            environments.append(Path(f"/proc/{pid}/environ").read_bytes())
             assert TOKEN.encode() not in command_line
-            assert WANDB_KEY.encode() not in Path(f"/proc/{pid}/environ").read_bytes()
+            assert HEADS_WANDB_KEY.encode() not in command_line
+    # That is how a job gets the key: from the node, which has it from its own environment.
+    assert any(HEADS_WANDB_KEY.encode() in environment for environment in environments)
+    assert not any(WANDB_KEY.encode() in environment for environment in environments)
 
 
 def test_a_failed_job_returns_its_own_code(head: RayHead, first: subprocess.CompletedProcess[str]) -> None:

@@ -1,0 +1,96 @@
+"""RunProcesses: what a run starts beside its learners, and the room that it takes for these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ray
+
+from dm2_ray.actors.dm2_config import DM2Config
+from dm2_ray.actors.expert_pool import ExpertPool
+from dm2_ray.actors.expert_processes import ExpertPlacement, anywhere
+from dm2_ray.actors.expert_sources import start_experts
+from dm2_ray.actors.fault_log import FaultKind, FaultLog
+from dm2_ray.actors.placement import LearnerPlacement
+from dm2_ray.actors.resources import check_resources
+from dm2_ray.actors.runner_fleet import RunnerFleet
+
+
+class RunProcesses:
+    """Rollout workers, evaluation workers, expert actors.
+
+    Everything is started before anything is waited for. Under Tune all have their places in the trial's own placement
+    group; otherwise see placement.py.
+    """
+
+    def __init__(self, config: DM2Config) -> None:
+        """
+        Args:
+            config: Of the run; the learners' place is noted in it.
+
+        Raises:
+            NotEnoughResources: The cluster cannot hold the run, or has no room for the learners in time.
+            DemonstrationError: A set or team is missing, damaged, or does not fit the run.
+        """
+        resources, experiment = config.resources, config.experiment
+        check_resources(resources.bundles(), resources.arithmetic())
+        self.faults = FaultLog()
+        self.experts: ExpertPool | None = None
+        self._patience_s = experiment.faults.wait_for_resources_s
+        self._config = config
+        self._is_under_tune = ray.util.get_current_placement_group() is not None
+        self._placement: LearnerPlacement | None = None
+        if config.num_learners and not self._is_under_tune:
+            self._placement = LearnerPlacement(config.num_learners, resources.learner, self._patience_s)
+            config.learner_placement = self._placement
+        rollout, evaluation = experiment.rollout, experiment.evaluation
+        self.players = RunnerFleet(
+            config,
+            number=rollout.env_runners,
+            maximum=rollout.max_env_runners,
+            faults=self.faults,
+            first_bundle_index=resources.first_rollout_worker if self._is_under_tune else None,
+        )
+        self.evaluators = self.players
+        if evaluation.env_runners:
+            self.evaluators = RunnerFleet(
+                config,
+                number=evaluation.env_runners,
+                kind=FaultKind.EVALUATION_WORKER,
+                faults=self.faults,
+                first_bundle_index=resources.first_evaluation_worker if self._is_under_tune else None,
+            )
+        if config.needs_experts:
+            where = ExpertPlacement(options=self._expert_options(), timeout_s=self._patience_s, faults=self.faults)
+            self.experts = start_experts(experiment, where=where)
+
+    def wait_until_ready(self) -> None:
+        """Returns once battles can be played and demonstrations drawn.
+
+        Raises:
+            NotEnoughResources, ExpertsLost: Not within `faults.wait_for_resources_s`.
+            DemonstrationError: Demonstrations cannot be read.
+        """
+        for fleet in {self.players, self.evaluators}:
+            fleet.wait_until_ready(self._patience_s)
+        if self.experts is not None:
+            self.experts.wait_until_ready()
+
+    def shutdown(self) -> None:
+        """Ends the processes."""
+        if self.experts is not None:
+            self.experts.shutdown()
+        for fleet in {self.players, self.evaluators}:
+            fleet.shutdown()
+
+    def give_room_back(self) -> None:
+        """Once the learners have ended."""
+        if self._placement is not None:
+            self._placement.remove()
+
+    def _expert_options(self) -> Callable[[int], dict[str, Any]]:
+        if self._is_under_tune:
+            first = self._config.resources.first_expert_actor
+            return lambda index: {"placement_group_bundle_index": first + index}
+        return anywhere if self._placement is None else self._placement.expert
