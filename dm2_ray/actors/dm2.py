@@ -77,8 +77,8 @@ class DM2(Algorithm):
         """What the experts reported of their last draw."""
         self.hosts: list[str] = []
         """Addresses of the nodes that played the last iteration's battles."""
-        # A copy: the place that is found for the learners is noted in it.
-        typed = _typed(config).copy(copy_frozen=False)
+        # A copy: the place that is found for the learners is noted in it. RLlib keeps what it was given before this.
+        self.config = typed = _typed(config).copy(copy_frozen=False)
         self._processes = RunProcesses(typed)
         self.faults = self._processes.faults
         """What was lost on the way."""

@@ -26,6 +26,7 @@ from dm2_ray.tracking import read_metrics
 
 SETTINGS = (
     "rollout.env_runners=2",
+    "rollout.battles_per_env_runner=16",
     "rollout.env_steps=1024",
     "evaluation.env_runners=1",
     "evaluation.every_env_steps=6000",

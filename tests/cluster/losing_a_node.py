@@ -74,6 +74,7 @@ def main() -> None:
         trained = team(processes=True)
         disturbed = [learnt(trained) for _ in range(BEFORE)]
         on_victim = nodes_of_learners_and_experts(trained) == {victim.node_id}
+        cpus_in_use = ray.cluster_resources()["CPU"] - ray.available_resources()["CPU"]
         cluster.add_node(num_cpus=4, object_store_memory=100_000_000)
         loss = threading.Timer(0.05, cluster.remove_node, [victim], {"allow_graceful": False})
         loss.start()
@@ -91,6 +92,7 @@ def main() -> None:
     json.dump(
         {
             "on_victim": on_victim,
+            "cpus_in_use": cpus_in_use,
             "disturbed": disturbed,
             "undisturbed": undisturbed,
             "lost": counts,

@@ -19,5 +19,7 @@ def test_a_node_lost_with_its_learners_and_experts_changes_nothing() -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["on_victim"], "the learners and the expert were not all on the node that was lost"
+    # 2 rollout workers, 2 learners, 1 expert: none has taken other room than what was found for it.
+    assert told["cpus_in_use"] == pytest.approx(2 * 1.0 + 2 * 0.2 + 0.1)
     assert told["lost"]["learner"] == 2 and told["lost"]["node"] == 1
     assert told["disturbed"] == told["undisturbed"]

@@ -74,7 +74,7 @@ class RayHead:
         with open(self._log, "w") as log:
             self._process = subprocess.Popen(
                 command,
-                env=self.environment(),
+                env={**self.environment(), **self._secrets},
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
