@@ -43,7 +43,8 @@ def killed_and_resumed(
             assert process.end()[0] == -signal.SIGKILL, "it had ended by itself: more iterations, please"
         lived.append(time.monotonic() - began)
         assert not intact_checkpoints(run / "checkpoints") or records(run), "a checkpoint of nothing"
-        command = ["resume", str(run), *address()]
+        if (run / "config.yaml").exists():  # otherwise it was killed before there was a run
+            command = ["resume", str(run), *address()]
     with driver(*command) as process:
         code, _, err = process.end()
     assert (code, err) == (0, "")
