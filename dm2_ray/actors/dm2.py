@@ -93,6 +93,7 @@ class DM2(Algorithm):
             self._processes.give_room_back()
             raise
         self.learner_group.faults = self.faults
+        self.learner_group.call_for_room(self._processes.make_room)
         self._rollouts = self._pool(self._processes.players)
         self._evaluations = self._pool(self._processes.evaluators)
         self._nodes = NodeWatch(self.faults)

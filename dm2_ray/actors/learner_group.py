@@ -81,6 +81,10 @@ class DecoupledLearnerGroup(LearnerGroup):
             self._take_over(agent, weights, snapshot)
         self._complete_iteration()
 
+    def call_for_room(self, make_room: Callable[[], None]) -> None:
+        """`make_room` is called now and then while a learner waits for a place."""
+        self._processes.make_room = make_room
+
     # Training.
 
     def train(

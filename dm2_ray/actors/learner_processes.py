@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from dm2_ray.actors.dm2_config import DM2Config
     from dm2_ray.actors.placement import LearnerPlacement
 
+ROOM_AFTER_S = 20.0
+"""A process that has its place is up by then."""
+
 T = TypeVar("T")
 Weights = Mapping[str, np.ndarray]
 
@@ -45,6 +48,8 @@ class LearnerProcesses:
             placement: Where they go; None in Tune's placement group, or where it does not matter.
         """
         self.are_processes = config.experiment.learners.processes == "per_agent"
+        self.make_room: Callable[[], None] = lambda: None
+        """Is called now and then while a learner waits for a place."""
         self._patience_s = config.experiment.faults.wait_for_resources_s
         self._factories = {
             agent: learner_factory(config, index, module_spec, placement)
@@ -119,10 +124,12 @@ class LearnerProcesses:
                 ray.kill(learner)
 
     def _ask(self, agent: str, method: str, *arguments: Any) -> Any:
-        return ray.get(getattr(self.learners[agent], method).remote(*arguments), timeout=self._patience_s)
+        answer = getattr(self.learners[agent], method).remote(*arguments)
+        return ray.get(answer, timeout=min(self._patience_s, ROOM_AFTER_S))
 
     def _persist(self, agent: str, ask: Callable[[], T]) -> T:
-        deadline = time.monotonic() + self._patience_s
+        now = time.monotonic()
+        deadline, room_due = now + self._patience_s, now + ROOM_AFTER_S
         while True:
             try:
                 return ask()
@@ -134,6 +141,9 @@ class LearnerProcesses:
                 self.learners[agent] = self._factories[agent]()
             except ray.exceptions.GetTimeoutError:
                 pass
+            if time.monotonic() > room_due:
+                self.make_room()
+                room_due += ROOM_AFTER_S
             if time.monotonic() > deadline:
                 raise LearnerLost(
                     f"the learner of {agent} did not come up within {self._patience_s:.0f} s; see `ray status` for the "

@@ -18,6 +18,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 from dm2_ray.actors.resources import NotEnoughResources
 
 
+def _no_placement() -> None:
+    return None
+
+
 class LearnerPlacement:
     """Room for the learners, side by side."""
 
@@ -44,6 +48,12 @@ class LearnerPlacement:
                 "cluster has; see `ray status`"
             )
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> LearnerPlacement:
+        return self  # copies of a configuration speak of the same room
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _no_placement, ()  # the room is this driver's: what is stored, or sent to a process, has none
+
     def learner(self, index: int) -> dict[str, Any]:
         """Options of the index-th learner's actor."""
         if self._group is None:
@@ -65,6 +75,11 @@ class LearnerPlacement:
             return []
         places = placement_group_table(self._group)["bundles_to_node_id"]
         return list(dict.fromkeys(node for _, node in sorted(places.items()) if node))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every learner has its place: not while a node is lost and no other has room."""
+        return self._group is None or placement_group_table(self._group)["state"] == "CREATED"
 
     def remove(self) -> None:
         """Gives the room back; what still runs in it ends."""

@@ -77,6 +77,12 @@ class RunProcesses:
         if self.experts is not None:
             self.experts.wait_until_ready()
 
+    def make_room(self) -> None:
+        """For learners that lost their places with a node. Without a learner nobody learns; with fewer rollout workers
+        everybody learns the same, later."""
+        if self._placement is not None and not self._placement.is_whole:
+            self.players.yield_room()
+
     def shutdown(self) -> None:
         """Ends the processes."""
         if self.experts is not None:

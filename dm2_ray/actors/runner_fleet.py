@@ -26,6 +26,8 @@ GROWTH_PAUSE_S = 5.0
 """Between two looks at what else the cluster has room for."""
 GIVE_UP_S = 30.0
 """After which a process that is more than `number` is not waited for any more."""
+YIELDED_S = 60.0
+"""For which nothing is started after a process has made room."""
 PING_PAUSE_S = 0.2
 """Between two questions to a process that is being restarted."""
 
@@ -100,12 +102,13 @@ class RunnerFleet:
     def adapt(self) -> None:
         """Takes in what has come up, starts more where the cluster has room, gives up what will not return."""
         self.look(timeout_s=0.0)
-        if self._maximum == self._number or time.monotonic() - self._grown_at < GROWTH_PAUSE_S:
+        if time.monotonic() - self._grown_at < GROWTH_PAUSE_S:
             return
         self._grown_at = time.monotonic()
         self._give_up()
-        for _ in range(min(self._maximum - len(self.handles), self._room())):
-            self._start()
+        if len(self.handles) < self._maximum:
+            for _ in range(min(self._maximum - len(self.handles), self._room())):
+                self._start()
 
     def lost(self, runner: int, why: str) -> None:
         """A process did not do its work; nothing is asked of it until it answers again."""
@@ -113,6 +116,17 @@ class RunnerFleet:
         self._lost_since.setdefault(runner, time.monotonic())
         self.faults.lost(self.kind, runner, why)
         self._ping_again.setdefault(runner, 0.0)
+
+    def yield_room(self) -> None:
+        """Ends a process, if it is not the last one, for something that the run needs more; `adapt` starts another once
+        there is room again. One that is waiting for a place goes first."""
+        if len(self.handles) < 2:
+            return
+        waiting = self.handles.keys() - self.at_work
+        runner = max(waiting or self.handles.keys())
+        logger.warning("%s %d makes room", self.kind.label, runner)
+        self._drop(runner)
+        self._grown_at = time.monotonic() + YIELDED_S
 
     def restart(self, runner: int) -> None:
         """Ends a process that hangs; Ray starts it anew."""
@@ -198,12 +212,16 @@ class RunnerFleet:
         for runner, since in list(self._lost_since.items()):
             if len(self.handles) <= self._number or time.monotonic() - since < GIVE_UP_S:
                 continue
-            ray.kill(self.handles.pop(runner))
-            del self._lost_since[runner]
-            self._ping_again.pop(runner, None)
-            self._pings = {answer: of for answer, of in self._pings.items() if of != runner}
-            self.faults.gone(self.kind, runner)
             logger.warning("%s %d left with its node", self.kind.label, runner)
+            self._drop(runner)
+
+    def _drop(self, runner: int) -> None:
+        ray.kill(self.handles.pop(runner))
+        self.at_work.discard(runner)
+        self._lost_since.pop(runner, None)
+        self._ping_again.pop(runner, None)
+        self._pings = {answer: of for answer, of in self._pings.items() if of != runner}
+        self.faults.gone(self.kind, runner)
 
 
 def _cause(error: ray.exceptions.RayActorError) -> BaseException:

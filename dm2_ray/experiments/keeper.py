@@ -94,7 +94,6 @@ class Keeper:
             NotSaved: It could not be written, and the run ends.
             RunSuperseded: Another driver has taken over the run.
         """
-        settings = self._experiment.checkpoint
         try:
             # The records of the iterations that the checkpoint comes after have to be as durable as it is.
             if self._run.metrics.exists():
@@ -107,13 +106,6 @@ class Keeper:
                 win_rate=win_rate,
                 may_write=self._claim.check,
             )
-            remove_superfluous(
-                self._run.checkpoints,
-                self._newest,
-                keep=settings.keep,
-                keep_best=settings.keep_best,
-                spared=self._uploads.being_copied if self._uploads else (),
-            )
         except (OSError, CheckpointError) as error:
             # Where another driver has taken over, that is why: it removes what this one was writing.
             self._claim.check()
@@ -124,6 +116,7 @@ class Keeper:
             return False
         if self._is_best(win_rate):
             self._best = win_rate
+        self._remove_superfluous(self._newest)
         if self._uploads is not None:
             self._uploads.start()
         return True
@@ -148,6 +141,16 @@ class Keeper:
         if self._uploads is not None and (error is None or isinstance(error, Exception)):
             if not isinstance(error, RunSuperseded):
                 self._uploads.finish()
+
+    def _remove_superfluous(self, newest: Checkpoint) -> None:
+        settings, copied = self._experiment.checkpoint, self._uploads.being_copied if self._uploads else ()
+        try:
+            remove_superfluous(
+                self._run.checkpoints, newest, keep=settings.keep, keep_best=settings.keep_best, spared=copied
+            )
+        except OSError as error:
+            self._claim.check()
+            self._say(f"{self._run.checkpoints}: an older checkpoint could not be removed ({error})")
 
     def _is_best(self, win_rate: float | None) -> bool:
         return win_rate is not None and (self._best is None or win_rate > self._best)

@@ -24,6 +24,10 @@ from pathlib import Path
 from dm2_ray.actors.memory_gauge import process_kind
 
 LOOK_EVERY_S = 0.03
+HASTY = 1 / 3
+"""Share of kills after which the next does not wait for everybody to be back: it falls into a recovery."""
+PATIENCE_S = 60.0
+"""After which a process that is missing is not waited for any more."""
 TITLE = "ray::"
 NOT_AN_ACTOR = ("IDLE", "DashboardAgent", "RuntimeEnvAgent", "SPILL", "RESTORE", "DELETE")
 BEING_MADE = "__init__"
@@ -55,7 +59,8 @@ class Killer:
     Args:
         driver: Process id of the run.
         kills: How many processes to kill.
-        mean_gap_s: Mean time between two kills; the gaps are exponentially distributed.
+        mean_gap_s: Mean time from when everybody is back until the next kill (after some kills: from the kill itself);
+            exponentially distributed.
         seed: Of gaps and victims.
         say: Takes a line about every kill.
     """
@@ -74,7 +79,8 @@ class Killer:
         self._killed: set[int] = set()
         self._missing: list[tuple[Kill, float]] = []
         self._began: float | None = None
-        self._due = 0.0
+        self._due: float | None = None
+        self._hasty = True
 
     def look(self) -> None:
         """Notes who is back, and kills if it is time. To be called every LOOK_EVERY_S."""
@@ -84,12 +90,15 @@ class Killer:
         for process in ready:
             self._identify(process, now)
         if self._began is None:
-            if self._all_at_work(ready):
-                self._began = now
-                self._due = now + self._gap_s()
+            if not self._all_at_work(ready):
+                return
+            self._began = now
+        if self._due is None:
+            if self._hasty or all(now - since > PATIENCE_S for _, since in self._missing):
+                self._due = now + self._random.expovariate(1.0 / self._mean_gap_s)
         elif len(self.kills) < self._wanted and now >= self._due and ready:
             self._kill(ready, now)
-            self._due = now + self._gap_s()
+            self._due, self._hasty = None, self._random.random() < HASTY
 
     def _identify(self, process: _Process, now: float) -> None:
         if process.pid not in self._roles:
@@ -122,9 +131,6 @@ class Killer:
             self.kills.append(kill)
             self._missing.append((kill, now))
             self._say(f"kill {len(self.kills)}/{self._wanted}: {kind.replace('_', ' ')}, {kill.during}")
-
-    def _gap_s(self) -> float:
-        return self._random.expovariate(1.0 / self._mean_gap_s)
 
 
 def _is_of(kind: str, role: str) -> bool:

@@ -129,3 +129,24 @@ def test_a_run_whose_learners_have_no_place_left_saves_and_ends(cluster: Any, tm
     assert "did not come up within 25 s" in last and f"dm2 resume {run}" in last
     assert open_checkpoint(run).iteration == len(records(run)) > 0
     assert json.loads((run / "summary.json").read_text())["status"] == "failed"
+
+
+def test_rollout_workers_make_room_for_learners_that_lost_theirs(cluster: Any, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    node = cluster.add_node(num_cpus=2)
+    # Both nodes are full: two learners of one CPU side by side on one of them, two rollout workers on the other.
+    process = start(
+        cluster, run, "--iterations", "1000000", "rollout.env_runners=2", "learners.cpus_per_learner=1",
+        "rollout.timeout_s=60",
+    )  # fmt: skip
+    try:
+        until("the first records", lambda: len(records(run)) > 2, process)
+        before = len(records(run))
+        cluster.remove_node(node, allow_graceful=False)
+        until("records after the loss", lambda: len(records(run)) > before + 5, process, seconds=150)
+        process.terminate()
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 130, output
+    finally:
+        process.kill()
+    assert json.loads((run / "summary.json").read_text())["faults"]["node"]["count"] == 1
