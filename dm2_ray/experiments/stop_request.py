@@ -16,9 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+INSISTENCE_S = 2.0
+"""Between two reminders."""
 
-class StoppedAtOnce(Exception):
-    """The iteration under way was dropped because the run has to end."""
+
+class StoppedAtOnce(BaseException):
+    """The iteration under way was dropped because the run has to end. Like KeyboardInterrupt it is no Exception: what goes
+    on after an error must not go on after this."""
 
 
 class StopRequest:
@@ -34,21 +38,17 @@ class StopRequest:
         self._grace_s = grace_s
         self._at_once = False
         self._droppable = False
-        self._timer: threading.Timer | None = None
+        self._closed = threading.Event()
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if self.signal is None:
             self.signal = signal.Signals(number)
             print(f"{self.signal.name}: finishing this iteration and saving; once more to stop at once", flush=True)
             if self.signal is signal.SIGTERM:
-                # Sent to the process again: the handler then runs in the main thread, between two of its steps.
-                self._timer = threading.Timer(self._grace_s, os.kill, (os.getpid(), signal.SIGTERM))
-                self._timer.daemon = True
-                self._timer.start()
+                threading.Thread(target=self._insist, daemon=True).start()
             return
         self._at_once = True
         if self._droppable:
-            self._droppable = False
             raise StoppedAtOnce
 
     @contextmanager
@@ -68,8 +68,15 @@ class StopRequest:
 
     def close(self) -> None:
         """Ends the wait for the grace's end."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._closed.set()
+
+    def _insist(self) -> None:
+        """Sends the signal again, for as long as it takes: the handler runs in the main thread, between two of its
+        steps, and code that happens to run there may swallow what the handler raises."""
+        wait_s = self._grace_s
+        while not self._closed.wait(wait_s):
+            os.kill(os.getpid(), signal.SIGTERM)
+            wait_s = INSISTENCE_S
 
 
 @contextmanager

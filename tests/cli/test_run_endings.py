@@ -64,7 +64,7 @@ def test_an_iteration_that_takes_too_long_is_dropped_and_what_came_before_is_sav
     tmp_path: Path, signals: list[signal.Signals], grace_s: float
 ) -> None:
     run = tmp_path / "run"
-    quick = arguments(run, "--iterations", "1", "checkpoint.every_iterations=0")
+    quick = arguments(run, "--iterations", "1", "checkpoint.every_iterations=0", f"faults.stop_grace_s={grace_s}")
     assert main(quick) == 0
     config = run / "config.yaml"
     config.write_text(config.read_text().replace("epochs: 2\n", "epochs: 100000\n"))
