@@ -21,8 +21,10 @@ INSISTENCE_S = 2.0
 
 
 class StoppedAtOnce(BaseException):
-    """The iteration under way was dropped because the run has to end. Like KeyboardInterrupt it is no Exception: what goes
-    on after an error must not go on after this."""
+    """The iteration under way was dropped because the run has to end.
+
+    Like KeyboardInterrupt it is no Exception: what goes on after an error must not go on after this.
+    """
 
 
 class StopRequest:
