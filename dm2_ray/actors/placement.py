@@ -9,6 +9,8 @@ Under Tune the trial's own placement group says where everything goes, and nothi
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import Any
 
 import ray
@@ -16,6 +18,11 @@ from ray.util.placement_group import PlacementGroup, placement_group, placement_
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from dm2_ray.actors.resources import NotEnoughResources
+
+logger = logging.getLogger(__name__)
+
+REPORT_EVERY_S = 30.0
+"""While room is waited for."""
 
 
 def _no_placement() -> None:
@@ -40,7 +47,11 @@ class LearnerPlacement:
         if not learners or not bundle:
             return
         self._group = placement_group([bundle] * learners, strategy="PACK")
-        if not self._group.wait(timeout_seconds=timeout_s):
+        deadline = time.monotonic() + timeout_s
+        while not self._group.wait(timeout_seconds=max(1, round(min(REPORT_EVERY_S, deadline - time.monotonic())))):
+            if time.monotonic() < deadline:
+                logger.warning("waiting for room for %d learners", learners)
+                continue
             remove_placement_group(self._group)
             wanted = " + ".join(f"{amount:g} {name}" for name, amount in bundle.items())
             raise NotEnoughResources(

@@ -26,6 +26,8 @@ GROWTH_PAUSE_S = 5.0
 """Between two looks at what else the cluster has room for."""
 GIVE_UP_S = 30.0
 """After which a process that is more than `number` is not waited for any more."""
+REPORT_EVERY_S = 30.0
+"""While processes are waited for."""
 YIELDED_S = 60.0
 """For which nothing is started after a process has made room."""
 PING_PAUSE_S = 0.2
@@ -90,9 +92,15 @@ class RunnerFleet:
             NotEnoughResources: None answers in time.
             Exception: As a runner's constructor raised it.
         """
-        deadline = time.monotonic() + timeout_s
+        now = time.monotonic()
+        deadline, report_due = now + timeout_s, now + REPORT_EVERY_S
         while len(self.at_work) < len(self.handles) and time.monotonic() < deadline:
             self.look(timeout_s=1.0)
+            if time.monotonic() > report_due:
+                report_due += REPORT_EVERY_S
+                logger.warning(
+                    "%d of %d %ss are up; waiting for the others", len(self.at_work), len(self.handles), self.kind.label
+                )
         if self._number and not self.at_work:
             raise NotEnoughResources(
                 f"no {self.kind.label} could be started within {timeout_s:.0f} s: other jobs hold what the cluster "
