@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dm2_ray.actors.resources import shortage
 from dm2_ray.config import Experiment
 from dm2_ray.jobs.dashboard import ClusterError, Node
-
-_ROUNDING = 1e-6
 
 
 class ClusterTooSmall(ClusterError):
@@ -52,32 +51,15 @@ def check_capacity(demand: Demand, nodes: Sequence[Node]) -> None:
     """Compares a demand with all that the nodes have, used or not: a busy cluster becomes free again.
 
     Raises:
-        ClusterTooSmall: The sum is too small, or no single node can hold one of the processes.
+        ClusterTooSmall: The sum is too small, or the nodes cannot hold all processes, each whole on one of them.
     """
-    offered = total_resources(nodes)
-    for name, amount in demand.total.items():
-        if amount > offered.get(name, 0.0) + _ROUNDING:
-            raise ClusterTooSmall(
-                f"the run needs {amount:g} {name} ({demand.arithmetic}), the cluster has {offered.get(name, 0.0):g} "
-                f"({describe(nodes)}): use fewer rollout.env_runners, smaller learners.cpus_per_learner or "
-                "learners.processes=driver, or add nodes"
-            )
-    for bundle in demand.bundles:
-        if not any(_holds(node, bundle) for node in nodes):
-            wanted = " + ".join(f"{amount:g} {name}" for name, amount in bundle.items())
-            raise ClusterTooSmall(
-                f"a process of the run needs {wanted} on one node ({demand.arithmetic}), and no node has that "
-                f"({describe(nodes)}): make processes smaller, or add a larger node"
-            )
-
-
-def total_resources(nodes: Sequence[Node]) -> dict[str, float]:
-    """Sum over the nodes."""
-    total: dict[str, float] = {}
-    for node in nodes:
-        for name, amount in node.resources.items():
-            total[name] = total.get(name, 0.0) + amount
-    return total
+    problem = shortage(demand.bundles, [node.resources for node in nodes])
+    if problem is not None:
+        needed, there = problem
+        raise ClusterTooSmall(
+            f"the run needs {needed} ({demand.arithmetic}), {there} ({describe(nodes)}): use fewer "
+            "rollout.env_runners, smaller learners.cpus_per_learner or learners.processes=driver, or add nodes"
+        )
 
 
 def describe(nodes: Sequence[Node]) -> str:
@@ -91,7 +73,3 @@ def describe(nodes: Sequence[Node]) -> str:
         parts.append(f"head {words}" if node.is_head else f"{node.ip} {words}")
     shown = parts if len(parts) <= 6 else [*parts[:5], f"… {len(parts) - 5} more"]
     return ", ".join(shown)
-
-
-def _holds(node: Node, bundle: dict[str, float]) -> bool:
-    return all(amount <= node.resources.get(name, 0.0) + _ROUNDING for name, amount in bundle.items())
