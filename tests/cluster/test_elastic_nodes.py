@@ -19,7 +19,6 @@ from dm2_ray.cli import main
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 
-HEALTH = {"health_check_period_ms": 1000, "health_check_timeout_ms": 3000, "health_check_failure_threshold": 4}
 TINY = [
     "rollout.battles_per_env_runner=8",
     "rollout.env_steps=600",
@@ -33,16 +32,52 @@ TINY = [
 ]
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    from ray.cluster_utils import Cluster
+class Nodes:
+    """The cluster of several_nodes.py."""
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "_system_config": HEALTH})
-    yield cluster
-    cluster.shutdown()
+    def __init__(self, program: subprocess.Popen[str]) -> None:
+        self._program = program
+        self.address = self._answer().split()[1]
+
+    def add_node(self, num_cpus: int) -> None:
+        self._tell(f"add {num_cpus}")
+
+    def remove_node(self) -> None:
+        self._tell("remove")
+
+    def _tell(self, command: str) -> None:
+        assert self._program.stdin is not None
+        self._program.stdin.write(command + "\n")
+        self._program.stdin.flush()
+        assert self._answer() == "done"
+
+    def _answer(self) -> str:
+        assert self._program.stdout is not None
+        for line in self._program.stdout:  # Ray says a word or two of its own
+            if line.startswith(("ready ", "done")):
+                return line.strip()
+        raise AssertionError("the cluster has ended")
 
 
-def start(cluster: Any, run: Path, *arguments: str) -> subprocess.Popen[str]:
+@pytest.fixture
+def cluster() -> Iterator[Nodes]:
+    with subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("several_nodes.py"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+    ) as program:
+        try:
+            yield Nodes(program)
+            assert program.stdin is not None
+            program.stdin.close()
+            program.wait(60)
+        finally:
+            program.kill()
+
+
+def start(cluster: Nodes, run: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "dm2_ray.cli", "train", "--variant", "ippo", "--map", "2m_vs_1z"]
     return subprocess.Popen(
         [*command, "--run-dir", str(run), "--address", cluster.address, *TINY, *arguments],
@@ -79,7 +114,7 @@ def without_timing(run: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in line.items() if name != "timing"} for line in records(run)]
 
 
-def test_workers_come_with_a_node_and_leave_with_it_and_no_number_changes(cluster: Any, tmp_path: Path) -> None:
+def test_workers_come_with_a_node_and_leave_with_it_and_no_number_changes(cluster: Nodes, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start(
         cluster, run, "--iterations", "1000000",
@@ -88,10 +123,11 @@ def test_workers_come_with_a_node_and_leave_with_it_and_no_number_changes(cluste
     try:
         until("the first records", lambda: len(records(run)) > 2, process)
         assert workers(run) == 1  # two CPUs less one worker less two learners: no room for a second
-        node = cluster.add_node(num_cpus=2)
+        cluster.add_node(num_cpus=2)
         until("three workers", lambda: workers(run) == 3, process)
-        cluster.remove_node(node, allow_graceful=False)
+        cluster.remove_node()
         until("one worker again", lambda: workers(run) == 1, process)
+        until("the node's loss on record", lambda: records(run)[-1]["timing"]["lost_node"] == 1, process)
         seen = len(records(run))
         until("more records", lambda: len(records(run)) > seen + 3, process)
         process.terminate()
@@ -110,9 +146,9 @@ def test_workers_come_with_a_node_and_leave_with_it_and_no_number_changes(cluste
     assert without_timing(reference) == found
 
 
-def test_a_run_whose_learners_have_no_place_left_saves_and_ends(cluster: Any, tmp_path: Path) -> None:
+def test_a_run_whose_learners_have_no_place_left_saves_and_ends(cluster: Nodes, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    node = cluster.add_node(num_cpus=4)
+    cluster.add_node(num_cpus=4)
     # The two learners fit on the new node; without it the head, where a rollout worker is, has room for neither.
     process = start(
         cluster, run, "--iterations", "1000000", "rollout.env_runners=1", "learners.cpus_per_learner=1.8",
@@ -120,7 +156,7 @@ def test_a_run_whose_learners_have_no_place_left_saves_and_ends(cluster: Any, tm
     )  # fmt: skip
     try:
         until("the first records", lambda: len(records(run)) > 2, process)
-        cluster.remove_node(node, allow_graceful=False)
+        cluster.remove_node()
         output, _ = process.communicate(timeout=90)
     finally:
         process.kill()
@@ -131,19 +167,17 @@ def test_a_run_whose_learners_have_no_place_left_saves_and_ends(cluster: Any, tm
     assert json.loads((run / "summary.json").read_text())["status"] == "failed"
 
 
-def test_rollout_workers_make_room_for_learners_that_lost_theirs(cluster: Any, tmp_path: Path) -> None:
+def test_rollout_workers_make_room_for_learners_that_lost_theirs(cluster: Nodes, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    node = cluster.add_node(num_cpus=2)
-    # Both nodes are full: two learners of one CPU side by side on one of them, two rollout workers on the other.
+    cluster.add_node(num_cpus=2)
+    # Both nodes are full. If it is the learners' that is lost, the other has no room for them beside its two workers.
     process = start(
-        cluster, run, "--iterations", "1000000", "rollout.env_runners=2", "learners.cpus_per_learner=1",
-        "rollout.timeout_s=60",
+        cluster, run, "--iterations", "1000000", "rollout.env_runners=3", "learners.cpus_per_learner=0.5",
     )  # fmt: skip
     try:
         until("the first records", lambda: len(records(run)) > 2, process)
-        before = len(records(run))
-        cluster.remove_node(node, allow_graceful=False)
-        until("records after the loss", lambda: len(records(run)) > before + 5, process, seconds=150)
+        cluster.remove_node()
+        until("the node's loss on record", lambda: records(run)[-1]["timing"]["lost_node"] == 1, process, seconds=150)
         process.terminate()
         output, _ = process.communicate(timeout=60)
         assert process.returncode == 130, output

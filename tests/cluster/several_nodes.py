@@ -1,0 +1,33 @@
+"""A program: a cluster of nodes that share this machine, told through stdin what to do; each line is answered by one.
+
+It is a program of its own because a process can start one such cluster.
+
+    ready ADDRESS       said once the head, of two CPUs, is up
+    add CPUS            starts another node
+    remove              kills the node that was added last
+"""
+
+import sys
+from typing import Any
+
+from ray.cluster_utils import Cluster
+
+HEALTH = {"health_check_period_ms": 1000, "health_check_timeout_ms": 2000, "health_check_failure_threshold": 3}
+
+
+def main() -> None:
+    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "_system_config": HEALTH})
+    print("ready", cluster.address, flush=True)
+    nodes: list[Any] = []
+    for line in sys.stdin:
+        command, *arguments = line.split()
+        if command == "add":
+            nodes.append(cluster.add_node(num_cpus=int(arguments[0])))
+        elif command == "remove":
+            cluster.remove_node(nodes.pop(), allow_graceful=False)
+        print("done", flush=True)
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main()
