@@ -108,8 +108,9 @@ def bench_driver(sizes: Sequence[int], *, iterations: int, as_json: bool) -> int
     """Measures every size that fits into memory; prints a table (or one JSON object), progress on stderr."""
     costs: list[DriverCost] = []
     with ray_session(needed_cpus=4):
+        # Before the first: the workers of one size are still ending when the next is looked at.
+        free = _free_memory_mib()
         for workers in sorted(set(sizes)):
-            free = _free_memory_mib()
             if free < workers * WORKER_MIB + RESERVE_MIB:
                 _say(f"{workers} workers left out: they need about {workers * WORKER_MIB / 1024:.1f} GiB, "
                      f"{max(0.0, free - RESERVE_MIB) / 1024:.1f} GiB are free")  # fmt: skip
