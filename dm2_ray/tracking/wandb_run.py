@@ -21,6 +21,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import wandb
+from wandb import env
 
 from dm2_ray.atomic_file import write_atomically
 from dm2_ray.config import Experiment
@@ -104,6 +105,8 @@ class WandbRun:
     def _start(self, mode: str, run_id: str, experiment: Experiment) -> str | None:
         """Starts the run; returns what went wrong."""
         tracking, world = experiment.tracking, experiment.world
+        # A service that belongs to a process above may be gone, or still hold this run for a driver that was killed.
+        os.environ.pop(env.SERVICE, None)
         try:
             self._run = wandb.init(
                 mode=mode,  # type: ignore[arg-type]
@@ -132,7 +135,7 @@ class WandbRun:
         except Exception as error:  # W&B raises errors of many families, and none of them may end a training run.
             self._run = None
             # The service would refuse the run's id to the next attempt.
-            wandb.teardown()
+            _forget_service()
             return _one_line(error)
         if mode == "online":
             self._say(f"W&B: {self._run.url}")
@@ -154,8 +157,8 @@ class WandbRun:
 
 
 def _forget_service() -> None:
-    # It may be gone, which is why it is forgotten.
-    with contextlib.suppress(Exception):
+    # It may be gone, which is why it is forgotten; its exit code would become this process's.
+    with contextlib.suppress(Exception, SystemExit):
         wandb.teardown()
 
 

@@ -1,6 +1,8 @@
 """Memory of a run's processes: what grows is seen, in the right place, and nothing else."""
 
+import mmap
 import subprocess
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,9 +60,10 @@ def test_growth_is_seen_where_it_is(local_ray: None, team: tuple[Any, list[Any]]
     assert grown["learner_mib"] == pytest.approx(100, abs=10)
     assert grown["rollout_worker_mib"] == pytest.approx(30, abs=10)  # a mean over two
     assert abs(grown["driver_mib"]) < 10
-    held = np.ones(80 * MIB, np.uint8)
-    assert sampled()["driver_mib"] - after["driver_mib"] == pytest.approx(80, abs=10)
-    del held
+    # Pages of its own, since an allocator may have some left of what earlier tests needed.
+    with mmap.mmap(-1, 80 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as held:
+        held.write(b"1" * len(held))
+        assert sampled()["driver_mib"] - after["driver_mib"] == pytest.approx(80, abs=10)
 
 
 def test_shared_objects_belong_to_the_store(local_ray: None, team: tuple[Any, list[Any]]) -> None:
@@ -68,7 +71,10 @@ def test_shared_objects_belong_to_the_store(local_ray: None, team: tuple[Any, li
     before = sampled()
     shared = ray.put(np.ones(120 * MIB, np.uint8))
     assert ray.get(learner.look_at.remote(shared)) == 120 * MIB
-    after = sampled()
+    deadline = time.monotonic() + 30
+    # Ray counts what a store holds from time to time.
+    while (after := sampled())["object_store_mib"] == before["object_store_mib"] and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert after["object_store_mib"] - before["object_store_mib"] == pytest.approx(120, abs=5)
     assert after["learner_mib"] - before["learner_mib"] < 20
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
 import socket
 import struct
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+import wandb
 
 from dm2_ray.config import Experiment, TrackingSettings
 from dm2_ray.tracking import Tracker, TrackingError, read_metrics
@@ -42,8 +44,6 @@ def no_wandb_of_ones_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "home"))
     yield
-    import wandb
-
     wandb.teardown()  # its service remembers environment variables
 
 
@@ -132,6 +132,43 @@ def test_a_resumed_experiment_goes_on_in_the_same_run(tmp_path: Path) -> None:
         [4],
     ]
     assert [entry["iteration"] for entry in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]
+
+
+def test_the_service_of_another_process_may_hold_the_run(tmp_path: Path) -> None:
+    """A driver that shared its parent's service and was killed: the service believes that the run goes on."""
+    tell = """
+import os, sys
+from pathlib import Path
+from dm2_ray.config import Experiment, TrackingSettings
+from dm2_ray.tracking.wandb_run import WandbRun
+run = WandbRun(Path(sys.argv[1]), Experiment(tracking=TrackingSettings(wandb="offline")), print)
+run.log(int(sys.argv[2]), {"env_steps": 1.0})
+if sys.argv[3] == "killed":
+    os._exit(9)
+run.finish(0)
+"""
+    wandb.setup().ensure_service()
+    assert os.environ["WANDB_SERVICE"]
+    (tmp_path / "run").mkdir()
+    commands = [
+        [sys.executable, "-c", tell, str(tmp_path / "run"), *rest] for rest in (["1", "killed"], ["2", "ended"])
+    ]
+    assert subprocess.run(commands[0]).returncode == 9
+    done = subprocess.run(commands[1], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert of_kind(wandb_records(tmp_path / "run")[-1], "history")[0]["step"]["num"] == 2
+
+
+def test_the_service_of_another_process_may_be_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as closed:
+        closed.bind(("localhost", 0))
+        monkeypatch.setenv("WANDB_SERVICE", f"3-1-tcp-localhost-{closed.getsockname()[1]}")
+        told: list[str] = []
+        with Tracker(tmp_path, experiment(wandb="offline", tensorboard=False), say=told.append) as tracker:
+            tracker.log(record(1))
+    assert told == []
+    (records,) = wandb_records(tmp_path)
+    assert of_kind(records, "history")[0]["item"]["env_steps"] == 100
 
 
 def goes_offline(tmp_path: Path, reason: str) -> None:
