@@ -80,7 +80,8 @@ class Tracker:
         if experiment.tracking.wandb != "disabled":
             from dm2_ray.tracking.wandb_run import WandbRun
 
-            self._wandb = WandbRun(run_dir, experiment, say)
+            earlier = {record["iteration"]: dict(flatten(record)) for record in self._log.records}
+            self._wandb = WandbRun(run_dir, experiment, say, earlier=earlier)
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Tells everybody about an iteration.

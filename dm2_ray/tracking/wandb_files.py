@@ -19,13 +19,14 @@ BLOCK_BYTES = 32768
 WHOLE, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 
-def last_step(run_dir: Path, run_id: str) -> int:
-    """Highest step in W&B's files of a run; 0 where there is none.
+def last_step(run_dir: Path, run_id: str) -> int | None:
+    """Highest step in W&B's files of a run, 0 where they hold none; None where there are no files.
 
     A process that was killed may have been about to write: what is cut short at the end of a file does not count.
     """
+    paths = list(run_dir.glob(f"wandb/*run-*/run-{run_id}.wandb"))
     steps = [0]
-    for path in run_dir.glob(f"wandb/*run-*/run-{run_id}.wandb"):
+    for path in paths:
         for message in _messages(path.read_bytes()):
             record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
             try:
@@ -34,7 +35,7 @@ def last_step(run_dir: Path, run_id: str) -> int:
                 break
             if record.WhichOneof("record_type") == "history":
                 steps.append(record.history.step.num)
-    return max(steps)
+    return max(steps) if paths else None
 
 
 def _messages(content: bytes) -> Iterator[bytes]:

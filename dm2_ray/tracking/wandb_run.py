@@ -40,14 +40,15 @@ FINISH_MARGIN_S = 5.0
 class WandbRun:
     """The experiment's run at Weights & Biases, in the mode that is possible.
 
-    The run's id is kept in the run directory: a resumed experiment goes on in the same run. Iterations that are done
-    again after a resume are not told again: the files that W&B keeps under `wandb/` of the run directory say which one
-    was its last.
+    The run's id is kept in the run directory: a resumed experiment goes on in the same run. The files that W&B keeps
+    under `wandb/` of the run directory say which iteration was its last: those that are done again after a resume are
+    not told again, and those that it had not taken yet when its driver was killed are told now.
 
     Args:
         run_dir: directory of the run.
         experiment: gives mode, project, group, name, tags and the configuration shown.
         say: takes a line for the person at the terminal.
+        earlier: values of the iterations that earlier drivers of this run did.
         finish_timeout_s: longest wait for uploads at the end.
     """
 
@@ -57,6 +58,7 @@ class WandbRun:
         experiment: Experiment,
         say: Callable[[str], None],
         *,
+        earlier: Mapping[int, Mapping[str, float]] | None = None,
         finish_timeout_s: float = FINISH_TIMEOUT_S,
     ) -> None:
         self._say = say
@@ -64,7 +66,8 @@ class WandbRun:
         self._run: wandb.Run | None = None
         self._directory = run_dir.absolute()
         run_id = _kept_run_id(self._directory)
-        self._last_iteration = last_step(self._directory, run_id)
+        told = last_step(self._directory, run_id)
+        self._last_iteration = told or 0
         self._waiting: queue.Queue[Callable[[wandb.Run], object] | None] = queue.Queue(MOST_WAITING)
         if experiment.tracking.wandb == "online":
             problem = offline_reason() or self._start("online", run_id, experiment)
@@ -72,6 +75,9 @@ class WandbRun:
                 say(f"W&B goes on offline: {problem}. Upload later: wandb sync {self._directory}/wandb/offline-run-*")
         if self._run is None and (problem := self._start("offline", run_id, experiment)):
             say(f"W&B is not written: {problem}")
+        # Without files here, those of another machine may hold it all.
+        if told is not None and (missing := {step: of for step, of in (earlier or {}).items() if step > told}):
+            self._waiting.put(lambda run: [run.log(dict(values), step=step) for step, values in missing.items()])
         self._teller = threading.Thread(target=self._tell, name="wandb", daemon=True)
         self._teller.start()
 

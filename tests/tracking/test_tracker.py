@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -132,6 +133,31 @@ def test_a_resumed_experiment_goes_on_in_the_same_run(tmp_path: Path) -> None:
         [4],
     ]
     assert [entry["iteration"] for entry in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]
+
+
+def test_what_wandb_had_not_taken_when_its_driver_was_killed_is_told_later(tmp_path: Path) -> None:
+    settings = experiment(wandb="offline", tensorboard=False)
+    with Tracker(tmp_path, settings) as tracker:
+        tracker.log(record(1))
+    with Tracker(tmp_path, experiment(wandb="disabled", tensorboard=False), resumed_iteration=1) as tracker:
+        for iteration in range(2, 1500):
+            tracker.log(record(iteration))
+    with Tracker(tmp_path, settings, resumed_iteration=1499) as tracker:
+        tracker.log(record(1500))
+    told = [of_kind(part, "history") for part in wandb_records(tmp_path)]
+    assert [entry["step"]["num"] for part in told for entry in part] == list(range(1, 1501))
+    assert told[1][0]["item"]["agent_1/policy_loss"] == 2.1
+
+
+def test_what_another_machine_may_have_told_is_not_told_again(tmp_path: Path) -> None:
+    settings = experiment(wandb="offline", tensorboard=False)
+    with Tracker(tmp_path, settings) as tracker:
+        tracker.log(record(1))
+    shutil.rmtree(tmp_path / "wandb")
+    with Tracker(tmp_path, settings, resumed_iteration=1) as tracker:
+        tracker.log(record(2))
+    (records,) = wandb_records(tmp_path)
+    assert [entry["step"]["num"] for entry in of_kind(records, "history")] == [2]
 
 
 def test_the_service_of_another_process_may_hold_the_run(tmp_path: Path) -> None:
