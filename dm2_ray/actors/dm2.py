@@ -6,7 +6,7 @@
    ├────────────► W × BattleEnvRunner (EnvRunner)          world: B battles stepped by one numba call
    │                 └─► N+1 returns: trajectory_0 … trajectory_N-1, report
    │  (2) draw(iteration)                                   of stored sets, live teams, or own best battles
-   ├────────────► E × ExpertActor                           joint trajectories, one draw for all agents
+   ├────────────► E × ExpertProcess                         joint trajectories, one draw for all agents
    │                 └─► demonstration_0 … demonstration_N-1   (same joint episodes)
    │  (3) train(iteration, demonstration_i, *trajectory_i)  only agent i's refs ever reach learner i
    ├────────────► N × AgentLearner (RLlib TorchLearner, one process each)

@@ -37,6 +37,7 @@ from ray.rllib.utils.metrics import (
 
 from dm2_ray.actors.backends import battles_of
 from dm2_ray.actors.collector import BattleCollector, BattleQuota, BattleStatistics
+from dm2_ray.actors.process_name import process_name
 from dm2_ray.actors.stacked import StackedPolicies
 from dm2_ray.actors.streams import Role, stream_seed
 from dm2_ray.learning.trajectory import AgentTrajectory
@@ -68,6 +69,8 @@ class RolloutReport:
     statistics: BattleStatistics
     host: str
     runner: int
+    process: str
+    """Which process it was: another one after every restart."""
     seconds: float
 
 
@@ -169,11 +172,17 @@ class BattleEnvRunner(EnvRunner, Checkpointable):
             statistics=statistics,
             host=ray.util.get_node_ip_address() if ray.is_initialized() else platform.node(),
             runner=self.worker_index,
+            process=self.ping(),
             seconds=time.perf_counter() - started,
         )
         return trajectories, report
 
     # What RLlib itself calls.
+
+    @override(EnvRunner)
+    def ping(self) -> str:
+        """Which process it is that answers."""
+        return process_name()
 
     @override(EnvRunner)
     def assert_healthy(self) -> None:

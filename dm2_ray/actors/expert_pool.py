@@ -138,8 +138,8 @@ class StoredExperts(RequestedExperts):
         super().__init__(processes, world.num_agents)
         self._where = where
         read = [processes.call(Call(turn=i, method="read", arguments=[i]), 2) for i in range(world.num_agents)]
-        self._whole = [whole for whole, _ in read]
-        self._num_episodes = [count for _, count in read]
+        self._whole = [whole for whole, *_ in read]
+        self._num_episodes = [count for _, count, _ in read]
 
     def wait_until_ready(self) -> None:
         counts = [count for count in self._num_episodes if isinstance(count, ray.ObjectRef)]

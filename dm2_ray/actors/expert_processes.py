@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import ray
 
+from dm2_ray.actors.expert_process import ExpertProcess
 from dm2_ray.actors.fault_log import FaultKind, FaultLog
 from dm2_ray.config import DemonstrationSettings
 from dm2_ray.demonstrations.manifest import DemonstrationError
@@ -84,11 +85,11 @@ class ExpertProcesses:
         self._actors = [self._start(index) for index in range(settings.expert_actors)]
 
     def call(self, call: Call, num_returns: int) -> list[Any]:
-        """The answer's parts, at least 2: references, or values where there are no processes."""
+        """The answer's parts, and who gives it: references, or values where there are no processes."""
         if self._local is not None:
-            return list(getattr(self._local, call.method)(*map(value_of, call.arguments)))
+            return [*getattr(self._local, call.method)(*map(value_of, call.arguments)), None]
         actor = self._actors[call.turn % len(self._actors)]
-        return list(getattr(actor, call.method).options(num_returns=num_returns).remote(*call.arguments))
+        return list(actor.answer.options(num_returns=num_returns + 1).remote(call.method, *call.arguments))
 
     def answers(
         self, calls: Mapping[Key, Call], num_returns: int, *, begun: Mapping[Key, list[Any]] | None = None
@@ -117,8 +118,9 @@ class ExpertProcesses:
                     continue
                 process = calls[key].turn % max(1, len(self._actors))
                 try:
-                    answers[key] = [*answer[:-1], value_of(answer[-1], max(0.0, deadline - time.monotonic()))]
-                    self._where.faults.back(FaultKind.EXPERT, process)
+                    *parts, last, answered_by = answer
+                    answers[key] = [*parts, value_of(last, max(0.0, deadline - time.monotonic()))]
+                    self._where.faults.back(FaultKind.EXPERT, process, value_of(answered_by))
                 except ray.exceptions.RayActorError as error:
                     lost.append(key)
                     self._where.faults.lost(FaultKind.EXPERT, process, type(error).__name__)
@@ -154,13 +156,13 @@ class ExpertProcesses:
         self._actors = []
 
     def _start(self, index: int) -> Any:
-        actor = ray.remote(self._kind).options(
+        actor = ray.remote(ExpertProcess).options(
             num_cpus=self._settings.cpus_per_expert_actor,
             max_restarts=-1,
             max_task_retries=self._max_task_retries,
             **self._where.options(index),
         )
-        return actor.remote(**self._arguments)
+        return actor.remote(self._kind, **self._arguments)
 
     def _replace_if_dead(self, error: ray.exceptions.RayActorError, turn: int) -> None:
         """Where Ray itself will not bring a process back, somebody ended it for good."""

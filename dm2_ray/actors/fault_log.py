@@ -1,6 +1,8 @@
 """FaultLog: what a run lost on its way, and how long each loss took to mend.
 
-A loss is noticed when something is asked of the dead: its time is from then until the replacement answers.
+A loss is noticed when something is asked of the dead: its time is from then until the replacement answers. What Ray has
+replaced before it was asked for anything is noticed by the replacement's answer, which another process gives: it cost
+the run no time.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from enum import Enum
 from typing import Any
 
 logger = logging.getLogger(__name__)
+
+REPLACED = "died idle, and was replaced before it was missed"
 
 
 class FaultKind(str, Enum):
@@ -57,12 +61,15 @@ class FaultLog:
         self.faults: list[Fault] = []
         self._clock = clock
         self._missing: dict[tuple[FaultKind, str], tuple[Fault, float]] = {}
+        self._processes: dict[tuple[FaultKind, str], str] = {}
+        """Which process answered last, of what is not missing."""
         self._told = 0
         self._pending: list[Fault] = []
 
     def lost(self, kind: FaultKind, who: object, why: str) -> None:
         """Something died. What is missing already is not counted again."""
         key = (kind, str(who))
+        self._processes.pop(key, None)
         if key in self._missing:
             return
         fault = Fault(kind=kind.value, who=str(who), iteration=self.iteration, why=why)
@@ -70,15 +77,27 @@ class FaultLog:
         self._missing[key] = (fault, self._clock())
         logger.warning("%s %s lost (%s)", kind.label, who, why)
 
-    def back(self, kind: FaultKind, who: object) -> None:
-        """It, or what took its place, answers. What was not missing is ignored."""
-        fault, since = self._missing.pop((kind, str(who)), (None, 0.0))
+    def back(self, kind: FaultKind, who: object, process: str | None = None) -> None:
+        """It, or what took its place, answers.
+
+        Args:
+            kind: Of what answers.
+            who: Answers.
+            process: Which process it is; another one than the last time means that the last one died in between.
+        """
+        key = (kind, str(who))
+        if process is not None:
+            if self._processes.get(key, process) != process:
+                self.lost(kind, who, REPLACED)
+            self._processes[key] = process
+        fault, since = self._missing.pop(key, (None, 0.0))
         if fault is not None:
             fault.seconds = self._clock() - since
             logger.warning("%s %s is back after %.1f s", kind.label, who, fault.seconds)
 
     def gone(self, kind: FaultKind, who: object) -> None:
         """It is not waited for any more."""
+        self._processes.pop((kind, str(who)), None)
         self._missing.pop((kind, str(who)), None)
 
     def counts(self) -> dict[str, int]:

@@ -114,7 +114,9 @@ class RolloutPool:
             for ref in ready:
                 attempt = busy.pop(ref)
                 try:
-                    done[attempt.index] = Rollout(trajectories=attempt.trajectories, report=ray.get(ref))
+                    report: RolloutReport = ray.get(ref)
+                    self.fleet.answered(attempt.runner, report.process)
+                    done[attempt.index] = Rollout(trajectories=attempt.trajectories, report=report)
                 except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as lost:
                     self._give_back(attempt, queue, type(lost).__name__)
                 except ray.exceptions.RayTaskError as failed:

@@ -118,6 +118,15 @@ class RunnerFleet:
             for _ in range(min(self._maximum - len(self.handles), self._room())):
                 self._start()
 
+    def answered(self, runner: int, process: str) -> None:
+        """A process did its work.
+
+        Args:
+            runner: Its number.
+            process: As in its report.
+        """
+        self.faults.back(self.kind, runner, process)
+
     def lost(self, runner: int, why: str) -> None:
         """A process did not do its work; nothing is asked of it until it answers again."""
         self.at_work.discard(runner)
@@ -159,7 +168,7 @@ class RunnerFleet:
         for answer in ray.wait(answers, num_returns=len(answers), timeout=min(timeout_s, PING_PAUSE_S))[0]:
             runner = self._pings.pop(answer)
             try:
-                ray.get(answer)
+                process = ray.get(answer)
             except ray.exceptions.RayActorError as error:
                 if error.actor_init_failed:
                     raise _cause(error) from None
@@ -173,7 +182,7 @@ class RunnerFleet:
                 self.at_work.add(runner)
                 self._died.discard(runner)
                 self._lost_since.pop(runner, None)
-                self.faults.back(self.kind, runner)
+                self.answered(runner, process)
 
     def shutdown(self) -> None:
         """Ends the processes."""

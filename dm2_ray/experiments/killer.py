@@ -4,7 +4,7 @@
       └─ raylet
            ├─ ray::AgentLearner.train        SIGKILL  ──►  another process of this class is ready: it is back
            ├─ ray::BattleEnvRunner.rollout
-           └─ ray::ExpertActor …
+           └─ ray::ExpertProcess …
 
 It knows of Ray only that it starts actors as children of its raylet, under titles that say what they do. Nobody tells
 the run that something was killed, or when: idle or in the middle of a call, as it comes.

@@ -95,6 +95,8 @@ def test_an_expert_killed_changes_no_number(stored: str, source: str) -> None:
         algorithm.experts._begun.clear()  # what was drawn ahead of time would not need the processes
     assert metrics_of(algorithm) == undisturbed[2]
     assert died and died[0] < time.monotonic()
+    # Of the process between the two deaths the live experts' driver has seen no answer.
+    assert algorithm.faults.counts()["expert"] == (1 if source == "live" else 2)
     if source == "set":
         # For good, which Ray does not repair.
         for actor in algorithm.experts.actors:

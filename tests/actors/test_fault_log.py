@@ -29,6 +29,20 @@ def test_a_loss_is_counted_once_and_timed_until_it_is_back() -> None:
     assert log.counts() == {"rollout_worker": 0, "evaluation_worker": 0, "learner": 1, "expert": 0, "node": 0}
 
 
+def test_another_process_under_the_same_name_means_that_the_last_one_died() -> None:
+    log = FaultLog(Clock())
+    for process in ("p1", "p1", "p2", "p2"):
+        log.back(FaultKind.EXPERT, 0, process)
+    log.back(FaultKind.ROLLOUT_WORKER, 0, "p3")  # somebody else
+    (told,) = log.news()
+    assert told["kind"] == "expert" and told["seconds"] == 0 and "before it was missed" in told["why"]
+    # A loss that was noticed is not counted again when its replacement answers.
+    log.lost(FaultKind.EXPERT, 0, "ActorDiedError")
+    log.back(FaultKind.EXPERT, 0, "p4")
+    log.back(FaultKind.EXPERT, 0, "p4")
+    assert log.counts()["expert"] == 2
+
+
 def test_what_is_not_waited_for_is_told_without_a_time() -> None:
     log = FaultLog(Clock())
     log.lost(FaultKind.ROLLOUT_WORKER, 3, "its node left")

@@ -24,7 +24,8 @@ from dm2_ray.experiments.recording import record
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
-ITERATIONS = 7
+ITERATIONS = 8
+NOTHING = dict.fromkeys(("rollout_worker", "evaluation_worker", "learner", "expert", "node"), 0)
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +95,16 @@ def wait_until_dead(handle: Any, seconds: float = 20.0) -> None:
         time.sleep(0.05)
 
 
+def replaced(handle: Any, process: str) -> bool:
+    try:
+        return ray.get(handle.ping.remote()) != process
+    except ray.exceptions.RayActorError:
+        return False
+
+
 def test_undisturbed_iteration(algorithm: DM2, undisturbed: list) -> None:
     assert metrics_of(algorithm) == undisturbed[0]
+    assert algorithm.faults.counts() == NOTHING
 
 
 def test_rollout_worker_killed_while_idle(algorithm: DM2, undisturbed: list) -> None:
@@ -106,6 +115,21 @@ def test_rollout_worker_killed_while_idle(algorithm: DM2, undisturbed: list) -> 
     started = time.monotonic()
     assert metrics_of(algorithm) == undisturbed[1]
     assert time.monotonic() - started < 50  # RLlib's default sleeps a minute
+    assert algorithm.faults.counts() == {**NOTHING, "rollout_worker": 1}
+
+
+def test_a_rollout_worker_replaced_before_it_was_missed_is_counted(algorithm: DM2, undisturbed: list) -> None:
+    before = algorithm.faults.counts()["rollout_worker"]
+    victim = runner_handles(algorithm)[1]
+    process = ray.get(victim.ping.remote())
+    ray.kill(victim, no_restart=False)
+    deadline = time.monotonic() + 60
+    while not replaced(victim, process):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert metrics_of(algorithm) == undisturbed[2]
+    (told,) = algorithm.faults.faults[before:]
+    assert (told.kind, told.who, told.seconds) == ("rollout_worker", "2", pytest.approx(0, abs=0.01))
 
 
 def test_learner_killed_while_idle(algorithm: DM2, undisturbed: list) -> None:
@@ -113,14 +137,15 @@ def test_learner_killed_while_idle(algorithm: DM2, undisturbed: list) -> None:
     restarts = algorithm.learner_group.restarts
     ray.kill(victim, no_restart=False)
     wait_until_dead(victim)
-    assert metrics_of(algorithm) == undisturbed[2]
+    assert metrics_of(algorithm) == undisturbed[3]
     assert algorithm.learner_group.restarts > restarts
+    assert algorithm.faults.counts()["learner"] == 1
 
 
 def test_learner_killed_in_the_middle_of_an_update(algorithm: DM2, undisturbed: list) -> None:
     (algorithm.marker / "agent_1").touch()
     restarts = algorithm.learner_group.restarts
-    assert metrics_of(algorithm) == undisturbed[3]
+    assert metrics_of(algorithm) == undisturbed[4]
     assert algorithm.learner_group.restarts == restarts + 1
     assert not list(algorithm.marker.iterdir())
 
@@ -129,20 +154,21 @@ def test_learner_killed_for_good_is_made_anew(algorithm: DM2, undisturbed: list)
     before = algorithm.learner_group.learner("agent_1")
     ray.kill(before)
     wait_until_dead(before)
-    assert metrics_of(algorithm) == undisturbed[4]
+    assert metrics_of(algorithm) == undisturbed[5]
     assert algorithm.learner_group.learner("agent_1") != before
 
 
 def test_expert_killed(algorithm: DM2, undisturbed: list) -> None:
     (expert,) = algorithm.experts.actors
     ray.kill(expert, no_restart=False)
-    assert metrics_of(algorithm) == undisturbed[5]
+    assert metrics_of(algorithm) == undisturbed[6]
+    assert algorithm.faults.counts()["expert"] == 1
 
 
 def test_all_rollout_workers_killed_at_once(algorithm: DM2, undisturbed: list) -> None:
     for victim in runner_handles(algorithm):
         ray.kill(victim, no_restart=False)
-    assert metrics_of(algorithm) == undisturbed[6]
+    assert metrics_of(algorithm) == undisturbed[7]
     assert algorithm.evaluate_battles(10).episodes == 10
 
 

@@ -169,6 +169,8 @@ def test_a_stopped_job_has_saved_and_goes_on(head: RayHead) -> None:
     follower = subprocess.Popen(
         [sys.executable, "-m", "dm2_ray.cli", "jobs", "long", "--follow", "--address", head.address],
         env=head.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # Where the tests themselves run in the background of a shell, it would be ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     assert follower.stdout is not None
     for line in follower.stdout:
