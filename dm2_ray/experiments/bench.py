@@ -5,8 +5,10 @@ Ratios are what counts: both sides run under the same load, within seconds of ea
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, Literal
@@ -32,7 +34,7 @@ Network = Literal["gru", "mlp"]
 
 def bench(*, map_name: str, repetitions: int, as_json: bool) -> int:
     """Measures engine, rollouts and iterations; prints a table (or one JSON object)."""
-    with ray_session(needed_cpus=16):
+    with contextlib.redirect_stdout(sys.stderr), ray_session(needed_cpus=16):  # Ray prints notices of its own
         stock = _stock_config(map_name).build_algo()
         algorithms = {network: _our_config(map_name, network).build_algo() for network in ("mlp", "gru")}
         runners = {network: _local_runner(map_name, network) for network in ("mlp", "gru")}

@@ -7,6 +7,7 @@ lengthen; it is fitted by a line, a + b x workers.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import statistics
@@ -107,7 +108,7 @@ def measure(workers: int, iterations: int) -> DriverCost:
 def bench_driver(sizes: Sequence[int], *, iterations: int, as_json: bool) -> int:
     """Measures every size that fits into memory; prints a table (or one JSON object), progress on stderr."""
     costs: list[DriverCost] = []
-    with ray_session(needed_cpus=4):
+    with contextlib.redirect_stdout(sys.stderr), ray_session(needed_cpus=4):  # Ray prints notices of its own
         # Before the first: the workers of one size are still ending when the next is looked at.
         free = _free_memory_mib()
         for workers in sorted(set(sizes)):

@@ -8,7 +8,8 @@ there, and comes out as if nothing had happened, whoever played which.
 
 from __future__ import annotations
 
-from contextlib import closing, nullcontext
+import sys
+from contextlib import ExitStack, closing, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,9 +113,11 @@ def _record(
     try:
         recording = ChunkedRecording(parts, order.filters, episodes, give_up_after)
         processes = workers if workers > 1 and not recording.is_complete else 0
-        with ray_session(needed_cpus=processes) if processes else nullcontext():
-            with closing(RecordingPool(order, processes)) as pool:
-                recording.play(pool, progress)
+        with ExitStack() as stack:
+            if processes:
+                stack.enter_context(redirect_stdout(sys.stderr))  # Ray prints notices of its own
+                stack.enter_context(ray_session(needed_cpus=processes))
+            recording.play(stack.enter_context(closing(RecordingPool(order, processes))), progress)
         return recording.put_together(out, provenance)
     except KeyboardInterrupt:
         kept = f"what has been recorded is kept beside {out}" if parts.chunks() else "nothing has been recorded yet"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import ray
 import torch
@@ -123,6 +124,33 @@ def test_a_lost_process_does_not_show_in_the_recording() -> None:
             outcomes.append(dict(pool.take() for _ in range(2)))
             assert pool.num_submitted == 0
     assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.long
+def test_standard_output_is_the_manifest_alone_whoever_dies(tmp_path: Path) -> None:
+    """Ray tells of a worker's death on standard output."""
+    command = [
+        "demos", "record", "scripted:kite", "--map", "3m", "--seed", 5, "--episodes", 100 * CHUNK_BATTLES, "--json",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dm2_ray.cli", *map(str, command), "--out", str(tmp_path / "set"), "--workers", "2"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while process.poll() is None and not list(parts_directory(tmp_path / "set").glob("chunk-*")):
+        time.sleep(0.002)
+    workers = [
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if " ".join(child.cmdline()).startswith("ray::_PlayerProcess")
+    ]
+    assert len(workers) == 2
+    workers[0].kill()
+    out, error = process.communicate(timeout=200)
+    assert process.returncode == 0, error
+    assert json.loads(out)["episodes"] == 100 * CHUNK_BATTLES
+    assert "died" in error
+    assert dm2(*command, "--out", tmp_path / "undisturbed") == 0
+    assert content(tmp_path / "set") == content(tmp_path / "undisturbed")
 
 
 def test_filters_and_counts_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
