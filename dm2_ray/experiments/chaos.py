@@ -6,16 +6,19 @@ demonstrations ──► dm2 train, left alone ───────────
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from dm2_ray.checkpoints import intact_checkpoints
@@ -152,7 +155,8 @@ def bench_faults(plan: ChaosPlan, *, as_json: bool) -> int:
     Returns:
         Exit code: 0 if the run that was killed at learnt what the other learnt, and all its checkpoints are intact.
     """
-    result = chaos(plan, say=_say)
+    with _sigterm_unwinds():
+        result = chaos(plan, say=_say)
     print(json.dumps(result.record()) if as_json else result.text())
     return 0 if result.passed else 1
 
@@ -202,6 +206,20 @@ def chaos(plan: ChaosPlan, *, say: Callable[[str], None] = lambda _: None) -> Ch
     if result.passed:
         shutil.rmtree(directory)
     return result
+
+
+@contextlib.contextmanager
+def _sigterm_unwinds() -> Iterator[None]:
+    """Without, the run that is under way would go on alone."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _run(

@@ -130,7 +130,7 @@ def test_a_lost_process_does_not_show_in_the_recording() -> None:
 def test_standard_output_is_the_manifest_alone_whoever_dies(tmp_path: Path) -> None:
     """Ray tells of a worker's death on standard output."""
     command = [
-        "demos", "record", "scripted:kite", "--map", "3m", "--seed", 5, "--episodes", 100 * CHUNK_BATTLES, "--json",
+        "demos", "record", "scripted:kite", "--map", "3m", "--seed", 5, "--episodes", 30 * CHUNK_BATTLES, "--json",
     ]  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", "dm2_ray.cli", *map(str, command), "--out", str(tmp_path / "set"), "--workers", "2"],
@@ -147,7 +147,7 @@ def test_standard_output_is_the_manifest_alone_whoever_dies(tmp_path: Path) -> N
     workers[0].kill()
     out, error = process.communicate(timeout=200)
     assert process.returncode == 0, error
-    assert json.loads(out)["episodes"] == 100 * CHUNK_BATTLES
+    assert json.loads(out)["episodes"] == 30 * CHUNK_BATTLES
     assert "died" in error
     assert dm2(*command, "--out", tmp_path / "undisturbed") == 0
     assert content(tmp_path / "set") == content(tmp_path / "undisturbed")

@@ -1,7 +1,16 @@
 """Processes of a real run killed at random moments from outside: it ends as if nothing had happened."""
 
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
 import pytest
 
+from dm2_ray.checkpoints import intact_checkpoints
 from dm2_ray.experiments.chaos import SETTINGS, ChaosPlan, chaos
 
 TINY = (
@@ -21,15 +30,34 @@ TINY = (
 @pytest.mark.timeout(280)
 def test_kills_change_nothing() -> None:
     lines: list[str] = []
-    plan = ChaosPlan(map="2m_vs_1z", kills=6, seed=1, iterations=200, settings=(*SETTINGS, *TINY))
+    plan = ChaosPlan(map="2m_vs_1z", kills=6, seed=1, iterations=130, settings=(*SETTINGS, *TINY))
     result = chaos(plan, say=lines.append)
     assert result.passed, result.text()
     assert len(result.kills) == 6 and len({kill.kind for kill in result.kills}) >= 3
     assert sum("kill " in line for line in lines) == 6
-    assert result.checkpoints >= 10
+    assert result.checkpoints >= 6
     # What was killed early enough has come back before the end.
     assert sum(kill.back_s is not None for kill in result.kills) >= 4
     for kind, recovery in result.recoveries().items():
         assert recovery.kills == recovery.never or 0 < (recovery.median_s or 0) <= (recovery.longest_s or 0) < 60, kind
     assert "equal in every number" in result.text()
     assert result.record()["final_win_rate"]["undisturbed"] == result.record()["final_win_rate"]["disturbed"]
+
+
+@pytest.mark.long
+def test_a_bench_that_is_ended_takes_its_run_along() -> None:
+    command = [sys.executable, "-m", "dm2_ray.cli", "bench", "--faults", "--map", "2m_vs_1z", "--iterations", "100000"]
+    bench = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert bench.stderr is not None
+    directory = Path(bench.stderr.readline().split()[-1])
+    while not (run := directory / "undisturbed" / "metrics.jsonl").exists():
+        assert bench.poll() is None
+        time.sleep(0.1)
+    started = psutil.Process(bench.pid).children(recursive=True)
+    assert started
+    bench.terminate()
+    assert bench.wait(timeout=60) == 128 + signal.SIGTERM
+    _, alive = psutil.wait_procs(started, timeout=20)
+    assert alive == []
+    assert intact_checkpoints(run.parent / "checkpoints")
+    shutil.rmtree(directory)
