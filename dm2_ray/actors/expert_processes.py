@@ -20,6 +20,8 @@ from dm2_ray.demonstrations.manifest import DemonstrationError
 from dm2_ray.world.starcraft.protocol import StarCraftError
 
 _PAUSE_S = 0.1
+ROOM_AFTER_S = 20.0
+"""A process that has its place, and plays no long battles, has answered by then."""
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -52,6 +54,8 @@ class ExpertPlacement:
     """The index-th process's options for Ray."""
     timeout_s: float = 600.0
     faults: FaultLog = field(default_factory=FaultLog)
+    make_room: Callable[[], None] = lambda: None
+    """Is called now and then while an answer is waited for: the process may have lost its place."""
 
 
 class ExpertProcesses:
@@ -119,7 +123,7 @@ class ExpertProcesses:
                 process = calls[key].turn % max(1, len(self._actors))
                 try:
                     *parts, last, answered_by = answer
-                    answers[key] = [*parts, value_of(last, max(0.0, deadline - time.monotonic()))]
+                    answers[key] = [*parts, self._awaited(last, deadline)]
                     self._where.faults.back(FaultKind.EXPERT, process, value_of(answered_by))
                 except ray.exceptions.RayActorError as error:
                     lost.append(key)
@@ -163,6 +167,17 @@ class ExpertProcesses:
             **self._where.options(index),
         )
         return actor.remote(self._kind, **self._arguments)
+
+    def _awaited(self, item: Any, deadline: float) -> Any:
+        """As `value_of`, by a time of the monotonic clock."""
+        while True:
+            left_s = max(0.0, deadline - time.monotonic())
+            try:
+                return value_of(item, min(left_s, ROOM_AFTER_S))
+            except ray.exceptions.GetTimeoutError:
+                if left_s <= ROOM_AFTER_S:
+                    raise
+                self._where.make_room()
 
     def _replace_if_dead(self, error: ray.exceptions.RayActorError, turn: int) -> None:
         """Where Ray itself will not bring a process back, somebody ended it for good."""

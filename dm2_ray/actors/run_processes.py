@@ -62,7 +62,12 @@ class RunProcesses:
                 first_bundle_index=resources.first_evaluation_worker if self._is_under_tune else None,
             )
         if config.needs_experts:
-            where = ExpertPlacement(options=self._expert_options(), timeout_s=self._patience_s, faults=self.faults)
+            where = ExpertPlacement(
+                options=self._expert_options(),
+                timeout_s=self._patience_s,
+                faults=self.faults,
+                make_room=self.make_room,
+            )
             self.experts = start_experts(experiment, where=where)
 
     def wait_until_ready(self) -> None:
