@@ -167,12 +167,23 @@ def test_a_run_whose_learners_have_no_place_left_saves_and_ends(cluster: Nodes, 
     assert json.loads((run / "summary.json").read_text())["status"] == "failed"
 
 
-def test_rollout_workers_make_room_for_learners_that_lost_theirs(cluster: Nodes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("drawing", ["nothing", "from_a_set"])
+def test_rollout_workers_make_room_for_learners_that_lost_theirs(cluster: Nodes, tmp_path: Path, drawing: str) -> None:
     run = tmp_path / "run"
+    needs = ["learners.cpus_per_learner=0.5"]
+    if drawing == "from_a_set":
+        # The expert, who is asked first, loses its place along with the learners.
+        experts = tmp_path / "set"
+        record = ["demos", "record", "scripted:kite", "--map", "2m_vs_1z", "--episodes", "20", "--out", str(experts)]
+        assert main(record) == 0
+        needs = [
+            "learners.cpus_per_learner=0.25", "demonstrations.cpus_per_expert_actor=0.5",
+            "--variant", "dm2", f"demonstrations.path={experts}", "demonstrations.episodes_per_draw=8",
+        ]  # fmt: skip
     cluster.add_node(num_cpus=2)
     # Both nodes are full. If it is the learners' that is lost, the other has no room for them beside its two workers.
     process = start(
-        cluster, run, "--iterations", "1000000", "rollout.env_runners=3", "learners.cpus_per_learner=0.5",
+        cluster, run, "--iterations", "1000000", "rollout.env_runners=3", *needs,
     )  # fmt: skip
     try:
         until("the first records", lambda: len(records(run)) > 2, process)
