@@ -8,18 +8,22 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dm2_ray.world.gymnasium_ids import register_maps
+from dm2_ray.world.envs.gymnasium_ids import register_maps
 
 if TYPE_CHECKING:
-    from dm2_ray.actors.dm2 import DM2
-    from dm2_ray.actors.dm2_config import DM2Config
-    from dm2_ray.config import Experiment
+    from dm2_ray.algorithms.dm2 import DM2
+    from dm2_ray.algorithms.dm2_config import DM2Config
+    from dm2_ray.config.schema import Experiment
 
 __version__ = "0.1.0"
 
 __all__ = ["DM2", "DM2Config", "Experiment", "__version__"]
 
-_HOMES = {"DM2": "dm2_ray.actors.dm2", "DM2Config": "dm2_ray.actors.dm2_config", "Experiment": "dm2_ray.config"}
+_HOMES = {
+    "DM2": "dm2_ray.algorithms.dm2",
+    "DM2Config": "dm2_ray.algorithms.dm2_config",
+    "Experiment": "dm2_ray.config.schema",
+}
 
 
 # gymnasium looks for no plugins: whoever has imported us can `gymnasium.make("dm2_ray/3m-v0")`.

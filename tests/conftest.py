@@ -1,10 +1,51 @@
-"""For all rooms: properties are checked however busy the machine is."""
+"""For all tests: properties are checked however busy the machine is, and one local Ray serves whoever asks for it."""
+
+from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import settings
+
+# Has to be said before Ray is imported for the first time.
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+
+if TYPE_CHECKING:
+    from dm2_ray import DM2Config
 
 # Where CI is set, Hypothesis takes a profile of its own, which has no deadline either.
 if "CI" not in os.environ:
     settings.register_profile("patient", deadline=None)
     settings.load_profile("patient")
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """A real local Ray."""
+    from dm2_ray.distributed.ray_session import ray_session
+
+    with ray_session(needed_cpus=8):
+        yield
+
+
+@pytest.fixture
+def small() -> DM2Config:
+    """IPPO with two agents, little data, everything in this process."""
+    from dm2_ray import DM2Config
+
+    return DM2Config().dm2(
+        world={"map": "2m_vs_1z"},
+        rollout={"env_runners": 0, "battles_per_env_runner": 8, "env_steps": 256},
+        policy={"hidden_size": 16},
+        ppo={"epochs": 2},
+        learners={"processes": "driver"},
+        evaluation={"episodes": 10},
+    )
+
+
+@pytest.fixture
+def distributed(small: DM2Config) -> DM2Config:
+    """The same with a rollout process and a process per agent."""
+    return small.dm2(rollout={"env_runners": 2}, learners={"processes": "per_agent"})

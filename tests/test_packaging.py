@@ -59,7 +59,7 @@ def test_a_wheel_brings_its_configuration_and_maps(tmp_path: Path) -> None:
     (wheel,) = wheels.glob("dm2_ray-*.whl")
     zipfile.ZipFile(wheel).extractall(site)
     code = (
-        "import dm2_ray.config_files as files, sys;"
+        "import dm2_ray.runs.experiment_loading as files, sys;"
         "assert str(files.configs_dir()).startswith(sys.argv[1]), files.configs_dir();"
         "assert files.load_experiment(variant='ippo', map_name='5m_vs_6m').rollout.episodes == 256;"
         "assert files.load_experiment(variant='ippo', map_name='100m_vs_100m').world.scenario['episode_limit'] == 300"

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu, trim_mean
 
-from dm2_ray.experiments.aggregates import interquartile_mean, probability_of_improvement
+from dm2_ray.statistics import interquartile_mean, probability_of_improvement
 
 SCORES = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=12)
 

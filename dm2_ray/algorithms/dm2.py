@@ -40,16 +40,17 @@ from ray.rllib.utils.metrics import (
 )
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 
-from dm2_ray.actors.agent_learner import LearnerState
-from dm2_ray.actors.collector import BattleStatistics
-from dm2_ray.actors.dm2_config import DM2Config
-from dm2_ray.actors.env_runner import WIN_RATE, RolloutTask
-from dm2_ray.actors.expert_sources import draws_at
-from dm2_ray.actors.learner_group import DecoupledLearnerGroup, RolloutDataLost
-from dm2_ray.actors.node_watch import NodeWatch
-from dm2_ray.actors.rollout_pool import Rollout, RolloutPool
-from dm2_ray.actors.run_processes import RunProcesses
-from dm2_ray.actors.runner_fleet import RunnerFleet
+from dm2_ray.algorithms.dm2_config import DM2Config
+from dm2_ray.algorithms.run_processes import RunProcesses
+from dm2_ray.demonstrations.source_checks import draws_at
+from dm2_ray.distributed.errors import RolloutDataLost
+from dm2_ray.distributed.fault_log import NodeWatch
+from dm2_ray.distributed.learners.agent_learner import LearnerState
+from dm2_ray.distributed.learners.learner_group import DecoupledLearnerGroup
+from dm2_ray.distributed.rollout.battle_collector import BattleStatistics
+from dm2_ray.distributed.rollout.env_runner import WIN_RATE, RolloutTask
+from dm2_ray.distributed.rollout.env_runner_group import RunnerFleet
+from dm2_ray.distributed.rollout.rollout_pool import Rollout, RolloutPool
 
 DM2_STATE = "dm2"
 FAULTS = "faults"

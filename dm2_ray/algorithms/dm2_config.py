@@ -1,7 +1,7 @@
 """DM2Config: the typed experiment as an RLlib AlgorithmConfig.
 
-`Experiment` (dm2_ray.config) says what a run is; this class translates it into the RLlib settings that DM2 relies on
-and switches off those parts of RLlib that DM2 does not use (connector pipelines, per-iteration state syncs).
+`Experiment` (dm2_ray.config.schema) says what a run is; this class translates it into the RLlib settings that DM2
+relies on and switches off those parts of RLlib that DM2 does not use (connector pipelines, per-iteration state syncs).
 """
 
 from __future__ import annotations
@@ -15,22 +15,25 @@ from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.annotations import override
 
-from dm2_ray.actors.collector import BattleQuota
-from dm2_ray.actors.env_runner import BattleEnvRunner, agent_spaces
-from dm2_ray.actors.expert_sources import check_settings, needs_experts
-from dm2_ray.actors.ray_session import quiet
-from dm2_ray.actors.run_resources import RunResources
-from dm2_ray.actors.streams import Role, stream_seed
-from dm2_ray.config import Experiment, MatchingSettings, Section
-from dm2_ray.config_files import resolve_world
+from dm2_ray.config.schema import Experiment, MatchingSettings, Section
+from dm2_ray.demonstrations.source_checks import (
+    check_settings,
+    needs_experts,
+)
+from dm2_ray.distributed.random_streams import Role, stream_seed
+from dm2_ray.distributed.ray_session import quiet
+from dm2_ray.distributed.resources import RunResources
+from dm2_ray.distributed.rollout.battle_collector import BattleQuota
+from dm2_ray.distributed.rollout.env_runner import BattleEnvRunner, agent_spaces
 from dm2_ray.learning.discriminator import Discriminator
 from dm2_ray.learning.policy import AgentPolicy
 from dm2_ray.world import MapSpec, world_map
-from dm2_ray.world.rules_tables import build_tables
-from dm2_ray.world.switches import SmacSwitches
+from dm2_ray.world.configured import resolve_world
+from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.rules_tables import build_tables
 
 if TYPE_CHECKING:
-    from dm2_ray.actors.placement import LearnerPlacement
+    from dm2_ray.distributed.placement import LearnerPlacement
 
 
 class DM2Config(AlgorithmConfig):
@@ -41,7 +44,7 @@ class DM2Config(AlgorithmConfig):
     """
 
     def __init__(self, algo_class: type | None = None) -> None:
-        from dm2_ray.actors.dm2 import DM2, evaluate
+        from dm2_ray.algorithms.dm2 import DM2, evaluate
 
         quiet()
         self.experiment = Experiment(variant="ippo", matching=MatchingSettings(coefficient=0.0))
@@ -215,7 +218,7 @@ class DM2Config(AlgorithmConfig):
 
     @override(AlgorithmConfig)
     def get_default_learner_class(self) -> type:
-        from dm2_ray.actors.agent_learner import AgentLearner
+        from dm2_ray.distributed.learners.agent_learner import AgentLearner
 
         return AgentLearner
 
@@ -267,7 +270,7 @@ class DM2Config(AlgorithmConfig):
     def build_learner_group(
         self, *, env: Any = None, spaces: Any = None, rl_module_spec: Any = None, placement_group: Any = None
     ) -> Any:
-        from dm2_ray.actors.learner_group import DecoupledLearnerGroup
+        from dm2_ray.distributed.learners.learner_group import DecoupledLearnerGroup
 
         return DecoupledLearnerGroup(
             config=self,

@@ -7,14 +7,14 @@ from typing import Any
 
 import ray
 
-from dm2_ray.actors.dm2_config import DM2Config
-from dm2_ray.actors.expert_pool import ExpertPool
-from dm2_ray.actors.expert_processes import ExpertPlacement, anywhere
-from dm2_ray.actors.expert_sources import start_experts
-from dm2_ray.actors.fault_log import FaultKind, FaultLog
-from dm2_ray.actors.placement import LearnerPlacement
-from dm2_ray.actors.resources import check_resources
-from dm2_ray.actors.runner_fleet import RunnerFleet
+from dm2_ray.algorithms.dm2_config import DM2Config
+from dm2_ray.distributed.demonstration_sources.factory import start_experts
+from dm2_ray.distributed.demonstration_sources.server_pool import ExpertPlacement, anywhere
+from dm2_ray.distributed.demonstration_sources.sources import ExpertPool
+from dm2_ray.distributed.fault_log import FaultKind, FaultLog
+from dm2_ray.distributed.placement import LearnerPlacement
+from dm2_ray.distributed.resources import check_resources
+from dm2_ray.distributed.rollout.env_runner_group import RunnerFleet
 
 
 class RunProcesses:

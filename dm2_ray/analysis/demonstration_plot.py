@@ -6,14 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from dm2_ray.config_errors import ConfigError
+from dm2_ray.analysis.visitation_figure import SUFFIXES
+from dm2_ray.analysis.visitation_plots import World, draw_set, shortened
+from dm2_ray.config.errors import ConfigError
 from dm2_ray.demonstrations import JointTrajectories, Manifest
-from dm2_ray.experiments.joint_visits import JointVisits
-from dm2_ray.experiments.visitation_drawing import World, draw_set, shortened
-from dm2_ray.experiments.visitation_sheet import SUFFIXES
-from dm2_ray.world.maps import MapSpec, UnknownMapError, load_map
-from dm2_ray.world.rules_tables import build_tables
-from dm2_ray.world.switches import SmacSwitches
+from dm2_ray.runs.joint_rollouts import JointVisits
+from dm2_ray.world.maps.map_spec import (
+    MapSpec,
+    UnknownMapError,
+)
+from dm2_ray.world.maps.registry import load_map
+from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.rules_tables import build_tables
 
 MOST_VALUES = 2**27
 """Observed numbers that are read; of a larger set every second (third, ...) episode is drawn."""

@@ -46,8 +46,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dm2_ray.experiments.joint_visits import JointVisits
-from dm2_ray.learning.held_out import (
+from dm2_ray.learning.classifier_two_sample import fit_classifier
+from dm2_ray.learning.held_out_test import (
     EpisodeRows,
     HeldOutScores,
     Part,
@@ -56,8 +56,8 @@ from dm2_ray.learning.held_out import (
     score,
     split_episodes,
 )
-from dm2_ray.learning.two_sample import fit_classifier
 from dm2_ray.learning.visitation import VisitedRows, discriminator_inputs
+from dm2_ray.runs.joint_rollouts import JointVisits
 
 STEPS = 400
 """Gradient steps of each classifier: twice those of a measurement during training."""

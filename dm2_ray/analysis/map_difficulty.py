@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from dm2_ray.experiments.intervals import wilson_interval
+from dm2_ray.statistics import wilson_interval
 from dm2_ray.world import SCRIPTED_TEAMS, BattleVector, MapSpec, ScriptedTeam
 
 BATTLES_AT_ONCE = 64

@@ -13,12 +13,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dm2_ray.config_errors import ConfigError
+from dm2_ray.config.errors import ConfigError
 from dm2_ray.world import SCRIPTED_TEAMS, BattleVector, ScriptedTeam, load_map
-from dm2_ray.world.battle_backend import BattleBackend
-from dm2_ray.world.viewing.film import MissingPackageError
+from dm2_ray.world.battles.backend import BattleBackend
+from dm2_ray.world.viewing.animation import MissingPackageError
+from dm2_ray.world.viewing.battle_recording import BattleRecorder, BattleRecording
 from dm2_ray.world.viewing.html_replay import write_html
-from dm2_ray.world.viewing.recording import BattleRecorder, BattleRecording
 from dm2_ray.world.viewing.render import write_gif, write_mp4
 
 SUFFIXES = (".html", ".gif", ".mp4")
@@ -108,12 +108,12 @@ def replay(
     if team_name.startswith(_SCRIPTED_PREFIX):
         return _replay_script(team_name.removeprefix(_SCRIPTED_PREFIX), map_name, seed, battle, until)
     # Torch and Ray, which a scripted team can do without.
-    from dm2_ray.actors.backends import battles_of
-    from dm2_ray.actors.checkpoint_team import policies_of
-    from dm2_ray.actors.streams import Role, stream_seed
+    from dm2_ray.analysis.replay_annotations import agent_series
     from dm2_ray.checkpoints import open_checkpoint
-    from dm2_ray.experiments.hindsight import agent_series
-    from dm2_ray.experiments.recording import check_same_map
+    from dm2_ray.distributed.random_streams import Role, stream_seed
+    from dm2_ray.distributed.rollout.stacked_policies import policies_of
+    from dm2_ray.recording.recorder import check_same_map
+    from dm2_ray.world.configured import battles_of
 
     checkpoint = open_checkpoint(Path(team_name))
     world = checkpoint.experiment().world

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from dm2_ray.actors.dm2_config import DM2Config
+from dm2_ray.algorithms.dm2_config import DM2Config
 from dm2_ray.checkpoints import Checkpoint, CheckpointError
 from dm2_ray.learning.policy import UNAVAILABLE_LOGIT
 from dm2_ray.learning.rewards import matching_reward
 from dm2_ray.learning.visitation import discriminator_inputs
-from dm2_ray.world.viewing.recording import BattleRecording
+from dm2_ray.world.viewing.battle_recording import BattleRecording
 
 
 @torch.no_grad()

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dm2_ray.atomic_file import write_atomically
-from dm2_ray.world.rules import FIRST_TARGET, SHOOT_RANGE, SIGHT_RANGE
+from dm2_ray.files import write_atomically
+from dm2_ray.world.smac.rules import FIRST_TARGET, SHOOT_RANGE, SIGHT_RANGE
 
 SUFFIXES = (".png", ".svg", ".pdf")
 """Of files that can be written."""

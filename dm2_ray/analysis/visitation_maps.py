@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dm2_ray.experiments.joint_visits import JointVisits
-from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.rules import FIRST_TARGET, SIGHT_RANGE
-from dm2_ray.world.rules_tables import RulesTables
-from dm2_ray.world.smac_features import observation_features
+from dm2_ray.runs.joint_rollouts import JointVisits
+from dm2_ray.world.envs.smac_features import observation_features
+from dm2_ray.world.maps.map_spec import MapSpec
+from dm2_ray.world.smac.rules import FIRST_TARGET, SIGHT_RANGE
+from dm2_ray.world.smac.rules_tables import RulesTables
 
 CELLS = 24
 """C: cells across the field of sight."""

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dm2_ray.experiments.joint_visits import JointVisits
-from dm2_ray.experiments.visitation_maps import (
+from dm2_ray.analysis.visitation_figure import DARK, AgentPanels, Line, Scale, Sheet
+from dm2_ray.analysis.visitation_maps import (
     AgentVisits,
     Surroundings,
     action_names,
@@ -22,9 +22,9 @@ from dm2_ray.experiments.visitation_maps import (
     log_ratio,
     time_bins,
 )
-from dm2_ray.experiments.visitation_sheet import DARK, AgentPanels, Line, Scale, Sheet
-from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.rules_tables import RulesTables
+from dm2_ray.runs.joint_rollouts import JointVisits
+from dm2_ray.world.maps.map_spec import MapSpec
+from dm2_ray.world.smac.rules_tables import RulesTables
 
 TEAM_COLOUR = "#c2410c"
 EXPERT_COLOUR = "#5b21b6"

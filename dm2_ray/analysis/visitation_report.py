@@ -9,20 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from dm2_ray.actors.threads import one_thread
-from dm2_ray.atomic_file import write_atomically
-from dm2_ray.config import WorldSettings
-from dm2_ray.config_errors import ConfigError
+from dm2_ray.analysis.joint_divergence import Divergence, Estimate, JointComparison, compare_jointly
+from dm2_ray.analysis.visitation_plots import Measured, World, draw_differences, shortened
+from dm2_ray.config.errors import ConfigError
+from dm2_ray.config.schema import WorldSettings
 from dm2_ray.demonstrations import JointTrajectories
-from dm2_ray.demonstrations.run_world import RunWorld
-from dm2_ray.experiments.intervals import wilson_interval
-from dm2_ray.experiments.joint_probe import Divergence, Estimate, JointComparison, compare_jointly
-from dm2_ray.experiments.joint_visits import JointVisits
-from dm2_ray.experiments.visitation_drawing import Measured, World, draw_differences, shortened
-from dm2_ray.learning.held_out import FEWEST_EPISODES
-from dm2_ray.world.maps import world_map
-from dm2_ray.world.rules_tables import build_tables
-from dm2_ray.world.switches import SmacSwitches
+from dm2_ray.distributed.process_setup import one_thread
+from dm2_ray.files import write_atomically
+from dm2_ray.learning.held_out_test import FEWEST_EPISODES
+from dm2_ray.runs.joint_rollouts import JointVisits
+from dm2_ray.statistics import wilson_interval
+from dm2_ray.world.configured import RunWorld
+from dm2_ray.world.maps.registry import world_map
+from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.rules_tables import build_tables
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

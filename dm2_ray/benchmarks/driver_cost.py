@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from dm2_ray.actors.dm2_config import DM2Config
-from dm2_ray.actors.ray_session import ray_session
+from dm2_ray.algorithms.dm2_config import DM2Config
+from dm2_ray.distributed.ray_session import ray_session
 
 SIZES = (1, 2, 4, 8, 16, 32)
 MAP = "2m_vs_1z"

@@ -21,10 +21,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from dm2_ray.benchmarks.process_killer import LOOK_EVERY_S, Kill, Killer
 from dm2_ray.checkpoints import intact_checkpoints
-from dm2_ray.experiments.killer import LOOK_EVERY_S, Kill, Killer
-from dm2_ray.experiments.run_directory import RunDirectory
-from dm2_ray.progress import duration
+from dm2_ray.runs.run_directory import RunDirectory
+from dm2_ray.runs.training_progress import duration
 from dm2_ray.tracking import read_metrics
 
 SETTINGS = (

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from dm2_ray.experiments.run_directory import RunDirectory, RunDirectoryError
+from dm2_ray.runs.run_directory import RunDirectory, RunDirectoryError
 from dm2_ray.tracking import read_metrics
 
 WARM_UP = 0.1

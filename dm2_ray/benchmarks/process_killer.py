@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dm2_ray.actors.memory_gauge import process_kind
+from dm2_ray.distributed.memory import process_kind
 
 LOOK_EVERY_S = 0.03
 HASTY = 1 / 3

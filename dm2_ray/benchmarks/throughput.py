@@ -19,11 +19,11 @@ from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED
 
-from dm2_ray.actors.collector import BattleQuota
-from dm2_ray.actors.dm2_config import DM2Config
-from dm2_ray.actors.env_runner import BattleEnvRunner, RolloutTask
-from dm2_ray.actors.ray_session import ray_session
-from dm2_ray.experiments.stock_env import StockBattleEnv
+from dm2_ray.algorithms.dm2_config import DM2Config
+from dm2_ray.benchmarks.rllib_baseline import StockBattleEnv
+from dm2_ray.distributed.ray_session import ray_session
+from dm2_ray.distributed.rollout.battle_collector import BattleQuota
+from dm2_ray.distributed.rollout.env_runner import BattleEnvRunner, RolloutTask
 from dm2_ray.world import BattleVector
 
 ENV_STEPS = 2048

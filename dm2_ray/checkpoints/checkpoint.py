@@ -22,9 +22,9 @@ from typing import Any
 
 import torch
 
-from dm2_ray.config import Experiment
-from dm2_ray.config_files import load_experiment
-from dm2_ray.demonstrations.manifest import file_sha256
+from dm2_ray.config.documents import read_experiment
+from dm2_ray.config.schema import Experiment
+from dm2_ray.files import file_sha256
 
 FORMAT = "dm2-ray-checkpoint-1"
 MANIFEST = "manifest.json"
@@ -61,7 +61,7 @@ class Checkpoint:
 
     def experiment(self) -> Experiment:
         """The configuration that the checkpoint was trained with."""
-        return load_experiment(self.path / EXPERIMENT_FILE)
+        return read_experiment(self.path / EXPERIMENT_FILE)
 
     def agent_state(self, index: int) -> dict[str, Any]:
         """An agent's complete state: tensors, numbers and strings in dicts and lists.

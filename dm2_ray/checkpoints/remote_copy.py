@@ -22,8 +22,8 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 import pyarrow as pa
 from pyarrow import fs as pafs
 
-from dm2_ray.atomic_file import write_atomically
 from dm2_ray.checkpoints.checkpoint import MANIFEST, PREFIX, Checkpoint, CheckpointError, verified
+from dm2_ray.files import write_atomically
 
 Answer = TypeVar("Answer")
 

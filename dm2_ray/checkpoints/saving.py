@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from dm2_ray.atomic_file import synchronise, write_atomically
 from dm2_ray.checkpoints.checkpoint import (
     EXPERIMENT_FILE,
     MANIFEST,
@@ -31,8 +30,9 @@ from dm2_ray.checkpoints.checkpoint import (
     expert_file,
     verified,
 )
-from dm2_ray.config import Experiment
-from dm2_ray.config_files import write_yaml
+from dm2_ray.config.documents import write_yaml
+from dm2_ray.config.schema import Experiment
+from dm2_ray.files import synchronise, write_atomically
 
 
 def _always() -> None:

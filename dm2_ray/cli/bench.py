@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dm2_ray.command_line import add_command, natural, positive
+from dm2_ray.cli.parsing import add_command, natural, positive
 
 if TYPE_CHECKING:
-    from dm2_ray.command_line import Subparsers
+    from dm2_ray.cli.parsing import Subparsers
 
 EXIT_FAILED = 1
 
@@ -61,20 +61,20 @@ def add_parsers(subparsers: Subparsers) -> None:
 def bench(options: argparse.Namespace) -> int:
     """The command."""
     if options.world:
-        from dm2_ray.experiments.bench_world import MAPS, bench_world
+        from dm2_ray.benchmarks.world_throughput import MAPS, bench_world
 
         return bench_world(options.map or MAPS, repetitions=options.repetitions, as_json=options.json)
     if options.faults:
         return _bench_faults(options)
     if options.driver:
-        from dm2_ray.experiments.driver_cost import SIZES, bench_driver
+        from dm2_ray.benchmarks.driver_cost import SIZES, bench_driver
 
         return bench_driver(options.workers or SIZES, iterations=options.iterations or 30, as_json=options.json)
     if options.memory is not None:
-        from dm2_ray.experiments.memory_trend import bench_memory
+        from dm2_ray.benchmarks.memory_trend import bench_memory
 
         return bench_memory(options.memory, as_json=options.json)
-    from dm2_ray.experiments.bench import bench as bench_against_stock
+    from dm2_ray.benchmarks.throughput import bench as bench_against_stock
 
     return bench_against_stock(
         map_name=_map(options, "5m_vs_6m"), repetitions=options.repetitions, as_json=options.json
@@ -82,8 +82,8 @@ def bench(options: argparse.Namespace) -> int:
 
 
 def _bench_faults(options: argparse.Namespace) -> int:
-    from dm2_ray.experiments.chaos import ChaosFailed, ChaosPlan, bench_faults
-    from dm2_ray.world.maps import world_map
+    from dm2_ray.benchmarks.fault_injection import ChaosFailed, ChaosPlan, bench_faults
+    from dm2_ray.world.maps.registry import world_map
 
     map_name = _map(options, "3m")
     world_map(map_name, None)  # an unknown one is refused here
@@ -96,7 +96,7 @@ def _bench_faults(options: argparse.Namespace) -> int:
 
 
 def _map(options: argparse.Namespace, default: str) -> str:
-    from dm2_ray.config_errors import ConfigError
+    from dm2_ray.config.errors import ConfigError
 
     maps: list[str] = options.map or [default]
     if len(maps) > 1:

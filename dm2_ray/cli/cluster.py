@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dm2_ray.command_line import add_command, factor, positive
-from dm2_ray.experiment_arguments import add_experiment_arguments
+from dm2_ray.cli.experiment_options import add_experiment_arguments
+from dm2_ray.cli.parsing import add_command, factor, positive
 
 if TYPE_CHECKING:
-    from dm2_ray.command_line import Subparsers
-    from dm2_ray.config import Experiment
+    from dm2_ray.cli.parsing import Subparsers
+    from dm2_ray.config.schema import Experiment
     from dm2_ray.jobs.dashboard import Dashboard
     from dm2_ray.jobs.job_record import JobRecord
     from dm2_ray.jobs.submission import Submission
@@ -142,7 +142,7 @@ def jobs(options: argparse.Namespace) -> int:
 def stop(options: argparse.Namespace) -> int:
     from dm2_ray.jobs.dashboard import Dashboard, dashboard_address
     from dm2_ray.jobs.job_record import find_job
-    from dm2_ray.jobs.stopping import stop_job
+    from dm2_ray.jobs.stop_job import stop_job
 
     dashboard = Dashboard(dashboard_address(options.address))
     before = find_job(dashboard, options.job_id)
@@ -177,7 +177,7 @@ def _add_address(parser: argparse.ArgumentParser) -> None:
 
 def _experiment(options: argparse.Namespace) -> Experiment:
     """The experiment to submit, checked as far as it can be here."""
-    from dm2_ray.experiment_arguments import check_world, requested_experiment
+    from dm2_ray.cli.experiment_options import check_world, requested_experiment
 
     runners = [] if options.env_runners is None else [f"rollout.env_runners={options.env_runners}"]
     experiment = requested_experiment(options, runners)
@@ -188,7 +188,7 @@ def _experiment(options: argparse.Namespace) -> Experiment:
     if elsewhere:
         _say(f"{', '.join(elsewhere)}: not on this machine, so it is checked on the cluster, when the run starts")
     else:
-        from dm2_ray.actors.expert_sources import check_experts
+        from dm2_ray.distributed.demonstration_sources.factory import check_experts
 
         check_experts(experiment)
     return experiment
@@ -218,7 +218,7 @@ def _submission(options: argparse.Namespace, experiment: Experiment | None) -> S
 
 def _follow(dashboard: Dashboard, job_id: str, *, to_stderr: bool) -> JobRecord:
     """The job when it has ended. Interrupted, it says how to come back: the job goes on."""
-    from dm2_ray.jobs.following import follow
+    from dm2_ray.jobs.job_logs import follow
 
     stream = sys.stderr if to_stderr else sys.stdout
 
@@ -264,6 +264,6 @@ def _say(line: str) -> None:
 
 
 def _usage(message: str) -> Exception:
-    from dm2_ray.config_errors import ConfigError
+    from dm2_ray.config.errors import ConfigError
 
     return ConfigError(message)

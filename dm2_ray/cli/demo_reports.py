@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def demos_verify(options: argparse.Namespace) -> int:
-    from dm2_ray.config import WorldSettings
-    from dm2_ray.config_files import resolve_world
+    from dm2_ray.config.schema import WorldSettings
     from dm2_ray.demonstrations import DemonstrationError
     from dm2_ray.demonstrations.verifying import check_fits_map, verify_set
+    from dm2_ray.world.configured import resolve_world
 
     world = None if options.map is None else resolve_world(WorldSettings(map=options.map))
     try:
@@ -79,7 +79,7 @@ def demos_inspect(options: argparse.Namespace) -> int:
 
 
 def _statistics(demonstrations: JointTrajectories) -> dict[str, Any]:
-    from dm2_ray.experiments.intervals import wilson_interval
+    from dm2_ray.statistics import wilson_interval
 
     manifest = demonstrations.manifest
     rate = manifest.win_rate

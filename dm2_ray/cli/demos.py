@@ -11,11 +11,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dm2_ray.command_line import add_command, finite, natural, positive, share
-from dm2_ray.demo_reports import demos_inspect, demos_verify
+from dm2_ray.cli.demo_reports import demos_inspect, demos_verify
+from dm2_ray.cli.parsing import add_command, finite, natural, positive, share
 
 if TYPE_CHECKING:
-    from dm2_ray.command_line import Subparsers
+    from dm2_ray.cli.parsing import Subparsers
     from dm2_ray.demonstrations import Manifest
 
 
@@ -100,10 +100,10 @@ def _add_out(parser: argparse.ArgumentParser) -> None:
 
 
 def demos_record(options: argparse.Namespace) -> int:
-    from dm2_ray.commands import EXIT_INTERRUPTED
+    from dm2_ray.cli.runs import EXIT_INTERRUPTED
     from dm2_ray.demonstrations import Filters
-    from dm2_ray.experiments.recording import RecordingInterrupted, record
-    from dm2_ray.recording_progress import RecordingProgress
+    from dm2_ray.recording.progress import RecordingProgress
+    from dm2_ray.recording.recorder import RecordingInterrupted, record
 
     try:
         with closing(RecordingProgress(options.out)) as progress:
@@ -145,7 +145,7 @@ def demos_merge(options: argparse.Namespace) -> int:
 
 
 def demos_plot(options: argparse.Namespace) -> int:
-    from dm2_ray.experiments.set_picture import draw_set_picture
+    from dm2_ray.analysis.demonstration_plot import draw_set_picture
 
     episodes, lack = draw_set_picture(Path(options.set), options.out, agent=options.agent, map_name=options.map)
     print(f"{options.out}: {episodes:,} joint episodes of {options.set}{'' if lack is None else f' ({lack})'}")

@@ -12,11 +12,11 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dm2_ray.command_line import add_command
+from dm2_ray.cli.parsing import add_command
 
 if TYPE_CHECKING:
-    from dm2_ray.command_line import Subparsers
-    from dm2_ray.config import Experiment
+    from dm2_ray.cli.parsing import Subparsers
+    from dm2_ray.config.schema import Experiment
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -63,9 +63,9 @@ def doctor(options: argparse.Namespace) -> int:
 
 
 def _loaded(options: argparse.Namespace) -> Experiment:
-    from dm2_ray.config_errors import ConfigError
-    from dm2_ray.config_files import load_experiment
-    from dm2_ray.experiment_arguments import split_settings
+    from dm2_ray.cli.experiment_options import split_settings
+    from dm2_ray.config.errors import ConfigError
+    from dm2_ray.runs.experiment_loading import load_experiment
 
     file, overrides = split_settings(options.settings)
     if options.config is not None and file is not None:

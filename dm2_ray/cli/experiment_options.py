@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dm2_ray.command_line import positive
+from dm2_ray.cli.parsing import positive
 
 if TYPE_CHECKING:
-    from dm2_ray.config import Experiment
+    from dm2_ray.config.schema import Experiment
 
 
 def add_experiment_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,8 +47,8 @@ def requested_experiment(options: argparse.Namespace, more: Sequence[str] = ()) 
     Raises:
         ConfigError: There is no such experiment, or nothing says when it ends.
     """
-    from dm2_ray.config_errors import ConfigError
-    from dm2_ray.config_files import load_experiment
+    from dm2_ray.config.errors import ConfigError
+    from dm2_ray.runs.experiment_loading import load_experiment
 
     config_file, overrides = split_settings(options.settings)
     if options.config is not None and config_file is not None:
@@ -75,7 +75,7 @@ def split_settings(settings: Sequence[str]) -> tuple[Path | None, list[str]]:
     Raises:
         ConfigError: There are more files.
     """
-    from dm2_ray.config_errors import ConfigError
+    from dm2_ray.config.errors import ConfigError
 
     files = [setting for setting in settings if "=" not in setting]
     if len(files) > 1:
@@ -89,7 +89,7 @@ def check_cloning_alone(experiment: Experiment) -> None:
     Raises:
         ConfigError: Variant bc does not end with the cloning.
     """
-    from dm2_ray.config_errors import ConfigError
+    from dm2_ray.config.errors import ConfigError
 
     cloning, stop = experiment.cloning.iterations, experiment.stop.iterations
     if experiment.variant == "bc" and not 1 <= (stop or 0) <= cloning:
@@ -110,7 +110,7 @@ def check_world_and_demonstrations(experiment: Experiment, address: str | None) 
     Raises:
         ConfigError, TerrainError, StarCraftNotInstalled, DemonstrationError: In one line.
     """
-    from dm2_ray.actors.expert_sources import check_experts
+    from dm2_ray.distributed.demonstration_sources.factory import check_experts
 
     check_world(experiment, address)
     check_experts(experiment)
@@ -118,10 +118,10 @@ def check_world_and_demonstrations(experiment: Experiment, address: str | None) 
 
 def check_world(experiment: Experiment, address: str | None) -> None:
     """The first half of it: the battles alone."""
-    from dm2_ray.config_errors import ConfigError
-    from dm2_ray.world.maps import world_map
-    from dm2_ray.world.switches import SmacSwitches
-    from dm2_ray.world.terrain import build_terrain
+    from dm2_ray.config.errors import ConfigError
+    from dm2_ray.world.maps.registry import world_map
+    from dm2_ray.world.maps.terrain import build_terrain
+    from dm2_ray.world.smac.options import SmacSwitches
 
     spec = world_map(experiment.world.map, experiment.world.scenario)
     if experiment.world.backend == "starcraft":

@@ -10,10 +10,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dm2_ray.command_line import add_command, natural, positive
+from dm2_ray.cli.parsing import add_command, natural, positive
 
 if TYPE_CHECKING:
-    from dm2_ray.command_line import Subparsers
+    from dm2_ray.cli.parsing import Subparsers
 
 
 def add_parsers(subparsers: Subparsers) -> None:
@@ -48,10 +48,10 @@ def add_parsers(subparsers: Subparsers) -> None:
 
 
 def experiment(options: argparse.Namespace) -> int:
-    from dm2_ray.commands import EXIT_INTERRUPTED
-    from dm2_ray.config_errors import ConfigError
+    from dm2_ray.cli.runs import EXIT_INTERRUPTED
+    from dm2_ray.config.errors import ConfigError
     from dm2_ray.experiments.matrix_file import load_matrix, write_matrix
-    from dm2_ray.experiments.stages import plan
+    from dm2_ray.experiments.steps import plan
 
     for setting in options.settings:
         if "=" not in setting:
@@ -72,10 +72,10 @@ def experiment(options: argparse.Namespace) -> int:
             print(stage.command())
         return 0
 
-    from dm2_ray.atomic_file import write_atomically
-    from dm2_ray.experiments.conducting import conduct
-    from dm2_ray.experiments.conducting_progress import ConductingProgress
+    from dm2_ray.experiments.pipeline import conduct
+    from dm2_ray.experiments.pipeline_progress import ConductingProgress
     from dm2_ray.experiments.report import COMMANDS_FILE, EXPERIMENT_FILE
+    from dm2_ray.files import write_atomically
 
     def begin() -> None:
         write_matrix(matrix, directory / EXPERIMENT_FILE)
@@ -94,7 +94,7 @@ def experiment(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
-    from dm2_ray.config_errors import ConfigError
+    from dm2_ray.config.errors import ConfigError
     from dm2_ray.experiments.comparison import Comparison
     from dm2_ray.experiments.comparison_markdown import markdown, overall_markdown
     from dm2_ray.experiments.report import experiment_comparison, is_experiment, runs_comparisons, write_report
@@ -121,7 +121,7 @@ def report(options: argparse.Namespace) -> int:
 def _report_experiment(directory: Path) -> int:
     from dm2_ray.experiments.comparison_markdown import numbers
     from dm2_ray.experiments.report import EXPERIMENT_FILE, experiment_comparison, is_experiment, write_report
-    from dm2_ray.experiments.run_directory import RunDirectoryError
+    from dm2_ray.runs.run_directory import RunDirectoryError
 
     if not is_experiment(directory):
         raise RunDirectoryError(f"{directory} holds no experiment: it has no {EXPERIMENT_FILE}")

@@ -15,20 +15,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dm2_ray import (
-    bench_commands,
-    cluster_commands,
-    commands,
-    demo_commands,
-    doctor_command,
-    experiment_commands,
-    map_commands,
+from dm2_ray.cli import (
+    bench,
+    cluster,
+    demos,
+    doctor,
+    experiments,
+    maps,
+    runs,
 )
-from dm2_ray.command_line import Command, add_command, factor, natural, positive
-from dm2_ray.experiment_arguments import add_experiment_arguments, add_limits
+from dm2_ray.cli.experiment_options import add_experiment_arguments, add_limits
+from dm2_ray.cli.parsing import Command, add_command, factor, natural, positive
 
 if TYPE_CHECKING:
-    from dm2_ray.command_line import Subparsers
+    from dm2_ray.cli.parsing import Subparsers
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
     except KeyboardInterrupt:
         print("dm2: interrupted", file=sys.stderr)
-        return commands.EXIT_INTERRUPTED
+        return runs.EXIT_INTERRUPTED
     except Exception as error:
         exit_code = _exit_code(error)
         if exit_code is None:
@@ -68,14 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _exit_code(error: Exception) -> int | None:
     """Exit code of an error that explains itself in one line; None for a bug, which keeps its traceback."""
-    from dm2_ray.config_errors import ConfigError
+    from dm2_ray.config.errors import ConfigError
     from dm2_ray.demonstrations import DemonstrationError
-    from dm2_ray.experiments.run_directory import RunDirectoryError
+    from dm2_ray.runs.run_directory import RunDirectoryError
     from dm2_ray.tracking import TrackingError
     from dm2_ray.world import ScenarioError, UnknownMapError
+    from dm2_ray.world.maps.terrain import TerrainError
     from dm2_ray.world.starcraft.protocol import StarCraftError, StarCraftNotInstalled
-    from dm2_ray.world.terrain import TerrainError
-    from dm2_ray.world.viewing.film import MissingPackageError
+    from dm2_ray.world.viewing.animation import MissingPackageError
 
     bad_input = (
         ConfigError,
@@ -100,21 +100,21 @@ def _exit_code(error: Exception) -> int | None:
 
         if isinstance(error, (CheckpointError, RemoteCopyError)):
             return EXIT_BAD_INPUT
-    if "dm2_ray.experiments.keeper" in sys.modules:
-        from dm2_ray.experiments.claim import RunSuperseded
-        from dm2_ray.experiments.keeper import NotSaved
+    if "dm2_ray.runs.checkpoint_writer" in sys.modules:
+        from dm2_ray.runs.checkpoint_writer import NotSaved
+        from dm2_ray.runs.run_lock import RunSuperseded
 
         if isinstance(error, RunSuperseded):
             return EXIT_FAULT
         if isinstance(error, NotSaved):
             return EXIT_FAILED
-    if "dm2_ray.experiments.training" in sys.modules:
-        from dm2_ray.experiments.training import RunEnded
+    if "dm2_ray.runs.training" in sys.modules:
+        from dm2_ray.runs.training import RunEnded
 
         if isinstance(error, RunEnded):
             return EXIT_FAULT
-    if "dm2_ray.experiments.replay" in sys.modules:
-        from dm2_ray.experiments.replay import NoSuchBattle
+    if "dm2_ray.analysis.replay" in sys.modules:
+        from dm2_ray.analysis.replay import NoSuchBattle
 
         if isinstance(error, NoSuchBattle):
             return EXIT_FAILED
@@ -123,14 +123,14 @@ def _exit_code(error: Exception) -> int | None:
 
         if isinstance(error, ClusterError):
             return EXIT_BAD_INPUT
-    if "dm2_ray.actors" not in sys.modules:
+    if "dm2_ray.distributed" not in sys.modules:
         return None
-    from dm2_ray.actors.agent_learner import LearningDiverged
-    from dm2_ray.actors.expert_processes import ExpertsLost
-    from dm2_ray.actors.learner_processes import LearnerLost
-    from dm2_ray.actors.ray_session import ClusterUnreachable
-    from dm2_ray.actors.resources import NotEnoughResources
-    from dm2_ray.actors.rollout_pool import RolloutWorkersLost
+    from dm2_ray.distributed.demonstration_sources.server_pool import ExpertsLost
+    from dm2_ray.distributed.learners.agent_learner import LearningDiverged
+    from dm2_ray.distributed.learners.learner_actors import LearnerLost
+    from dm2_ray.distributed.ray_session import ClusterUnreachable
+    from dm2_ray.distributed.resources import NotEnoughResources
+    from dm2_ray.distributed.rollout.rollout_pool import RolloutWorkersLost
 
     if isinstance(error, (ClusterUnreachable, NotEnoughResources)):
         return EXIT_BAD_INPUT
@@ -152,19 +152,19 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(subparsers)
     _add_resume(subparsers)
     _add_evaluate(subparsers)
-    demo_commands.add_parsers(subparsers)
-    experiment_commands.add_parsers(subparsers)
+    demos.add_parsers(subparsers)
+    experiments.add_parsers(subparsers)
     _add_replay(subparsers)
-    map_commands.add_parsers(subparsers)
-    cluster_commands.add_parsers(subparsers)
-    doctor_command.add_parser(subparsers)
-    bench_commands.add_parsers(subparsers)
+    maps.add_parsers(subparsers)
+    cluster.add_parsers(subparsers)
+    doctor.add_parser(subparsers)
+    bench.add_parsers(subparsers)
     return parser
 
 
 def _add_quickstart(subparsers: Subparsers) -> None:
     parser = add_command(
-        subparsers, "quickstart", commands.quickstart, "the whole story: expert, demonstrations, DM2 beside IPPO",
+        subparsers, "quickstart", runs.quickstart, "the whole story: expert, demonstrations, DM2 beside IPPO",
         "  dm2 quickstart\n  dm2 quickstart --seeds 3 --run-dir runs/three-seeds\n",
     )  # fmt: skip
     parser.add_argument("--run-dir", default="runs/quickstart", help="where everything is written (%(default)s)")
@@ -178,7 +178,7 @@ def _add_quickstart(subparsers: Subparsers) -> None:
 
 def _add_train(subparsers: Subparsers) -> None:
     parser = add_command(
-        subparsers, "train", commands.train, "train a team",
+        subparsers, "train", runs.train, "train a team",
         "  dm2 train --variant ippo --map 3m --env-steps 500000\n"
         "  dm2 train --variant dm2 --map 3m --demos demos/3m --env-steps 500000 matching.coefficient=0.1\n"
         "  dm2 train --variant dm2_independent --map 2m_vs_1z --demos demos/a --demos demos/b --env-steps 500000\n"
@@ -192,7 +192,7 @@ def _add_train(subparsers: Subparsers) -> None:
 
 def _add_resume(subparsers: Subparsers) -> None:
     parser = add_command(
-        subparsers, "resume", commands.resume, "go on with a run from its newest intact checkpoint",
+        subparsers, "resume", runs.resume, "go on with a run from its newest intact checkpoint",
         "  dm2 resume runs/dm2-3m-0\n  dm2 resume runs/dm2-3m-0 --env-steps 2000000\n"
         "  dm2 resume s3://bucket/runs/dm2-3m-0 --run-dir runs/dm2-3m-0\n",
     )  # fmt: skip
@@ -208,7 +208,7 @@ def _add_resume(subparsers: Subparsers) -> None:
 
 def _add_evaluate(subparsers: Subparsers) -> None:
     parser = add_command(
-        subparsers, "evaluate", commands.evaluate, "play battles with a checkpoint's team or a scripted one",
+        subparsers, "evaluate", runs.evaluate, "play battles with a checkpoint's team or a scripted one",
         "  dm2 evaluate runs/dm2-3m-0 --episodes 1000\n"
         "  dm2 evaluate runs/dm2-3m-0 --best --episodes 1000\n"
         "  dm2 evaluate runs/dm2-3m-0/checkpoints/iteration_000010 --json\n"
@@ -233,7 +233,7 @@ def _add_evaluate(subparsers: Subparsers) -> None:
 
 def _add_replay(subparsers: Subparsers) -> None:
     parser = add_command(
-        subparsers, "replay", commands.replay, "play one battle and write it as a page or a film to look at",
+        subparsers, "replay", runs.replay, "play one battle and write it as a page or a film to look at",
         "  dm2 replay runs/dm2-3m-0\n"
         "  dm2 replay runs/dm2-3m-0 --until win --out battle.html --out battle.gif\n"
         "  dm2 replay scripted:kite --map 3s_vs_5z --battle 7 --out kiting.mp4\n",

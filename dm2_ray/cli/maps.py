@@ -13,11 +13,11 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from dm2_ray.command_line import add_command, natural, positive
+from dm2_ray.cli.parsing import add_command, natural, positive
 
 if TYPE_CHECKING:
-    from dm2_ray.command_line import Subparsers
-    from dm2_ray.world.maps import MapSpec
+    from dm2_ray.cli.parsing import Subparsers
+    from dm2_ray.world.maps.map_spec import MapSpec
 
 
 def add_parsers(subparsers: Subparsers) -> None:
@@ -52,7 +52,11 @@ def add_parsers(subparsers: Subparsers) -> None:
 
 
 def maps_list(options: argparse.Namespace) -> int:
-    from dm2_ray.world.maps import load_map, map_names, scenario_names
+    from dm2_ray.world.maps.registry import (
+        load_map,
+        scenario_names,
+    )
+    from dm2_ray.world.maps.smac_maps import map_names
 
     sections = {
         "maps": [_brief_record(load_map(name)) for name in map_names()],
@@ -72,8 +76,8 @@ def maps_list(options: argparse.Namespace) -> int:
 
 
 def maps_show(options: argparse.Namespace) -> int:
-    from dm2_ray.world.maps import load_map
-    from dm2_ray.world.viewing.map_drawing import count_units, draw_map
+    from dm2_ray.world.maps.registry import load_map
+    from dm2_ray.world.viewing.text_map import count_units, draw_map
 
     spec = load_map(options.map)
     record = _full_record(spec)
@@ -104,10 +108,10 @@ def maps_show(options: argparse.Namespace) -> int:
 
 
 def maps_check(options: argparse.Namespace) -> int:
-    from dm2_ray.world.maps import load_map
-    from dm2_ray.world.scenario_places import separate_areas
-    from dm2_ray.world.terrain import build_terrain
-    from dm2_ray.world.viewing.map_drawing import count_units
+    from dm2_ray.world.maps.registry import load_map
+    from dm2_ray.world.maps.scenario_checks import separate_areas
+    from dm2_ray.world.maps.terrain import build_terrain
+    from dm2_ray.world.viewing.text_map import count_units
 
     spec = load_map(options.file)
     build_terrain(spec.walkable)  # or it cannot be played
@@ -127,8 +131,9 @@ def maps_check(options: argparse.Namespace) -> int:
 
 
 def maps_difficulty(options: argparse.Namespace) -> int:
-    from dm2_ray.experiments.difficulty import markdown_table, measure
-    from dm2_ray.world.maps import load_map, map_names
+    from dm2_ray.analysis.map_difficulty import markdown_table, measure
+    from dm2_ray.world.maps.registry import load_map
+    from dm2_ray.world.maps.smac_maps import map_names
 
     specs = [load_map(name) for name in options.settings or map_names()]
     is_terminal = sys.stderr.isatty()
@@ -164,7 +169,7 @@ def _brief_record(spec: MapSpec) -> dict[str, Any]:
 
 
 def _brief_row(record: dict[str, Any]) -> tuple[str, ...]:
-    from dm2_ray.world.viewing.map_drawing import count_units
+    from dm2_ray.world.viewing.text_map import count_units
 
     sides = [count_units(Counter(record[side]).elements()) for side in ("agents", "enemies")]
     return record["name"], *sides, str(record["episode_limit"])
@@ -172,8 +177,8 @@ def _brief_row(record: dict[str, Any]) -> tuple[str, ...]:
 
 def _full_record(spec: MapSpec) -> dict[str, Any]:
     """Sizes with SMAC's default arguments, units in the order of their numbers, the enemies' order."""
-    from dm2_ray.world.rules_tables import build_tables, max_reward
-    from dm2_ray.world.switches import SmacSwitches
+    from dm2_ray.world.smac.options import SmacSwitches
+    from dm2_ray.world.smac.rules_tables import build_tables, max_reward
 
     switches = SmacSwitches()
     tables = build_tables(spec, switches)
@@ -203,7 +208,7 @@ def _full_record(spec: MapSpec) -> dict[str, Any]:
 
 def _unit_records(side: str, kinds: tuple[str, ...], loops_per_step: int) -> list[dict[str, Any]]:
     """One record per run of equal kinds."""
-    from dm2_ray.world.units import unit_kind
+    from dm2_ray.world.unit_kinds import unit_kind
 
     starts = [index for index in range(len(kinds)) if index == 0 or kinds[index] != kinds[index - 1]]
     records = []

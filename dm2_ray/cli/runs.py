@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dm2_ray.experiment_arguments import (
+from dm2_ray.cli.experiment_options import (
     check_cloning_alone,
     check_world_and_demonstrations,
     requested_experiment,
@@ -21,14 +21,14 @@ from dm2_ray.experiment_arguments import (
 
 if TYPE_CHECKING:
     from dm2_ray.checkpoints import Checkpoint
-    from dm2_ray.config import Experiment
-    from dm2_ray.experiments.run_directory import RunDirectory
+    from dm2_ray.config.schema import Experiment
+    from dm2_ray.runs.run_directory import RunDirectory
 
 EXIT_INTERRUPTED = 130
 
 
 def train(options: argparse.Namespace) -> int:
-    from dm2_ray.experiments.run_directory import RunDirectory
+    from dm2_ray.runs.run_directory import RunDirectory
 
     experiment = requested_experiment(options)
     check_world_and_demonstrations(experiment, options.address)
@@ -40,11 +40,11 @@ def train(options: argparse.Namespace) -> int:
 
 def resume(options: argparse.Namespace) -> int:
     from dm2_ray.checkpoints import holds_checkpoints, open_checkpoint
-    from dm2_ray.experiments.claim import check_unused
-    from dm2_ray.experiments.run_directory import RunDirectory
+    from dm2_ray.runs.run_directory import RunDirectory
+    from dm2_ray.runs.run_lock import check_unused
 
     if "://" in options.run_dir:
-        from dm2_ray.experiments.fetching import fetch_run
+        from dm2_ray.runs.downloads import fetch_run
 
         run = fetch_run(options.run_dir, options.to, say=_warn)
         print(f"{options.run_dir} brought to {run.path}")
@@ -71,7 +71,7 @@ def resume(options: argparse.Namespace) -> int:
 
 
 def _run(run: RunDirectory, experiment: Experiment, checkpoint: Checkpoint | None, address: str | None) -> int:
-    from dm2_ray.experiments.training import train as run_training
+    from dm2_ray.runs.training import train as run_training
 
     result = run_training(run, experiment, resume_from=checkpoint, address=address)
     rate = "not evaluated" if result.final_win_rate is None else f"greedy win rate {result.final_win_rate:.2f}"
@@ -94,10 +94,10 @@ def _check_place_for_copies(experiment: Experiment) -> None:
 
 def evaluate(options: argparse.Namespace) -> int:
     from dm2_ray.checkpoints import open_checkpoint
-    from dm2_ray.config import WorldSettings
-    from dm2_ray.config_files import resolve_world
-    from dm2_ray.experiments import teams
-    from dm2_ray.experiments.recording import SCRIPTED_PREFIX, check_same_map
+    from dm2_ray.config.schema import WorldSettings
+    from dm2_ray.recording.recorder import SCRIPTED_PREFIX, check_same_map
+    from dm2_ray.runs import evaluation
+    from dm2_ray.world.configured import resolve_world
 
     if options.against is None and (options.out is not None or options.agent is not None):
         raise _usage("--out and --agent are for a comparison: give --against SET, too")
@@ -107,19 +107,19 @@ def evaluate(options: argparse.Namespace) -> int:
         world = resolve_world(WorldSettings(map=options.map))
         name = options.checkpoint.removeprefix(SCRIPTED_PREFIX)
         team, map_name = options.checkpoint, world.map
-        play, watch = partial(teams.evaluate_script, name, world), partial(teams.watch_script, name, world)
+        play, watch = partial(evaluation.evaluate_script, name, world), partial(evaluation.watch_script, name, world)
     else:
         checkpoint = open_checkpoint(Path(options.checkpoint), best=options.best, say=_warn)
         world, greedy = checkpoint.experiment().world, not options.stochastic
         check_same_map(checkpoint, world, options.map)
         team, map_name = str(checkpoint.path), checkpoint.map
-        play = partial(teams.evaluate_checkpoint, checkpoint, greedy=greedy)
-        watch = partial(teams.watch_checkpoint, checkpoint, greedy=greedy)
+        play = partial(evaluation.evaluate_checkpoint, checkpoint, greedy=greedy)
+        watch = partial(evaluation.watch_checkpoint, checkpoint, greedy=greedy)
     more, text = {}, ""
     if options.against is None:
         result = play(episodes=options.episodes, seed=options.seed)
     else:
-        from dm2_ray.experiments.visitation_report import load_experts, visitation_report
+        from dm2_ray.analysis.visitation_report import load_experts, visitation_report
 
         experts = load_experts(Path(options.against), world, options.agent)
         result, visits = watch(episodes=options.episodes, seed=options.seed)
@@ -128,7 +128,7 @@ def evaluate(options: argparse.Namespace) -> int:
         if options.out is not None:
             text += f"\n\n{report.write(Path(options.out), options.agent)}"
     if options.json:
-        print(json.dumps({"checkpoint": team, "map": map_name, **teams.result_record(result), **more}))
+        print(json.dumps({"checkpoint": team, "map": map_name, **evaluation.result_record(result), **more}))
         return 0
     low, high = result.win_rate_interval
     print(
@@ -140,8 +140,8 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def replay(options: argparse.Namespace) -> int:
-    from dm2_ray.experiments.replay import check_files, write_replay
-    from dm2_ray.experiments.replay import replay as play_again
+    from dm2_ray.analysis.replay import check_files, write_replay
+    from dm2_ray.analysis.replay import replay as play_again
 
     files = options.out or [Path("replay.html")]
     check_files(files)
@@ -176,6 +176,6 @@ def _warn(line: str) -> None:
 
 
 def _usage(message: str) -> Exception:
-    from dm2_ray.config_errors import ConfigError
+    from dm2_ray.config.errors import ConfigError
 
     return ConfigError(message)

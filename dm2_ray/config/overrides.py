@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from dm2_ray.config import Experiment
-from dm2_ray.yaml_reader import YamlError, read_yaml_value
+from dm2_ray.config.schema import Experiment
+from dm2_ray.config.yaml_reader import YamlError, read_yaml_value
 
 
 def dotted_settings(settings: Experiment) -> dict[str, str]:

@@ -11,10 +11,10 @@ def configs_dir() -> Path:
     Raises:
         ConfigError: it is not there.
     """
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     for candidate in (package / "configs", package.parent / "configs"):
         if (candidate / "defaults.yaml").is_file():
             return candidate
-    from dm2_ray.config_errors import ConfigError
+    from dm2_ray.config.errors import ConfigError
 
     raise ConfigError(f"{package / 'configs'} is missing: dm2-ray is not installed completely")

@@ -2,8 +2,8 @@
 
 Every section is a frozen model that refuses an unknown key, a wrong type or a value out of range when it is built.
 What each key means is said once, above the key, in configs/defaults.yaml; the defaults here equal the values there
-(a test compares them). `dm2_ray.config_files` layers YAML files and command-line overrides into an `Experiment`.
-This module is a leaf: every room may import it, it imports none.
+(a test compares them). `dm2_ray.runs.experiment_loading` layers YAML files and command-line overrides into an
+`Experiment`. This module is a leaf: every room may import it, it imports none.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dm2_ray.array_contract import check_arrays
-from dm2_ray.demonstrations.agent_demonstration import AgentDemonstration
+from dm2_ray.arrays import check_arrays
+from dm2_ray.learning.agent_episodes import AgentDemonstration
 
 _ARRAYS = ("observations", "actions", "action_mask", "alive", "episode_lengths", "episode_ids")
 

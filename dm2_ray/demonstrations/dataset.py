@@ -14,8 +14,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dm2_ray.demonstrations.agent_demonstration import AgentDemonstration
-from dm2_ray.demonstrations.manifest import DemonstrationError, Manifest, Shard, file_sha256
+from dm2_ray.demonstrations.manifest import (
+    DemonstrationError,
+    Manifest,
+    Shard,
+)
 from dm2_ray.demonstrations.parquet_layout import (
     EpisodeRecord,
     agent_columns,
@@ -24,6 +27,8 @@ from dm2_ray.demonstrations.parquet_layout import (
     to_episodes,
     to_numpy,
 )
+from dm2_ray.files import file_sha256
+from dm2_ray.learning.agent_episodes import AgentDemonstration
 
 __all__ = ["AgentDemonstration", "DemonstrationError", "JointTrajectories"]
 

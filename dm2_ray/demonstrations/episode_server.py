@@ -12,12 +12,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from dm2_ray.config import DemonstrationSettings
-from dm2_ray.demonstrations.agent_demonstration import AgentDemonstration
+from dm2_ray.config.schema import DemonstrationSettings
 from dm2_ray.demonstrations.dataset import JointTrajectories
 from dm2_ray.demonstrations.manifest import DemonstrationError
-from dm2_ray.demonstrations.run_world import RunWorld
 from dm2_ray.demonstrations.sampling import draw_episodes
+from dm2_ray.learning.agent_episodes import AgentDemonstration
+from dm2_ray.world.configured import RunWorld
 
 
 class ExpertActor:

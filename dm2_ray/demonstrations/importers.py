@@ -26,13 +26,19 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from dm2_ray.demonstrations.manifest import DemonstrationError, Manifest, Provenance, RecordedWorld, file_sha256
+from dm2_ray.demonstrations.manifest import (
+    DemonstrationError,
+    Manifest,
+    Provenance,
+    RecordedWorld,
+)
 from dm2_ray.demonstrations.parquet_layout import EpisodeRecord
-from dm2_ray.demonstrations.strange_pickle import RefusedPickle, read_strange_pickle
+from dm2_ray.demonstrations.restricted_pickle import RefusedPickle, read_strange_pickle
 from dm2_ray.demonstrations.writer import JointTrajectoryWriter
-from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.rules_tables import RulesTables, build_tables
-from dm2_ray.world.switches import SmacSwitches
+from dm2_ray.files import file_sha256
+from dm2_ray.world.maps.map_spec import MapSpec
+from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.rules_tables import RulesTables, build_tables
 
 UNKNOWN_VERSION = "unknown"
 """Of the game that the authors' battles were fought in: their files do not say."""

@@ -13,8 +13,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 from pydantic import Field, ValidationError, field_validator
 
-from dm2_ray.atomic_file import write_atomically
-from dm2_ray.config import Section
+from dm2_ray.config.schema import Section
+from dm2_ray.files import write_atomically
 
 FORMAT: Final = "dm2-ray joint trajectories"
 FORMAT_VERSION = 2
@@ -196,15 +196,6 @@ class Manifest(RecordedWorld):
         for name, column in (("win_rate", "battle_won"), ("return_mean", "rewards")):
             if (getattr(self, name) is None) != (column in self.missing):
                 raise DemonstrationError(f"{path}: {name} is {getattr(self, name)} and missing is {self.missing}")
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _hash(content: dict[str, Any]) -> str:

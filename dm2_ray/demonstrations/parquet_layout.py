@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dm2_ray.array_contract import check_arrays
+from dm2_ray.arrays import check_arrays
 from dm2_ray.demonstrations.manifest import MissingColumn
 
 _AGENT_SUFFIX = re.compile(r"_\d+$")

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from dm2_ray.config import WorldSettings
+from dm2_ray.config.schema import WorldSettings
 from dm2_ray.demonstrations.dataset import JointTrajectories
 from dm2_ray.demonstrations.manifest import DemonstrationError
 from dm2_ray.demonstrations.merging import parts_of
-from dm2_ray.demonstrations.run_world import RunWorld
+from dm2_ray.world.configured import RunWorld
 
 
 def verify_set(path: str | Path) -> JointTrajectories:

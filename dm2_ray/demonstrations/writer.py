@@ -11,7 +11,6 @@ from types import TracebackType
 import numpy as np
 import pyarrow.parquet as pq
 
-from dm2_ray.atomic_file import synchronise
 from dm2_ray.demonstrations.manifest import (
     DemonstrationError,
     Manifest,
@@ -20,9 +19,9 @@ from dm2_ray.demonstrations.manifest import (
     Provenance,
     RecordedWorld,
     Shard,
-    file_sha256,
 )
 from dm2_ray.demonstrations.parquet_layout import EpisodeRecord, shard_schema, to_table
+from dm2_ray.files import file_sha256, synchronise
 
 
 class JointTrajectoryWriter:

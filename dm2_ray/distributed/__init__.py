@@ -1,1 +1,1 @@
-"""The rooms that know Ray and RLlib: rollout workers, learner processes, expert actors and the algorithm."""
+"""What runs where: rollout workers, learner processes, demonstration servers, and how faults are met."""

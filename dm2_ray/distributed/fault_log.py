@@ -3,6 +3,8 @@
 A loss is noticed when something is asked of the dead: its time is from then until the replacement answers. What Ray has
 replaced before it was asked for anything is noticed by the replacement's answer, which another process gives: it cost
 the run no time.
+
+NodeWatch: which nodes of the cluster came and went.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
+
+import ray
 
 logger = logging.getLogger(__name__)
 
@@ -131,3 +135,32 @@ def fault_summary(events: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, An
             "recovery_s_max": max(seconds) if seconds else None,
         }
     return summary
+
+
+logger = logging.getLogger(__name__)
+
+
+class NodeWatch:
+    """Compares the nodes with those of the last look.
+
+    Args:
+        faults: Is told of nodes that went.
+    """
+
+    def __init__(self, faults: FaultLog) -> None:
+        self._faults = faults
+        self._nodes = _alive()
+
+    def look(self) -> None:
+        """Tells of every node that joined or left since the last look."""
+        before, self._nodes = self._nodes, _alive()
+        for node in before.keys() - self._nodes.keys():
+            self._faults.lost(FaultKind.NODE, before[node], "it left the cluster, or died")
+        for node in self._nodes.keys() - before.keys():
+            logger.warning("node %s joined", self._nodes[node])
+            self._faults.back(FaultKind.NODE, self._nodes[node])
+
+
+def _alive() -> dict[str, str]:
+    """Address of every node that is alive, by id."""
+    return {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}

@@ -17,7 +17,7 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
-from dm2_ray.actors.resources import NotEnoughResources
+from dm2_ray.distributed.resources import NotEnoughResources
 
 logger = logging.getLogger(__name__)
 

@@ -1,10 +1,16 @@
-"""One torch thread where numbers must not depend on the machine."""
+"""One torch thread where numbers must not depend on the machine.
+
+Names of processes, by which a replacement shows itself.
+"""
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import ray
 import torch
 
 
@@ -24,3 +30,10 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def process_name() -> str:
+    """Of this process; that which Ray starts in its place has another."""
+    if ray.is_initialized():
+        return str(ray.get_runtime_context().get_worker_id())
+    return f"{platform.node()}:{os.getpid()}"

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from typing import Any
 
-from dm2_ray.experiments.aggregates import Estimate, interquartile_mean, probability_of_improvement
-from dm2_ray.experiments.curve import Curve
+from dm2_ray.experiments.learning_curve import Curve
+from dm2_ray.statistics import Estimate, interquartile_mean, probability_of_improvement
 
 METRICS: dict[str, Callable[[Curve], float]] = {
     "final_win_rate": lambda curve: curve.final_win_rate,

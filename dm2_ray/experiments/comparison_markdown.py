@@ -5,9 +5,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 
-from dm2_ray.experiments.aggregates import Estimate, interquartile_mean
 from dm2_ray.experiments.comparison import NEVER, ComparedRow, Comparison, env_steps_to, improvements
-from dm2_ray.experiments.curve import SMOOTHING
+from dm2_ray.experiments.learning_curve import SMOOTHING
+from dm2_ray.statistics import Estimate, interquartile_mean
 
 
 def markdown(comparison: Comparison) -> str:

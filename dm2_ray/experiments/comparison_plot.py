@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dm2_ray.experiments.aggregates import interquartile_mean
 from dm2_ray.experiments.comparison import ComparedRow, Comparison
-from dm2_ray.experiments.curve import SMOOTHING, Curve
+from dm2_ray.experiments.learning_curve import SMOOTHING, Curve
+from dm2_ray.statistics import interquartile_mean
 
 # Okabe and Ito's colours, which people who see few colours tell apart too, in an order that starts with contrast.
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#8c6d31")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from dm2_ray.experiments.run_directory import RunDirectory
+from dm2_ray.runs.run_directory import RunDirectory
 
 SMOOTHING = 3
 """Evaluations behind "win rate X is reached" and behind the final win rate."""

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from dm2_ray.config import Experiment, Section
+from dm2_ray.config.schema import Experiment, Section
 
 
 class Expert(Section):

@@ -6,14 +6,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from dm2_ray.config import Experiment
-from dm2_ray.config_errors import ConfigError, nearest, shown
-from dm2_ray.config_files import variant_names
+from dm2_ray.config.documents import variant_names
+from dm2_ray.config.errors import ConfigError, nearest, shown
+from dm2_ray.config.schema import Experiment
+from dm2_ray.config.yaml_reader import KeyPath
 from dm2_ray.experiments.matrix import DemonstrationSet, Expert, Matrix, Row
 from dm2_ray.experiments.matrix_source import MatrixSource
-from dm2_ray.world.maps import UnknownMapError, load_map
-from dm2_ray.world.scenario import ScenarioError
-from dm2_ray.yaml_reader import KeyPath
+from dm2_ray.world.maps.map_spec import UnknownMapError
+from dm2_ray.world.maps.registry import load_map
+from dm2_ray.world.maps.scenario import ScenarioError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # What the experiment itself says about a run, and with which of its keys.

@@ -16,13 +16,13 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from dm2_ray.atomic_file import write_atomically
-from dm2_ray.config_errors import ConfigError, describe_refusal, nearest
-from dm2_ray.config_files import read_document
-from dm2_ray.configs_directory import configs_dir
+from dm2_ray.config.documents import read_document
+from dm2_ray.config.errors import ConfigError, describe_refusal, nearest
+from dm2_ray.config.packaged_files import configs_dir
 from dm2_ray.experiments.matrix import Matrix
 from dm2_ray.experiments.matrix_checks import check_agreement, check_map, unknown_name
 from dm2_ray.experiments.matrix_source import MatrixSource, parse_override
+from dm2_ray.files import write_atomically
 
 
 def experiment_names() -> tuple[str, ...]:

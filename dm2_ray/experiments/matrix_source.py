@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dm2_ray.config import Experiment
-from dm2_ray.config_errors import ConfigError, shown
-from dm2_ray.yaml_reader import KeyPath, YamlDocument, YamlError, read_yaml_value
+from dm2_ray.config.errors import ConfigError, shown
+from dm2_ray.config.schema import Experiment
+from dm2_ray.config.yaml_reader import KeyPath, YamlDocument, YamlError, read_yaml_value
 
 COMMAND_LINE = "command line"
 

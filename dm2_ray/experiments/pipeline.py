@@ -27,10 +27,10 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from dm2_ray.experiments.conducting_progress import ConductingProgress
-from dm2_ray.experiments.run_directory import RunDirectoryError
-from dm2_ray.experiments.stage_state import StageState, state_of
-from dm2_ray.experiments.stages import Plan, Stage
+from dm2_ray.experiments.pipeline_progress import ConductingProgress
+from dm2_ray.experiments.step_state import StageState, state_of
+from dm2_ray.experiments.steps import Plan, Stage
+from dm2_ray.runs.run_directory import RunDirectoryError
 
 TAIL_LINES = 15
 POLL_S = 0.2

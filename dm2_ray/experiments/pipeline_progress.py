@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from dm2_ray.experiments.stage_state import StageState, last_record
-from dm2_ray.experiments.stages import Plan, Stage
+from dm2_ray.experiments.step_state import StageState, last_record
+from dm2_ray.experiments.steps import Plan, Stage
 
 TERMINAL_EVERY_S = 2.0
 PLAIN_EVERY_S = 60.0

@@ -15,18 +15,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dm2_ray.actors.ray_session import ray_session
 from dm2_ray.checkpoints import intact_checkpoints
-from dm2_ray.config import Experiment
-from dm2_ray.config_files import load_experiment
+from dm2_ray.config.schema import Experiment
 from dm2_ray.demonstrations import JointTrajectories, Manifest
-from dm2_ray.experiments.algorithms import plan_of
-from dm2_ray.experiments.curve import Curve
-from dm2_ray.experiments.expert_choice import nearest_to_win_rate
+from dm2_ray.distributed.ray_session import ray_session
+from dm2_ray.experiments.learning_curve import Curve
 from dm2_ray.experiments.quickstart_report import draw, table
-from dm2_ray.experiments.recording import record
-from dm2_ray.experiments.run_directory import RunDirectory
-from dm2_ray.experiments.training import train
+from dm2_ray.recording.checkpoint_choice import nearest_to_win_rate
+from dm2_ray.recording.recorder import record
+from dm2_ray.runs.experiment_loading import load_experiment
+from dm2_ray.runs.run_directory import RunDirectory
+from dm2_ray.runs.trainables import plan_of
+from dm2_ray.runs.training import train
 
 EXPERT_WIN_RATE = 0.4
 """What the expert's win rate is to be near: clearly not solved, clearly not random (the paper took 0.3 to 0.56)."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dm2_ray.experiments.comparison import ComparedRow, Comparison, Demonstrators
-from dm2_ray.experiments.curve import SMOOTHING, Curve
+from dm2_ray.experiments.learning_curve import SMOOTHING, Curve
 
 THRESHOLDS = (0.5, 0.8)
 _LABELS = {"dm2": "DM²", "ippo": "IPPO"}
@@ -60,7 +60,7 @@ def table(curves: Sequence[Curve], demonstration_win_rates: Sequence[float]) -> 
 def draw(curves: Sequence[Curve], demonstration_win_rates: Sequence[float], map_name: str, path: Path) -> None:
     """Greedy win rate over env steps, and where every run ends."""
     # Only here: matplotlib takes a second.
-    from dm2_ray.experiments.comparison_drawing import draw_comparison
+    from dm2_ray.experiments.comparison_plot import draw_comparison
 
     shown = Demonstrators(name="demonstrations", win_rates=tuple(demonstration_win_rates), returns=())
     rows = []

@@ -9,19 +9,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dm2_ray.atomic_file import write_atomically
-from dm2_ray.config import Experiment
-from dm2_ray.config_files import experiment_hash
+from dm2_ray.config.documents import experiment_hash
+from dm2_ray.config.overrides import flattened
+from dm2_ray.config.schema import Experiment
 from dm2_ray.demonstrations import DemonstrationError
 from dm2_ray.demonstrations.manifest import Manifest
 from dm2_ray.experiments.comparison import ComparedRow, Comparison, Demonstrators
 from dm2_ray.experiments.comparison_markdown import markdown, overall_markdown
-from dm2_ray.experiments.curve import Curve, NotEvaluated
-from dm2_ray.experiments.dotted_settings import flattened
+from dm2_ray.experiments.learning_curve import Curve, NotEvaluated
 from dm2_ray.experiments.matrix import Matrix
 from dm2_ray.experiments.matrix_file import load_matrix
-from dm2_ray.experiments.run_directory import RunDirectory
-from dm2_ray.experiments.stages import set_paths
+from dm2_ray.experiments.steps import set_paths
+from dm2_ray.files import write_atomically
+from dm2_ray.runs.run_directory import RunDirectory
 
 EXPERIMENT_FILE = "experiment.yaml"
 COMMANDS_FILE = "commands.txt"
@@ -99,7 +99,7 @@ def write_report(comparisons: Sequence[Comparison], directory: Path) -> str:
     for comparison in comparisons:
         if comparison.evaluated:
             # Only here: matplotlib takes a second.
-            from dm2_ray.experiments.comparison_drawing import draw_comparison
+            from dm2_ray.experiments.comparison_plot import draw_comparison
 
             name = "result.png" if len(comparisons) == 1 else f"result-{comparison.map}.png"
             draw_comparison(comparison, directory / name)

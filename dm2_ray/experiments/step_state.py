@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dm2_ray.config import Experiment
-from dm2_ray.config_files import experiment_hash
+from dm2_ray.config.documents import experiment_hash
+from dm2_ray.config.overrides import flattened
+from dm2_ray.config.schema import Experiment
 from dm2_ray.demonstrations import DemonstrationError, JointTrajectories
-from dm2_ray.experiments.dotted_settings import flattened
-from dm2_ray.experiments.run_directory import RunDirectory, RunDirectoryError
-from dm2_ray.experiments.stages import Stage
+from dm2_ray.experiments.steps import Stage
+from dm2_ray.runs.run_directory import RunDirectory, RunDirectoryError
 
 # More than the longest line of metrics.jsonl.
 _TAIL_BYTES = 2**18

@@ -16,16 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from dm2_ray.actors.expert_sources import check_experts, check_settings
-from dm2_ray.config import Experiment
-from dm2_ray.config_errors import ConfigError
-from dm2_ray.config_files import load_experiment
+from dm2_ray.config.errors import ConfigError
+from dm2_ray.config.overrides import dotted_settings
+from dm2_ray.config.schema import Experiment
+from dm2_ray.config.yaml_reader import KeyPath
 from dm2_ray.demonstrations import DemonstrationError
-from dm2_ray.experiments.dotted_settings import dotted_settings
+from dm2_ray.demonstrations.source_checks import check_settings
+from dm2_ray.distributed.demonstration_sources.factory import check_experts
 from dm2_ray.experiments.matrix import Expert, Matrix, Row
 from dm2_ray.experiments.matrix_source import MatrixSource
-from dm2_ray.world.maps import load_map
-from dm2_ray.yaml_reader import KeyPath
+from dm2_ray.runs.experiment_loading import load_experiment
+from dm2_ray.world.maps.registry import load_map
 
 SCRIPTED_ROW_EPISODES = 1000
 

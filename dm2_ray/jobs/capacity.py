@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dm2_ray.actors.resources import shortage
-from dm2_ray.config import Experiment
+from dm2_ray.config.schema import Experiment
+from dm2_ray.distributed.resources import shortage
 from dm2_ray.jobs.dashboard import ClusterError, Node
 
 
@@ -41,7 +41,7 @@ def demand_of(experiment: Experiment) -> Demand:
     Raises:
         ValueError: The experiment cannot be run as it is.
     """
-    from dm2_ray.experiments.algorithms import plan_of
+    from dm2_ray.runs.trainables import plan_of
 
     plan = plan_of(experiment)
     return Demand(bundles=plan.bundles, arithmetic=plan.arithmetic)

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
-from dm2_ray.config import Experiment
+from dm2_ray.config.schema import Experiment
 from dm2_ray.jobs.access_token import find_token
 from dm2_ray.jobs.capacity import ClusterTooSmall, check_capacity, demand_of, describe
 from dm2_ray.jobs.dashboard import ClusterError, Dashboard, Node
-from dm2_ray.jobs.finding import Finding, fail, ok, warn
-from dm2_ray.jobs.machine_checks import SCARCE_BYTES, TOO_FEW_BYTES
+from dm2_ray.jobs.machine_checks import SCARCE_BYTES, TOO_FEW_BYTES, Finding, fail, ok, warn
 
 _GIB = 1024**3
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 
 from dm2_ray.jobs.dashboard import ClusterError, Dashboard, NoAnswer, Refused
 from dm2_ray.jobs.job_record import JobRecord, find_job
-from dm2_ray.jobs.ray_client import ray_client
+from dm2_ray.jobs.submission import ray_client
 
 POLL_S = 1.0
 PATIENCE_S = 120.0

@@ -1,4 +1,7 @@
-"""What a run needs of this machine, looked at one thing at a time."""
+"""What a run needs of this machine, looked at one thing at a time.
+
+What `dm2 doctor` says of one thing.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,12 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, distribution, requires, version
 from pathlib import Path
+from typing import Any, Literal
 
-from dm2_ray.config import Experiment
-from dm2_ray.jobs.finding import Finding, fail, ok, warn
+from dm2_ray.config.schema import Experiment
 
 _GIB = 1024**3
 SCARCE_BYTES = 5 * _GIB
@@ -135,8 +139,8 @@ def _starcraft(experiment: Experiment | None) -> Iterator[Finding]:
         yield ok("starcraft", "not needed: world.backend is embedded")
         return
     assert experiment is not None
+    from dm2_ray.world.smac.options import SmacSwitches
     from dm2_ray.world.starcraft import check_starcraft
-    from dm2_ray.world.switches import SmacSwitches
 
     try:
         load_protocol()
@@ -164,3 +168,42 @@ def _smac() -> Finding:
         "smac", f"{found.version} is an AutoML tool, not the StarCraft Multi-Agent Challenge",
         "dm2-ray needs neither: pip uninstall smac",
     )  # fmt: skip
+
+
+Level = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One line: how it is, and what to do about it."""
+
+    level: Level
+    check: str
+    """What was looked at, a word or two."""
+    what: str
+    """What was found."""
+    cure: str = ""
+    """What to do; empty where all is well."""
+
+    def line(self) -> str:
+        """As it is printed."""
+        return f"{self.level:<4}  {self.check}: {self.what}" + (f" — {self.cure}" if self.cure else "")
+
+    def record(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self)
+
+
+def ok(check: str, what: str) -> Finding:
+    """All is well."""
+    return Finding(level="ok", check=check, what=what)
+
+
+def warn(check: str, what: str, cure: str) -> Finding:
+    """It works, yet not as it should."""
+    return Finding(level="warn", check=check, what=what, cure=cure)
+
+
+def fail(check: str, what: str, cure: str) -> Finding:
+    """It will not work."""
+    return Finding(level="fail", check=check, what=what, cure=cure)

@@ -5,10 +5,13 @@
 The package is expected on every node (the image, the virtual environment); `package=True` sends this checkout's source
 along instead. Whatever a job is given (entrypoint, metadata, environment) can be read by everybody who holds the
 cluster's token, and is logged on every node: nothing secret may be in it. Keys come from the nodes' own environment.
+
+Ray's own client for what it alone does: packing a job's files, and streaming a job's output.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
@@ -21,14 +24,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
-from dm2_ray.config import Experiment
-from dm2_ray.config_files import configs_dir, write_yaml
+from dm2_ray.config.documents import write_yaml
+from dm2_ray.config.packaged_files import configs_dir
+from dm2_ray.config.schema import Experiment
 from dm2_ray.jobs.dashboard import ClusterError, Dashboard
 from dm2_ray.jobs.job_record import STOP_WAIT, JobRecord
-from dm2_ray.jobs.ray_client import ray_client
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
 
 EXPERIMENT_FILE = "experiment.yaml"
 RUNS_ON_CLUSTER = "dm2-runs"
@@ -233,3 +239,18 @@ def _copy_package(working_dir: Path) -> None:
     no_leftovers = shutil.ignore_patterns("__pycache__", "*.pyc", "*.nbi", "*.nbc")
     shutil.copytree(source, working_dir / "dm2_ray", ignore=no_leftovers)
     shutil.copytree(configs_dir(), working_dir / "dm2_ray" / "configs", ignore=no_leftovers, dirs_exist_ok=True)
+
+
+def ray_client(dashboard: Dashboard) -> JobSubmissionClient:
+    """A client of a cluster that has been found to answer, and to take the token.
+
+    Raises:
+        RuntimeError, OSError: The cluster has gone meanwhile.
+    """
+    from ray.job_submission import JobSubmissionClient
+
+    # A line for every uploaded file and every closed connection.
+    for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with dashboard.named_in_environment():
+        return JobSubmissionClient(dashboard.address, headers=dashboard.headers)

@@ -1,4 +1,4 @@
-"""`python -m dm2_ray.jobs.await_nodes 4 --address http://127.0.0.1:8265`: returns when so many nodes have joined.
+"""`python -m dm2_ray.jobs.wait_for_nodes 4 --address http://127.0.0.1:8265`: returns when so many nodes have joined.
 
 For scripts that start a cluster and a run in one go: a run that starts before its nodes are there is refused.
 """
@@ -37,7 +37,7 @@ def await_nodes(address: str, number: int, timeout_s: float) -> list[Node]:
 
 def main() -> int:
     """0 when they are there, 1 when they are not."""
-    parser = argparse.ArgumentParser(prog="python -m dm2_ray.jobs.await_nodes", description=await_nodes.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m dm2_ray.jobs.wait_for_nodes", description=await_nodes.__doc__)
     parser.add_argument("number", type=int)
     parser.add_argument("--address", metavar="URL")
     parser.add_argument("--timeout", type=float, default=300.0, metavar="S")

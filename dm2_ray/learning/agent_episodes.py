@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from dm2_ray.array_contract import Expected, check_arrays
+from dm2_ray.arrays import Expected, check_arrays
 
 if TYPE_CHECKING:
     from dm2_ray.demonstrations.parquet_layout import JointEpisode

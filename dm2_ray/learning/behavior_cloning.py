@@ -19,13 +19,13 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
+from dm2_ray.learning.agent_trajectory import NO_ACTION
 from dm2_ray.learning.policy import AgentPolicy
-from dm2_ray.learning.preparation import PreparedBatch
+from dm2_ray.learning.ppo_batch import PreparedBatch
 from dm2_ray.learning.sequences import PackedLayout
-from dm2_ray.learning.trajectory import NO_ACTION
 
 if TYPE_CHECKING:
-    from dm2_ray.demonstrations.agent_demonstration import AgentDemonstration
+    from dm2_ray.learning.agent_episodes import AgentDemonstration
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dm2_ray.learning.held_out import Classifier, EpisodeRows, Part, Split, score, split_episodes
+from dm2_ray.learning.held_out_test import Classifier, EpisodeRows, Part, Split, score, split_episodes
 from dm2_ray.learning.visitation import VisitedRows
 
 HIDDEN_SIZE = 64

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
-from dm2_ray.config import DiscriminatorSettings
-from dm2_ray.learning.distinct_rows import DistinctRows
+from dm2_ray.config.schema import DiscriminatorSettings
+from dm2_ray.learning.unique_rows import DistinctRows
 from dm2_ray.learning.visitation import discriminator_features
 
 

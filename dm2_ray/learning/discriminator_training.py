@@ -12,8 +12,8 @@ from torch import Tensor
 
 from dm2_ray.learning.discriminator import Discriminator, discriminator_batch, discriminator_losses
 from dm2_ray.learning.discriminator_gradients import set_gradients
-from dm2_ray.learning.distinct_rows import DistinctRows
 from dm2_ray.learning.gradients import checked_norm
+from dm2_ray.learning.unique_rows import DistinctRows
 from dm2_ray.learning.visitation import VisitedRows, minibatch_rows
 
 

@@ -15,17 +15,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dm2_ray.config import Experiment
+from dm2_ray.config.schema import Experiment
+from dm2_ray.learning.agent_trajectory import AgentTrajectory
 from dm2_ray.learning.discriminator import Discriminator
 from dm2_ray.learning.discriminator_training import train_discriminator
-from dm2_ray.learning.preparation import learning_rewards
-from dm2_ray.learning.replay import VisitationReplay
+from dm2_ray.learning.ppo_batch import learning_rewards
 from dm2_ray.learning.reward_scale import RewardScale
-from dm2_ray.learning.trajectory import AgentTrajectory
 from dm2_ray.learning.visitation import VisitedRows, discriminator_inputs
+from dm2_ray.learning.visitation_buffer import VisitationReplay
 
 if TYPE_CHECKING:
-    from dm2_ray.demonstrations.agent_demonstration import AgentDemonstration
+    from dm2_ray.learning.agent_episodes import AgentDemonstration
 
 
 class AgentMatching:

@@ -26,7 +26,7 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, ValueFunctionAPI
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
-from dm2_ray.config import PolicySettings
+from dm2_ray.config.schema import PolicySettings
 from dm2_ray.learning.packed_gru import packed_gru
 from dm2_ray.learning.ppo import ValueNormaliser
 

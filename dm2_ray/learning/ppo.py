@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dm2_ray.config import PPOSettings
+from dm2_ray.config.schema import PPOSettings
 
 
 class ValueNormaliser(nn.Module):

@@ -21,8 +21,9 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
-from dm2_ray.config import MatchingSettings, PPOSettings
+from dm2_ray.config.schema import MatchingSettings, PPOSettings
 from dm2_ray.learning.advantages import generalised_advantages
+from dm2_ray.learning.agent_trajectory import AgentTrajectory
 from dm2_ray.learning.discriminator import Discriminator
 from dm2_ray.learning.policy import AgentPolicy
 from dm2_ray.learning.ppo import normalise_advantages
@@ -35,7 +36,6 @@ from dm2_ray.learning.rewards import (
     pay_at_last_step,
 )
 from dm2_ray.learning.sequences import PackedLayout
-from dm2_ray.learning.trajectory import AgentTrajectory
 from dm2_ray.learning.visitation import VisitedRows
 
 

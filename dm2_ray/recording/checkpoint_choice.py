@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dm2_ray.checkpoints import Checkpoint, CheckpointError
-from dm2_ray.experiments.teams import TeamResult, evaluate_checkpoint
+from dm2_ray.runs.evaluation import TeamResult, evaluate_checkpoint
 
 MEASURED_EPISODES = 256
 """Battles per checkpoint: a win rate of 0.3 is then known to within 0.06, nineteen times of twenty."""

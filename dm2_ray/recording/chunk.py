@@ -16,11 +16,10 @@ from typing import cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dm2_ray.demonstrations.episode_player import Team, joint_episodes, recorded_world
 from dm2_ray.demonstrations.manifest import Filters, RecordedWorld
 from dm2_ray.demonstrations.parquet_layout import JointEpisode, shard_schema, to_episodes, to_table
-from dm2_ray.demonstrations.playing import Team, joint_episodes
-from dm2_ray.demonstrations.record import recorded_world
-from dm2_ray.world.battle_backend import BattleBackend
+from dm2_ray.world.battles.backend import BattleBackend
 
 CHUNK_BATTLES = 128
 """Battles of a chunk; chunk c begins with battle c * CHUNK_BATTLES. Part of what a seed means for a team that draws

@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dm2_ray.actors.backends import battles_of
-from dm2_ray.actors.checkpoint_team import policies_of
-from dm2_ray.actors.stacked import StackedPolicies
-from dm2_ray.actors.streams import Role, stream_seed
 from dm2_ray.checkpoints import open_checkpoint
-from dm2_ray.config import WorldSettings
+from dm2_ray.config.schema import WorldSettings
+from dm2_ray.demonstrations.episode_player import Team
 from dm2_ray.demonstrations.manifest import Filters
-from dm2_ray.demonstrations.playing import Team
-from dm2_ray.demonstrations.recorded_chunk import CHUNK_BATTLES, RecordedChunk
+from dm2_ray.distributed.random_streams import Role, stream_seed
+from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies, policies_of
+from dm2_ray.recording.chunk import CHUNK_BATTLES, RecordedChunk
 from dm2_ray.world import ScriptedTeam
+from dm2_ray.world.configured import battles_of
 
 BATTLES_AT_ONCE = 64
 """Part of what a seed means for a team that draws its actions: the noise of a step is drawn for all columns."""

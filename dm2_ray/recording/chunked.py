@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dm2_ray.actors.recording_pool import RecordingPool
 from dm2_ray.demonstrations import DemonstrationError, Filters, JointTrajectoryWriter, Manifest, Provenance
-from dm2_ray.demonstrations.recorded_chunk import CHUNK_BATTLES, RecordedChunk
-from dm2_ray.demonstrations.recording_parts import RecordingParts
-from dm2_ray.recording_progress import RecordingProgress, RecordingState
+from dm2_ray.recording.chunk import CHUNK_BATTLES, RecordedChunk
+from dm2_ray.recording.player_pool import RecordingPool
+from dm2_ray.recording.progress import RecordingProgress, RecordingState
+from dm2_ray.recording.resumable_parts import RecordingParts
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 import ray
 
-from dm2_ray.actors.chunk_player import ChunkPlayer, RecordingOrder
-from dm2_ray.actors.rollout_pool import RolloutWorkersLost
+from dm2_ray.distributed.rollout.rollout_pool import RolloutWorkersLost
+from dm2_ray.recording.chunk_player import ChunkPlayer, RecordingOrder
 
 MAX_RESTARTS = 5
 """Of a process: what ends it more often is not bad luck."""

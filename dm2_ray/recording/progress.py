@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TextIO
 
-from dm2_ray.progress import duration
+from dm2_ray.runs.training_progress import duration
 
 _BAR_CELLS = 20
 TERMINAL_EVERY_S = 0.2

@@ -14,22 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dm2_ray.actors.backends import battles_of
-from dm2_ray.actors.chunk_player import BATTLES_AT_ONCE, RecordingOrder
-from dm2_ray.actors.ray_session import ray_session
-from dm2_ray.actors.recording_pool import RecordingPool
 from dm2_ray.checkpoints import MANIFEST, Checkpoint, intact_checkpoints, open_checkpoint
-from dm2_ray.config import WorldSettings
-from dm2_ray.config_errors import ConfigError
-from dm2_ray.config_files import resolve_world
+from dm2_ray.config.errors import ConfigError
+from dm2_ray.config.schema import WorldSettings
 from dm2_ray.demonstrations import DemonstrationError, Filters, JointTrajectories, Manifest, Provenance
-from dm2_ray.demonstrations.record import recorded_world
-from dm2_ray.demonstrations.recorded_chunk import CHUNK_BATTLES
-from dm2_ray.demonstrations.recording_parts import RecordingParts, parts_directory
-from dm2_ray.experiments.chunked_recording import ChunkedRecording
-from dm2_ray.experiments.expert_choice import nearest_to_win_rate
-from dm2_ray.recording_progress import RecordingProgress
+from dm2_ray.demonstrations.episode_player import recorded_world
+from dm2_ray.distributed.ray_session import ray_session
+from dm2_ray.recording.checkpoint_choice import nearest_to_win_rate
+from dm2_ray.recording.chunk import CHUNK_BATTLES
+from dm2_ray.recording.chunk_player import BATTLES_AT_ONCE, RecordingOrder
+from dm2_ray.recording.chunked import ChunkedRecording
+from dm2_ray.recording.player_pool import RecordingPool
+from dm2_ray.recording.progress import RecordingProgress
+from dm2_ray.recording.resumable_parts import RecordingParts, parts_directory
 from dm2_ray.world import SCRIPTED_TEAMS, load_map, world_map
+from dm2_ray.world.configured import battles_of, resolve_world
 
 SCRIPTED_PREFIX = "scripted:"
 GIVE_UP_AFTER = 8192

@@ -18,9 +18,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dm2_ray.atomic_file import write_atomically
 from dm2_ray.demonstrations.manifest import DemonstrationError
-from dm2_ray.demonstrations.recorded_chunk import RecordedChunk
+from dm2_ray.files import write_atomically
+from dm2_ray.recording.chunk import RecordedChunk
 
 _IDENTITY = "identity.json"
 

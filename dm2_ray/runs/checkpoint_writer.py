@@ -11,16 +11,16 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from dm2_ray.atomic_file import synchronise
 from dm2_ray.checkpoints import Checkpoint, CheckpointError, remove_superfluous, save_checkpoint
 from dm2_ray.checkpoints.checkpoint import directories, read_manifest
 from dm2_ray.checkpoints.saving import note_win_rate
-from dm2_ray.config import Experiment
-from dm2_ray.experiments.claim import Claim, RunSuperseded
-from dm2_ray.experiments.run_directory import RunDirectory
+from dm2_ray.config.schema import Experiment
+from dm2_ray.files import synchronise
+from dm2_ray.runs.run_directory import RunDirectory
+from dm2_ray.runs.run_lock import Claim, RunSuperseded
 
 if TYPE_CHECKING:
-    from dm2_ray.experiments.uploads import Uploads
+    from dm2_ray.runs.uploads import Uploads
 
 
 class NotSaved(RuntimeError):
@@ -65,7 +65,7 @@ class Keeper:
         self._newest: Checkpoint | None = None
         self._uploads: Uploads | None = None
         if experiment.checkpoint.uri is not None:
-            from dm2_ray.experiments.uploads import Uploads
+            from dm2_ray.runs.uploads import Uploads
 
             self._uploads = Uploads(run, experiment.checkpoint, claim, say)
         earlier = [entry for entry in map(read_manifest, directories(run.checkpoints)) if entry is not None]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from dm2_ray.atomic_file import write_atomically
 from dm2_ray.checkpoints import CheckpointError
 from dm2_ray.checkpoints.checkpoint import rank
 from dm2_ray.checkpoints.remote_copy import RemoteCopy, RemoteCopyError, answered, one_line, uri_above
-from dm2_ray.config_files import load_experiment, write_yaml
-from dm2_ray.experiments.claim import GENERATION_FILE
-from dm2_ray.experiments.run_directory import COPY_NAME_FILE, RunDirectory, RunDirectoryError
+from dm2_ray.config.documents import write_yaml
+from dm2_ray.files import write_atomically
+from dm2_ray.runs.experiment_loading import load_experiment
+from dm2_ray.runs.run_directory import COPY_NAME_FILE, RunDirectory, RunDirectoryError
+from dm2_ray.runs.run_lock import GENERATION_FILE
 
 
 def fetch_run(uri: str, run_dir: Path | None, say: Callable[[str], None]) -> RunDirectory:

@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from dm2_ray.actors.backends import battles_of
-from dm2_ray.actors.checkpoint_team import policies_of
-from dm2_ray.actors.collector import BattleCollector, BattleQuota, BattleStatistics
-from dm2_ray.actors.streams import Role, stream_seed
 from dm2_ray.checkpoints import Checkpoint
-from dm2_ray.config import WorldSettings
-from dm2_ray.config_errors import ConfigError
+from dm2_ray.config.errors import ConfigError
+from dm2_ray.config.schema import WorldSettings
 from dm2_ray.demonstrations import JointEpisode
-from dm2_ray.demonstrations.playing import joint_episodes
-from dm2_ray.experiments.intervals import wilson_interval
-from dm2_ray.experiments.joint_visits import JointVisits
-from dm2_ray.learning.trajectory import AgentTrajectory
+from dm2_ray.demonstrations.episode_player import joint_episodes
+from dm2_ray.distributed.random_streams import Role, stream_seed
+from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleQuota, BattleStatistics
+from dm2_ray.distributed.rollout.stacked_policies import policies_of
+from dm2_ray.learning.agent_trajectory import AgentTrajectory
+from dm2_ray.runs.joint_rollouts import JointVisits
+from dm2_ray.statistics import wilson_interval
 from dm2_ray.world import SCRIPTED_TEAMS, ScriptedTeam
+from dm2_ray.world.configured import battles_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

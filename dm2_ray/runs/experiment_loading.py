@@ -9,36 +9,27 @@ be corrected. Whatever is wrong ends in a `ConfigError` of one line.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from dm2_ray.atomic_file import write_atomically
-from dm2_ray.config import Experiment, WorldSettings
-from dm2_ray.config_errors import ConfigError, describe_refusal, field_at, nearest, shown
-from dm2_ray.configs_directory import configs_dir
+from dm2_ray.config.documents import read_document, variant_names
+from dm2_ray.config.errors import ConfigError, describe_refusal, field_at, nearest, shown
+from dm2_ray.config.packaged_files import configs_dir
+from dm2_ray.config.schema import Experiment
+from dm2_ray.config.yaml_reader import KeyPath, YamlError, read_yaml_value
 from dm2_ray.world.engine_settings import EngineSettings
-from dm2_ray.world.maps import UnknownMapError, load_map, map_names, scenario_file
-from dm2_ray.world.scenario import ScenarioError, read_scenario, scenario_from_mapping
-from dm2_ray.world.switches import SmacSwitches
-from dm2_ray.yaml_reader import KeyPath, YamlDocument, YamlError, read_yaml_mapping, read_yaml_value
-
-__all__ = [
-    "ConfigError",
-    "configs_dir",
-    "experiment_hash",
-    "load_experiment",
-    "read_document",
-    "resolve_world",
-    "variant_names",
-    "write_yaml",
-]
+from dm2_ray.world.maps.map_spec import UnknownMapError
+from dm2_ray.world.maps.registry import (
+    load_map,
+    scenario_file,
+)
+from dm2_ray.world.maps.scenario import ScenarioError, read_scenario, scenario_from_mapping
+from dm2_ray.world.maps.smac_maps import map_names
+from dm2_ray.world.smac.options import SmacSwitches
 
 _MAP: KeyPath = ("world", "map")
 _SCENARIO: KeyPath = ("world", "scenario")
@@ -101,47 +92,9 @@ def load_experiment(
     return experiment
 
 
-def resolve_world(world: WorldSettings) -> WorldSettings:
-    """The same world with `map` as a name and, if it is a scenario, its content in `scenario`.
-
-    Raises:
-        UnknownMapError, ScenarioError: there is no such map, or its file is wrong.
-    """
-    content = world.scenario
-    if content is None:
-        file = scenario_file(world.map)
-        if file is None:
-            load_map(world.map)
-            return world
-        content = read_scenario(file)
-    name = scenario_from_mapping(content, "world.scenario").name
-    return world.model_copy(update={"map": name, "scenario": content})
-
-
 def _absolute(team: str | None) -> str | None:
     """A path that does not depend on the current directory; what names a scripted team stays as it is."""
     return team if team is None or team.startswith("scripted:") else str(Path(team).expanduser().absolute())
-
-
-def variant_names() -> tuple[str, ...]:
-    """Values that `variant` may have, in alphabetical order."""
-    return tuple(sorted(path.stem for path in (configs_dir() / "variants").glob("*.yaml")))
-
-
-def experiment_hash(experiment: Experiment) -> str:
-    """Sixteen hexadecimal digits that stand for what is computed.
-
-    When to stop, what to keep on disk and whom to tell change nothing of it and are left out.
-    """
-    content = experiment.model_dump(mode="json", exclude={"stop", "checkpoint", "tracking"})
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def write_yaml(experiment: Experiment, path: Path) -> None:
-    """Writes every key to `path`, atomically; `load_experiment(path)` gives an equal experiment."""
-    settings = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
-    head = "# Every setting of this run; what the keys mean stands in dm2-ray's configs/defaults.yaml.\n"
-    write_atomically(path, (head + settings).encode())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,27 +150,6 @@ def _packaged_layer(name: str) -> _Layer:
 def _file_layer(path: Path, source: str) -> _Layer:
     document = read_document(path, source)
     return _Layer(document.values, source, document.lines)
-
-
-def read_document(path: Path, source: str) -> YamlDocument:
-    """The YAML mapping in a file, and the lines of its keys.
-
-    Args:
-        path: the file.
-        source: what it is called in errors.
-
-    Raises:
-        ConfigError: it cannot be read, or is no YAML mapping.
-    """
-    try:
-        return read_yaml_mapping(path.read_text(encoding="utf-8"))
-    except YamlError as error:
-        line = f", line {error.line}" if error.line is not None else ""
-        raise ConfigError(f"{source}{line}: {error}") from None
-    except OSError as error:
-        raise ConfigError(f"{source}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{source}: is not a text file in UTF-8") from None
 
 
 def _override_layer(override: str) -> _Layer:

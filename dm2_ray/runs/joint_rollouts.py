@@ -18,8 +18,8 @@ import numpy.typing as npt
 from dm2_ray.demonstrations import JointEpisode, JointTrajectories
 
 if TYPE_CHECKING:
-    from dm2_ray.actors.collector import BattleStatistics
-    from dm2_ray.learning.trajectory import AgentTrajectory
+    from dm2_ray.distributed.rollout.battle_collector import BattleStatistics
+    from dm2_ray.learning.agent_trajectory import AgentTrajectory
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

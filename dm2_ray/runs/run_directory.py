@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dm2_ray.atomic_file import write_atomically
-from dm2_ray.config import Experiment
-from dm2_ray.config_files import load_experiment, write_yaml
+from dm2_ray.config.documents import write_yaml
+from dm2_ray.config.schema import Experiment
+from dm2_ray.files import write_atomically
+from dm2_ray.runs.experiment_loading import load_experiment
 
 COPY_NAME_FILE = "copied_as"
 

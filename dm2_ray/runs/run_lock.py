@@ -22,8 +22,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from dm2_ray.atomic_file import write_atomically
-from dm2_ray.experiments.run_directory import RunDirectoryError
+from dm2_ray.files import write_atomically
+from dm2_ray.runs.run_directory import RunDirectoryError
 
 GENERATION_FILE = "generation.json"
 LOCK_FILE = "run.lock"

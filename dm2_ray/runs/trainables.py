@@ -8,12 +8,12 @@ from typing import Any, Protocol
 
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EPISODE_LEN_MEAN, EPISODE_RETURN_MEAN
 
-from dm2_ray.actors.collector import BattleStatistics
-from dm2_ray.actors.dm2 import DM2, FAULTS
-from dm2_ray.actors.dm2_config import DM2Config
-from dm2_ray.actors.env_runner import WIN_RATE
-from dm2_ray.actors.fault_log import FaultLog
-from dm2_ray.config import Experiment
+from dm2_ray.algorithms.dm2 import DM2, FAULTS
+from dm2_ray.algorithms.dm2_config import DM2Config
+from dm2_ray.config.schema import Experiment
+from dm2_ray.distributed.fault_log import FaultLog
+from dm2_ray.distributed.rollout.battle_collector import BattleStatistics
+from dm2_ray.distributed.rollout.env_runner import WIN_RATE
 
 
 class TeamAlgorithm(Protocol):
@@ -76,7 +76,7 @@ def plan_of(experiment: Experiment) -> Plan:
     config = DM2Config().dm2(experiment)
     if experiment.algorithm == "mappo":
         # Imported where it is asked for: nothing of DM2's path depends on it.
-        from dm2_ray.mappo.mappo import MAPPO, resource_arithmetic, resource_bundles
+        from dm2_ray.algorithms.mappo.mappo import MAPPO, resource_arithmetic, resource_bundles
 
         return Plan(
             bundles=resource_bundles(experiment),

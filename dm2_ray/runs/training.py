@@ -15,23 +15,23 @@ from typing import Any
 
 import ray
 
-from dm2_ray.actors.diverged_update import UpdateDiverged
-from dm2_ray.actors.expert_processes import ExpertsLost
-from dm2_ray.actors.fault_log import fault_summary
-from dm2_ray.actors.learner_processes import LearnerLost
-from dm2_ray.actors.memory_gauge import MemoryGauge
-from dm2_ray.actors.ray_session import ray_session
-from dm2_ray.actors.rollout_pool import RolloutWorkersLost
 from dm2_ray.checkpoints import Checkpoint, restored_learning_state
-from dm2_ray.config import Experiment
-from dm2_ray.experiments.algorithms import Plan, TeamAlgorithm, plan_of
-from dm2_ray.experiments.claim import Claim, claimed
-from dm2_ray.experiments.keeper import Keeper
-from dm2_ray.experiments.run_directory import RunDirectory
-from dm2_ray.experiments.stop_request import StoppedAtOnce, StopRequest, stop_request
-from dm2_ray.experiments.teams import TeamResult, result_record
+from dm2_ray.config.schema import Experiment
+from dm2_ray.distributed.demonstration_sources.server_pool import ExpertsLost
+from dm2_ray.distributed.fault_log import fault_summary
+from dm2_ray.distributed.learners.diverged_update import UpdateDiverged
+from dm2_ray.distributed.learners.learner_actors import LearnerLost
+from dm2_ray.distributed.memory import MemoryGauge
+from dm2_ray.distributed.ray_session import ray_session
+from dm2_ray.distributed.rollout.rollout_pool import RolloutWorkersLost
 from dm2_ray.learning.gradients import LearningDiverged
-from dm2_ray.progress import Progress
+from dm2_ray.runs.checkpoint_writer import Keeper
+from dm2_ray.runs.evaluation import TeamResult, result_record
+from dm2_ray.runs.run_directory import RunDirectory
+from dm2_ray.runs.run_lock import Claim, claimed
+from dm2_ray.runs.shutdown import StoppedAtOnce, StopRequest, stop_request
+from dm2_ray.runs.trainables import Plan, TeamAlgorithm, plan_of
+from dm2_ray.runs.training_progress import Progress
 from dm2_ray.tracking import Tracker
 from dm2_ray.tracking.tracker import Status
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
-from dm2_ray.config import StopSettings
+from dm2_ray.config.schema import StopSettings
 
 # Iterations that the pace is averaged over: it follows longer battles within a few lines, and does not jump.
 _PACE_WINDOW = 10

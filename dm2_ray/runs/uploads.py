@@ -18,9 +18,9 @@ from dm2_ray.checkpoints import Checkpoint, CheckpointError
 from dm2_ray.checkpoints.checkpoint import directories, read_manifest
 from dm2_ray.checkpoints.remote_copy import RemoteCopy, answered, one_line, uri_below
 from dm2_ray.checkpoints.retention import superfluous
-from dm2_ray.config import CheckpointSettings
-from dm2_ray.experiments.claim import GENERATION_FILE, Claim, Generation, RunSuperseded
-from dm2_ray.experiments.run_directory import RunDirectory, RunDirectoryError
+from dm2_ray.config.schema import CheckpointSettings
+from dm2_ray.runs.run_directory import RunDirectory, RunDirectoryError
+from dm2_ray.runs.run_lock import GENERATION_FILE, Claim, Generation, RunSuperseded
 
 # At the end of a run, for the copy under way and the last one together.
 FINISH_TIMEOUT_S = 120.0

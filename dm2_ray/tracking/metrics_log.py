@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from dm2_ray.atomic_file import write_atomically
+from dm2_ray.files import write_atomically
 
 Record = dict[str, Any]
 

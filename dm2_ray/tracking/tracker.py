@@ -16,9 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from dm2_ray.atomic_file import write_atomically
-from dm2_ray.config import Experiment
-from dm2_ray.config_files import experiment_hash
+from dm2_ray.config.documents import experiment_hash
+from dm2_ray.config.schema import Experiment
+from dm2_ray.files import write_atomically
 from dm2_ray.tracking.metrics_log import MetricsLog, Record, flatten
 
 Status = Literal["completed", "interrupted", "failed"]

@@ -23,8 +23,8 @@ from urllib.parse import urlsplit
 import wandb
 from wandb import env
 
-from dm2_ray.atomic_file import write_atomically
-from dm2_ray.config import Experiment
+from dm2_ray.config.schema import Experiment
+from dm2_ray.files import write_atomically
 from dm2_ray.tracking.wandb_files import last_step
 
 RUN_ID_FILE = "wandb_run_id"

@@ -9,17 +9,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dm2_ray.world.battles import BattleVector
-    from dm2_ray.world.gymnasium_env import TeamEnv
-    from dm2_ray.world.gymnasium_vector_env import TeamVectorEnv
-    from dm2_ray.world.maps import MapSpec, UnknownMapError, load_map, map_names, scenario_names, world_map
-    from dm2_ray.world.pettingzoo_env import parallel_env
-    from dm2_ray.world.replay_rules import RulesReplay
-    from dm2_ray.world.scenario import ScenarioError, load_scenario, scenario_from_mapping
-    from dm2_ray.world.scripted import SCRIPTED_TEAMS, ScriptedTeam
-    from dm2_ray.world.smac_env import SMACEnv
+    from dm2_ray.world.battles.battle_vector import BattleVector
+    from dm2_ray.world.battles.unit_records import Sides, UnitRecord
+    from dm2_ray.world.envs.gymnasium_env import TeamEnv
+    from dm2_ray.world.envs.gymnasium_vector_env import TeamVectorEnv
+    from dm2_ray.world.envs.pettingzoo_env import parallel_env
+    from dm2_ray.world.envs.smac_env import SMACEnv
+    from dm2_ray.world.maps.map_spec import (
+        MapSpec,
+        UnknownMapError,
+    )
+    from dm2_ray.world.maps.registry import (
+        load_map,
+        scenario_names,
+        world_map,
+    )
+    from dm2_ray.world.maps.scenario import ScenarioError, load_scenario, scenario_from_mapping
+    from dm2_ray.world.maps.smac_maps import map_names
+    from dm2_ray.world.scripted.scripted_team import SCRIPTED_TEAMS, ScriptedTeam
+    from dm2_ray.world.smac.recorded_rules import RulesReplay
     from dm2_ray.world.starcraft import StarCraftVector
-    from dm2_ray.world.unit_records import Sides, UnitRecord
 
 __all__ = [
     "SCRIPTED_TEAMS",
@@ -45,26 +54,26 @@ __all__ = [
 ]
 
 _HOMES = {
-    "SCRIPTED_TEAMS": "dm2_ray.world.scripted",
-    "BattleVector": "dm2_ray.world.battles",
-    "MapSpec": "dm2_ray.world.maps",
-    "RulesReplay": "dm2_ray.world.replay_rules",
-    "SMACEnv": "dm2_ray.world.smac_env",
-    "ScenarioError": "dm2_ray.world.scenario",
-    "ScriptedTeam": "dm2_ray.world.scripted",
-    "Sides": "dm2_ray.world.unit_records",
+    "SCRIPTED_TEAMS": "dm2_ray.world.scripted.scripted_team",
+    "BattleVector": "dm2_ray.world.battles.battle_vector",
+    "MapSpec": "dm2_ray.world.maps.map_spec",
+    "RulesReplay": "dm2_ray.world.smac.recorded_rules",
+    "SMACEnv": "dm2_ray.world.envs.smac_env",
+    "ScenarioError": "dm2_ray.world.maps.scenario",
+    "ScriptedTeam": "dm2_ray.world.scripted.scripted_team",
+    "Sides": "dm2_ray.world.battles.unit_records",
     "StarCraftVector": "dm2_ray.world.starcraft",
-    "TeamEnv": "dm2_ray.world.gymnasium_env",
-    "TeamVectorEnv": "dm2_ray.world.gymnasium_vector_env",
-    "UnitRecord": "dm2_ray.world.unit_records",
-    "UnknownMapError": "dm2_ray.world.maps",
-    "load_map": "dm2_ray.world.maps",
-    "load_scenario": "dm2_ray.world.scenario",
-    "map_names": "dm2_ray.world.maps",
-    "parallel_env": "dm2_ray.world.pettingzoo_env",
-    "scenario_from_mapping": "dm2_ray.world.scenario",
-    "scenario_names": "dm2_ray.world.maps",
-    "world_map": "dm2_ray.world.maps",
+    "TeamEnv": "dm2_ray.world.envs.gymnasium_env",
+    "TeamVectorEnv": "dm2_ray.world.envs.gymnasium_vector_env",
+    "UnitRecord": "dm2_ray.world.battles.unit_records",
+    "UnknownMapError": "dm2_ray.world.maps.map_spec",
+    "load_map": "dm2_ray.world.maps.registry",
+    "load_scenario": "dm2_ray.world.maps.scenario",
+    "map_names": "dm2_ray.world.maps.smac_maps",
+    "parallel_env": "dm2_ray.world.envs.pettingzoo_env",
+    "scenario_from_mapping": "dm2_ray.world.maps.scenario",
+    "scenario_names": "dm2_ray.world.maps.registry",
+    "world_map": "dm2_ray.world.maps.registry",
 }
 
 

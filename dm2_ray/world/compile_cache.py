@@ -37,28 +37,33 @@ _STALE_AFTER_S = 30 * 24 * 3600.0
 
 def kernel_sources(package: Path) -> tuple[Path, ...]:
     """Files of `package` whose content decides what its kernels compile to: those importing this module and, in turn,
-    the sibling modules which they import."""
-    imports = {path: _sibling_imports(path) for path in sorted(package.glob("*.py"))}
+    the modules of the package which they import."""
+    imports = {path: _imported_files(path, package) for path in sorted(package.rglob("*.py"))}
     found: set[Path] = set()
-    pending = [path for path, names in imports.items() if Path(__file__).stem in names]
+    pending = [path for path, files in imports.items() if package / Path(__file__).name in files]
     while pending:
         path = pending.pop()
         if path not in found:
             found.add(path)
-            pending.extend(package / f"{name}.py" for name in imports[path] if (package / f"{name}.py") in imports)
+            pending.extend(imports[path] & imports.keys())
     return tuple(sorted(found))
 
 
-def _sibling_imports(path: Path) -> set[str]:
-    """Last parts of all module names that the file imports (a name that is no sibling does no harm)."""
+def _imported_files(path: Path, package: Path) -> set[Path]:
+    """Files in `package` that the file's imports may name (a name that is no module does no harm)."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_bytes())):
-        if isinstance(node, ast.ImportFrom):
-            names.add((node.module or "").rpartition(".")[2])
-            names.update(alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Import):
-            names.update(alias.name.rpartition(".")[2] for alias in node.names)
-    return names
+            names.update(alias.name for alias in node.names)
+    inside = (name.split(".") for name in names)
+    return {
+        package.joinpath(*parts[parts.index(package.name) + 1 :]).with_suffix(".py")
+        for parts in inside
+        if package.name in parts[:-1]
+    }
 
 
 @cache
@@ -70,7 +75,7 @@ def cache_directory() -> Path:
     """
     digest = hashlib.sha256()
     for path in kernel_sources(_PACKAGE):
-        digest.update(path.name.encode())
+        digest.update(path.relative_to(_PACKAGE).as_posix().encode())
         digest.update(path.read_bytes())
     name = f"kernels-{digest.hexdigest()[:16]}"
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")

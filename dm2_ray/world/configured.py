@@ -1,14 +1,21 @@
-"""What a demonstration has to fit: the world that a run is played in."""
+"""What a demonstration has to fit: the world that a run is played in.
+
+From a configured world to its battles: the one place that knows which backend is which class.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from dm2_ray.config import WorldSettings
-from dm2_ray.world.maps import world_map
-from dm2_ray.world.rules_tables import build_tables
-from dm2_ray.world.switches import SmacSwitches
+from dm2_ray.config.schema import WorldSettings
+from dm2_ray.world import BattleVector
+from dm2_ray.world.battles.backend import BattleBackend
+from dm2_ray.world.engine_settings import EngineSettings
+from dm2_ray.world.maps.registry import load_map, scenario_file, world_map
+from dm2_ray.world.maps.scenario import read_scenario, scenario_from_mapping
+from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.rules_tables import build_tables
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +41,7 @@ class RunWorld:
         version = None
         if world.backend == "embedded":
             # Imported where it is needed: it brings the compiler along.
-            from dm2_ray.world.engine import ENGINE_VERSION
+            from dm2_ray.world.engine.game_loop import ENGINE_VERSION
 
             version = ENGINE_VERSION
         return cls(
@@ -46,3 +53,37 @@ class RunWorld:
             backend=world.backend,
             engine_version=version,
         )
+
+
+def battles_of(world: WorldSettings, num_battles: int, seed: int) -> BattleBackend:
+    """Battles side by side; of StarCraft II at most `world.starcraft.max_games`.
+
+    Raises:
+        StarCraftError: the game is asked for and not installed here.
+    """
+    map_spec = world_map(world.map, world.scenario)
+    if world.backend == "starcraft":
+        # Imported where it is needed: it asks for packages that others do without.
+        from dm2_ray.world.starcraft import StarCraftVector
+
+        games = min(num_battles, world.starcraft.max_games)
+        return StarCraftVector(map_spec, games, seed=seed, settings=world.starcraft, **world.smac)
+    engine = EngineSettings.from_arguments(world.engine)
+    return BattleVector(map_spec, num_battles, seed=seed, engine=engine, **world.smac)
+
+
+def resolve_world(world: WorldSettings) -> WorldSettings:
+    """The same world with `map` as a name and, if it is a scenario, its content in `scenario`.
+
+    Raises:
+        UnknownMapError, ScenarioError: there is no such map, or its file is wrong.
+    """
+    content = world.scenario
+    if content is None:
+        file = scenario_file(world.map)
+        if file is None:
+            load_map(world.map)
+            return world
+        content = read_scenario(file)
+    name = scenario_from_mapping(content, "world.scenario").name
+    return world.model_copy(update={"map": name, "scenario": content})

@@ -7,11 +7,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from dm2_ray.actors.agent_learner import LearningDiverged
-from dm2_ray.actors.dm2 import DM2
-from dm2_ray.actors.dm2_config import DM2Config
-from dm2_ray.actors.learner_group import DecoupledLearnerGroup
-from dm2_ray.actors.resources import NotEnoughResources
+from dm2_ray.algorithms.dm2 import DM2
+from dm2_ray.algorithms.dm2_config import DM2Config
+from dm2_ray.distributed.learners.agent_learner import LearningDiverged
+from dm2_ray.distributed.learners.learner_group import DecoupledLearnerGroup
+from dm2_ray.distributed.resources import NotEnoughResources
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

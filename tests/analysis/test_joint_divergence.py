@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from dm2_ray.experiments.joint_probe import JointComparison, compare_jointly
-from dm2_ray.experiments.joint_visits import JointVisits
+from dm2_ray.analysis.joint_divergence import JointComparison, compare_jointly
+from dm2_ray.runs.joint_rollouts import JointVisits
 
 LENGTH, STEPS = 10, 4000
 GRADIENT_STEPS = 150

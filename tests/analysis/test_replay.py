@@ -11,15 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
-from dm2_ray.actors.checkpoint_team import policies_of
-from dm2_ray.actors.dm2_config import DM2Config
+from dm2_ray.algorithms.dm2_config import DM2Config
+from dm2_ray.analysis.replay import replay
 from dm2_ray.checkpoints import Checkpoint, save_checkpoint
 from dm2_ray.cli import main
-from dm2_ray.config import Experiment
-from dm2_ray.experiments.replay import replay
+from dm2_ray.config.schema import Experiment
+from dm2_ray.distributed.rollout.stacked_policies import policies_of
 from dm2_ray.learning.discriminator import Discriminator
 from dm2_ray.world import BattleVector
-from dm2_ray.world.viewing.recording import BattleRecording
+from dm2_ray.world.viewing.battle_recording import BattleRecording
 
 MAP = "2m_vs_1z"
 

@@ -9,22 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dm2_ray.config import WorldSettings
-from dm2_ray.config_errors import ConfigError
-from dm2_ray.configs_directory import configs_dir
-from dm2_ray.demonstrations import (
-    DemonstrationError,
-    EpisodeRecord,
-    JointTrajectories,
-    JointTrajectoryWriter,
-    Provenance,
-    RecordedWorld,
-)
-from dm2_ray.demonstrations.record import record_episodes
-from dm2_ray.experiments.joint_visits import JointVisits
-from dm2_ray.experiments.set_picture import draw_set_picture
-from dm2_ray.experiments.visitation_drawing import World, draw_set
-from dm2_ray.experiments.visitation_maps import (
+from dm2_ray.analysis.demonstration_plot import draw_set_picture
+from dm2_ray.analysis.visitation_maps import (
     CELLS,
     Surroundings,
     action_names,
@@ -33,10 +19,24 @@ from dm2_ray.experiments.visitation_maps import (
     log_ratio,
     time_bins,
 )
-from dm2_ray.experiments.visitation_report import load_experts, visitation_report
+from dm2_ray.analysis.visitation_plots import World, draw_set
+from dm2_ray.analysis.visitation_report import load_experts, visitation_report
+from dm2_ray.config.errors import ConfigError
+from dm2_ray.config.packaged_files import configs_dir
+from dm2_ray.config.schema import WorldSettings
+from dm2_ray.demonstrations import (
+    DemonstrationError,
+    EpisodeRecord,
+    JointTrajectories,
+    JointTrajectoryWriter,
+    Provenance,
+    RecordedWorld,
+)
+from dm2_ray.demonstrations.episode_player import record_episodes
+from dm2_ray.runs.joint_rollouts import JointVisits
 from dm2_ray.world import BattleVector, ScriptedTeam, load_map
-from dm2_ray.world.rules_tables import build_tables
-from dm2_ray.world.switches import SmacSwitches
+from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.rules_tables import build_tables
 
 
 def record(path: Path, team: str, map_name: str, episodes: int, seed: int = 0) -> Path:

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from dm2_ray.benchmarks.driver_cost import DriverCost, fitted
 from dm2_ray.cli import main
-from dm2_ray.experiments.driver_cost import DriverCost, fitted
 
 
 def costs(*points: tuple[int, float]) -> list[DriverCost]:

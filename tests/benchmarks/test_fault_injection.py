@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from dm2_ray.benchmarks.fault_injection import SETTINGS, ChaosPlan, chaos
 from dm2_ray.checkpoints import intact_checkpoints
-from dm2_ray.experiments.chaos import SETTINGS, ChaosPlan, chaos
 
 TINY = (
     "rollout.battles_per_env_runner=8",

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dm2_ray.benchmarks.memory_trend import MemoryTrend, memory_trends
 from dm2_ray.cli import main
-from dm2_ray.config_files import load_experiment
-from dm2_ray.experiments.memory_trend import MemoryTrend, memory_trends
-from dm2_ray.experiments.run_directory import RunDirectory, RunDirectoryError
+from dm2_ray.runs.experiment_loading import load_experiment
+from dm2_ray.runs.run_directory import RunDirectory, RunDirectoryError
 
 
 def records(count: int, *, leak_mib_per_h: float, seed: int = 0) -> list[dict]:

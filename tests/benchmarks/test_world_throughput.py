@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from dm2_ray.benchmarks.world_throughput import BATTLES, MAPS, measure_first_call, measure_speeds, table
 from dm2_ray.cli import main
-from dm2_ray.experiments.bench_world import BATTLES, MAPS, measure_first_call, measure_speeds, table
 from dm2_ray.world import BattleVector, load_map
 from dm2_ray.world.compile_cache import cache_directory
 

@@ -23,7 +23,7 @@ from dm2_ray.checkpoints import (
     save_checkpoint,
 )
 from dm2_ray.checkpoints.saving import note_win_rate
-from dm2_ray.config import Experiment, MatchingSettings
+from dm2_ray.config.schema import Experiment, MatchingSettings
 
 
 def learning_state(version: int) -> dict[str, Any]:

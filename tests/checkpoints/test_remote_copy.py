@@ -7,7 +7,7 @@ from test_checkpoint import learning_state, saved
 
 from dm2_ray.checkpoints import Checkpoint, CheckpointError, open_checkpoint, save_checkpoint
 from dm2_ray.checkpoints.remote_copy import RemoteCopy, RemoteCopyError, check_place, uri_above, uri_below
-from dm2_ray.config import Experiment
+from dm2_ray.config.schema import Experiment
 
 
 def allowed() -> None:

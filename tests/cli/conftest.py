@@ -1,16 +1,8 @@
-"""One local Ray for the commands of this room that run in the tests' own process."""
-
-import os
-from collections.abc import Iterator
+"""One local Ray for the commands that run in the tests' own process."""
 
 import pytest
 
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-
 
 @pytest.fixture(scope="session", autouse=True)
-def local_ray() -> Iterator[None]:
-    from dm2_ray.actors.ray_session import ray_session
-
-    with ray_session(needed_cpus=8):
-        yield
+def _ray(local_ray: None) -> None:
+    """Started before the first test."""

@@ -18,13 +18,13 @@ import pytest
 import ray
 import torch
 
-from dm2_ray.actors.chunk_player import RecordingOrder
-from dm2_ray.actors.recording_pool import RecordingPool
 from dm2_ray.cli import main
-from dm2_ray.config import WorldSettings
+from dm2_ray.config.schema import WorldSettings
 from dm2_ray.demonstrations import JointTrajectories
-from dm2_ray.demonstrations.recorded_chunk import CHUNK_BATTLES
-from dm2_ray.demonstrations.recording_parts import parts_directory
+from dm2_ray.recording.chunk import CHUNK_BATTLES
+from dm2_ray.recording.chunk_player import RecordingOrder
+from dm2_ray.recording.player_pool import RecordingPool
+from dm2_ray.recording.resumable_parts import parts_directory
 from dm2_ray.world import load_map
 
 SMALL = [

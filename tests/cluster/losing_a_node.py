@@ -13,8 +13,8 @@ from typing import Any
 import ray
 from ray.cluster_utils import Cluster
 
-from dm2_ray.actors.dm2_config import DM2Config
-from dm2_ray.experiments.algorithms import DecentralisedTeam
+from dm2_ray.algorithms.dm2_config import DM2Config
+from dm2_ray.runs.trainables import DecentralisedTeam
 
 HEALTH_CHECKS = {"health_check_period_ms": 1000, "health_check_timeout_ms": 2000, "health_check_failure_threshold": 3}
 SETTINGS: dict[str, Any] = {

@@ -10,17 +10,16 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dm2_ray.config import Experiment
-from dm2_ray.config_errors import dotted_keys
-from dm2_ray.config_files import (
-    ConfigError,
-    configs_dir,
+from dm2_ray.config.documents import (
     experiment_hash,
-    load_experiment,
     variant_names,
     write_yaml,
 )
-from dm2_ray.yaml_reader import read_yaml_mapping
+from dm2_ray.config.errors import ConfigError, dotted_keys
+from dm2_ray.config.packaged_files import configs_dir
+from dm2_ray.config.schema import Experiment
+from dm2_ray.config.yaml_reader import read_yaml_mapping
+from dm2_ray.runs.experiment_loading import load_experiment
 
 PAPER_MAPS = {  # map: matching coefficient, PPO epochs, clip, episodes per update (Wang et al. 2023)
     "5m_vs_6m": (0.3, 10, 0.05, 256),

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from dm2_ray.config_files import configs_dir, load_experiment, variant_names
+from dm2_ray.config.documents import variant_names
+from dm2_ray.config.packaged_files import configs_dir
+from dm2_ray.runs.experiment_loading import load_experiment
 
 JOINT = ("demonstrations.path=/set",)
 PER_AGENT = ("demonstrations.paths_per_agent=[/a, /b, /c, /d, /e]",)

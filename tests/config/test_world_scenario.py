@@ -8,9 +8,15 @@ from typing import Any
 import pytest
 import yaml
 
-from dm2_ray.config import Experiment, WorldSettings
-from dm2_ray.config_files import ConfigError, experiment_hash, load_experiment, resolve_world, write_yaml
+from dm2_ray.config.documents import (
+    experiment_hash,
+    write_yaml,
+)
+from dm2_ray.config.errors import ConfigError
+from dm2_ray.config.schema import Experiment, WorldSettings
+from dm2_ray.runs.experiment_loading import load_experiment
 from dm2_ray.world import load_map, world_map
+from dm2_ray.world.configured import resolve_world
 
 CONTENT = {
     "episode_limit": 80,

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dm2_ray.config import DemonstrationSettings
+from dm2_ray.config.schema import DemonstrationSettings
 from dm2_ray.demonstrations import (
     AgentDemonstration,
     DemonstrationError,
@@ -23,7 +23,7 @@ from dm2_ray.demonstrations import (
     Provenance,
     RecordedWorld,
 )
-from dm2_ray.demonstrations.run_world import RunWorld
+from dm2_ray.world.configured import RunWorld
 
 AGENTS, ACTIONS = 3, 5
 EPISODES = (9, 7, 12)
@@ -212,5 +212,7 @@ def test_what_cannot_be_served_is_refused_in_one_line(
 
 
 def test_serving_needs_neither_torch_nor_ray() -> None:
-    code = "import sys, dm2_ray.demonstrations.expert; assert not {'torch', 'ray'} & set(sys.modules), 'imported'"
+    code = (
+        "import sys, dm2_ray.demonstrations.episode_server; assert not {'torch', 'ray'} & set(sys.modules), 'imported'"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

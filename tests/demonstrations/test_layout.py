@@ -19,8 +19,8 @@ from dm2_ray.demonstrations import (
     Provenance,
     RecordedWorld,
 )
-from dm2_ray.demonstrations.recorded_chunk import RecordedChunk
 from dm2_ray.demonstrations.verifying import verify_set
+from dm2_ray.recording.chunk import RecordedChunk
 
 POLICY = Provenance(kind="imported", source="somewhere")
 COLUMNS = ("observations", "actions", "alive", "action_mask", "rewards", "battle_won")

@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from dm2_ray.demonstrations.strange_pickle import RefusedPickle, read_strange_pickle
+from dm2_ray.demonstrations.restricted_pickle import RefusedPickle, read_strange_pickle
 
 
 def read(content: bytes) -> Any:
@@ -111,7 +111,7 @@ def test_what_would_be_executed_is_executed_by_a_trusting_reader(tmp_path: Path)
         ("torch.serialization", "load"),
         ("torch.hub", "load"),
         ("collections", "OrderedDict.__init__.__globals__"),
-        ("dm2_ray.demonstrations.strange_pickle", "os"),
+        ("dm2_ray.demonstrations.restricted_pickle", "os"),
         ("learners.gail_learner", "HeapItem"),
     ],
 )

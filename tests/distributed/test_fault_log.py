@@ -2,7 +2,7 @@
 
 import pytest
 
-from dm2_ray.actors.fault_log import FaultKind, FaultLog, fault_summary
+from dm2_ray.distributed.fault_log import FaultKind, FaultLog, fault_summary
 
 
 class Clock:

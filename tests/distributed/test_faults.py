@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 import ray
 
-from dm2_ray.actors.agent_learner import AgentLearner
-from dm2_ray.actors.dm2 import DM2
-from dm2_ray.actors.dm2_config import DM2Config
-from dm2_ray.actors.env_runner import BattleEnvRunner, RolloutTask
-from dm2_ray.actors.expert_sources import start_experts
-from dm2_ray.experiments.recording import record
+from dm2_ray.algorithms.dm2 import DM2
+from dm2_ray.algorithms.dm2_config import DM2Config
+from dm2_ray.distributed.demonstration_sources.factory import start_experts
+from dm2_ray.distributed.learners.agent_learner import AgentLearner
+from dm2_ray.distributed.rollout.env_runner import BattleEnvRunner, RolloutTask
+from dm2_ray.recording.recorder import record
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import ray
 
-from dm2_ray.actors.memory_gauge import MIB, MemoryGauge, own_memory_bytes
+from dm2_ray.distributed.memory import MIB, MemoryGauge, own_memory_bytes
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

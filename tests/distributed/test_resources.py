@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dm2_ray.actors.resources import shortage
+from dm2_ray.distributed.resources import shortage
 
 SIZES = st.sampled_from([0.1, 0.2, 0.5, 1.0, 2.0])
 

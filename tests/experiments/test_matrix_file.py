@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from dm2_ray.cli import main
-from dm2_ray.config_errors import ConfigError
+from dm2_ray.config.errors import ConfigError
 from dm2_ray.experiments.matrix_file import experiment_names, load_matrix, write_matrix
-from dm2_ray.experiments.stages import Plan, plan
-from dm2_ray.world.maps import load_map
+from dm2_ray.experiments.steps import Plan, plan
+from dm2_ray.world.maps.registry import load_map
 
 PAPERS_MAPS = {
     "core": {"5m_vs_6m", "3s_vs_4z", "3s_vs_3z", "3s_vs_5z", "8m_vs_9m"},
@@ -159,7 +159,7 @@ def test_settings_reach_the_runs_they_are_for(small: Path, tmp_path: Path) -> No
     assert all(experiment.world.smac == {"reward_win": 50} for experiment in stages.values())
     assert (expert.seed, expert.stop.env_steps, dm2.stop.env_steps) == (7, 500, 1000)
     # The printed command makes the very same run.
-    from dm2_ray.config_files import load_experiment
+    from dm2_ray.runs.experiment_loading import load_experiment
 
     arguments = next(line for line in commands(laid_out) if "rows/dm2/seed_1" in " ".join(line))
     typed = [word for word in arguments if re.match(r"[a-z_]+\.[a-z_.]+=", word)]

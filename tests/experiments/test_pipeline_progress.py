@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from dm2_ray.experiments.conducting_progress import ConductingProgress
 from dm2_ray.experiments.matrix_file import load_matrix
-from dm2_ray.experiments.stage_state import StageState, last_record
-from dm2_ray.experiments.stages import Plan, plan
+from dm2_ray.experiments.pipeline_progress import ConductingProgress
+from dm2_ray.experiments.step_state import StageState, last_record
+from dm2_ray.experiments.steps import Plan, plan
 
 FILE = """
 title: small

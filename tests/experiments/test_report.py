@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from dm2_ray.config_files import load_experiment
 from dm2_ray.experiments.comparison import ComparedRow, Comparison, Demonstrators
-from dm2_ray.experiments.comparison_drawing import band, draw_comparison
 from dm2_ray.experiments.comparison_markdown import markdown, overall_markdown
-from dm2_ray.experiments.curve import Curve, NotEvaluated
-from dm2_ray.experiments.intervals import wilson_interval
+from dm2_ray.experiments.comparison_plot import band, draw_comparison
+from dm2_ray.experiments.learning_curve import Curve, NotEvaluated
 from dm2_ray.experiments.quickstart_report import summary_rows, table
 from dm2_ray.experiments.report import runs_comparisons, write_report
-from dm2_ray.experiments.run_directory import RunDirectory, RunDirectoryError
+from dm2_ray.runs.experiment_loading import load_experiment
+from dm2_ray.runs.run_directory import RunDirectory, RunDirectoryError
+from dm2_ray.statistics import wilson_interval
 
 
 def curve(variant: str, seed: int, *points: tuple[int, float], is_finished: bool = True) -> Curve:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from servers import Answer, http_server, plain_server
+from support.servers import Answer, http_server, plain_server
 
 from dm2_ray.jobs import dashboard as module
 from dm2_ray.jobs.access_token import find_token

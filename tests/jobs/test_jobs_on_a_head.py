@@ -20,11 +20,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from ray_head import ROOT, RayHead, free_ports, with_parent
+from support.ray_head import ROOT, RayHead, free_ports, with_parent
 
 from dm2_ray.jobs.dashboard import Dashboard
-from dm2_ray.jobs.following import follow
-from dm2_ray.jobs.ray_client import ray_client
+from dm2_ray.jobs.job_logs import follow
+from dm2_ray.jobs.submission import ray_client
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
@@ -253,7 +253,7 @@ def test_a_worker_joins_with_the_token_and_leaves_when_told_to(head: RayHead) ->
     )
     try:
         awaited = subprocess.run(
-            [sys.executable, "-m", "dm2_ray.jobs.await_nodes", "2", "--address", head.address, "--timeout", "60"],
+            [sys.executable, "-m", "dm2_ray.jobs.wait_for_nodes", "2", "--address", head.address, "--timeout", "60"],
             env=head.environment(), capture_output=True, text=True, timeout=COMMAND_S, check=False,
         )  # fmt: skip
         assert awaited.returncode == 0, awaited.stderr

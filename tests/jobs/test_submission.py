@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from dm2_ray.cli import _parser, main
-from dm2_ray.config import Experiment
-from dm2_ray.config_files import load_experiment
+from dm2_ray.config.schema import Experiment
 from dm2_ray.jobs.capacity import ClusterTooSmall, Demand, check_capacity, demand_of
 from dm2_ray.jobs.dashboard import ClusterError, Node
 from dm2_ray.jobs.job_record import JobRecord, job_table
 from dm2_ray.jobs.submission import _copy_package, continued_run, new_run
+from dm2_ray.runs.experiment_loading import load_experiment
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +113,7 @@ def test_names_are_fresh_and_plain() -> None:
 def test_the_source_that_is_sent_along_is_whole(tmp_path: Path) -> None:
     _copy_package(tmp_path)
     code = (
-        "import dm2_ray.config_files as f, sys; assert f.__file__.startswith(sys.argv[1]), f.__file__;"
+        "import dm2_ray.runs.experiment_loading as f, sys; assert f.__file__.startswith(sys.argv[1]), f.__file__;"
         "assert str(f.configs_dir()).startswith(sys.argv[1]);"
         "f.load_experiment(variant='ippo', map_name='100m_vs_100m')"
     )

@@ -11,10 +11,10 @@ import pytest
 import torch
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from dm2_ray.config import DiscriminatorSettings, PolicySettings
+from dm2_ray.config.schema import DiscriminatorSettings, PolicySettings
+from dm2_ray.learning.agent_trajectory import AgentTrajectory
 from dm2_ray.learning.discriminator import Discriminator
 from dm2_ray.learning.policy import AgentPolicy
-from dm2_ray.learning.trajectory import AgentTrajectory
 
 OBSERVATION_SIZE, NUM_ACTIONS = 6, 4
 

@@ -17,13 +17,13 @@ from meeting_game import OBS_SIZE, RIGHT, Corridors, MeetingGame, N, P, T, Team,
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 
-from dm2_ray.actors.agent_learner import AgentLearner
-from dm2_ray.actors.collector import BattleCollector, BattleQuota
-from dm2_ray.actors.dm2_config import DM2Config
-from dm2_ray.actors.stacked import StackedPolicies
-from dm2_ray.actors.streams import Role, stream_seed
-from dm2_ray.demonstrations.agent_demonstration import AgentDemonstration
+from dm2_ray.algorithms.dm2_config import DM2Config
 from dm2_ray.demonstrations.sampling import draw_episodes
+from dm2_ray.distributed.learners.agent_learner import AgentLearner
+from dm2_ray.distributed.random_streams import Role, stream_seed
+from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleQuota
+from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies
+from dm2_ray.learning.agent_episodes import AgentDemonstration
 from dm2_ray.learning.policy import AgentPolicy
 
 EPISODES = 32

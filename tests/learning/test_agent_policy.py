@@ -12,7 +12,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from dm2_ray.config import PolicySettings
+from dm2_ray.config.schema import PolicySettings
 from dm2_ray.learning.policy import AgentPolicy, policy_inputs, policy_parameter_groups
 from dm2_ray.learning.sequences import PackedLayout
 

@@ -8,7 +8,7 @@ import io
 import numpy as np
 import pytest
 
-from dm2_ray.learning.trajectory import AgentTrajectory
+from dm2_ray.learning.agent_trajectory import AgentTrajectory
 
 
 def test_last_actions_are_none_at_first_steps_and_the_previous_action_elsewhere(battles):

@@ -10,11 +10,11 @@ import pytest
 import torch
 from ray.rllib.core.columns import Columns
 
-from dm2_ray.demonstrations.agent_demonstration import AgentDemonstration
-from dm2_ray.learning.cloning import cloning_losses, prepare_cloning_batch
+from dm2_ray.learning.agent_episodes import AgentDemonstration
+from dm2_ray.learning.agent_trajectory import AgentTrajectory
+from dm2_ray.learning.behavior_cloning import cloning_losses, prepare_cloning_batch
 from dm2_ray.learning.policy import AgentPolicy, policy_parameter_groups
-from dm2_ray.learning.preparation import minibatches
-from dm2_ray.learning.trajectory import AgentTrajectory
+from dm2_ray.learning.ppo_batch import minibatches
 
 
 def shown(trajectory: AgentTrajectory, **changes: np.ndarray) -> AgentDemonstration:

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dm2_ray.learning.held_out import ResampledEpisodes, score, split_episodes
-from dm2_ray.learning.two_sample import fit_classifier, visitation_divergence
+from dm2_ray.learning.classifier_two_sample import fit_classifier, visitation_divergence
+from dm2_ray.learning.held_out_test import ResampledEpisodes, score, split_episodes
 from dm2_ray.learning.visitation import VisitedRows, discriminator_inputs
 
 LENGTH = 10

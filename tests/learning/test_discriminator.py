@@ -10,7 +10,7 @@ import pytest
 import torch
 from ray.rllib.core.columns import Columns
 
-from dm2_ray.config import DiscriminatorSettings
+from dm2_ray.config.schema import DiscriminatorSettings
 from dm2_ray.learning.discriminator import (
     discriminator_batch,
     discriminator_losses,
@@ -18,7 +18,7 @@ from dm2_ray.learning.discriminator import (
     interpolate,
 )
 from dm2_ray.learning.discriminator_training import train_discriminator
-from dm2_ray.learning.distinct_rows import DistinctRows
+from dm2_ray.learning.unique_rows import DistinctRows
 from dm2_ray.learning.visitation import discriminator_inputs
 
 SETTINGS = DiscriminatorSettings(gradient_penalty=10.0)

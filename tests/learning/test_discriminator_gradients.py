@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from dm2_ray.config import DiscriminatorSettings
+from dm2_ray.config.schema import DiscriminatorSettings
 from dm2_ray.learning.discriminator import Discriminator, discriminator_losses
 from dm2_ray.learning.discriminator_gradients import set_gradients
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 from ray.rllib.core.columns import Columns
 
-from dm2_ray.config import Experiment
-from dm2_ray.demonstrations.agent_demonstration import AgentDemonstration
+from dm2_ray.config.schema import Experiment
+from dm2_ray.learning.agent_episodes import AgentDemonstration
+from dm2_ray.learning.agent_trajectory import AgentTrajectory
 from dm2_ray.learning.discriminator import discriminator_losses
-from dm2_ray.learning.matching import AgentMatching
-from dm2_ray.learning.preparation import learning_rewards
+from dm2_ray.learning.distribution_matching import AgentMatching
+from dm2_ray.learning.ppo_batch import learning_rewards
 from dm2_ray.learning.reward_scale import RewardScale
 from dm2_ray.learning.rewards import matching_reward
-from dm2_ray.learning.trajectory import AgentTrajectory
 
 HORIZON, NUM_ACTIONS = 6, 4
 LENGTHS = [2, 6, 4, 3]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dm2_ray.config import PPOSettings
+from dm2_ray.config.schema import PPOSettings
 from dm2_ray.learning.advantages import generalised_advantages
 from dm2_ray.learning.ppo import PPOBatch, normalise_advantages, ppo_losses
 

@@ -8,12 +8,12 @@ import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from dm2_ray.config import MatchingSettings, PolicySettings, PPOSettings
+from dm2_ray.config.schema import MatchingSettings, PolicySettings, PPOSettings
+from dm2_ray.learning.agent_trajectory import AgentTrajectory
 from dm2_ray.learning.discriminator_training import train_discriminator
 from dm2_ray.learning.policy import AgentPolicy, policy_parameter_groups
 from dm2_ray.learning.ppo import PPOBatch, ppo_losses
-from dm2_ray.learning.preparation import learning_rewards, minibatches, prepare_policy_batch
-from dm2_ray.learning.trajectory import AgentTrajectory
+from dm2_ray.learning.ppo_batch import learning_rewards, minibatches, prepare_policy_batch
 from dm2_ray.learning.visitation import discriminator_inputs
 
 

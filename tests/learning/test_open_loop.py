@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from ray.rllib.core.columns import Columns
 
-from dm2_ray.config import PolicySettings
-from dm2_ray.demonstrations.agent_demonstration import AgentDemonstration
-from dm2_ray.learning.cloning import cloning_losses, prepare_cloning_batch
+from dm2_ray.config.schema import PolicySettings
+from dm2_ray.learning.agent_episodes import AgentDemonstration
+from dm2_ray.learning.agent_trajectory import AgentTrajectory
+from dm2_ray.learning.behavior_cloning import cloning_losses, prepare_cloning_batch
 from dm2_ray.learning.policy import policy_inputs
 from dm2_ray.learning.sequences import PackedLayout
-from dm2_ray.learning.trajectory import AgentTrajectory
 
 
 def outputs(module, trajectory: AgentTrajectory, last_actions: np.ndarray) -> dict[str, torch.Tensor]:

@@ -9,11 +9,11 @@ import pytest
 import torch
 from ray.rllib.core.columns import Columns
 
-from dm2_ray.config import MatchingSettings, PPOSettings
+from dm2_ray.config.schema import MatchingSettings, PPOSettings
+from dm2_ray.learning.agent_trajectory import AgentTrajectory
 from dm2_ray.learning.policy import policy_inputs
 from dm2_ray.learning.ppo import PPOBatch, ppo_losses
-from dm2_ray.learning.preparation import learning_rewards, minibatches, prepare_policy_batch
-from dm2_ray.learning.trajectory import AgentTrajectory
+from dm2_ray.learning.ppo_batch import learning_rewards, minibatches, prepare_policy_batch
 from dm2_ray.learning.visitation import discriminator_inputs
 
 SETTINGS = PPOSettings(gamma=0.9, gae_lambda=0.8)

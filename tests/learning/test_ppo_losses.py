@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from dm2_ray.config import PPOSettings
+from dm2_ray.config.schema import PPOSettings
 from dm2_ray.learning.ppo import PPOBatch, ValueNormaliser, normalise_advantages, ppo_losses
 
 SETTINGS = PPOSettings(clip=0.2, entropy_coef=0.01, value_coef=0.5, huber_delta=1.0)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dm2_ray.learning.distinct_rows import DistinctRows
+from dm2_ray.learning.unique_rows import DistinctRows
 from dm2_ray.learning.visitation import Padding, VisitedRows, discriminator_inputs
 
 HORIZON = 9

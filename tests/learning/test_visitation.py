@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dm2_ray.learning.distinct_rows import DistinctRows
+from dm2_ray.learning.unique_rows import DistinctRows
 from dm2_ray.learning.visitation import (
     VisitedRows,
     discriminator_features,

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from dm2_ray.learning.distinct_rows import DistinctRows
-from dm2_ray.learning.replay import VisitationReplay
+from dm2_ray.learning.unique_rows import DistinctRows
 from dm2_ray.learning.visitation import VisitedRows, discriminator_inputs
+from dm2_ray.learning.visitation_buffer import VisitationReplay
 
 HORIZON = 5
 

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pytest
 
 from dm2_ray.demonstrations import JointTrajectories, JointTrajectoryWriter, Manifest, Provenance
-from dm2_ray.demonstrations.record import record_episodes
-from dm2_ray.world.battles import BattleVector
+from dm2_ray.demonstrations.episode_player import record_episodes
+from dm2_ray.world.battles.battle_vector import BattleVector
 from dm2_ray.world.engine_settings import EngineSettings
-from dm2_ray.world.scripted import ScriptedTeam
+from dm2_ray.world.scripted.scripted_team import ScriptedTeam
 
 POLICY = Provenance(kind="scripted", source="focus_fire", greedy=True, seed=4)
 

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dm2_ray.config_errors import ConfigError
+from dm2_ray.config.errors import ConfigError
 from dm2_ray.demonstrations import DemonstrationError, EpisodeRecord, Filters, JointTrajectories, Manifest
-from dm2_ray.demonstrations.recorded_chunk import CHUNK_BATTLES
-from dm2_ray.demonstrations.recording_parts import RecordingParts, parts_directory
 from dm2_ray.demonstrations.verifying import verify_set
-from dm2_ray.experiments.recording import RecordingInterrupted, record
-from dm2_ray.recording_progress import RecordingProgress, RecordingState
+from dm2_ray.recording.chunk import CHUNK_BATTLES
+from dm2_ray.recording.progress import RecordingProgress, RecordingState
+from dm2_ray.recording.recorder import RecordingInterrupted, record
+from dm2_ray.recording.resumable_parts import RecordingParts, parts_directory
 
 EPISODES = 3 * CHUNK_BATTLES + 30
 

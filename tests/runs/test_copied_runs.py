@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from drivers import address, driver, lines, records, train_command
+from support.drivers import address, driver, lines, records, train_command
 
 from dm2_ray.checkpoints import intact_checkpoints
 from dm2_ray.cli import main

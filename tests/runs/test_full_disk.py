@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from drivers import TINY, address, records, train_command
+from support.drivers import TINY, address, records, train_command
 
 from dm2_ray.checkpoints import intact_checkpoints
 from dm2_ray.cli import main

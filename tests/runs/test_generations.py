@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from drivers import address, driver, lines, records, train_command
+from support.drivers import address, driver, lines, records, train_command
 
 from dm2_ray.cli import main
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from drivers import WITH_PROCESSES, address, driver, records, train_command
+from support.drivers import WITH_PROCESSES, address, driver, records, train_command
 
 from dm2_ray.checkpoints import intact_checkpoints
 from dm2_ray.cli import main

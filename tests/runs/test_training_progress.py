@@ -6,8 +6,8 @@ import io
 import itertools
 from typing import Any
 
-from dm2_ray.config import StopSettings
-from dm2_ray.progress import Progress
+from dm2_ray.config.schema import StopSettings
+from dm2_ray.runs.training_progress import Progress
 
 
 class Terminal(io.StringIO):

@@ -20,7 +20,7 @@ import psutil
 import pytest
 import wandb
 
-from dm2_ray.config import Experiment, TrackingSettings
+from dm2_ray.config.schema import Experiment, TrackingSettings
 from dm2_ray.tracking import Tracker, TrackingError, read_metrics
 from dm2_ray.tracking.wandb_files import last_step
 from dm2_ray.tracking.wandb_run import WandbRun
@@ -165,7 +165,7 @@ def test_the_service_of_another_process_may_hold_the_run(tmp_path: Path) -> None
     tell = """
 import os, sys
 from pathlib import Path
-from dm2_ray.config import Experiment, TrackingSettings
+from dm2_ray.config.schema import Experiment, TrackingSettings
 from dm2_ray.tracking.wandb_run import WandbRun
 run = WandbRun(Path(sys.argv[1]), Experiment(tracking=TrackingSettings(wandb="offline")), print)
 run.log(int(sys.argv[2]), {"env_steps": 1.0})

@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from dm2_ray.actors.agent_learner import LearningDiverged
-from dm2_ray.actors.learner_state import as_arrays, as_tensors
-from dm2_ray.actors.streams import Role, stream_seed
-from dm2_ray.actors.threads import one_thread
-from dm2_ray.config import Experiment
+from dm2_ray.algorithms.mappo.central_policy import CentralPolicy
+from dm2_ray.algorithms.mappo.joint_battles import JointBattles
+from dm2_ray.algorithms.mappo.joint_preparation import prepare_joint_batch
+from dm2_ray.config.schema import Experiment
+from dm2_ray.distributed.learners.agent_learner import LearningDiverged, as_arrays, as_tensors
+from dm2_ray.distributed.process_setup import one_thread
+from dm2_ray.distributed.random_streams import Role, stream_seed
 from dm2_ray.learning.ppo import PPOBatch, ppo_losses
-from dm2_ray.learning.preparation import minibatches
-from dm2_ray.mappo.central_policy import CentralPolicy
-from dm2_ray.mappo.joint_battles import JointBattles
-from dm2_ray.mappo.joint_preparation import prepare_joint_batch
+from dm2_ray.learning.ppo_batch import minibatches
 
 CENTRAL = "central"
 """Module id of what only the learner needs: critic and value normaliser."""

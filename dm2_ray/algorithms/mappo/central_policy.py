@@ -20,7 +20,7 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
-from dm2_ray.config import PolicySettings
+from dm2_ray.config.schema import PolicySettings
 from dm2_ray.learning.policy import UNAVAILABLE_LOGIT, AgentNetwork, input_size, policy_inputs
 from dm2_ray.learning.ppo import ValueNormaliser
 

@@ -1,17 +1,23 @@
 """Whole battles as a centralised learner needs them: every agent's own view, and the global state.
 
 Shapes: E episodes (whole battles), S steps of all episodes laid end to end, N agents, Z size of the global state.
+
+The env runner of a centralised learner: the battles of a BattleEnvRunner, with their global states.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from ray.rllib.utils.annotations import override
 
-from dm2_ray.learning.trajectory import AgentTrajectory
+from dm2_ray.distributed.rollout.battle_collector import BattleCollector
+from dm2_ray.distributed.rollout.env_runner import BattleEnvRunner, RolloutTask
+from dm2_ray.learning.agent_trajectory import AgentTrajectory
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,3 +57,21 @@ class JointBattles:
             states=np.concatenate([part.states for part in parts]),
             final_states=np.concatenate([part.final_states for part in parts]),
         )
+
+
+class JointEnvRunner(BattleEnvRunner):
+    """Returns one JointBattles where its base class returns one trajectory per agent."""
+
+    @override(BattleEnvRunner)
+    def make_module(self) -> None:
+        super().make_module()
+        self._collector = BattleCollector(self.env, self._stacked, keep_states=True)
+
+    @override(BattleEnvRunner)
+    def rollout(self, task: RolloutTask, policy_version: int, *weights: Mapping[str, np.ndarray]) -> tuple[Any, ...]:
+        """Plays a task's battles: JointBattles and a RolloutReport; call with `num_returns`."""
+        *trajectories, report = super().rollout(task, policy_version, *weights)
+        kept = self._collector.global_states
+        assert kept is not None
+        battles = JointBattles(trajectories=tuple(trajectories), states=kept.states, final_states=kept.final_states)
+        return battles, report

@@ -13,13 +13,13 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
-from dm2_ray.config import PPOSettings
+from dm2_ray.algorithms.mappo.central_policy import CentralPolicy
+from dm2_ray.algorithms.mappo.joint_battles import JointBattles
+from dm2_ray.config.schema import PPOSettings
 from dm2_ray.learning.advantages import generalised_advantages
 from dm2_ray.learning.ppo import normalise_advantages
-from dm2_ray.learning.preparation import PreparedBatch, batch_statistics
+from dm2_ray.learning.ppo_batch import PreparedBatch, batch_statistics
 from dm2_ray.learning.sequences import PackedLayout
-from dm2_ray.mappo.central_policy import CentralPolicy
-from dm2_ray.mappo.joint_battles import JointBattles
 
 
 @torch.no_grad()

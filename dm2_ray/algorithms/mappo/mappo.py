@@ -21,20 +21,18 @@ from typing import Any
 
 import ray
 
-from dm2_ray.actors.collector import BattleStatistics
-from dm2_ray.actors.dm2_config import DM2Config
-from dm2_ray.actors.env_runner import RolloutTask
-from dm2_ray.actors.fault_log import FaultKind, FaultLog
-from dm2_ray.actors.node_watch import NodeWatch
-from dm2_ray.actors.resources import check_resources
-from dm2_ray.actors.rollout_pool import Rollout, RolloutPool
-from dm2_ray.actors.runner_fleet import RunnerFleet
-from dm2_ray.config import Experiment
-from dm2_ray.mappo.central_learner import CentralLearner
-from dm2_ray.mappo.joint_battles import JointBattles
-from dm2_ray.mappo.joint_env_runner import JointEnvRunner
-from dm2_ray.world.rules_tables import build_tables
-from dm2_ray.world.switches import SmacSwitches
+from dm2_ray.algorithms.dm2_config import DM2Config
+from dm2_ray.algorithms.mappo.central_learner import CentralLearner
+from dm2_ray.algorithms.mappo.joint_battles import JointBattles, JointEnvRunner
+from dm2_ray.config.schema import Experiment
+from dm2_ray.distributed.fault_log import FaultKind, FaultLog, NodeWatch
+from dm2_ray.distributed.resources import check_resources
+from dm2_ray.distributed.rollout.battle_collector import BattleStatistics
+from dm2_ray.distributed.rollout.env_runner import RolloutTask
+from dm2_ray.distributed.rollout.env_runner_group import RunnerFleet
+from dm2_ray.distributed.rollout.rollout_pool import Rollout, RolloutPool
+from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.rules_tables import build_tables
 
 RETRIES = 5
 """Of one iteration's battles, when nodes die with them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dm2_ray.actors.process_name import process_name
+from dm2_ray.distributed.process_setup import process_name
 
 
 class ExpertProcess:

@@ -16,22 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from dm2_ray.actors.backends import battles_of
-from dm2_ray.actors.checkpoint_team import actor_weights, policies_of
-from dm2_ray.actors.expert_pool import RequestedExperts
-from dm2_ray.actors.expert_processes import Call, ExpertPlacement, ExpertProcesses
-from dm2_ray.actors.stacked import StackedPolicies
-from dm2_ray.actors.streams import Role, stream_seed
 from dm2_ray.checkpoints import CheckpointError, open_checkpoint
-from dm2_ray.config import DemonstrationSettings, PolicySettings, WorldSettings
-from dm2_ray.demonstrations.agent_demonstration import AgentDemonstration
-from dm2_ray.demonstrations.expert import expert_names
+from dm2_ray.config.schema import DemonstrationSettings, PolicySettings, WorldSettings
+from dm2_ray.demonstrations.episode_player import Team, joint_episodes
+from dm2_ray.demonstrations.episode_server import expert_names
 from dm2_ray.demonstrations.manifest import DemonstrationError
 from dm2_ray.demonstrations.parquet_layout import JointEpisode
-from dm2_ray.demonstrations.playing import Team, joint_episodes
-from dm2_ray.demonstrations.run_world import RunWorld
+from dm2_ray.distributed.demonstration_sources.server_pool import Call, ExpertPlacement, ExpertProcesses
+from dm2_ray.distributed.demonstration_sources.sources import RequestedExperts
+from dm2_ray.distributed.random_streams import Role, stream_seed
+from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies, actor_weights, policies_of
+from dm2_ray.learning.agent_episodes import AgentDemonstration
 from dm2_ray.world import SCRIPTED_TEAMS, ScriptedTeam, world_map
-from dm2_ray.world.battle_backend import BattleBackend
+from dm2_ray.world.battles.backend import BattleBackend
+from dm2_ray.world.configured import RunWorld, battles_of
 
 SCRIPTED_PREFIX = "scripted:"
 BATTLES_AT_ONCE = 64

@@ -15,12 +15,18 @@ from typing import Any
 
 import ray
 
-from dm2_ray.actors.expert_pool import ExpertPool
-from dm2_ray.actors.expert_processes import Call, ExpertPlacement, ExpertProcesses, ExpertsLost, value_of
-from dm2_ray.actors.learner_group import RolloutDataLost
-from dm2_ray.actors.self_imitation_actor import SelfImitationActor
-from dm2_ray.config import DemonstrationSettings
+from dm2_ray.config.schema import DemonstrationSettings
 from dm2_ray.demonstrations.best_episodes import BestEpisodes
+from dm2_ray.distributed.demonstration_sources.self_imitation_actor import SelfImitationActor
+from dm2_ray.distributed.demonstration_sources.server_pool import (
+    Call,
+    ExpertPlacement,
+    ExpertProcesses,
+    ExpertsLost,
+    value_of,
+)
+from dm2_ray.distributed.demonstration_sources.sources import ExpertPool
+from dm2_ray.distributed.errors import RolloutDataLost
 
 
 class SelfImitation(ExpertPool):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from dm2_ray.config import DemonstrationSettings
-from dm2_ray.demonstrations.agent_demonstration import AgentDemonstration
+from dm2_ray.config.schema import DemonstrationSettings
 from dm2_ray.demonstrations.best_episodes import BestEpisodes, discounted_returns
 from dm2_ray.demonstrations.manifest import DemonstrationError
 from dm2_ray.demonstrations.sampling import draw_episodes
-from dm2_ray.learning.trajectory import AgentTrajectory
+from dm2_ray.learning.agent_episodes import AgentDemonstration
+from dm2_ray.learning.agent_trajectory import AgentTrajectory
 
 EPISODES_PER_ITERATION = 2**32
 """Room between the ids of two iterations' episodes: an id says in which iteration a battle was played."""

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 import ray
 
-from dm2_ray.actors.expert_process import ExpertProcess
-from dm2_ray.actors.fault_log import FaultKind, FaultLog
-from dm2_ray.config import DemonstrationSettings
+from dm2_ray.config.schema import DemonstrationSettings
 from dm2_ray.demonstrations.manifest import DemonstrationError
+from dm2_ray.distributed.demonstration_sources.expert_process import ExpertProcess
+from dm2_ray.distributed.fault_log import FaultKind, FaultLog
 from dm2_ray.world.starcraft.protocol import StarCraftError
 
 _PAUSE_S = 0.1

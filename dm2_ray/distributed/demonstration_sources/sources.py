@@ -19,10 +19,16 @@ from typing import Any
 
 import ray
 
-from dm2_ray.actors.expert_processes import Call, ExpertPlacement, ExpertProcesses, ExpertsLost, value_of
-from dm2_ray.config import DemonstrationSettings
-from dm2_ray.demonstrations.expert import ExpertActor
-from dm2_ray.demonstrations.run_world import RunWorld
+from dm2_ray.config.schema import DemonstrationSettings
+from dm2_ray.demonstrations.episode_server import ExpertActor
+from dm2_ray.distributed.demonstration_sources.server_pool import (
+    Call,
+    ExpertPlacement,
+    ExpertProcesses,
+    ExpertsLost,
+    value_of,
+)
+from dm2_ray.world.configured import RunWorld
 
 
 class ExpertPool(ABC):

@@ -10,12 +10,14 @@ In the first `cloning.iterations` updates the actor imitates its expert's action
 
 It holds exactly one agent's policy, critic, normalisers, discriminator, recent visitations and optimisers, and is sent
 nothing of any other agent.
+
+LearnerState: everything that an agent's next update depends on, as it travels and as it is saved.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import numpy as np
 import torch
@@ -24,20 +26,19 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.utils.annotations import override
 
-from dm2_ray.actors.learner_state import LearnerState, as_arrays, as_tensors
-from dm2_ray.actors.streams import Role, stream_seed
-from dm2_ray.actors.threads import one_thread
-from dm2_ray.learning.cloning import cloning_losses, prepare_cloning_batch
+from dm2_ray.distributed.process_setup import one_thread
+from dm2_ray.distributed.random_streams import Role, stream_seed
+from dm2_ray.learning.agent_trajectory import AgentTrajectory
+from dm2_ray.learning.behavior_cloning import cloning_losses, prepare_cloning_batch
+from dm2_ray.learning.classifier_two_sample import visitation_divergence
+from dm2_ray.learning.distribution_matching import AgentMatching
 from dm2_ray.learning.gradients import LearningDiverged, checked_norm, refuse_not_finite
-from dm2_ray.learning.matching import AgentMatching
 from dm2_ray.learning.policy import policy_parameter_groups
 from dm2_ray.learning.ppo import PPOBatch, ppo_losses
-from dm2_ray.learning.preparation import minibatches, prepare_policy_batch
-from dm2_ray.learning.trajectory import AgentTrajectory
-from dm2_ray.learning.two_sample import visitation_divergence
+from dm2_ray.learning.ppo_batch import minibatches, prepare_policy_batch
 
 if TYPE_CHECKING:
-    from dm2_ray.actors.dm2_config import DM2Config
+    from dm2_ray.algorithms.dm2_config import DM2Config
     from dm2_ray.demonstrations.dataset import AgentDemonstration
 
 __all__ = ["AgentLearner", "LearnerNotAdmitted", "LearnerState", "LearningDiverged"]
@@ -287,3 +288,36 @@ class AgentLearner(TorchLearner):
     def set_state(self, state: Mapping[str, Any]) -> None:
         # RLlib's own version skips weights that are not newer than the present ones.
         self.restore(cast(LearnerState, state))
+
+
+class _Always(TypedDict):
+    agent: str
+    version: int
+    modules: dict[str, dict[str, np.ndarray]]
+    optimizers: dict[str, dict[str, Any]]
+
+
+class LearnerState(_Always, total=False):
+    """A complete state: numpy arrays, numbers and strings only."""
+
+    extras: dict[str, np.ndarray]
+    """What belongs to no module: recent own visitations, running scale of the matching reward. Checkpoints of earlier
+    versions lack it."""
+
+
+def as_arrays(value: Any) -> Any:
+    """A deep copy with arrays in the place of tensors, and lists in that of tuples."""
+    if isinstance(value, Mapping):
+        return {key: as_arrays(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_arrays(item) for item in value]
+    return value.detach().cpu().numpy().copy() if isinstance(value, torch.Tensor) else value
+
+
+def as_tensors(value: Any) -> Any:
+    """A deep copy with tensors in the place of arrays, and lists in that of tuples."""
+    if isinstance(value, Mapping):
+        return {key: as_tensors(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_tensors(item) for item in value]
+    return torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import ray
 
-from dm2_ray.atomic_file import write_atomically
+from dm2_ray.files import write_atomically
 from dm2_ray.learning.gradients import LearningDiverged
 
 

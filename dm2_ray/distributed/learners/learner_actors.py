@@ -15,12 +15,12 @@ import numpy as np
 import ray
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 
-from dm2_ray.actors.learner_state import LearnerState
-from dm2_ray.actors.streams import Role, stream_seed
+from dm2_ray.distributed.learners.agent_learner import LearnerState
+from dm2_ray.distributed.random_streams import Role, stream_seed
 
 if TYPE_CHECKING:
-    from dm2_ray.actors.dm2_config import DM2Config
-    from dm2_ray.actors.placement import LearnerPlacement
+    from dm2_ray.algorithms.dm2_config import DM2Config
+    from dm2_ray.distributed.placement import LearnerPlacement
 
 ROOM_AFTER_S = 20.0
 """A process that has its place is up by then."""

@@ -23,20 +23,17 @@ from ray.rllib.utils.annotations import override
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
-from dm2_ray.actors.agent_learner import LearnerNotAdmitted, LearnerState, LearningDiverged
-from dm2_ray.actors.diverged_update import UpdateDiverged
-from dm2_ray.actors.fault_log import FaultKind, FaultLog
-from dm2_ray.actors.learner_processes import LearnerLost, LearnerProcesses, ResultLost, value_of
+from dm2_ray.distributed.errors import RolloutDataLost
+from dm2_ray.distributed.fault_log import FaultKind, FaultLog
+from dm2_ray.distributed.learners.agent_learner import LearnerNotAdmitted, LearnerState, LearningDiverged
+from dm2_ray.distributed.learners.diverged_update import UpdateDiverged
+from dm2_ray.distributed.learners.learner_actors import LearnerLost, LearnerProcesses, ResultLost, value_of
 
 if TYPE_CHECKING:
-    from dm2_ray.actors.dm2_config import DM2Config
-    from dm2_ray.actors.placement import LearnerPlacement
+    from dm2_ray.algorithms.dm2_config import DM2Config
+    from dm2_ray.distributed.placement import LearnerPlacement
 
 MAX_ATTEMPTS = 5
-
-
-class RolloutDataLost(RuntimeError):
-    """A rollout's data died with its node before a learner had read them; play the same tasks again."""
 
 
 class DecoupledLearnerGroup(LearnerGroup):

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dm2_ray.actors.stacked import StackedPolicies
-from dm2_ray.learning.trajectory import AgentTrajectory
-from dm2_ray.world.battle_backend import BattleBackend
+from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies
+from dm2_ray.learning.agent_trajectory import AgentTrajectory
+from dm2_ray.world.battles.backend import BattleBackend
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -35,15 +35,15 @@ from ray.rllib.utils.metrics import (
     WEIGHTS_SEQ_NO,
 )
 
-from dm2_ray.actors.backends import battles_of
-from dm2_ray.actors.collector import BattleCollector, BattleQuota, BattleStatistics
-from dm2_ray.actors.process_name import process_name
-from dm2_ray.actors.stacked import StackedPolicies
-from dm2_ray.actors.streams import Role, stream_seed
-from dm2_ray.learning.trajectory import AgentTrajectory
+from dm2_ray.distributed.process_setup import process_name
+from dm2_ray.distributed.random_streams import Role, stream_seed
+from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleQuota, BattleStatistics
+from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies
+from dm2_ray.learning.agent_trajectory import AgentTrajectory
+from dm2_ray.world.configured import battles_of
 
 if TYPE_CHECKING:
-    from dm2_ray.actors.dm2_config import DM2Config
+    from dm2_ray.algorithms.dm2_config import DM2Config
 
 WIN_RATE = "win_rate"
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from dm2_ray.actors.fault_log import FaultKind, FaultLog
-from dm2_ray.actors.resources import NotEnoughResources
+from dm2_ray.distributed.fault_log import FaultKind, FaultLog
+from dm2_ray.distributed.resources import NotEnoughResources
 
 if TYPE_CHECKING:
-    from dm2_ray.actors.dm2_config import DM2Config
+    from dm2_ray.algorithms.dm2_config import DM2Config
 
 logger = logging.getLogger(__name__)
 

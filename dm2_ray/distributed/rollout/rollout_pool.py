@@ -14,9 +14,9 @@ from typing import Any
 
 import ray
 
-from dm2_ray.actors.collector import BattleQuota, BattleStatistics
-from dm2_ray.actors.env_runner import RolloutReport, RolloutTask
-from dm2_ray.actors.runner_fleet import RunnerFleet
+from dm2_ray.distributed.rollout.battle_collector import BattleQuota, BattleStatistics
+from dm2_ray.distributed.rollout.env_runner import RolloutReport, RolloutTask
+from dm2_ray.distributed.rollout.env_runner_group import RunnerFleet
 from dm2_ray.world.starcraft.protocol import StarCraftError
 
 MAX_ATTEMPTS = 20

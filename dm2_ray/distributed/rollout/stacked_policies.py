@@ -5,6 +5,8 @@ B battles (environments), N agents, O observation size, A actions, I network inp
 The policies share nothing; only their matrix products are issued together (`torch.baddbmm` over a leading agent
 axis), because N small products cost N times the overhead of one. The affine part of every LayerNorm is folded into
 the linear layer that follows it: LN(x) * g + b, then W x + c, is W diag(g) LN(x) + (W b + c).
+
+A checkpoint's team, ready to play.
 """
 
 from __future__ import annotations
@@ -16,12 +18,13 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from dm2_ray.actors.threads import one_thread
-from dm2_ray.config import PolicySettings
+from dm2_ray.checkpoints import Checkpoint, CheckpointError
+from dm2_ray.config.schema import PolicySettings
+from dm2_ray.distributed.process_setup import one_thread
 from dm2_ray.learning.policy import input_size, sees_last_action
 
 if TYPE_CHECKING:
-    from dm2_ray.world.battle_backend import BattleBackend
+    from dm2_ray.world.battles.backend import BattleBackend
 
 UNAVAILABLE_LOGIT = -1e9
 
@@ -186,3 +189,41 @@ def _gru_cell(
     update = (input_update + hidden_update).sigmoid_()
     new = torch.addcmul(input_new, reset, hidden_new).tanh_()
     return torch.lerp(new, hidden, update)
+
+
+def policies_of(checkpoint: Checkpoint, *, greedy: bool, seed: int = 0) -> StackedPolicies:
+    """The checkpoint's team.
+
+    Raises:
+        CheckpointError: The agents' files do not fit the checkpoint's own configuration.
+    """
+    policies = StackedPolicies(
+        checkpoint.num_agents,
+        checkpoint.obs_size,
+        checkpoint.num_actions,
+        checkpoint.experiment().policy,
+        greedy=greedy,
+        seed=seed,
+    )
+    weights = actor_weights(checkpoint)
+    try:
+        policies.load(weights)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{checkpoint.path}: does not fit its own configuration ({error})") from error
+    return policies
+
+
+def actor_weights(checkpoint: Checkpoint) -> list[dict[str, np.ndarray]]:
+    """What `StackedPolicies.load` wants of every agent, and nothing else of its state.
+
+    Raises:
+        CheckpointError: An agent's file is damaged or lacks its policy.
+    """
+    weights = []
+    for index in range(checkpoint.num_agents):
+        try:
+            module = checkpoint.agent_state(index)["modules"][f"agent_{index}"]
+        except KeyError as error:
+            raise CheckpointError(f"{checkpoint.path}: does not fit its own configuration ({error})") from error
+        weights.append({name: value.numpy() for name, value in module.items() if name.startswith("actor.")})
+    return weights

@@ -12,10 +12,10 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dm2_ray.world.battles.units_view import UnitsView
 from dm2_ray.world.engine_settings import EngineSettings
-from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.switches import SmacSwitches
-from dm2_ray.world.units_view import UnitsView
+from dm2_ray.world.maps.map_spec import MapSpec
+from dm2_ray.world.smac.options import SmacSwitches
 
 
 class BattleBackend(Protocol):

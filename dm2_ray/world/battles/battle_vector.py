@@ -11,21 +11,22 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dm2_ray.world.battle_kernels import advance_battles, allocate_battles
-from dm2_ray.world.engine import ENGINE_VERSION
+from dm2_ray.world.battles.joint_actions import check_actions
+from dm2_ray.world.battles.recompute import look_again, look_back
+from dm2_ray.world.battles.set_units import clear_marks, placed
+from dm2_ray.world.battles.unit_records import SideChange, Sides, read_sides
+from dm2_ray.world.battles.units_view import UnitsView
+from dm2_ray.world.engine.battle_step import advance_battles, allocate_battles
+from dm2_ray.world.engine.game_loop import ENGINE_VERSION
 from dm2_ray.world.engine_settings import EngineSettings
-from dm2_ray.world.heuristic import Heuristic
-from dm2_ray.world.joint_actions import check_actions
-from dm2_ray.world.maps import MapSpec, load_map
-from dm2_ray.world.placing import clear_marks, placed
-from dm2_ray.world.rules_tables import build_tables
-from dm2_ray.world.second_look import look_again, look_back
-from dm2_ray.world.switches import SmacSwitches
-from dm2_ray.world.terrain import build_terrain
-from dm2_ray.world.unit_records import SideChange, Sides, read_sides
-from dm2_ray.world.unit_state import HEALTH, NONE, TARGET, allocate_workspace
-from dm2_ray.world.unit_tables import build_opening, build_unit_tables
-from dm2_ray.world.units_view import UnitsView
+from dm2_ray.world.maps.map_spec import MapSpec
+from dm2_ray.world.maps.registry import load_map
+from dm2_ray.world.maps.terrain import build_terrain
+from dm2_ray.world.smac.heuristic import Heuristic
+from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.rules_tables import build_tables
+from dm2_ray.world.units.state import HEALTH, NONE, TARGET, allocate_workspace
+from dm2_ray.world.units.tables import build_opening, build_unit_tables
 
 __all__ = ["BattleVector", "UnitsView"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dm2_ray.world.battle_kernels import BattleArrays, find_unavailable
+from dm2_ray.world.engine.battle_step import BattleArrays, find_unavailable
 
 
 def check_actions(

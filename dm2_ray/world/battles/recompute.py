@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dm2_ray.world.battle_kernels import BattleArrays
-from dm2_ray.world.rules import perceive
-from dm2_ray.world.rules_tables import RulesTables
-from dm2_ray.world.unit_state import COOLDOWN, ENERGY, HEALTH, SHIELD, X, Y
+from dm2_ray.world.engine.battle_step import BattleArrays
+from dm2_ray.world.smac.rules import perceive
+from dm2_ray.world.smac.rules_tables import RulesTables
+from dm2_ray.world.units.state import COOLDOWN, ENERGY, HEALTH, SHIELD, X, Y
 
 
 def look_again(rules: RulesTables, battles: BattleArrays, which: NDArray[np.bool_]) -> None:

@@ -11,13 +11,13 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.movement import POSITION_GRID
-from dm2_ray.world.rules_tables import RulesTables
-from dm2_ray.world.settlement import settle
-from dm2_ray.world.terrain import Terrain
-from dm2_ray.world.unit_records import SideChange, changes_of
-from dm2_ray.world.unit_state import (
+from dm2_ray.world.battles.unit_records import SideChange, changes_of
+from dm2_ray.world.engine.movement import POSITION_GRID
+from dm2_ray.world.maps.map_spec import MapSpec
+from dm2_ray.world.maps.terrain import Terrain
+from dm2_ray.world.smac.rules_tables import RulesTables
+from dm2_ray.world.smac.step_outcome import settle
+from dm2_ray.world.units.state import (
     COOLDOWN,
     ENERGY,
     EXPLODING,
@@ -33,7 +33,7 @@ from dm2_ray.world.unit_state import (
     X,
     Y,
 )
-from dm2_ray.world.unit_tables import ENERGY_MAX, HEALTH_MAX, LAYER, SHIELD_MAX, Stats
+from dm2_ray.world.units.tables import ENERGY_MAX, HEALTH_MAX, LAYER, SHIELD_MAX, Stats
 
 _ROWS = {"x": X, "y": Y, "health": HEALTH, "shield": SHIELD, "energy": ENERGY, "cooldown": COOLDOWN}
 _KEPT_ROWS = (*_ROWS.values(), GOAL_X, GOAL_Y)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields
 from numbers import Real
 from typing import Any, NamedTuple, TypeAlias
 
-from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.units_view import UnitsView
+from dm2_ray.world.battles.units_view import UnitsView
+from dm2_ray.world.maps.map_spec import MapSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

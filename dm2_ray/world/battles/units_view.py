@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dm2_ray.world.unit_state import COOLDOWN, ENERGY, HEALTH, SHIELD, X, Y
+from dm2_ray.world.units.state import COOLDOWN, ENERGY, HEALTH, SHIELD, X, Y
 
 
 @dataclass(frozen=True, kw_only=True)

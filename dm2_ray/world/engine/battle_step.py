@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.compile_cache import kernel
-from dm2_ray.world.engine import create_units, give_orders, run_loops
+from dm2_ray.world.engine.game_loop import create_units, give_orders, run_loops
+from dm2_ray.world.maps.terrain import Terrain
 from dm2_ray.world.randomness import battle_key
-from dm2_ray.world.rules import available_actions, global_state, observe
-from dm2_ray.world.rules_tables import RulesTables
-from dm2_ray.world.settlement import settle
-from dm2_ray.world.terrain import Terrain
-from dm2_ray.world.unit_state import (
+from dm2_ray.world.smac.rules import available_actions, global_state, observe
+from dm2_ray.world.smac.rules_tables import RulesTables
+from dm2_ray.world.smac.step_outcome import settle
+from dm2_ray.world.units.state import (
     COOLDOWN,
     ENERGY,
     HEALTH,
@@ -30,7 +30,7 @@ from dm2_ray.world.unit_state import (
     X,
     Y,
 )
-from dm2_ray.world.unit_tables import Opening, UnitTables
+from dm2_ray.world.units.tables import Opening, UnitTables
 
 
 class BattleArrays(NamedTuple):

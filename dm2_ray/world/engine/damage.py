@@ -9,7 +9,7 @@ strike simultaneously, and only friends see in time that a shared target has fal
 from __future__ import annotations
 
 from dm2_ray.world.compile_cache import kernel
-from dm2_ray.world.unit_state import (
+from dm2_ray.world.units.state import (
     ABOUT_TO_EXPLODE,
     ALARM,
     ATTACKER,
@@ -20,7 +20,7 @@ from dm2_ray.world.unit_state import (
     Marks,
     Units,
 )
-from dm2_ray.world.unit_tables import ARMOUR, EXPLODES, SHIELD_DELAY, Stats
+from dm2_ray.world.units.tables import ARMOUR, EXPLODES, SHIELD_DELAY, Stats
 
 MIN_DAMAGE = 0.5
 """A hit on bare health takes at least this, whatever the armour."""

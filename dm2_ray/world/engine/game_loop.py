@@ -16,9 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.compile_cache import kernel
-from dm2_ray.world.healing import FOLLOW_DISTANCE, choose_patient, follow_army, heal_patients
-from dm2_ray.world.movement import POSITION_GRID, find_contacts, move_units, relieve_crowd, walk_towards
-from dm2_ray.world.opponent import ARRIVAL_DISTANCE, choose_scripted_target, note_way
+from dm2_ray.world.engine.healing import FOLLOW_DISTANCE, choose_patient, follow_army, heal_patients
+from dm2_ray.world.engine.movement import POSITION_GRID, find_contacts, move_units, relieve_crowd, walk_towards
+from dm2_ray.world.engine.opponent import ARRIVAL_DISTANCE, choose_scripted_target, note_way
+from dm2_ray.world.engine.splash import settle_explosions
+from dm2_ray.world.engine.weapons import (
+    begin_loop,
+    cancel_attack,
+    centre_distance,
+    reach_between,
+    release_attack,
+    start_attack,
+)
+from dm2_ray.world.maps.terrain import GROUND, Terrain, is_passable, next_place
 from dm2_ray.world.randomness import (
     DRAW_ATTACK_POINT,
     DRAW_SIDESTEP,
@@ -26,10 +36,8 @@ from dm2_ray.world.randomness import (
     DRAW_SPAWN_Y,
     uniform_draw,
 )
-from dm2_ray.world.rules import EAST, FIRST_TARGET, NO_OP, NORTH, SOUTH, STOP, WEST
-from dm2_ray.world.splash import settle_explosions
-from dm2_ray.world.terrain import GROUND, Terrain, is_passable, next_place
-from dm2_ray.world.unit_state import (
+from dm2_ray.world.smac.rules import EAST, FIRST_TARGET, NO_OP, NORTH, SOUTH, STOP, WEST
+from dm2_ray.world.units.state import (
     ALARM,
     ALIVE,
     ATTACKER,
@@ -68,7 +76,7 @@ from dm2_ray.world.unit_state import (
     X,
     Y,
 )
-from dm2_ray.world.unit_tables import (
+from dm2_ray.world.units.tables import (
     ACCELERATION,
     ENERGY_START,
     HEAL_RATE,
@@ -79,14 +87,6 @@ from dm2_ray.world.unit_tables import (
     Opening,
     Stats,
     UnitTables,
-)
-from dm2_ray.world.weapons import (
-    begin_loop,
-    cancel_attack,
-    centre_distance,
-    reach_between,
-    release_attack,
-    start_attack,
 )
 
 ENGINE_VERSION = "2"

@@ -9,7 +9,8 @@ begins, on both sides at once.
 from __future__ import annotations
 
 from dm2_ray.world.compile_cache import kernel
-from dm2_ray.world.unit_state import (
+from dm2_ray.world.engine.weapons import centre_distance, reach_between
+from dm2_ray.world.units.state import (
     ENERGY,
     GOAL_X,
     GOAL_Y,
@@ -25,7 +26,7 @@ from dm2_ray.world.unit_state import (
     X,
     Y,
 )
-from dm2_ray.world.unit_tables import (
+from dm2_ray.world.units.tables import (
     ENERGY_MAX,
     ENERGY_PER_HEALTH,
     ENERGY_REGENERATION,
@@ -38,7 +39,6 @@ from dm2_ray.world.unit_tables import (
     Stats,
     UnitTables,
 )
-from dm2_ray.world.weapons import centre_distance, reach_between
 
 FOLLOW_DISTANCE = 1.0
 """A scripted healer with nobody to tend keeps this close to the middle of its army."""

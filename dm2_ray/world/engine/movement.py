@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.compile_cache import kernel
-from dm2_ray.world.terrain import is_passable
-from dm2_ray.world.unit_state import (
+from dm2_ray.world.maps.terrain import is_passable
+from dm2_ray.world.units.state import (
     ALIVE,
     FIRST_CONTACT,
     HEADING_X,
@@ -38,7 +38,7 @@ from dm2_ray.world.unit_state import (
     X,
     Y,
 )
-from dm2_ray.world.unit_tables import LAYER, SEPARATION, SPEED, Stats
+from dm2_ray.world.units.tables import LAYER, SEPARATION, SPEED, Stats
 
 CONTACT_MARGIN = 0.06
 """Units closer than this to touching count as neighbours."""

@@ -13,8 +13,9 @@ from __future__ import annotations
 import math
 
 from dm2_ray.world.compile_cache import kernel
-from dm2_ray.world.damage import ALARM_LOOPS
-from dm2_ray.world.unit_state import (
+from dm2_ray.world.engine.damage import ALARM_LOOPS
+from dm2_ray.world.engine.weapons import centre_distance, reach_between
+from dm2_ray.world.units.state import (
     ALARM,
     ALIVE,
     ATTACKER,
@@ -33,8 +34,7 @@ from dm2_ray.world.unit_state import (
     X,
     Y,
 )
-from dm2_ray.world.unit_tables import CHASE, MELEE_RANGE, RADIUS, SCAN_RANGE, WEAPON_RANGE, Stats, UnitTables
-from dm2_ray.world.weapons import centre_distance, reach_between
+from dm2_ray.world.units.tables import CHASE, MELEE_RANGE, RADIUS, SCAN_RANGE, WEAPON_RANGE, Stats, UnitTables
 
 ARRIVAL_DISTANCE = 0.5
 """From the attack-move's goal, where a unit without foes stands idle."""

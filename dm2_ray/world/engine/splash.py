@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 from dm2_ray.world.compile_cache import kernel
-from dm2_ray.world.damage import strike
-from dm2_ray.world.unit_state import (
+from dm2_ray.world.engine.damage import strike
+from dm2_ray.world.units.state import (
     ABOUT_TO_EXPLODE,
     EXPLODES_IN_THIS_ROUND,
     EXPLODING,
@@ -20,7 +20,7 @@ from dm2_ray.world.unit_state import (
     X,
     Y,
 )
-from dm2_ray.world.unit_tables import RADIUS, SIMULTANEOUS_HITS, SPLASH_HALF_LENGTH, SPLASH_RADIUS, Stats
+from dm2_ray.world.units.tables import RADIUS, SIMULTANEOUS_HITS, SPLASH_HALF_LENGTH, SPLASH_RADIUS, Stats
 
 
 @kernel(allocates=False)

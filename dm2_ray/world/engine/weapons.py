@@ -10,10 +10,10 @@ import math
 import numpy as np
 
 from dm2_ray.world.compile_cache import kernel
-from dm2_ray.world.damage import fall, strike
+from dm2_ray.world.engine.damage import fall, strike
+from dm2_ray.world.engine.splash import strike_line
 from dm2_ray.world.randomness import DRAW_WEAPON_DELAY, uniform_draw
-from dm2_ray.world.splash import strike_line
-from dm2_ray.world.unit_state import (
+from dm2_ray.world.units.state import (
     ALARM,
     ALIVE,
     COOLDOWN,
@@ -32,7 +32,7 @@ from dm2_ray.world.unit_state import (
     X,
     Y,
 )
-from dm2_ray.world.unit_tables import (
+from dm2_ray.world.units.tables import (
     BACKSWING,
     DAMAGE_POINT,
     DELAY_MIN,

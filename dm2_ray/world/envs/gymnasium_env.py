@@ -11,9 +11,9 @@ import gymnasium
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dm2_ray.world import battle_spaces
-from dm2_ray.world.battles import BattleVector
-from dm2_ray.world.maps import MapSpec
+from dm2_ray.world.battles.battle_vector import BattleVector
+from dm2_ray.world.envs import spaces
+from dm2_ray.world.maps.map_spec import MapSpec
 from dm2_ray.world.viewing.screen import RENDER_MODES, Screen, render_metadata
 
 Observation = dict[str, NDArray[Any]]
@@ -55,8 +55,8 @@ class TeamEnv(gymnasium.Env[Observation, NDArray[Any]]):
         step_loops = self._battles.switches.step_mul
         self._screen = Screen(self._battles.map_spec, render_mode, step_loops=step_loops) if render_mode else None
         self._begun = self._under_way = False
-        self.observation_space = battle_spaces.team_observation(self._battles)
-        self.action_space = battle_spaces.team_action(self._battles)
+        self.observation_space = spaces.team_observation(self._battles)
+        self.action_space = spaces.team_action(self._battles)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -66,7 +66,7 @@ class TeamEnv(gymnasium.Env[Observation, NDArray[Any]]):
         if seed is not None:
             self._battles.reset(seed=seed)
         elif not self._begun:
-            self._battles.reset(seed=battle_spaces.drawn_seed(self.np_random) if self._seed is None else self._seed)
+            self._battles.reset(seed=spaces.drawn_seed(self.np_random) if self._seed is None else self._seed)
         elif self._under_way:
             self._battles.reset(first_battle=int(self._battles.battle_number[0]) + 1)
         # Otherwise the battle's end has begun the next one already.
@@ -85,17 +85,17 @@ class TeamEnv(gymnasium.Env[Observation, NDArray[Any]]):
         if not self._under_way:
             raise RuntimeError("no battle is under way: call reset() first")
         battles = self._battles
-        joint_action, unavailable = battle_spaces.made_available(battles, np.asarray(action)[np.newaxis])
+        joint_action, unavailable = spaces.made_available(battles, np.asarray(action)[np.newaxis])
         battles.step(joint_action)
         terminated, truncated = bool(battles.terminated[0]), bool(battles.truncated[0])
         self._under_way = not (terminated or truncated)
-        info = {name: values[0].item() for name, values in battle_spaces.outcome(battles, unavailable).items()}
+        info = {name: values[0].item() for name, values in spaces.outcome(battles, unavailable).items()}
         if self.render_mode == "human":
             self.render()
         return self._observe(), float(battles.rewards[0]), terminated, truncated, info
 
     def _observe(self) -> Observation:
-        batch = battle_spaces.seen(self._battles, is_final=not self._under_way)
+        batch = spaces.seen(self._battles, is_final=not self._under_way)
         return {name: values[0] for name, values in batch.items()}
 
     def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]

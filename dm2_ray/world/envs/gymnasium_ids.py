@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gymnasium.envs.registration import register, registry
 
-from dm2_ray.world.maps import map_names
+from dm2_ray.world.maps.smac_maps import map_names
 
 
 def register_maps() -> None:
@@ -14,7 +14,7 @@ def register_maps() -> None:
         if environment not in registry:
             register(
                 environment,
-                entry_point="dm2_ray.world.gymnasium_env:TeamEnv",
-                vector_entry_point="dm2_ray.world.gymnasium_vector_env:TeamVectorEnv",
+                entry_point="dm2_ray.world.envs.gymnasium_env:TeamEnv",
+                vector_entry_point="dm2_ray.world.envs.gymnasium_vector_env:TeamVectorEnv",
                 kwargs={"map_name": name},
             )

@@ -12,9 +12,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
-from dm2_ray.world import battle_spaces
-from dm2_ray.world.battles import BattleVector
-from dm2_ray.world.maps import MapSpec
+from dm2_ray.world.battles.battle_vector import BattleVector
+from dm2_ray.world.envs import spaces
+from dm2_ray.world.maps.map_spec import MapSpec
 
 Observation = dict[str, NDArray[Any]]
 
@@ -53,8 +53,8 @@ class TeamVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         self._seed = seed
         self._begun = False
         self.num_envs = num_envs
-        self.single_observation_space = battle_spaces.team_observation(self._battles)
-        self.single_action_space = battle_spaces.team_action(self._battles)
+        self.single_observation_space = spaces.team_observation(self._battles)
+        self.single_action_space = spaces.team_action(self._battles)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
 
@@ -66,11 +66,11 @@ class TeamVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         if seed is not None:
             self._battles.reset(seed=seed)
         elif not self._begun:
-            self._battles.reset(seed=battle_spaces.drawn_seed(self.np_random) if self._seed is None else self._seed)
+            self._battles.reset(seed=spaces.drawn_seed(self.np_random) if self._seed is None else self._seed)
         else:
             self._battles.reset(first_battle=int(self._battles.battle_number.max()) + 1)
         self._begun = True
-        return battle_spaces.seen(self._battles), {}
+        return spaces.seen(self._battles), {}
 
     def step(
         self, actions: ArrayLike
@@ -84,20 +84,20 @@ class TeamVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         if not self._begun:
             raise RuntimeError("step() before reset(): call reset() once to begin the battles")
         battles = self._battles
-        joint_actions, unavailable = battle_spaces.made_available(battles, np.asarray(actions))
+        joint_actions, unavailable = spaces.made_available(battles, np.asarray(actions))
         battles.step(joint_actions)
         terminated, truncated = battles.terminated.copy(), battles.truncated.copy()
         ended = terminated | truncated
-        outcome = battle_spaces.outcome(battles, unavailable)
+        outcome = spaces.outcome(battles, unavailable)
         infos = _masked(outcome, ~ended)
         if ended.any():
-            last = battle_spaces.seen(battles, is_final=True)
+            last = spaces.seen(battles, is_final=True)
             final = np.full(self.num_envs, None, dtype=object)
             for b in np.flatnonzero(ended):
                 final[b] = {name: values[b] for name, values in last.items()}
             infos |= {"final_obs": final, "_final_obs": ended}
             infos |= {"final_info": _masked(outcome, ended), "_final_info": ended}
-        return battle_spaces.seen(battles), battles.rewards.copy(), terminated, truncated, infos
+        return spaces.seen(battles), battles.rewards.copy(), terminated, truncated, infos
 
 
 def _masked(values: dict[str, NDArray[Any]], which: NDArray[np.bool_]) -> dict[str, Any]:

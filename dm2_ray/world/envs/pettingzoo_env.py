@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
-from dm2_ray.world import battle_spaces
-from dm2_ray.world.battles import BattleVector
-from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.rules import NO_OP, STOP
+from dm2_ray.world.battles.battle_vector import BattleVector
+from dm2_ray.world.envs import spaces
+from dm2_ray.world.maps.map_spec import MapSpec
+from dm2_ray.world.smac.rules import NO_OP, STOP
 from dm2_ray.world.viewing.screen import RENDER_MODES, Screen, render_metadata
 
 Observation = dict[str, NDArray[Any]]
@@ -60,11 +60,11 @@ class BattleParallelEnv(ParallelEnv[str, Observation, int]):
         self.possible_agents: list[str] = [f"agent_{i}" for i in range(battles.num_agents)]
         self.agents: list[str] = []
         self._index = {agent: i for i, agent in enumerate(self.possible_agents)}
-        self._observation_spaces = {agent: battle_spaces.agent_observation(battles) for agent in self.possible_agents}
+        self._observation_spaces = {agent: spaces.agent_observation(battles) for agent in self.possible_agents}
         self._action_spaces: dict[str, gymnasium.spaces.Discrete] = {
             agent: gymnasium.spaces.Discrete(battles.num_actions) for agent in self.possible_agents
         }
-        self.state_space = battle_spaces.state(battles)
+        self.state_space = spaces.state(battles)
 
     def observation_space(self, agent: str) -> gymnasium.spaces.Dict:
         """The same object at each call."""

@@ -13,12 +13,12 @@ from typing import Any, SupportsInt
 import numpy as np
 from numpy.typing import NDArray
 
-from dm2_ray.world.battles import BattleVector
+from dm2_ray.world.battles.battle_vector import BattleVector
+from dm2_ray.world.battles.unit_records import SideChange, Sides
 from dm2_ray.world.engine_settings import EngineSettings
-from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.smac_view import SmacView
-from dm2_ray.world.unit_records import SideChange, Sides
-from dm2_ray.world.viewing.battle_story import BattleStory
+from dm2_ray.world.envs.smac_view import SmacView
+from dm2_ray.world.maps.map_spec import MapSpec
+from dm2_ray.world.viewing.action_log import BattleStory
 from dm2_ray.world.viewing.screen import Screen
 
 _log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dm2_ray.world.rules_tables import NUM_RING_CELLS, RulesTables
+from dm2_ray.world.smac.rules_tables import NUM_RING_CELLS, RulesTables
 
 _MOVES = ("north", "south", "east", "west")
 

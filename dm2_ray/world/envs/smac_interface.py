@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dm2_ray.world import smac_features
-from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.rules import EAST, FIRST_TARGET, NORTH, SHOOT_RANGE, SIGHT_RANGE
-from dm2_ray.world.rules_tables import NUM_MOVES, NUM_RING_CELLS, RulesTables, build_tables, max_reward
-from dm2_ray.world.smac_units import SmacRoll, SmacUnit
-from dm2_ray.world.switches import SmacSwitches
-from dm2_ray.world.units import Balance
+from dm2_ray.world.envs import smac_features
+from dm2_ray.world.envs.smac_units import SmacRoll, SmacUnit
+from dm2_ray.world.maps.map_spec import MapSpec
+from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.rules import EAST, FIRST_TARGET, NORTH, SHOOT_RANGE, SIGHT_RANGE
+from dm2_ray.world.smac.rules_tables import NUM_MOVES, NUM_RING_CELLS, RulesTables, build_tables, max_reward
+from dm2_ray.world.unit_kinds import Balance
 
 
 class Direction(IntEnum):

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.unit_records import UnitRecord
-from dm2_ray.world.units import Balance, UnitKind, unit_kind
+from dm2_ray.world.battles.unit_records import UnitRecord
+from dm2_ray.world.maps.map_spec import MapSpec
+from dm2_ray.world.unit_kinds import Balance, UnitKind, unit_kind
 
 FIRST_OWN_TYPE = 2000
 """SMAC's maps define copies of the agents' kinds, which the game numbers one after the other behind its own kinds; with

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dm2_ray.world.battles import BattleVector
-from dm2_ray.world.rules import visibility
-from dm2_ray.world.smac_interface import SmacInterface
-from dm2_ray.world.smac_units import SmacUnit
-from dm2_ray.world.unit_records import Sides, read_sides
-from dm2_ray.world.units_view import UnitsView
+from dm2_ray.world.battles.battle_vector import BattleVector
+from dm2_ray.world.battles.unit_records import Sides, read_sides
+from dm2_ray.world.battles.units_view import UnitsView
+from dm2_ray.world.envs.smac_interface import SmacInterface
+from dm2_ray.world.envs.smac_units import SmacUnit
+from dm2_ray.world.smac.rules import visibility
 
 
 class SmacView(SmacInterface):

@@ -12,10 +12,10 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from dm2_ray.world.battles import BattleVector
-from dm2_ray.world.rules import NO_OP, STOP
-from dm2_ray.world.rules_tables import build_tables
-from dm2_ray.world.units import unit_kind
+from dm2_ray.world.battles.battle_vector import BattleVector
+from dm2_ray.world.smac.rules import NO_OP, STOP
+from dm2_ray.world.smac.rules_tables import build_tables
+from dm2_ray.world.unit_kinds import unit_kind
 
 _SEED_RANGE = 2**63
 

@@ -30,11 +30,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dm2_ray.config_errors import describe_refusal
-from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.scenario_file import Refusal, Scenario
-from dm2_ray.world.scenario_map import build_map
-from dm2_ray.yaml_reader import KeyPath, YamlError, read_yaml_mapping
+from dm2_ray.config.errors import describe_refusal
+from dm2_ray.config.yaml_reader import KeyPath, YamlError, read_yaml_mapping
+from dm2_ray.world.maps.map_spec import MapSpec
+from dm2_ray.world.maps.scenario_builder import build_map
+from dm2_ray.world.maps.scenario_schema import Refusal, Scenario
 
 
 class ScenarioError(ValueError):

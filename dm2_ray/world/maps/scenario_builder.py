@@ -13,20 +13,22 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dm2_ray.config_errors import nearest, shown
-from dm2_ray.world.maps import (
+from dm2_ray.config.errors import nearest, shown
+from dm2_ray.world.maps.map_spec import (
     EnemyOrder,
     MapSpec,
     Race,
     Spawn,
-    map_names,
     num_actions_for,
-    smac_terrain,
     type_bits_for,
 )
-from dm2_ray.world.scenario_file import MAX_CELLS, MAX_UNITS, MIN_CELLS, Refusal, Scenario, Terrain, UnitGroup
-from dm2_ray.world.scenario_places import ExactPlace, check_places
-from dm2_ray.world.units import kind_names, unit_kind
+from dm2_ray.world.maps.scenario_checks import ExactPlace, check_places
+from dm2_ray.world.maps.scenario_schema import MAX_CELLS, MAX_UNITS, MIN_CELLS, Refusal, Scenario, Terrain, UnitGroup
+from dm2_ray.world.maps.smac_maps import (
+    map_names,
+    smac_terrain,
+)
+from dm2_ray.world.unit_kinds import kind_names, unit_kind
 
 POSITION_GRID = 4096.0
 """The engine rounds places to this share of a cell."""

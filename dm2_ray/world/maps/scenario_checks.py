@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.engine_settings import EngineSettings
-from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.placement import starting_positions
-from dm2_ray.world.scenario_file import Refusal
-from dm2_ray.world.units import UnitKind, unit_kind
+from dm2_ray.world.maps.map_spec import MapSpec
+from dm2_ray.world.maps.scenario_schema import Refusal
+from dm2_ray.world.maps.spawn_positions import starting_positions
+from dm2_ray.world.unit_kinds import UnitKind, unit_kind
 
 _TOLERANCE = 1e-3
 """Of distances: places are rounded to the engine's grid of 1/4096 cells."""

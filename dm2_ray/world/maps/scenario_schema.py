@@ -11,8 +11,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from dm2_ray.config import Section
-from dm2_ray.world.maps import EnemyOrder
+from dm2_ray.config.schema import Section
+from dm2_ray.world.maps.map_spec import EnemyOrder
 
 MIN_CELLS, MAX_CELLS = 4, 128
 """Bounds of a map's width and height."""

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.units import Balance, UnitKind, unit_kind
+from dm2_ray.world.maps.map_spec import MapSpec
+from dm2_ray.world.unit_kinds import Balance, UnitKind, unit_kind
 
 _ROOT_3_HALF = math.sqrt(3.0) / 2.0
 _GRID = 4096.0

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.compile_cache import kernel
-from dm2_ray.world.rules import EAST, NO_OP, NORTH, SOUTH, STOP, WEST
-from dm2_ray.world.scripted_kernels import Columns, Knowledge, distance_between, strike_or_advance
+from dm2_ray.world.scripted.scripted_kernels import Columns, Knowledge, distance_between, strike_or_advance
+from dm2_ray.world.smac.rules import EAST, NO_OP, NORTH, SOUTH, STOP, WEST
 
 LOOKAHEAD_CELLS = 4
 """How far ahead a fleeing agent looks for walls."""

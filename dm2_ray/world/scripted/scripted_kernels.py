@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.randomness import DRAW_ACTION, battle_key, uniform_draw
-from dm2_ray.world.rules import EAST, FIRST_TARGET, NO_OP, NORTH, SOUTH, STOP, WEST
+from dm2_ray.world.smac.rules import EAST, FIRST_TARGET, NO_OP, NORTH, SOUTH, STOP, WEST
 
 Columns = NDArray[np.float64]
 

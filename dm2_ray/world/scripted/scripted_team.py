@@ -15,11 +15,17 @@ import difflib
 import numpy as np
 from numpy.typing import NDArray
 
-from dm2_ray.world.battle_backend import BattleBackend
-from dm2_ray.world.kiting import KiteRules, choose_kite
-from dm2_ray.world.scripted_kernels import NO_ENEMY, Knowledge, choose_focus_fire, choose_nearest, choose_random
-from dm2_ray.world.unit_tables import MELEE_RANGE
-from dm2_ray.world.units import UnitKind, unit_kind
+from dm2_ray.world.battles.backend import BattleBackend
+from dm2_ray.world.scripted.kiting import KiteRules, choose_kite
+from dm2_ray.world.scripted.scripted_kernels import (
+    NO_ENEMY,
+    Knowledge,
+    choose_focus_fire,
+    choose_nearest,
+    choose_random,
+)
+from dm2_ray.world.unit_kinds import UnitKind, unit_kind
+from dm2_ray.world.units.tables import MELEE_RANGE
 
 SCRIPTED_TEAMS = ("random", "nearest", "focus_fire", "kite")
 

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.compile_cache import kernel
-from dm2_ray.world.rules import EAST, FIRST_TARGET, NO_OP, NORTH, SOUTH, WEST
-from dm2_ray.world.rules_tables import RulesTables
-from dm2_ray.world.settlement import as_seen
-from dm2_ray.world.unit_state import HEALTH, Units, X, Y
+from dm2_ray.world.smac.rules import EAST, FIRST_TARGET, NO_OP, NORTH, SOUTH, WEST
+from dm2_ray.world.smac.rules_tables import RulesTables
+from dm2_ray.world.smac.step_outcome import as_seen
+from dm2_ray.world.units.state import HEALTH, Units, X, Y
 
 NO_TARGET = -1
 

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dm2_ray.world.maps import MapSpec, load_map
-from dm2_ray.world.rules import NO_ACTION, perceive, settle
-from dm2_ray.world.rules_tables import build_tables
-from dm2_ray.world.switches import SmacSwitches
-from dm2_ray.world.units import Balance
+from dm2_ray.world.maps.map_spec import MapSpec
+from dm2_ray.world.maps.registry import load_map
+from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.rules import NO_ACTION, perceive, settle
+from dm2_ray.world.smac.rules_tables import build_tables
+from dm2_ray.world.unit_kinds import Balance
 
 UNIT_FIELDS = ("x", "y", "health", "shield", "energy", "cooldown")
 """Columns of a unit's row; lengths in cells, the cooldown in game loops left."""

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.compile_cache import kernel
-from dm2_ray.world.rules_tables import RulesTables, build_tables, max_reward
-from dm2_ray.world.settlement import Settlement, as_seen, settle
-from dm2_ray.world.switches import SmacSwitches
+from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.rules_tables import RulesTables, build_tables, max_reward
+from dm2_ray.world.smac.step_outcome import Settlement, as_seen, settle
 
 __all__ = [
     "RulesTables",

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.switches import SmacSwitches
-from dm2_ray.world.units import Balance, unit_kind
+from dm2_ray.world.maps.map_spec import MapSpec
+from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.unit_kinds import Balance, unit_kind
 
 NUM_MOVES = 4
 NUM_RING_CELLS = 8

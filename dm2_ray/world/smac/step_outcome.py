@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.compile_cache import kernel
-from dm2_ray.world.rules_tables import RulesTables
+from dm2_ray.world.smac.rules_tables import RulesTables
 
 
 class Settlement(NamedTuple):

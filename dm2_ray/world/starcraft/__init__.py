@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dm2_ray.world.starcraft.protocol import StarCraftError, StarCraftNotInstalled
-    from dm2_ray.world.starcraft.vector import StarCraftVector, check_starcraft
+    from dm2_ray.world.starcraft.starcraft_vector import StarCraftVector, check_starcraft
 
 __all__ = ["StarCraftError", "StarCraftNotInstalled", "StarCraftVector", "check_starcraft"]
 
 _HOMES = {
     "StarCraftError": "dm2_ray.world.starcraft.protocol",
     "StarCraftNotInstalled": "dm2_ray.world.starcraft.protocol",
-    "StarCraftVector": "dm2_ray.world.starcraft.vector",
-    "check_starcraft": "dm2_ray.world.starcraft.vector",
+    "StarCraftVector": "dm2_ray.world.starcraft.starcraft_vector",
+    "check_starcraft": "dm2_ray.world.starcraft.starcraft_vector",
 }
 
 

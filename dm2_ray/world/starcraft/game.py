@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dm2_ray.world.starcraft import guard
+from dm2_ray.world.starcraft import watchdog
 from dm2_ray.world.starcraft.install import Installation
 from dm2_ray.world.starcraft.protocol import StarCraftError, load_protocol, load_websocket
 
@@ -66,7 +66,7 @@ class StarCraftGame:
         if installation.data_version is not None:
             command += ["-dataVersion", installation.data_version]
         self._guard = subprocess.Popen(
-            [sys.executable, "-I", "-S", guard.__file__, str(self._temp_dir), *command],
+            [sys.executable, "-I", "-S", watchdog.__file__, str(self._temp_dir), *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
@@ -144,7 +144,7 @@ class StarCraftGame:
         """Ends the game; the guard sees to it if the game does not."""
         self.ask_to_quit()
         try:
-            self._guard.wait(guard.GRACE_S + 2.0)
+            self._guard.wait(watchdog.GRACE_S + 2.0)
         except subprocess.TimeoutExpired:
             pass  # kill() does not ask.
         self.kill()
@@ -199,7 +199,7 @@ class StarCraftGame:
 
     def _last_words(self) -> str:
         """The last line that the game has written."""
-        log = self._temp_dir / guard.LOG_NAME
+        log = self._temp_dir / watchdog.LOG_NAME
         if self._guard.poll() is None and log.is_file():
             text = log.read_bytes()
         else:

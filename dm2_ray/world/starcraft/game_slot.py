@@ -18,17 +18,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dm2_ray.atomic_file import write_atomically
-from dm2_ray.config import StarCraftSettings
-from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.rules_tables import RulesTables
+from dm2_ray.config.schema import StarCraftSettings
+from dm2_ray.files import write_atomically
+from dm2_ray.world.maps.map_spec import MapSpec
+from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.rules_tables import RulesTables
 from dm2_ray.world.starcraft import requests
 from dm2_ray.world.starcraft.game import GameLost, StarCraftGame
 from dm2_ray.world.starcraft.install import Installation, MapFile
 from dm2_ray.world.starcraft.protocol import StarCraftError
 from dm2_ray.world.starcraft.units import BattleUnits, rules_of_map, rules_of_units
-from dm2_ray.world.switches import SmacSwitches
-from dm2_ray.world.unit_state import Marks, Units, X, Y
+from dm2_ray.world.units.state import Marks, Units, X, Y
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.rules import EAST, FIRST_TARGET, NO_OP, NORTH, SOUTH, STOP, WEST
+from dm2_ray.world.maps.map_spec import MapSpec
+from dm2_ray.world.smac.rules import EAST, FIRST_TARGET, NO_OP, NORTH, SOUTH, STOP, WEST
 from dm2_ray.world.starcraft.install import MapFile
 
 Request = tuple[str, Mapping[str, Any]]

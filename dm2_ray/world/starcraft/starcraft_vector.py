@@ -27,20 +27,21 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dm2_ray.config import StarCraftSettings
-from dm2_ray.world.battle_kernels import allocate_battles
+from dm2_ray.config.schema import StarCraftSettings
+from dm2_ray.world.battles.joint_actions import check_actions
+from dm2_ray.world.battles.units_view import UnitsView
+from dm2_ray.world.engine.battle_step import allocate_battles
 from dm2_ray.world.engine_settings import EngineSettings
-from dm2_ray.world.heuristic import Heuristic
-from dm2_ray.world.joint_actions import check_actions
-from dm2_ray.world.maps import MapSpec, load_map
-from dm2_ray.world.rules_tables import build_tables
-from dm2_ray.world.starcraft.column import BattleOrder, StarCraftColumn
+from dm2_ray.world.maps.map_spec import MapSpec
+from dm2_ray.world.maps.registry import load_map
+from dm2_ray.world.smac.heuristic import Heuristic
+from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.rules_tables import build_tables
+from dm2_ray.world.starcraft.game_slot import BattleOrder, StarCraftColumn
 from dm2_ray.world.starcraft.install import find_installation, find_map
-from dm2_ray.world.starcraft.outcomes import clear_outcomes, show_beginning, show_step
+from dm2_ray.world.starcraft.observed_outcomes import clear_outcomes, show_beginning, show_step
 from dm2_ray.world.starcraft.protocol import StarCraftError, StarCraftNotInstalled, load_protocol, load_websocket
-from dm2_ray.world.switches import SmacSwitches
-from dm2_ray.world.unit_state import HEALTH, NONE, SHIELD, TARGET
-from dm2_ray.world.units_view import UnitsView
+from dm2_ray.world.units.state import HEALTH, NONE, SHIELD, TARGET
 
 __all__ = ["StarCraftError", "StarCraftNotInstalled", "StarCraftVector", "check_starcraft"]
 

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.rules_tables import RulesTables
+from dm2_ray.world.maps.map_spec import MapSpec
+from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.rules_tables import RulesTables
 from dm2_ray.world.starcraft.protocol import StarCraftError
-from dm2_ray.world.switches import SmacSwitches
-from dm2_ray.world.unit_state import COOLDOWN, ENERGY, HEALTH, NONE, SHIELD, TARGET, Marks, Units, X, Y
-from dm2_ray.world.units import unit_kind
+from dm2_ray.world.unit_kinds import unit_kind
+from dm2_ray.world.units.state import COOLDOWN, ENERGY, HEALTH, NONE, SHIELD, TARGET, Marks, Units, X, Y
 
 AGENTS_OWNER, ENEMIES_OWNER = 1, 2
 

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.engine_settings import EngineSettings
-from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.placement import starting_positions
-from dm2_ray.world.terrain import AIR, CLIFF_WALKER, GROUND
-from dm2_ray.world.units import UnitKind, unit_kind
+from dm2_ray.world.maps.map_spec import MapSpec
+from dm2_ray.world.maps.spawn_positions import starting_positions
+from dm2_ray.world.maps.terrain import AIR, CLIFF_WALKER, GROUND
+from dm2_ray.world.unit_kinds import UnitKind, unit_kind
 
 MELEE_RANGE = 1.0
 """Weapons of less range are melee weapons."""

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dm2_ray.world.battles import BattleVector
+from dm2_ray.world.battles.battle_vector import BattleVector
 
 if TYPE_CHECKING:
-    from dm2_ray.world.viewing.recording import BattleRecording
+    from dm2_ray.world.viewing.battle_recording import BattleRecording
 
 
 @dataclass(kw_only=True, slots=True)
@@ -34,7 +34,7 @@ class BattleStory:
         Args:
             battles: a vector of one battle with the same map, seed and settings; it is left alone.
         """
-        from dm2_ray.world.viewing.recording import BattleRecorder
+        from dm2_ray.world.viewing.battle_recording import BattleRecorder
 
         again = BattleVector(
             battles.map_spec,

@@ -18,9 +18,9 @@ from typing import cast
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from dm2_ray.world.viewing.battle_recording import BattleRecording
 from dm2_ray.world.viewing.glyphs import TEAM_COLOURS
 from dm2_ray.world.viewing.painter import Painter
-from dm2_ray.world.viewing.recording import BattleRecording
 
 LOOPS_PER_SECOND = 22.4
 

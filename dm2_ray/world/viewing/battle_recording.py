@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dm2_ray.array_contract import check_arrays
-from dm2_ray.world.viewing.moment import Moment, between
-from dm2_ray.world.viewing.stage import Stage
+from dm2_ray.arrays import check_arrays
+from dm2_ray.world.viewing.frame import Moment, between
+from dm2_ray.world.viewing.scene import Stage
 
 if TYPE_CHECKING:
-    from dm2_ray.world.battle_backend import BattleBackend
+    from dm2_ray.world.battles.backend import BattleBackend
     from dm2_ray.world.engine_settings import EngineSettings
-    from dm2_ray.world.switches import SmacSwitches
+    from dm2_ray.world.smac.options import SmacSwitches
 
 FORMAT = "dm2-ray-battle-1"
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from dm2_ray.world.units_view import UnitsView
+    from dm2_ray.world.battles.units_view import UnitsView
 
 LONG_AGO = 1e9
 

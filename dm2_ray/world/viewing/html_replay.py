@@ -10,10 +10,10 @@ import json
 from importlib import resources
 from pathlib import Path
 
-from dm2_ray.atomic_file import write_atomically
-from dm2_ray.world.viewing.film import LOOPS_PER_SECOND, OUTCOME_TEXTS, close_up_view
+from dm2_ray.files import write_atomically
+from dm2_ray.world.viewing.animation import LOOPS_PER_SECOND, OUTCOME_TEXTS, close_up_view
+from dm2_ray.world.viewing.battle_recording import BattleRecording
 from dm2_ray.world.viewing.glyphs import glyph
-from dm2_ray.world.viewing.recording import BattleRecording
 
 _TITLE, _BATTLE = "{{title}}", "{{battle}}"
 

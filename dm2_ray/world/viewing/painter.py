@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from dm2_ray.world.viewing.frame import Moment
 from dm2_ray.world.viewing.glyphs import ENERGY_COLOUR, HEAL_COLOUR, SHIELD_COLOUR, TEAM_COLOURS, Colour, Polygon, glyph
-from dm2_ray.world.viewing.ground_picture import paint_ground
-from dm2_ray.world.viewing.moment import Moment
-from dm2_ray.world.viewing.stage import Stage
+from dm2_ray.world.viewing.scene import Stage
+from dm2_ray.world.viewing.terrain_image import paint_ground
 
 SHOT_LOOPS = 3.0
 """Game loops for which a shot is seen."""

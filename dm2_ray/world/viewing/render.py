@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dm2_ray.atomic_file import write_atomically
-from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.viewing.film import Film, gif_bytes, mp4_bytes
-from dm2_ray.world.viewing.moment import Moment
+from dm2_ray.files import write_atomically
+from dm2_ray.world.maps.map_spec import MapSpec
+from dm2_ray.world.viewing.animation import Film, gif_bytes, mp4_bytes
+from dm2_ray.world.viewing.battle_recording import BattleRecording
+from dm2_ray.world.viewing.frame import Moment
 from dm2_ray.world.viewing.painter import Painter
-from dm2_ray.world.viewing.recording import BattleRecording
-from dm2_ray.world.viewing.stage import Stage
+from dm2_ray.world.viewing.scene import Stage
 
 if TYPE_CHECKING:
-    from dm2_ray.world.units_view import UnitsView
+    from dm2_ray.world.battles.units_view import UnitsView
 
 
 def draw(map_spec: MapSpec, units: UnitsView, column: int = 0, *, size: int = 640) -> NDArray[np.uint8]:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.units import Balance, UnitKind, unit_kind
+from dm2_ray.world.maps.map_spec import MapSpec
+from dm2_ray.world.unit_kinds import Balance, UnitKind, unit_kind
 
 MARGIN = 1.0
 """Cells shown around the ground that units can reach."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.units_view import UnitsView
+from dm2_ray.world.battles.units_view import UnitsView
+from dm2_ray.world.maps.map_spec import MapSpec
 
 if TYPE_CHECKING:
     from dm2_ray.world.viewing.viewer import Window

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from dm2_ray.world.viewing.stage import Stage
+from dm2_ray.world.viewing.scene import Stage
 
 CLIFF_LEVEL = 2.0
 """Height of one cliff level in the maps."""

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.scenario_places import starting_places
+from dm2_ray.world.maps.map_spec import MapSpec
+from dm2_ray.world.maps.scenario_checks import starting_places
 
 _PLURALS = {"colossus": "colossi", "spinecrawler": "spine crawlers"}
 _SINGULARS = {"spinecrawler": "spine crawler"}

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.viewing.film import LOOPS_PER_SECOND, MissingPackageError
-from dm2_ray.world.viewing.moment import Moment, between
+from dm2_ray.world.maps.map_spec import MapSpec
+from dm2_ray.world.viewing.animation import LOOPS_PER_SECOND, MissingPackageError
+from dm2_ray.world.viewing.frame import Moment, between
 from dm2_ray.world.viewing.painter import Painter
-from dm2_ray.world.viewing.stage import Stage
+from dm2_ray.world.viewing.scene import Stage
 
 if TYPE_CHECKING:
-    from dm2_ray.world.units_view import UnitsView
+    from dm2_ray.world.battles.units_view import UnitsView
 
 PICTURES_PER_SECOND = 30.0
 

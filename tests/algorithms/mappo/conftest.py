@@ -1,26 +1,14 @@
-"""A real local Ray for the tests of this room, and the smallest world that has a team."""
-
-import os
-from collections.abc import Iterator
+"""The smallest world that has a team, for MAPPO."""
 
 import pytest
 import torch
 
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-
-from dm2_ray.actors.ray_session import ray_session
-from dm2_ray.config import Experiment
+from dm2_ray.config.schema import Experiment
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session")
-def local_ray() -> Iterator[None]:
-    with ray_session(needed_cpus=8):
-        yield
 
 
 @pytest.fixture

@@ -12,16 +12,16 @@ import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from dm2_ray.actors.agent_learner import LearningDiverged
-from dm2_ray.config import Experiment, PolicySettings, PPOSettings
+from dm2_ray.algorithms.mappo.central_learner import CENTRAL, CentralLearner
+from dm2_ray.algorithms.mappo.central_policy import CentralPolicy
+from dm2_ray.algorithms.mappo.joint_battles import JointBattles
+from dm2_ray.algorithms.mappo.joint_preparation import prepare_joint_batch
+from dm2_ray.config.schema import Experiment, PolicySettings, PPOSettings
+from dm2_ray.distributed.learners.agent_learner import LearningDiverged
+from dm2_ray.learning.agent_trajectory import AgentTrajectory
 from dm2_ray.learning.policy import AgentPolicy
 from dm2_ray.learning.ppo import PPOBatch, ppo_losses
-from dm2_ray.learning.preparation import prepare_policy_batch
-from dm2_ray.learning.trajectory import AgentTrajectory
-from dm2_ray.mappo.central_learner import CENTRAL, CentralLearner
-from dm2_ray.mappo.central_policy import CentralPolicy
-from dm2_ray.mappo.joint_battles import JointBattles
-from dm2_ray.mappo.joint_preparation import prepare_joint_batch
+from dm2_ray.learning.ppo_batch import prepare_policy_batch
 
 OBS_SIZE, NUM_ACTIONS, STATE_SIZE = 6, 4, 9
 LENGTHS = [5, 9, 3, 7]

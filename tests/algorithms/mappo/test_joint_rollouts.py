@@ -4,12 +4,12 @@ from contextlib import closing
 
 import numpy as np
 
-from dm2_ray.actors.backends import battles_of
-from dm2_ray.actors.collector import BattleCollector, BattleQuota
-from dm2_ray.actors.stacked import StackedPolicies
-from dm2_ray.config import PolicySettings, WorldSettings
-from dm2_ray.learning.trajectory import AgentTrajectory
-from dm2_ray.mappo.central_policy import CentralPolicy
+from dm2_ray.algorithms.mappo.central_policy import CentralPolicy
+from dm2_ray.config.schema import PolicySettings, WorldSettings
+from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleQuota
+from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies
+from dm2_ray.learning.agent_trajectory import AgentTrajectory
+from dm2_ray.world.configured import battles_of
 
 
 def collected(smac: dict, *, keep_states: bool) -> tuple[BattleCollector, list[AgentTrajectory]]:

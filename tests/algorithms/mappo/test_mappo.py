@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 import dm2_ray
-from dm2_ray.actors.dm2_config import DM2Config
-from dm2_ray.config import Experiment
+from dm2_ray.algorithms.dm2_config import DM2Config
+from dm2_ray.algorithms.mappo.mappo import MAPPO
+from dm2_ray.config.schema import Experiment
 from dm2_ray.learning.policy import input_size
-from dm2_ray.mappo.mappo import MAPPO
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -89,5 +89,5 @@ def test_the_critics_of_dm2_and_its_rollouts_know_no_state(small: Experiment) ->
 def test_one_place_alone_knows_of_this_room() -> None:
     package = Path(dm2_ray.__file__).parent
     others = [path for path in package.rglob("*.py") if path.parent.name != "mappo"]
-    knowing = [path for path in others if "dm2_ray.mappo" in path.read_text()]
+    knowing = [path for path in others if "dm2_ray.algorithms.mappo" in path.read_text()]
     assert knowing == [package / "experiments" / "algorithms.py"]

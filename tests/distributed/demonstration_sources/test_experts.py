@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 import ray
 
-from dm2_ray.actors.dm2_config import DM2Config
-from dm2_ray.actors.expert_pool import ExpertPool, StoredExperts
-from dm2_ray.actors.expert_processes import ExpertPlacement
-from dm2_ray.actors.expert_sources import check_experts, start_experts
-from dm2_ray.actors.streams import Role, stream_seed
+from dm2_ray.algorithms.dm2_config import DM2Config
 from dm2_ray.checkpoints import save_checkpoint
-from dm2_ray.config import Experiment
+from dm2_ray.config.schema import Experiment
 from dm2_ray.demonstrations import AgentDemonstration, DemonstrationError
 from dm2_ray.demonstrations.best_episodes import discounted_returns
-from dm2_ray.demonstrations.manifest import file_sha256
-from dm2_ray.demonstrations.run_world import RunWorld
-from dm2_ray.experiments.recording import record
-from dm2_ray.learning.trajectory import AgentTrajectory
+from dm2_ray.distributed.demonstration_sources.factory import check_experts, start_experts
+from dm2_ray.distributed.demonstration_sources.server_pool import ExpertPlacement
+from dm2_ray.distributed.demonstration_sources.sources import ExpertPool, StoredExperts
+from dm2_ray.distributed.random_streams import Role, stream_seed
+from dm2_ray.files import file_sha256
+from dm2_ray.learning.agent_trajectory import AgentTrajectory
+from dm2_ray.recording.recorder import record
 from dm2_ray.world import BattleVector
+from dm2_ray.world.configured import RunWorld
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

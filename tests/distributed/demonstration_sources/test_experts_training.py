@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import ray
 
-from dm2_ray.actors.dm2 import DM2
-from dm2_ray.actors.dm2_config import DM2Config
+from dm2_ray.algorithms.dm2 import DM2
+from dm2_ray.algorithms.dm2_config import DM2Config
 from dm2_ray.checkpoints import open_checkpoint, restored_learning_state, save_checkpoint
-from dm2_ray.experiments.algorithms import DecentralisedTeam
-from dm2_ray.experiments.recording import record
+from dm2_ray.recording.recorder import record
+from dm2_ray.runs.trainables import DecentralisedTeam
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dm2_ray.actors.dm2 import DM2
-from dm2_ray.actors.dm2_config import DM2Config
+from dm2_ray.algorithms.dm2 import DM2
+from dm2_ray.algorithms.dm2_config import DM2Config
 from dm2_ray.checkpoints import open_checkpoint, restored_learning_state, save_checkpoint
 from dm2_ray.demonstrations import JointTrajectories
-from dm2_ray.experiments.recording import record
+from dm2_ray.recording.recorder import record
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

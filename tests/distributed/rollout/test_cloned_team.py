@@ -9,15 +9,15 @@ import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from dm2_ray.actors.backends import battles_of
-from dm2_ray.actors.collector import BattleCollector, BattleQuota, BattleStatistics
-from dm2_ray.actors.stacked import StackedPolicies
-from dm2_ray.config import PolicySettings, WorldSettings
+from dm2_ray.config.schema import PolicySettings, WorldSettings
 from dm2_ray.demonstrations import JointTrajectories
-from dm2_ray.experiments.recording import record
-from dm2_ray.learning.cloning import cloning_losses, prepare_cloning_batch
+from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleQuota, BattleStatistics
+from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies
+from dm2_ray.learning.behavior_cloning import cloning_losses, prepare_cloning_batch
 from dm2_ray.learning.policy import AgentPolicy
-from dm2_ray.learning.preparation import minibatches
+from dm2_ray.learning.ppo_batch import minibatches
+from dm2_ray.recording.recorder import record
+from dm2_ray.world.configured import battles_of
 
 
 def untrained(settings: PolicySettings, agents: int, obs_size: int, actions: int) -> list[AgentPolicy]:

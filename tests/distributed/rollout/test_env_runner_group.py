@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import ray
 
-from dm2_ray.actors.dm2_config import DM2Config
-from dm2_ray.actors.env_runner import BattleEnvRunner, RolloutTask
-from dm2_ray.actors.fault_log import FaultLog
-from dm2_ray.actors.resources import NotEnoughResources
-from dm2_ray.actors.rollout_pool import RolloutPool
-from dm2_ray.actors.runner_fleet import RunnerFleet
+from dm2_ray.algorithms.dm2_config import DM2Config
+from dm2_ray.distributed.fault_log import FaultLog
+from dm2_ray.distributed.resources import NotEnoughResources
+from dm2_ray.distributed.rollout.env_runner import BattleEnvRunner, RolloutTask
+from dm2_ray.distributed.rollout.env_runner_group import RunnerFleet
+from dm2_ray.distributed.rollout.rollout_pool import RolloutPool
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from ray.rllib.core.columns import Columns
 
-from dm2_ray.actors.stacked import StackedPolicies
-from dm2_ray.config import PolicySettings
+from dm2_ray.config.schema import PolicySettings
+from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies
 from dm2_ray.learning.policy import AgentPolicy
 
 NUM_AGENTS, NUM_BATTLES, OBS_SIZE, NUM_ACTIONS = 3, 7, 11, 5

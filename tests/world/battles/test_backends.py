@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from dm2_ray.actors.backends import battles_of
-from dm2_ray.config import WorldSettings
+from dm2_ray.config.schema import WorldSettings
 from dm2_ray.world import BattleVector
+from dm2_ray.world.configured import battles_of
 from dm2_ray.world.engine_settings import EngineSettings
 
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dm2_ray.world.battles import BattleVector
-from dm2_ray.world.maps import UnknownMapError, map_names
-from dm2_ray.world.scripted import ScriptedTeam
+from dm2_ray.world.battles.battle_vector import BattleVector
+from dm2_ray.world.maps.map_spec import UnknownMapError
+from dm2_ray.world.maps.smac_maps import map_names
+from dm2_ray.world.scripted.scripted_team import ScriptedTeam
 
 RECORDED = ("observations", "action_mask", "state", "alive", "battle_step")
 

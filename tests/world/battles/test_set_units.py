@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from dm2_ray.world import BattleVector, RulesReplay, SMACEnv, load_map
-from dm2_ray.world.maps import map_names
-from dm2_ray.world.units import unit_kind
+from dm2_ray.world.maps.smac_maps import map_names
+from dm2_ray.world.unit_kinds import unit_kind
 
 FIELDS = ("x", "y", "health", "shield", "energy", "cooldown")
 

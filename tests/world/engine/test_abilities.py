@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from staging import ATTACK, EAST, STOP, WEST, joint, on_stage
+from support.staging import ATTACK, EAST, STOP, WEST, joint, on_stage
 
-from dm2_ray.world.battles import BattleVector
+from dm2_ray.world.battles.battle_vector import BattleVector
 from dm2_ray.world.engine_settings import EngineSettings
-from dm2_ray.world.unit_state import GOAL_X, GOAL_Y
+from dm2_ray.world.units.state import GOAL_X, GOAL_Y
 
 CALM = EngineSettings(random_delay=False)
 
@@ -135,8 +135,8 @@ def test_the_enemys_medivac_heals_the_worst_hurt_and_follows_its_army():
 def test_a_medivac_does_not_heal_machines():
     # No SMAC map has both; the rule is the table's.
     from dm2_ray.world.engine_settings import EngineSettings
-    from dm2_ray.world.maps import load_map
-    from dm2_ray.world.unit_tables import IS_HEALABLE, build_unit_tables
+    from dm2_ray.world.maps.registry import load_map
+    from dm2_ray.world.units.tables import IS_HEALABLE, build_unit_tables
 
     for name, expected in {"2s3z": [0, 0, 1, 1, 1], "MMM": [1] * 9 + [0], "2s_vs_1sc": [0, 0]}.items():
         tables = build_unit_tables(load_map(name), EngineSettings())

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from staging import ATTACK, EAST, NORTH, SOUTH, STOP, WEST, stage
+from support.staging import ATTACK, EAST, NORTH, SOUTH, STOP, WEST, stage
 
-from dm2_ray.world.battles import BattleVector
+from dm2_ray.world.battles.battle_vector import BattleVector
 from dm2_ray.world.engine_settings import EngineSettings
-from dm2_ray.world.maps import map_names
-from dm2_ray.world.scripted import ScriptedTeam
-from dm2_ray.world.terrain import build_terrain
-from dm2_ray.world.unit_state import GOAL_X, GOAL_Y, HEALTH
-from dm2_ray.world.units import unit_kind
+from dm2_ray.world.maps.smac_maps import map_names
+from dm2_ray.world.maps.terrain import build_terrain
+from dm2_ray.world.scripted.scripted_team import ScriptedTeam
+from dm2_ray.world.unit_kinds import unit_kind
+from dm2_ray.world.units.state import GOAL_X, GOAL_Y, HEALTH
 
 LOOPS = 8
 

@@ -7,11 +7,11 @@ import time
 
 import numpy as np
 import pytest
-from umpire import SELDOM, Umpire
+from support.umpire import SELDOM, Umpire
 
 from dm2_ray.world import BattleVector, ScriptedTeam, load_map, map_names, scenario_names
-from dm2_ray.world.scenario import scenario_from_mapping
-from dm2_ray.world.unit_state import HEALTH, SHIELD, X, Y
+from dm2_ray.world.maps.scenario import scenario_from_mapping
+from dm2_ray.world.units.state import HEALTH, SHIELD, X, Y
 
 
 def begin(map_name: str, num_battles: int, seed: int, team_name: str) -> tuple[Umpire, ScriptedTeam]:

@@ -47,7 +47,7 @@ def test_importing_the_package_is_enough_and_loads_no_compiler() -> None:
         "names = {name for name in gymnasium.registry if name.startswith('dm2_ray/')};"
         "assert len(names) == 23 and 'dm2_ray/5m_vs_6m-v0' in names, names;"
         "assert not {'numba', 'torch', 'ray'} & set(sys.modules);"
-        "from dm2_ray.world.gymnasium_ids import register_maps; register_maps()"
+        "from dm2_ray.world.envs.gymnasium_ids import register_maps; register_maps()"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
     assert {f"dm2_ray/{name}-v0" for name in map_names()} <= set(gymnasium.registry)

@@ -10,7 +10,7 @@ from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test, ren
 from pettingzoo.utils.conversions import parallel_to_aec
 
 from dm2_ray.world import BattleVector, parallel_env
-from dm2_ray.world.maps import map_names
+from dm2_ray.world.maps.smac_maps import map_names
 
 
 @pytest.fixture(params=[{}, {"obs_last_action": True, "obs_timestep_number": True, "continuing_episode": True}])

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from dm2_ray.world import BattleVector, SMACEnv
-from dm2_ray.world.maps import map_names
+from dm2_ray.world.maps.smac_maps import map_names
 
-SMAC = json.loads((Path(__file__).parent / "data" / "smac_dims.json").read_text())
+SMAC = json.loads((Path(__file__).parents[1] / "data" / "smac_dims.json").read_text())
 
 
 def play(env: SMACEnv, rng: np.random.Generator) -> tuple[float, int, dict]:

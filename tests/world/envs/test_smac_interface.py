@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reference_rules import ReferenceRules
+from support.reference_rules import ReferenceRules
 
 from dm2_ray.world import BattleVector, SMACEnv, load_map, map_names, scenario_from_mapping
-from dm2_ray.world.smac_interface import Direction
-from dm2_ray.world.viewing.battle_story import BattleStory
+from dm2_ray.world.envs.smac_interface import Direction
+from dm2_ray.world.viewing.action_log import BattleStory
 
 METHODS = """
     can_move check_bounds close distance full_restart get_ally_num_attributes get_avail_actions get_avail_agent_actions
@@ -264,7 +264,7 @@ def test_resetting_too_early_leaves_the_greatest_reward_alone() -> None:
 
 def test_debug_logs_what_smac_would(caplog: pytest.LogCaptureFixture) -> None:
     env = SMACEnv("3m", debug=True)
-    with caplog.at_level(logging.DEBUG, logger="dm2_ray.world.smac_env"):
+    with caplog.at_level(logging.DEBUG, logger="dm2_ray.world.envs.smac_env"):
         env.reset()
         env.step([1, 1, 1])
     text = caplog.text

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from dm2_ray.world import UnknownMapError, load_map, map_names
-from dm2_ray.world.units import unit_kind
+from dm2_ray.world.unit_kinds import unit_kind
 
-SMAC = json.loads((Path(__file__).parent / "data" / "smac_dims.json").read_text())
+SMAC = json.loads((Path(__file__).parents[1] / "data" / "smac_dims.json").read_text())
 
 
 def test_all_maps_of_smac_are_there() -> None:

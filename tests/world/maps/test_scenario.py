@@ -29,12 +29,12 @@ from dm2_ray.world import (
     world_map,
 )
 from dm2_ray.world.engine_settings import EngineSettings
-from dm2_ray.world.rules_tables import build_tables, height_image, max_reward
-from dm2_ray.world.scenario import read_scenario
-from dm2_ray.world.scenario_places import separate_areas, starting_places
-from dm2_ray.world.switches import SmacSwitches
-from dm2_ray.world.units import kind_names, unit_kind
-from dm2_ray.world.viewing.map_drawing import count_units, draw_map
+from dm2_ray.world.maps.scenario import read_scenario
+from dm2_ray.world.maps.scenario_checks import separate_areas, starting_places
+from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.rules_tables import build_tables, height_image, max_reward
+from dm2_ray.world.unit_kinds import kind_names, unit_kind
+from dm2_ray.world.viewing.text_map import count_units, draw_map
 
 EVERYTHING = SmacSwitches.from_arguments(
     {"obs_last_action": True, "obs_pathing_grid": True, "obs_terrain_height": True, "state_timestep_number": True}

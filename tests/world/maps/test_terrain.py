@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from staging import STOP, joint, on_stage
+from support.staging import STOP, joint, on_stage
 
-from dm2_ray.world.maps import load_map, map_names
-from dm2_ray.world.terrain import (
+from dm2_ray.world.maps.registry import load_map
+from dm2_ray.world.maps.smac_maps import map_names
+from dm2_ray.world.maps.terrain import (
     AIR,
     CLIFF_WALKER,
     GROUND,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dm2_ray.world.battles import BattleVector
+from dm2_ray.world.battles.battle_vector import BattleVector
 from dm2_ray.world.engine_settings import EngineSettings
-from dm2_ray.world.maps import map_names
-from dm2_ray.world.scripted import SCRIPTED_TEAMS, ScriptedTeam
+from dm2_ray.world.maps.smac_maps import map_names
+from dm2_ray.world.scripted.scripted_team import SCRIPTED_TEAMS, ScriptedTeam
 
 
 def win_rate(map_name, team_name, num_battles, seed=0, engine=None):

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from dm2_ray.world import load_map, map_names
-from dm2_ray.world.rules import build_tables, max_reward
-from dm2_ray.world.rules_tables import height_image
-from dm2_ray.world.switches import SmacSwitches
+from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.rules import build_tables, max_reward
+from dm2_ray.world.smac.rules_tables import height_image
 
-SMAC = json.loads((Path(__file__).parent / "data" / "smac_dims.json").read_text())
+SMAC = json.loads((Path(__file__).parents[1] / "data" / "smac_dims.json").read_text())
 VARIANTS = {
     "obs_last_action": {"obs_last_action": True},
     "obs_pathing_grid": {"obs_pathing_grid": True},

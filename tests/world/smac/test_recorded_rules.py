@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dm2_ray.world import RulesReplay, load_map
-from dm2_ray.world.units import unit_kind
+from dm2_ray.world.unit_kinds import unit_kind
 
 STOP = 1
 

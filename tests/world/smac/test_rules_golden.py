@@ -18,7 +18,7 @@ from dm2_ray.world import RulesReplay, map_names
 
 @cache
 def golden() -> dict[str, np.ndarray]:
-    with np.load(Path(__file__).parent / "data" / "smac_golden.npz") as archive:
+    with np.load(Path(__file__).parents[1] / "data" / "smac_golden.npz") as archive:
         return {name: archive[name] for name in archive.files}
 
 

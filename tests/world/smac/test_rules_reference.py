@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from reference_rules import HEALTH, SHIELD, ReferenceRules
+from support.reference_rules import HEALTH, SHIELD, ReferenceRules
 
 from dm2_ray.world import RulesReplay, load_map, map_names
-from dm2_ray.world.heuristic import Heuristic
-from dm2_ray.world.rules import SmacSwitches, build_tables, visibility
-from dm2_ray.world.smac_interface import SmacInterface
-from dm2_ray.world.unit_state import HEALTH as HEALTH_ROW
-from dm2_ray.world.unit_state import NUM_UNIT_ROWS, X, Y
+from dm2_ray.world.envs.smac_interface import SmacInterface
+from dm2_ray.world.smac.heuristic import Heuristic
+from dm2_ray.world.smac.rules import SmacSwitches, build_tables, visibility
+from dm2_ray.world.units.state import HEALTH as HEALTH_ROW
+from dm2_ray.world.units.state import NUM_UNIT_ROWS, X, Y
 
-DIMS = json.loads((Path(__file__).parent / "data" / "smac_dims.json").read_text())
+DIMS = json.loads((Path(__file__).parents[1] / "data" / "smac_dims.json").read_text())
 FLAGS = (
     "continuing_episode", "obs_all_health", "obs_own_health", "obs_last_action", "obs_pathing_grid",
     "obs_terrain_height", "obs_instead_of_state", "obs_timestep_number", "state_last_action",

@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from fake_installation import FakeInstallation
 
-from dm2_ray.config import StarCraftSettings
-from dm2_ray.world.battles import BattleVector
+from dm2_ray.config.schema import StarCraftSettings
+from dm2_ray.world.battles.battle_vector import BattleVector
 from dm2_ray.world.starcraft import StarCraftVector
 
 OpenVector = Callable[..., StarCraftVector]

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dm2_ray.world.maps import map_names
+from dm2_ray.world.maps.smac_maps import map_names
 from dm2_ray.world.starcraft.protocol import load_protocol
 
 BUILD = "Base75689"

@@ -23,10 +23,10 @@ import numpy as np
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
-from dm2_ray.world.maps import load_map
-from dm2_ray.world.rules_tables import height_image
+from dm2_ray.world.maps.registry import load_map
+from dm2_ray.world.smac.rules_tables import height_image
 from dm2_ray.world.starcraft.protocol import load_protocol
-from dm2_ray.world.units import unit_kind
+from dm2_ray.world.unit_kinds import unit_kind
 
 NO_OP, STOP, FIRST_TARGET = 0, 1, 6
 LAUNCHED, INIT_GAME, IN_GAME, QUIT = 1, 2, 3, 6
@@ -92,7 +92,7 @@ class World:
 
     def __init__(self, map_name: str, seed: int, commands: Commands) -> None:
         # Imported late, so that games which do not come so far fail as fast as they can.
-        from dm2_ray.world.battles import BattleVector
+        from dm2_ray.world.battles.battle_vector import BattleVector
 
         self._make = BattleVector
         self.spec = load_map(map_name)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from test_equal_to_embedded import choose
 
-from dm2_ray.world.maps import map_names
+from dm2_ray.world.maps.smac_maps import map_names
 from dm2_ray.world.starcraft.protocol import load_protocol
 
 if find_spec("smac") is None or find_spec("pysc2") is None:

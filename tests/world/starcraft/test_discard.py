@@ -8,11 +8,11 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from dm2_ray.actors.collector import BattleCollector, BattleQuota
-from dm2_ray.actors.stacked import StackedPolicies
-from dm2_ray.config import PolicySettings
+from dm2_ray.config.schema import PolicySettings
 from dm2_ray.demonstrations import JointTrajectories, JointTrajectoryWriter, Provenance
-from dm2_ray.demonstrations.record import record_episodes
+from dm2_ray.demonstrations.episode_player import record_episodes
+from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleQuota
+from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies
 from dm2_ray.learning.policy import AgentPolicy
 from dm2_ray.world import BattleVector, ScriptedTeam
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dm2_ray.world.battles import BattleVector
-from dm2_ray.world.maps import map_names
-from dm2_ray.world.scripted import ScriptedTeam
+from dm2_ray.world.battles.battle_vector import BattleVector
+from dm2_ray.world.maps.smac_maps import map_names
+from dm2_ray.world.scripted.scripted_team import ScriptedTeam
 from dm2_ray.world.starcraft import StarCraftVector
 
 NOW = ("observations", "action_mask", "state", "alive", "battle_step", "last_actions")

@@ -155,7 +155,7 @@ def test_games_are_replaced_when_they_are_old_or_big(installation, open_vector) 
 
 WORKER = """
 import sys, time
-from dm2_ray.config import StarCraftSettings
+from dm2_ray.config.schema import StarCraftSettings
 from dm2_ray.world.starcraft import StarCraftVector
 
 vector = StarCraftVector("3m", int(sys.argv[2]), settings=StarCraftSettings(path=sys.argv[1]))

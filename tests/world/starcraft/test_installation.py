@@ -12,7 +12,7 @@ import pytest
 from fake_installation import FakeInstallation
 
 from dm2_ray.cli import main
-from dm2_ray.config import StarCraftSettings
+from dm2_ray.config.schema import StarCraftSettings
 from dm2_ray.world.starcraft import StarCraftNotInstalled, StarCraftVector, check_starcraft
 from dm2_ray.world.starcraft.install import find_installation, find_map
 from dm2_ray.world.starcraft.protocol import PACKAGE, load_protocol, serialized_descriptor

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from test_game_faults import await_end
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
-from dm2_ray.actors.ray_session import ray_session
 from dm2_ray.cli import main
 from dm2_ray.demonstrations import JointTrajectories
 
@@ -28,12 +26,6 @@ SMALL = [
     "checkpoint.every_iterations=1",
     "tracking.tensorboard=false",
 ]
-
-
-@pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    with ray_session(needed_cpus=8):
-        yield
 
 
 def test_train_evaluate_record(

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dm2_ray.world import BattleVector, ScriptedTeam, load_map, map_names
-from dm2_ray.world.viewing.recording import BattleRecorder, BattleRecording
-from dm2_ray.world.viewing.stage import Stage
+from dm2_ray.world.viewing.battle_recording import BattleRecorder, BattleRecording
+from dm2_ray.world.viewing.scene import Stage
 
 COLUMNS = ("x", "y", "health", "shield", "energy", "cooldown")
 

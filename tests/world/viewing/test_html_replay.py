@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chromium import Browser, Page, find_browser
 from PIL import Image
+from support.chromium import Browser, Page, find_browser
 
 from dm2_ray.world import BattleVector, ScriptedTeam
+from dm2_ray.world.viewing.battle_recording import BattleRecorder, BattleRecording
 from dm2_ray.world.viewing.html_replay import html_page, write_html
-from dm2_ray.world.viewing.recording import BattleRecorder, BattleRecording
 
 needs_browser = pytest.mark.skipif(find_browser() is None, reason="no chromium or google-chrome on PATH")
 

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dm2_ray.world import BattleVector, ScriptedTeam, load_map, map_names
-from dm2_ray.world.maps import MapSpec
-from dm2_ray.world.units import kind_names
-from dm2_ray.world.viewing.film import Film
+from dm2_ray.world.maps.map_spec import MapSpec
+from dm2_ray.world.unit_kinds import kind_names
+from dm2_ray.world.viewing.animation import Film
+from dm2_ray.world.viewing.battle_recording import BattleRecorder, BattleRecording
+from dm2_ray.world.viewing.frame import LONG_AGO, Moment
 from dm2_ray.world.viewing.glyphs import GLYPHS, TEAM_COLOURS
-from dm2_ray.world.viewing.moment import LONG_AGO, Moment
 from dm2_ray.world.viewing.painter import Painter
-from dm2_ray.world.viewing.recording import BattleRecorder, BattleRecording
 from dm2_ray.world.viewing.render import draw, write_gif, write_mp4
-from dm2_ray.world.viewing.stage import Stage
+from dm2_ray.world.viewing.scene import Stage
 
 SIZE = 640
 
@@ -267,7 +267,7 @@ def test_without_imageio_ffmpeg_one_line_says_what_to_do(recording: BattleRecord
     (tmp_path / "recording.json").write_text(recording.to_json())
     code = (
         "import sys; sys.modules['imageio_ffmpeg'] = None\n"
-        "from dm2_ray.world.viewing.recording import BattleRecording\n"
+        "from dm2_ray.world.viewing.battle_recording import BattleRecording\n"
         "from dm2_ray.world.viewing.render import write_mp4\n"
         "write_mp4(BattleRecording.from_json(open('recording.json').read()), 'film.mp4')\n"
     )

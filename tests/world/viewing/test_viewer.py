@@ -95,7 +95,7 @@ def test_without_a_screen_or_pygame_one_line_says_so() -> None:
     pytest.importorskip("pygame")
     code = """
 import os, sys
-from dm2_ray.world.maps import load_map
+from dm2_ray.world.maps.registry import load_map
 from dm2_ray.world.viewing.viewer import Window
 
 def complaint():

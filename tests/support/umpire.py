@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from dm2_ray.world.battles import BattleVector
-from dm2_ray.world.terrain import build_terrain
-from dm2_ray.world.units import unit_kind
+from dm2_ray.world.battles.battle_vector import BattleVector
+from dm2_ray.world.maps.terrain import build_terrain
+from dm2_ray.world.unit_kinds import unit_kind
 
 QUANTITIES = ("x", "y", "health", "shield", "energy", "cooldown")
 X, Y, HEALTH, SHIELD, ENERGY, COOLDOWN = range(6)

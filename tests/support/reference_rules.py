@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from dm2_ray.world.maps import load_map
+from dm2_ray.world.maps.registry import load_map
 
 HEALTH = {
     "marine": 45, "marauder": 125, "medivac": 150, "stalker": 80, "zealot": 100, "colossus": 200,

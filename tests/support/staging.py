@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dm2_ray.world.battles import BattleVector
-from dm2_ray.world.unit_state import ENERGY, HEALTH, NONE, ORDER, ORDER_STOP, SHIELD, SHIELD_WAIT, TARGET, X, Y
+from dm2_ray.world.battles.battle_vector import BattleVector
+from dm2_ray.world.units.state import ENERGY, HEALTH, NONE, ORDER, ORDER_STOP, SHIELD, SHIELD_WAIT, TARGET, X, Y
 
 STOP, NORTH, SOUTH, EAST, WEST, ATTACK = 1, 2, 3, 4, 5, 6
 

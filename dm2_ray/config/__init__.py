@@ -1,0 +1,16 @@
+"""Typed settings of a run (`schema`), and YAML as people write it.
+
+The sections' names are imported when they are first used: reading a map's file does not wait for pydantic.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    from dm2_ray.config import schema
+
+    if name.startswith("_") or not hasattr(schema, name):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(schema, name)

@@ -1,0 +1,1 @@
+"""Playing battles with the agents' policies, in RLlib EnvRunners spread over the cluster."""

@@ -1,0 +1,1 @@
+"""One run from configuration to result: loading, training loop, checkpoints, lock, shutdown, evaluation."""

@@ -1,0 +1,1 @@
+"""The embedded battle engine: movement, weapons, abilities and the scripted opponent, as numba kernels."""

@@ -1,0 +1,1 @@
+"""The battles behind other libraries' interfaces: SMAC's own class, PettingZoo, gymnasium."""

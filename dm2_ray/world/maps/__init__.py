@@ -1,0 +1,1 @@
+"""Maps: SMAC's 23, and scenarios from YAML files."""

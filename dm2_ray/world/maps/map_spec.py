@@ -1,0 +1,123 @@
+"""What a map is: teams, sizes, terrain, spawns and the enemies' order.
+
+x grows east, y grows north. Shapes: N agents, M enemies, A actions, X x Y cells.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import astuple, dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Race = Literal["T", "P", "Z"]
+
+
+class UnknownMapError(ValueError):
+    """A name that no map bears; the message names the nearest ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spawn:
+    """One line of the map's spawning script: `count` units of `kind`, all at the point (x, y)."""
+
+    owner: Literal[1, 2]
+    """1: the agents' side; 2: the enemy."""
+    count: int
+    kind: str
+    x: float
+    y: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnemyOrder:
+    """The one order that all enemies get at the start of a battle."""
+
+    kind: Literal["attack_move", "attack_agents", "none"]
+    """attack_move: fight the way to a point drawn uniformly on the segment start..end (one point when they are equal);
+    attack_agents: attack the group of agents wherever they are; none: stay."""
+    start: tuple[float, float] = (0.0, 0.0)
+    end: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MapSpec:
+    """One map."""
+
+    name: str
+    num_agents: int
+    num_enemies: int
+    num_actions: int
+    """no-op, stop, four moves, one per target: 6 + M; or 6 + N if that is more and the agents have medivacs, whose
+    targets are agents."""
+    episode_limit: int
+    ally_race: Race
+    """SMAC's letter for the agents' side; "P" means that shields are shown, so a side of several races has it if any of
+    its kinds has shields."""
+    enemy_race: Race
+    unit_type_bits: int
+    """Length of the one-hot of unit types in observations; 0 where each side has a single type."""
+    map_type: str
+    """SMAC's family name. Rules depend on "MMM" alone: medivacs heal agents, a side of medivacs only is beaten."""
+    ally_kinds: tuple[str, ...]
+    """[N] in agent order: by unit type, then by position; constant within a map."""
+    enemy_kinds: tuple[str, ...]
+    """[M] in the order of creation by the map's script."""
+    ally_types: tuple[str, ...]
+    """The agents' kinds in the order of the one-hot of unit types."""
+    enemy_types: tuple[str, ...]
+    walkable: NDArray[np.bool_]
+    """[X, Y], indexed [x, y]; cell (x, y) covers [x, x + 1) x [y, y + 1). 32 x 32 on SMAC's maps."""
+    terrain_height: NDArray[np.float64]
+    """[X + 1, Y + 1] heights at the cells' corners, indexed [x, y]."""
+    spawns: tuple[Spawn, ...]
+    """In the order of the script."""
+    enemy_order: EnemyOrder
+    is_scenario: bool = False
+    """Not one of SMAC's maps: whoever compares worlds has to look at more than the name."""
+
+    def __post_init__(self) -> None:
+        sizes = {
+            "ally_kinds": (len(self.ally_kinds), self.num_agents),
+            "enemy_kinds": (len(self.enemy_kinds), self.num_enemies),
+            "num_actions": (self.num_actions, num_actions_for(self.ally_kinds, self.enemy_kinds)),
+            "ally_types": (sorted(self.ally_types), sorted(set(self.ally_kinds))),
+            "enemy_types": (sorted(self.enemy_types), sorted(set(self.enemy_kinds))),
+            "unit_type_bits": (self.unit_type_bits, type_bits_for(self.ally_kinds, self.enemy_kinds)),
+            "allied spawns": (sum(s.count for s in self.spawns if s.owner == 1), self.num_agents),
+            "enemy spawns": (sum(s.count for s in self.spawns if s.owner == 2), self.num_enemies),
+        }
+        for what, (found, expected) in sizes.items():
+            if found != expected:
+                raise ValueError(f"map {self.name!r}: {what}: found {found}, expected {expected}")
+        if self.terrain_height.shape != tuple(n + 1 for n in self.walkable.shape):
+            raise ValueError(
+                f"map {self.name!r}: terrain_height has shape {self.terrain_height.shape}, expected one more "
+                f"vertex than cells along each axis of walkable {self.walkable.shape}"
+            )
+
+    @property
+    def scenario_hash(self) -> str | None:
+        """Sixteen hexadecimal digits for a scenario's content without its name; None on SMAC's maps."""
+        if not self.is_scenario:
+            return None
+        plain = (self.episode_limit, self.ally_kinds, self.enemy_kinds, self.walkable.shape)
+        script = ([astuple(spawn) for spawn in self.spawns], astuple(self.enemy_order))
+        digest = hashlib.sha256(json.dumps([plain, script]).encode())
+        digest.update(np.packbits(self.walkable).tobytes())
+        digest.update(self.terrain_height.tobytes())
+        return digest.hexdigest()[:16]
+
+
+def num_actions_for(ally_kinds: tuple[str, ...], enemy_kinds: tuple[str, ...]) -> int:
+    """A: medivacs among the agents number their targets by agent, all others by enemy."""
+    return 6 + max(len(enemy_kinds), len(ally_kinds) if "medivac" in ally_kinds else 0)
+
+
+def type_bits_for(ally_kinds: tuple[str, ...], enemy_kinds: tuple[str, ...]) -> int:
+    """Length of the one-hot of unit types: 0 where nobody could be mistaken for another kind of its side."""
+    kinds = max(len(set(ally_kinds)), len(set(enemy_kinds)))
+    return kinds if kinds > 1 else 0

@@ -1,0 +1,1 @@
+"""Scripted teams: experts without training, and baselines."""

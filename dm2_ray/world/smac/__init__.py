@@ -1,0 +1,1 @@
+"""SMAC's rules: options, observations, states, available actions, rewards and ends."""
