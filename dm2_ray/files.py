@@ -1,6 +1,6 @@
 """Files that appear whole or not at all.
 
-A file is written beside its place, synchronised to the disk and renamed over it: a reader sees the old content or the
+A file is written beside its place, synchronized to the disk and renamed over it: a reader sees the old content or the
 new one, and a process that is killed, or a disk that fills up, leaves the old one.
 """
 
@@ -26,10 +26,10 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    synchronise(path.parent)
+    fsync_path(path.parent)
 
 
-def synchronise(path: Path) -> None:
+def fsync_path(path: Path) -> None:
     """Makes a file's content, or the names in a directory, durable (a new name too is at first only in memory)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""DM²: decentralised multi-agent learning by distribution matching, as an RLlib Algorithm.
+"""DM²: decentralized multi-agent learning by distribution matching, as an RLlib Algorithm.
 
  driver: DM2 (RLlib Algorithm): holds ObjectRefs and metrics, never arrays
    │
@@ -42,14 +42,14 @@ from ray.tune.execution.placement_groups import PlacementGroupFactory
 
 from dm2_ray.algorithms.dm2_config import DM2Config
 from dm2_ray.algorithms.run_processes import RunProcesses
-from dm2_ray.demonstrations.source_checks import draws_at
+from dm2_ray.demonstrations.source_checks import uses_demonstrations_at
 from dm2_ray.distributed.errors import RolloutDataLost
-from dm2_ray.distributed.fault_log import NodeWatch
+from dm2_ray.distributed.fault_log import NodeMonitor
 from dm2_ray.distributed.learners.agent_learner import LearnerState
 from dm2_ray.distributed.learners.learner_group import DecoupledLearnerGroup
 from dm2_ray.distributed.rollout.battle_collector import BattleStatistics
 from dm2_ray.distributed.rollout.env_runner import WIN_RATE, RolloutTask
-from dm2_ray.distributed.rollout.env_runner_group import RunnerFleet
+from dm2_ray.distributed.rollout.env_runner_group import BattleEnvRunnerGroup
 from dm2_ray.distributed.rollout.rollout_pool import Rollout, RolloutPool
 
 DM2_STATE = "dm2"
@@ -91,13 +91,13 @@ class DM2(Algorithm):
         except BaseException:
             # Others may use this Ray, too: what was started goes, and the room.
             self._processes.shutdown()
-            self._processes.give_room_back()
+            self._processes.return_capacity()
             raise
         self.learner_group.faults = self.faults
-        self.learner_group.call_for_room(self._processes.make_room)
+        self.learner_group.on_capacity_needed(self._processes.free_capacity)
         self._rollouts = self._pool(self._processes.players)
         self._evaluations = self._pool(self._processes.evaluators)
-        self._nodes = NodeWatch(self.faults)
+        self._nodes = NodeMonitor(self.faults)
 
     @override(Algorithm)
     def training_step(self) -> None:
@@ -105,7 +105,7 @@ class DM2(Algorithm):
         # The group's own count of updates, not Tune's of calls: after a resume it says which data come next.
         iteration = self.faults.iteration = self.learner_group.version
         self._nodes.look()
-        experts = self.experts if draws_at(self.config.experiment, iteration) else None
+        experts = self.experts if uses_demonstrations_at(self.config.experiment, iteration) else None
         if experts is not None:
             experts.request(iteration)
         rollouts = self._play(iteration)
@@ -142,7 +142,7 @@ class DM2(Algorithm):
         return self._episodes
 
     @property
-    def rollout_workers(self) -> RunnerFleet:
+    def rollout_workers(self) -> BattleEnvRunnerGroup:
         """Who plays the battles that are learnt from."""
         return self._rollouts.fleet
 
@@ -203,9 +203,9 @@ class DM2(Algorithm):
     def cleanup(self) -> None:
         self._processes.shutdown()
         super().cleanup()
-        self._processes.give_room_back()
+        self._processes.return_capacity()
 
-    def _pool(self, fleet: RunnerFleet) -> RolloutPool:
+    def _pool(self, fleet: BattleEnvRunnerGroup) -> RolloutPool:
         return RolloutPool(
             fleet,
             num_trajectories=self.config.num_agents,

@@ -18,18 +18,18 @@ from ray.rllib.utils.annotations import override
 from dm2_ray.config.schema import Experiment, MatchingSettings, Section
 from dm2_ray.demonstrations.source_checks import (
     check_settings,
-    needs_experts,
+    uses_demonstrations,
 )
-from dm2_ray.distributed.random_streams import Role, stream_seed
+from dm2_ray.distributed.random_streams import Role, derive_seed
 from dm2_ray.distributed.ray_session import quiet
 from dm2_ray.distributed.resources import RunResources
 from dm2_ray.distributed.rollout.battle_collector import BattleQuota
-from dm2_ray.distributed.rollout.env_runner import BattleEnvRunner, agent_spaces
+from dm2_ray.distributed.rollout.env_runner import BattleEnvRunner, observation_and_action_spaces
 from dm2_ray.learning.discriminator import Discriminator
 from dm2_ray.learning.policy import AgentPolicy
 from dm2_ray.world import MapSpec, world_map
 from dm2_ray.world.configured import resolve_world
-from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.options import SmacOptions
 from dm2_ray.world.smac.rules_tables import build_tables
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class DM2Config(AlgorithmConfig):
         """RLlib's own fields from the experiment's."""
         settings = self.experiment
         self.seed = settings.seed
-        # RLlib itself starts no env runners: RunnerFleet does, spread over the nodes and as many as there is room for.
+        # RLlib itself starts no env runners: BattleEnvRunnerGroup does, spread over the nodes, as many as fit.
         self.num_env_runners = 0
         self.num_envs_per_env_runner = settings.rollout.battles_per_env_runner
         self.num_cpus_per_env_runner = settings.rollout.cpus_per_env_runner
@@ -158,13 +158,13 @@ class DM2Config(AlgorithmConfig):
         return self.experiment.matching.coefficient > 0
 
     @property
-    def needs_experts(self) -> bool:
+    def uses_demonstrations(self) -> bool:
         """Whether demonstrations are drawn, for matching or for cloning; without, no expert process exists."""
-        return needs_experts(self.experiment)
+        return uses_demonstrations(self.experiment)
 
     @property
     def num_expert_actors(self) -> int:
-        return self.experiment.demonstrations.expert_actors if self.needs_experts else 0
+        return self.experiment.demonstrations.expert_actors if self.uses_demonstrations else 0
 
     def rollout_quotas(self) -> list[BattleQuota]:
         """One quota per rollout of an iteration."""
@@ -225,7 +225,7 @@ class DM2Config(AlgorithmConfig):
     @override(AlgorithmConfig)
     def get_default_rl_module_spec(self) -> MultiRLModuleSpec:
         num_agents, obs_size, num_actions = self.sizes()
-        observation_space, action_space = agent_spaces(obs_size, num_actions)
+        observation_space, action_space = observation_and_action_spaces(obs_size, num_actions)
         settings = self.experiment
         specs: dict[str, RLModuleSpec] = {}
         for index, agent in enumerate(self.agent_ids):
@@ -237,7 +237,7 @@ class DM2Config(AlgorithmConfig):
                     "num_agents": num_agents,
                     "agent_index": index,
                     "policy": settings.policy.model_dump(),
-                    "seed": stream_seed(settings.seed, Role.AGENT_INITIALISATION, index),
+                    "seed": derive_seed(settings.seed, Role.AGENT_INITIALISATION, index),
                 },
             )
             if self.matches:
@@ -249,7 +249,7 @@ class DM2Config(AlgorithmConfig):
                     model_config={
                         "discriminator": settings.discriminator.model_dump(),
                         "padding": settings.matching.padding,
-                        "seed": stream_seed(settings.seed, Role.AGENT_INITIALISATION, index, 1),
+                        "seed": derive_seed(settings.seed, Role.AGENT_INITIALISATION, index, 1),
                     },
                 )
         return MultiRLModuleSpec(rl_module_specs=specs)
@@ -281,5 +281,5 @@ class DM2Config(AlgorithmConfig):
 
 @lru_cache(maxsize=32)
 def _sizes(map_spec: MapSpec, smac_arguments: tuple[tuple[str, Any], ...]) -> tuple[int, int, int]:
-    tables = build_tables(map_spec, SmacSwitches.from_arguments(dict(smac_arguments)))
+    tables = build_tables(map_spec, SmacOptions.from_arguments(dict(smac_arguments)))
     return tables.num_agents, tables.obs_size, tables.num_actions

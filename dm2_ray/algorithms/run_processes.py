@@ -8,13 +8,13 @@ from typing import Any
 import ray
 
 from dm2_ray.algorithms.dm2_config import DM2Config
-from dm2_ray.distributed.demonstration_sources.factory import start_experts
-from dm2_ray.distributed.demonstration_sources.server_pool import ExpertPlacement, anywhere
-from dm2_ray.distributed.demonstration_sources.sources import ExpertPool
+from dm2_ray.distributed.demonstration_sources.factory import build_source
+from dm2_ray.distributed.demonstration_sources.server_pool import ActorOptions, anywhere
+from dm2_ray.distributed.demonstration_sources.sources import DemonstrationSource
 from dm2_ray.distributed.fault_log import FaultKind, FaultLog
 from dm2_ray.distributed.placement import LearnerPlacement
 from dm2_ray.distributed.resources import check_resources
-from dm2_ray.distributed.rollout.env_runner_group import RunnerFleet
+from dm2_ray.distributed.rollout.env_runner_group import BattleEnvRunnerGroup
 
 
 class RunProcesses:
@@ -36,7 +36,7 @@ class RunProcesses:
         resources, experiment = config.resources, config.experiment
         check_resources(resources.bundles(), resources.arithmetic())
         self.faults = FaultLog()
-        self.experts: ExpertPool | None = None
+        self.experts: DemonstrationSource | None = None
         self._patience_s = experiment.faults.wait_for_resources_s
         self._config = config
         self._is_under_tune = ray.util.get_current_placement_group() is not None
@@ -45,7 +45,7 @@ class RunProcesses:
             self._placement = LearnerPlacement(config.num_learners, resources.learner, self._patience_s)
             config.learner_placement = self._placement
         rollout, evaluation = experiment.rollout, experiment.evaluation
-        self.players = RunnerFleet(
+        self.players = BattleEnvRunnerGroup(
             config,
             number=rollout.env_runners,
             maximum=rollout.max_env_runners,
@@ -54,21 +54,21 @@ class RunProcesses:
         )
         self.evaluators = self.players
         if evaluation.env_runners:
-            self.evaluators = RunnerFleet(
+            self.evaluators = BattleEnvRunnerGroup(
                 config,
                 number=evaluation.env_runners,
                 kind=FaultKind.EVALUATION_WORKER,
                 faults=self.faults,
                 first_bundle_index=resources.first_evaluation_worker if self._is_under_tune else None,
             )
-        if config.needs_experts:
-            where = ExpertPlacement(
+        if config.uses_demonstrations:
+            where = ActorOptions(
                 options=self._expert_options(),
                 timeout_s=self._patience_s,
                 faults=self.faults,
-                make_room=self.make_room,
+                free_capacity=self.free_capacity,
             )
-            self.experts = start_experts(experiment, where=where)
+            self.experts = build_source(experiment, where=where)
 
     def wait_until_ready(self) -> None:
         """Returns once battles can be played and demonstrations drawn.
@@ -82,11 +82,11 @@ class RunProcesses:
         if self.experts is not None:
             self.experts.wait_until_ready()
 
-    def make_room(self) -> None:
+    def free_capacity(self) -> None:
         """For learners that lost their places with a node. Without a learner nobody learns; with fewer rollout workers
         everybody learns the same, later."""
         if self._placement is not None and not self._placement.is_whole:
-            self.players.yield_room()
+            self.players.release_capacity()
 
     def shutdown(self) -> None:
         """Ends the processes."""
@@ -95,7 +95,7 @@ class RunProcesses:
         for fleet in {self.players, self.evaluators}:
             fleet.shutdown()
 
-    def give_room_back(self) -> None:
+    def return_capacity(self) -> None:
         """Once the learners have ended."""
         if self._placement is not None:
             self._placement.remove()

@@ -10,13 +10,13 @@ from dm2_ray.analysis.visitation_figure import SUFFIXES
 from dm2_ray.analysis.visitation_plots import World, draw_set, shortened
 from dm2_ray.config.errors import ConfigError
 from dm2_ray.demonstrations import JointTrajectories, Manifest
-from dm2_ray.runs.joint_rollouts import JointVisits
+from dm2_ray.runs.joint_rollouts import JointRollouts
 from dm2_ray.world.maps.map_spec import (
     MapSpec,
     UnknownMapError,
 )
 from dm2_ray.world.maps.registry import load_map
-from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.options import SmacOptions
 from dm2_ray.world.smac.rules_tables import build_tables
 
 MOST_VALUES = 2**27
@@ -57,7 +57,7 @@ def draw_set_picture(
         raise ConfigError(f"--agent {agent}: the set has agents 0 to {manifest.num_agents - 1}")
     world, lack = _world_of(manifest, path, map_name)
     every = -(-manifest.env_steps * manifest.num_agents * manifest.obs_size // MOST_VALUES)
-    visits = JointVisits.of_demonstrations(demonstrations, np.arange(0, manifest.episodes, every))
+    visits = JointRollouts.of_demonstrations(demonstrations, np.arange(0, manifest.episodes, every))
     agents = None if agent is None else [agent]
     try:
         draw_set(visits, out, title=_title(manifest, visits.num_episodes), world=world, agents=agents)
@@ -86,7 +86,7 @@ def _world_of(manifest: Manifest, path: Path, map_name: str | None) -> tuple[Wor
 
 
 def _with_tables(spec: MapSpec, manifest: Manifest) -> tuple[World, str | None]:
-    tables = build_tables(spec, SmacSwitches.from_arguments(manifest.smac))
+    tables = build_tables(spec, SmacOptions.from_arguments(manifest.smac))
     if (tables.num_agents, tables.num_actions) != (manifest.num_agents, manifest.num_actions):
         return World(
             spec=None, tables=None

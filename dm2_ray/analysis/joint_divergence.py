@@ -48,7 +48,7 @@ from torch import Tensor
 
 from dm2_ray.learning.classifier_two_sample import fit_classifier
 from dm2_ray.learning.held_out_test import (
-    EpisodeRows,
+    EpisodeFeatures,
     HeldOutScores,
     Part,
     ResampledEpisodes,
@@ -57,7 +57,7 @@ from dm2_ray.learning.held_out_test import (
     split_episodes,
 )
 from dm2_ray.learning.visitation import VisitedRows, discriminator_inputs
-from dm2_ray.runs.joint_rollouts import JointVisits
+from dm2_ray.runs.joint_rollouts import JointRollouts
 
 STEPS = 400
 """Gradient steps of each classifier: twice those of a measurement during training."""
@@ -109,13 +109,13 @@ class JointComparison:
         return self.marginals.js.low > TOLERANCE
 
     @property
-    def misses_joint(self) -> bool:
+    def joint_only_divergence(self) -> bool:
         """Whether the interval of the excess lies above TOLERANCE."""
         return self.excess.low > TOLERANCE
 
 
-def compare_jointly(
-    team: JointVisits, experts: JointVisits, seed: int, *, steps: int = STEPS
+def measure_joint_divergence(
+    team: JointRollouts, experts: JointRollouts, seed: int, *, steps: int = STEPS
 ) -> JointComparison | None:
     """Measures all of the above; a function of its arguments, given one torch thread.
 
@@ -150,7 +150,7 @@ def compare_jointly(
     )
 
 
-def _joint_rows(visits: JointVisits) -> VisitedRows:
+def _joint_rows(visits: JointRollouts) -> VisitedRows:
     values = len(visits.steps) * visits.num_agents * visits.observations[0].shape[1]
     kept = visits.steps % -(-values // MOST_VALUES) == 0
     episodes = np.repeat(np.arange(visits.num_episodes), visits.episode_lengths)
@@ -162,7 +162,7 @@ def _joint_rows(visits: JointVisits) -> VisitedRows:
 def _of_agent(split: Split, agent: int, num_agents: int) -> Split:
     """The same rows of the same parts as one agent saw them."""
 
-    def side(rows: EpisodeRows) -> EpisodeRows:
+    def side(rows: EpisodeFeatures) -> EpisodeFeatures:
         width = rows.rows.shape[1] // num_agents
         return replace(rows, rows=rows.rows[:, agent * width : (agent + 1) * width])
 
@@ -186,7 +186,9 @@ def _dependence(
     return _divergence(scores, ResampledEpisodes.draw(compared.held_out, RESAMPLES, seed))
 
 
-def _put_together(side: EpisodeRows, num_agents: int, generator: torch.Generator) -> tuple[EpisodeRows, EpisodeRows]:
+def _put_together(
+    side: EpisodeFeatures, num_agents: int, generator: torch.Generator
+) -> tuple[EpisodeFeatures, EpisodeFeatures]:
     """Rows whose agents come from different battles, and the real rows of the same battles and steps.
 
     Battles of a part stay in it. At steps that fewer than N battles reach, some agents share a battle; steps that only

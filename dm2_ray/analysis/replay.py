@@ -98,7 +98,7 @@ def replay(
         until: go on to the next battle, up to MOST_BATTLES of them, until one is won or not won.
 
     Returns:
-        The recording; a checkpoint's has the series of `hindsight.agent_series`.
+        The recording; a checkpoint's has the series of `hindsight.annotate_agents`.
 
     Raises:
         ConfigError: an unknown scripted team, or a map that is not the checkpoint's.
@@ -108,30 +108,30 @@ def replay(
     if team_name.startswith(_SCRIPTED_PREFIX):
         return _replay_script(team_name.removeprefix(_SCRIPTED_PREFIX), map_name, seed, battle, until)
     # Torch and Ray, which a scripted team can do without.
-    from dm2_ray.analysis.replay_annotations import agent_series
+    from dm2_ray.analysis.replay_annotations import annotate_agents
     from dm2_ray.checkpoints import open_checkpoint
-    from dm2_ray.distributed.random_streams import Role, stream_seed
-    from dm2_ray.distributed.rollout.stacked_policies import policies_of
+    from dm2_ray.distributed.random_streams import Role, derive_seed
+    from dm2_ray.distributed.rollout.stacked_policies import load_policies
     from dm2_ray.recording.recorder import check_same_map
-    from dm2_ray.world.configured import battles_of
+    from dm2_ray.world.configured import build_battles
 
     checkpoint = open_checkpoint(Path(team_name))
     world = checkpoint.experiment().world
     check_same_map(checkpoint, world, map_name)
-    battles = battles_of(world, 1, seed)
-    policies = policies_of(checkpoint, greedy=greedy)
+    battles = build_battles(world, 1, seed)
+    policies = load_policies(checkpoint, greedy=greedy)
     how = "greedy" if greedy else "sampled actions"
     recorder = BattleRecorder(battles, team=f"{checkpoint.variant}, {checkpoint.env_steps:,} env steps, {how}")
 
     def play(number: int) -> NDArray[np.float32]:
         battles.reset(first_battle=number)
         # A battle is the same whether others were played before it or not.
-        policies.begin(battles, seed=stream_seed(seed, Role.EVALUATION_ACTIONS, number))
+        policies.begin(battles, seed=derive_seed(seed, Role.EVALUATION_ACTIONS, number))
         return _play(battles, recorder, policies.act)
 
     observations = _search(play, recorder, battle, until)
     recording = recorder.recording
-    return recording.with_series(**agent_series(checkpoint, recording, observations))
+    return recording.with_series(**annotate_agents(checkpoint, recording, observations))
 
 
 def _replay_script(name: str, map_name: str | None, seed: int, battle: int, until: Wanted | None) -> BattleRecording:

@@ -23,7 +23,7 @@ from dm2_ray.world.viewing.battle_recording import BattleRecording
 
 
 @torch.no_grad()
-def agent_series(
+def annotate_agents(
     checkpoint: Checkpoint, recording: BattleRecording, observations: NDArray[np.float32]
 ) -> dict[str, NDArray[np.float32]]:
     """Series [T, N] of a recorded battle, each from the agent's own networks.
@@ -35,7 +35,7 @@ def agent_series(
 
     Returns:
         `matching_reward`, where the checkpoint has discriminators: of every step, in the form the run pays it, before
-        normalisation and coefficient and without what is paid for padding; `action_probability` of the action taken;
+        normalization and coefficient and without what is paid for padding; `action_probability` of the action taken;
         `value` as the critic estimates it, unless that is a central one, which sees more than the agent.
 
     Raises:

@@ -2,7 +2,7 @@
 
     title
     header: team panels
-    strip:  what colours and lines mean
+    strip:  what colors and lines mean
     agent 0 | enemies | allies | actions over time | survival |     agent 5 | ...
     agent 1 | ...
 
@@ -47,10 +47,10 @@ _ROWS_OF_ONE_BLOCK = 6
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scale:
-    """Which colour a number has."""
+    """Which color a number has."""
 
-    colours: Any
-    """A matplotlib colour map."""
+    colors: Any
+    """A matplotlib color map."""
     norm: Any
     label: str
     ticks: Sequence[float] | None = None
@@ -62,7 +62,7 @@ class Line:
     """A quantity over time, [T]."""
 
     values: npt.NDArray[np.float64]
-    colour: str
+    color: str
     style: str = "-"
     filled: bool = False
 
@@ -82,7 +82,7 @@ class AgentPanels:
     lines: Sequence[Line]
 
 
-class Sheet:
+class VisitationFigure:
     """A figure being filled.
 
     Args:
@@ -109,13 +109,13 @@ class Sheet:
         self.figure = pyplot.figure(figsize=(self.width, self.height))
         head, *rest = title.split("\n")
         self.write(_MARGIN, 0.34, head, size=15, weight="bold")
-        self.write(_MARGIN, 0.62, "\n".join(rest), size=10.5, colour=_FAINT)
+        self.write(_MARGIN, 0.62, "\n".join(rest), size=10.5, color=_FAINT)
         self._placed = 0
 
-    def write(self, x: float, y: float, text: str, *, size: float, weight: str = "normal", colour: str = DARK) -> None:
+    def write(self, x: float, y: float, text: str, *, size: float, weight: str = "normal", color: str = DARK) -> None:
         """Text whose upper left corner is there."""
         place = x / self.width, 1 - y / self.height
-        self.figure.text(*place, text, fontsize=size, fontweight=weight, color=colour, va="top")
+        self.figure.text(*place, text, fontsize=size, fontweight=weight, color=color, va="top")
 
     def axes(self, x: float, y: float, width: float, height: float) -> Any:
         axes = self.figure.add_axes(
@@ -145,14 +145,14 @@ class Sheet:
     def strip(
         self, enemies: Scale, allies: Scale, actions: Scale, lines: Sequence[tuple[Line, str]], note: str
     ) -> None:
-        """What colours and lines mean, above the columns of the first block, and what else there is to say."""
+        """What colors and lines mean, above the columns of the first block, and what else there is to say."""
         from matplotlib.cm import ScalarMappable
 
         y = self._first_row - _STRIP
-        self.write(_MARGIN, self._first_row - 0.3, note, size=8.5, colour=_FAINT)
+        self.write(_MARGIN, self._first_row - 0.3, note, size=8.5, color=_FAINT)
         for (x, width), scale in zip(self._columns(0)[:3], (enemies, allies, actions), strict=True):
             axes = self.axes(x, y + 0.28, min(width, _MAP), 0.11)
-            bar = self.figure.colorbar(ScalarMappable(scale.norm, scale.colours), cax=axes, orientation="horizontal")
+            bar = self.figure.colorbar(ScalarMappable(scale.norm, scale.colors), cax=axes, orientation="horizontal")
             if scale.ticks is not None:
                 bar.set_ticks(scale.ticks, labels=scale.tick_labels)
             bar.outline.set_color("#a1a1aa")
@@ -163,9 +163,9 @@ class Sheet:
         axes.set_axis_off()
         for line, name in lines:
             if line.filled:
-                axes.fill_between([], [], color=line.colour, label=name)
+                axes.fill_between([], [], color=line.color, label=name)
             else:
-                axes.plot([], [], color=line.colour, linestyle=line.style, linewidth=1.8, label=name)
+                axes.plot([], [], color=line.color, linestyle=line.style, linewidth=1.8, label=name)
         axes.legend(
             loc="center left", fontsize=8.5, frameon=False, borderpad=0, labelspacing=0.25, handlelength=1.6,
             bbox_to_anchor=(-0.03, 0.5),
@@ -225,7 +225,7 @@ class Sheet:
         field = Circle((0, 0), SIGHT_RANGE, facecolor="none", edgecolor="#a1a1aa", linewidth=0.8)
         image = axes.imshow(
             values.T, origin="lower", extent=(-SIGHT_RANGE, SIGHT_RANGE, -SIGHT_RANGE, SIGHT_RANGE),
-            cmap=scale.colours, norm=scale.norm, interpolation="nearest",
+            cmap=scale.colors, norm=scale.norm, interpolation="nearest",
         )  # fmt: skip
         axes.add_patch(field)
         image.set_clip_path(field)
@@ -243,7 +243,7 @@ class Sheet:
         axes.set_facecolor(UNKNOWN_COLOUR)
         axes.pcolormesh(
             np.linspace(0, self._duration, len(values) + 1), edges, np.ma.masked_invalid(values.T),
-            cmap=scale.colours, norm=scale.norm, rasterized=True,
+            cmap=scale.colors, norm=scale.norm, rasterized=True,
         )  # fmt: skip
         axes.set_xlim(0, self._duration)
         axes.set_ylim(edges[-1], 0)
@@ -259,9 +259,9 @@ class Sheet:
         for line in lines:
             times = (np.arange(len(line.values)) + 0.5) * self._duration / len(line.values)
             if line.filled:
-                axes.fill_between(times, line.values, color=line.colour, linewidth=0)
+                axes.fill_between(times, line.values, color=line.color, linewidth=0)
             else:
-                axes.plot(times, line.values, color=line.colour, linestyle=line.style, linewidth=1.8)
+                axes.plot(times, line.values, color=line.color, linestyle=line.style, linewidth=1.8)
         axes.set_xlim(0, self._duration)
         axes.set_ylim(0, 1.02)
         axes.set_yticks([0, 0.5, 1])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dm2_ray.runs.joint_rollouts import JointVisits
+from dm2_ray.runs.joint_rollouts import JointRollouts
 from dm2_ray.world.envs.smac_features import observation_features
 from dm2_ray.world.maps.map_spec import MapSpec
 from dm2_ray.world.smac.rules import FIRST_TARGET, SIGHT_RANGE
@@ -26,7 +26,7 @@ _FIRST_ACTIONS = ("none (dead)", "stop", "north", "south", "east", "west")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Surroundings:
+class NeighborHistogram:
     """Where living enemies, or allies, stand around the agent, as far as it sees them."""
 
     counts: npt.NDArray[np.float64]
@@ -44,9 +44,9 @@ class Surroundings:
 class AgentVisits:
     """One agent over all battles."""
 
-    enemies: Surroundings | None
+    enemies: NeighborHistogram | None
     """None where it is not known which observation feature means what."""
-    allies: Surroundings | None
+    allies: NeighborHistogram | None
     """None also for an agent without allies."""
     action_counts: npt.NDArray[np.int64]
     """[T, A] actions of the living agent."""
@@ -69,7 +69,7 @@ def cell_size() -> float:
 
 
 def agent_visits(
-    visits: JointVisits, agent: int, tables: RulesTables | None, steps_per_bin: int, num_bins: int
+    visits: JointRollouts, agent: int, tables: RulesTables | None, steps_per_bin: int, num_bins: int
 ) -> AgentVisits:
     """What there is to draw of one agent.
 
@@ -99,14 +99,14 @@ def agent_visits(
     )
 
 
-def time_bins(*teams: JointVisits) -> tuple[int, int]:
+def time_bins(*teams: JointRollouts) -> tuple[int, int]:
     """Steps per bin and number of bins that hold the longest battle of all teams in at most MOST_TIME_BINS bins."""
     longest = max(int(visits.episode_lengths.max()) for visits in teams)
     steps_per_bin = -(-longest // MOST_TIME_BINS)
     return steps_per_bin, -(-longest // steps_per_bin)
 
 
-def log_ratio(own: Surroundings, expert: Surroundings) -> npt.NDArray[np.float64]:
+def log_ratio(own: NeighborHistogram, expert: NeighborHistogram) -> npt.NDArray[np.float64]:
     """[C, C] log2 of own density over the expert's.
 
     Both get `_PRIOR` sightings more in every cell, as many per step as if both had been watched equally long: a cell
@@ -130,7 +130,7 @@ def action_names(spec: MapSpec, agent: int, num_actions: int) -> list[str]:
     return [*_FIRST_ACTIONS, *targets, *more][:num_actions]
 
 
-def _surroundings(living: npt.NDArray[np.float32], names: list[str], side: str) -> Surroundings:
+def _surroundings(living: npt.NDArray[np.float32], names: list[str], side: str) -> NeighborHistogram:
     """Of the units called `side` in the observations [S, O] of a living agent."""
     column = {name: place for place, name in enumerate(names)}
     numbers = [name.rsplit("_", 1)[1] for name in names if name.startswith(f"{side}_distance_")]
@@ -142,4 +142,4 @@ def _surroundings(living: npt.NDArray[np.float32], names: list[str], side: str) 
     seen = distance > 0
     edges = np.linspace(-1.0, 1.0, CELLS + 1)
     counts, _, _ = np.histogram2d(x[seen], y[seen], bins=(edges, edges))
-    return Surroundings(counts=counts, living_steps=len(living))
+    return NeighborHistogram(counts=counts, living_steps=len(living))

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dm2_ray.analysis.visitation_figure import DARK, AgentPanels, Line, Scale, Sheet
+from dm2_ray.analysis.visitation_figure import DARK, AgentPanels, Line, Scale, VisitationFigure
 from dm2_ray.analysis.visitation_maps import (
     AgentVisits,
-    Surroundings,
+    NeighborHistogram,
     action_names,
     agent_visits,
     log_ratio,
     time_bins,
 )
-from dm2_ray.runs.joint_rollouts import JointVisits
+from dm2_ray.runs.joint_rollouts import JointRollouts
 from dm2_ray.world.maps.map_spec import MapSpec
 from dm2_ray.world.smac.rules_tables import RulesTables
 
@@ -34,7 +34,7 @@ _FEWEST_ACTIONS = 10
 """Actions of a living agent in a time bin, below which shares say nothing."""
 _NOTE = (
     "Maps: where living enemies and allies stand around the agent (+), in the game's units of length, at the steps in "
-    "which it lives; circles: sight (9) and shooting range (6). Grey: too few steps."
+    "which it lives; circles: sight (9) and shooting range (6). Gray: too few steps."
 )
 
 
@@ -71,7 +71,9 @@ class Measured:
     high: float
 
 
-def draw_set(visits: JointVisits, path: Path, *, title: str, world: World, agents: Sequence[int] | None = None) -> None:
+def draw_set(
+    visits: JointRollouts, path: Path, *, title: str, world: World, agents: Sequence[int] | None = None
+) -> None:
     """What a team's battles contain, agent by agent.
 
     Args:
@@ -83,15 +85,15 @@ def draw_set(visits: JointVisits, path: Path, *, title: str, world: World, agent
     """
     shown = range(visits.num_agents) if agents is None else agents
     steps_per_bin, num_bins = time_bins(visits)
-    sheet = Sheet(title, len(shown), steps_per_bin * num_bins)
+    sheet = VisitationFigure(title, len(shown), steps_per_bin * num_bins)
     header = sheet.header(("returns", "battle lengths", "agents alive, mean"), (1, 1, 1))
     _draw_team(header, [(visits, DARK)])
     drawn = [agent_visits(visits, agent, world.tables, steps_per_bin, num_bins) for agent in shown]
     enemies = _density_scale([one.enemies for one in drawn], "Reds", "enemies in sight per unit of area")
     allies = _density_scale([one.allies for one in drawn], "Blues", "allies in sight per unit of area")
     actions = _share_scale()
-    running = Line(values=_NO_LINE, colour=_RUNNING_COLOUR, filled=True)
-    alive = Line(values=_NO_LINE, colour=DARK)
+    running = Line(values=_NO_LINE, color=_RUNNING_COLOUR, filled=True)
+    alive = Line(values=_NO_LINE, color=DARK)
     sheet.strip(enemies, allies, actions, [(running, "share of battles going on"), (alive, "... with the agent alive")],
                 _NOTE)  # fmt: skip
     for agent, one in zip(shown, drawn, strict=True):
@@ -102,8 +104,8 @@ def draw_set(visits: JointVisits, path: Path, *, title: str, world: World, agent
             actions=_known_shares(one),
             action_names=world.actions(agent, visits.num_actions),
             lines=(
-                Line(values=one.running, colour=_RUNNING_COLOUR, filled=True),
-                Line(values=one.alive, colour=DARK),
+                Line(values=one.running, color=_RUNNING_COLOUR, filled=True),
+                Line(values=one.alive, color=DARK),
             ),
         )
         sheet.agent(panels, enemies, allies, actions)
@@ -111,8 +113,8 @@ def draw_set(visits: JointVisits, path: Path, *, title: str, world: World, agent
 
 
 def draw_differences(
-    team: JointVisits,
-    experts: JointVisits,
+    team: JointRollouts,
+    experts: JointRollouts,
     path: Path,
     *,
     title: str,
@@ -129,7 +131,7 @@ def draw_differences(
     """
     shown = range(team.num_agents) if agents is None else agents
     steps_per_bin, num_bins = time_bins(team, experts)
-    sheet = Sheet(title, len(shown), steps_per_bin * num_bins)
+    sheet = VisitationFigure(title, len(shown), steps_per_bin * num_bins)
     divergence, *header = sheet.header(
         ("divergence from the experts", "returns", "battle lengths", "agents alive, mean"), (1.2, 1, 1, 1), names=0.85
     )
@@ -145,9 +147,9 @@ def draw_differences(
     sheet.strip(
         enemies, allies, actions,
         [
-            (Line(values=_NO_LINE, colour=DARK, style=":"), "share of battles going on"),
-            (Line(values=_NO_LINE, colour=TEAM_COLOUR), "... with the team's agent alive"),
-            (Line(values=_NO_LINE, colour=EXPERT_COLOUR), "... with the experts' agent alive"),
+            (Line(values=_NO_LINE, color=DARK, style=":"), "share of battles going on"),
+            (Line(values=_NO_LINE, color=TEAM_COLOUR), "... with the team's agent alive"),
+            (Line(values=_NO_LINE, color=EXPERT_COLOUR), "... with the experts' agent alive"),
         ],
         _NOTE,
     )  # fmt: skip
@@ -159,10 +161,10 @@ def draw_differences(
             actions=difference,
             action_names=world.actions(agent, team.num_actions),
             lines=(
-                Line(values=expert.running, colour=EXPERT_COLOUR, style=":"),
-                Line(values=own.running, colour=TEAM_COLOUR, style=":"),
-                Line(values=expert.alive, colour=EXPERT_COLOUR),
-                Line(values=own.alive, colour=TEAM_COLOUR),
+                Line(values=expert.running, color=EXPERT_COLOUR, style=":"),
+                Line(values=own.running, color=TEAM_COLOUR, style=":"),
+                Line(values=expert.alive, color=EXPERT_COLOUR),
+                Line(values=own.alive, color=TEAM_COLOUR),
             ),
         )
         sheet.agent(panels, enemies, allies, actions)
@@ -174,14 +176,14 @@ def _known_shares(one: AgentVisits) -> npt.NDArray[np.float64]:
     return np.where(one.action_counts.sum(1, keepdims=True) < _FEWEST_ACTIONS, np.nan, one.action_shares)
 
 
-def _ratio(own: Surroundings | None, expert: Surroundings | None) -> npt.NDArray[np.float64] | None:
+def _ratio(own: NeighborHistogram | None, expert: NeighborHistogram | None) -> npt.NDArray[np.float64] | None:
     return None if own is None or expert is None else log_ratio(own, expert)
 
 
 # Scales.
 
 
-def _density_scale(found: Sequence[Surroundings | None], colours: str, label: str) -> Scale:
+def _density_scale(found: Sequence[NeighborHistogram | None], colors: str, label: str) -> Scale:
     from matplotlib import colormaps
     from matplotlib.colors import PowerNorm
 
@@ -191,7 +193,7 @@ def _density_scale(found: Sequence[Surroundings | None], colours: str, label: st
     top = float(np.ceil(top / unit) * unit) or unit
     ticks = (0.0, top / 16, top / 4, top)
     return Scale(
-        colours=colormaps[colours], norm=PowerNorm(0.5, 0.0, top, clip=True), label=label,
+        colors=colormaps[colors], norm=PowerNorm(0.5, 0.0, top, clip=True), label=label,
         ticks=ticks, tick_labels=[f"{tick:.2g}" for tick in ticks],
     )  # fmt: skip
 
@@ -201,7 +203,7 @@ def _share_scale() -> Scale:
     from matplotlib.colors import PowerNorm
 
     return Scale(
-        colours=colormaps["Greens"], norm=PowerNorm(0.5, 0.0, 1.0), label="share of the living agent's actions",
+        colors=colormaps["Greens"], norm=PowerNorm(0.5, 0.0, 1.0), label="share of the living agent's actions",
         ticks=(0, 0.1, 0.5, 1), tick_labels=("0", "0.1", "0.5", "1"),
     )  # fmt: skip
 
@@ -218,7 +220,7 @@ def _ratio_scale(label: str) -> Scale:
     from matplotlib.colors import Normalize
 
     return Scale(
-        colours=_diverging(), norm=Normalize(-3, 3), label=label,
+        colors=_diverging(), norm=Normalize(-3, 3), label=label,
         ticks=(-3, -2, -1, 0, 1, 2, 3), tick_labels=("1/8", "1/4", "1/2", "1", "2", "4", "8"),
     )  # fmt: skip
 
@@ -230,7 +232,7 @@ def _difference_scale(shares: Sequence[npt.NDArray[np.float64]]) -> Scale:
     top = min(1.0, max(0.1, float(np.ceil(10 * np.quantile(known, 0.99)) / 10)))
     ticks = [top * part for part in (-1.0, -0.5, 0.0, 0.5, 1.0)]
     return Scale(
-        colours=_diverging(), norm=Normalize(-top, top), label="share of the living agent's actions: team - experts",
+        colors=_diverging(), norm=Normalize(-top, top), label="share of the living agent's actions: team - experts",
         ticks=ticks, tick_labels=[f"{tick:+.2g}" if tick else "0" for tick in ticks],
     )  # fmt: skip
 
@@ -238,20 +240,20 @@ def _difference_scale(shares: Sequence[npt.NDArray[np.float64]]) -> Scale:
 # The header.
 
 
-def _draw_team(axes: Sequence[Any], teams: Sequence[tuple[JointVisits, str]]) -> None:
+def _draw_team(axes: Sequence[Any], teams: Sequence[tuple[JointRollouts, str]]) -> None:
     returns, lengths, living = axes
-    _histogram(returns, [(visits.returns, colour) for visits, colour in teams], "undiscounted, of the team")
-    _histogram(lengths, [(visits.episode_lengths.astype(float), colour) for visits, colour in teams], "env steps")
-    for visits, colour in teams:
+    _histogram(returns, [(visits.returns, color) for visits, color in teams], "undiscounted, of the team")
+    _histogram(lengths, [(visits.episode_lengths.astype(float), color) for visits, color in teams], "env steps")
+    for visits, color in teams:
         counts = sum(np.bincount(visits.steps[alive], minlength=visits.steps.max() + 1) for alive in visits.alive)
-        living.plot(counts / np.bincount(visits.steps), color=colour, linewidth=1.8)
+        living.plot(counts / np.bincount(visits.steps), color=color, linewidth=1.8)
     living.set_ylim(0, teams[0][0].num_agents * 1.05)
     living.set_xlim(left=0)
     living.set_xlabel("env step, over battles going on", fontsize=8.5, color=DARK)
 
 
 def _histogram(axes: Any, series: Sequence[tuple[npt.NDArray[np.float64] | None, str]], label: str) -> None:
-    known = [(values, colour) for values, colour in series if values is not None]
+    known = [(values, color) for values, color in series if values is not None]
     if not known:
         axes.text(0.5, 0.5, "not recorded", ha="center", va="center", fontsize=9, color=DARK, transform=axes.transAxes)
         axes.set(xticks=[], yticks=[])
@@ -261,10 +263,10 @@ def _histogram(axes: Any, series: Sequence[tuple[npt.NDArray[np.float64] | None,
     together = np.concatenate([values for values, _ in known])
     low, high = float(together.min()), float(together.max())
     edges = np.linspace(low, high if high > low else low + 1.0, 31)
-    for values, colour in known:
-        axes.stairs(np.histogram(values, edges)[0] / len(values), edges, fill=True, color=colour, alpha=0.3)
-        axes.stairs(np.histogram(values, edges)[0] / len(values), edges, color=colour, linewidth=1.2)
-        axes.axvline(float(values.mean()), color=colour, linestyle="--", linewidth=1.2)
+    for values, color in known:
+        axes.stairs(np.histogram(values, edges)[0] / len(values), edges, fill=True, color=color, alpha=0.3)
+        axes.stairs(np.histogram(values, edges)[0] / len(values), edges, color=color, linewidth=1.2)
+        axes.axvline(float(values.mean()), color=color, linestyle="--", linewidth=1.2)
     axes.set_ylim(bottom=0)
 
 

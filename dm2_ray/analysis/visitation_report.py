@@ -9,24 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from dm2_ray.analysis.joint_divergence import Divergence, Estimate, JointComparison, compare_jointly
+from dm2_ray.analysis.joint_divergence import Divergence, Estimate, JointComparison, measure_joint_divergence
 from dm2_ray.analysis.visitation_plots import Measured, World, draw_differences, shortened
 from dm2_ray.config.errors import ConfigError
 from dm2_ray.config.schema import WorldSettings
 from dm2_ray.demonstrations import JointTrajectories
-from dm2_ray.distributed.process_setup import one_thread
+from dm2_ray.distributed.process_setup import single_threaded_torch
 from dm2_ray.files import write_atomically
 from dm2_ray.learning.held_out_test import FEWEST_EPISODES
-from dm2_ray.runs.joint_rollouts import JointVisits
+from dm2_ray.runs.joint_rollouts import JointRollouts
 from dm2_ray.statistics import wilson_interval
-from dm2_ray.world.configured import RunWorld
+from dm2_ray.world.configured import ConfiguredWorld
 from dm2_ray.world.maps.registry import world_map
-from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.options import SmacOptions
 from dm2_ray.world.smac.rules_tables import build_tables
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Doings:
+class TeamSummary:
     """How one side did."""
 
     episodes: int
@@ -40,9 +40,9 @@ class Doings:
     """N, mean number of env steps that an agent lives in a battle."""
 
     @staticmethod
-    def of(visits: JointVisits) -> Doings:
+    def of(visits: JointRollouts) -> TeamSummary:
         rate = None if visits.won is None else float(visits.won.mean())
-        return Doings(
+        return TeamSummary(
             episodes=visits.num_episodes,
             win_rate=rate,
             win_rate_interval=None if rate is None else wilson_interval(rate, visits.num_episodes),
@@ -74,8 +74,8 @@ class VisitationReport:
     same_engine: bool
     """Whether the experts' battles were played by the engine that plays the team's."""
     world: WorldSettings
-    team: JointVisits
-    experts: JointVisits
+    team: JointRollouts
+    experts: JointRollouts
     comparison: JointComparison
 
     def record(self) -> dict[str, Any]:
@@ -84,8 +84,8 @@ class VisitationReport:
         return {
             "set": str(self.experts_path),
             "same_engine": self.same_engine,
-            "team": Doings.of(self.team).record(),
-            "experts": Doings.of(self.experts).record(),
+            "team": TeamSummary.of(self.team).record(),
+            "experts": TeamSummary.of(self.experts).record(),
             "agents": {
                 f"agent_{index}": _divergence_record("divergence_", divergence)
                 for index, divergence in enumerate(comparison.agents)
@@ -97,13 +97,13 @@ class VisitationReport:
                 **_divergence_record("team_dependence_", comparison.team_dependence),
                 **_divergence_record("expert_dependence_", comparison.expert_dependence),
                 "misses_marginals": comparison.misses_marginals,
-                "misses_joint": comparison.misses_joint,
+                "joint_only_divergence": comparison.joint_only_divergence,
             },
         }
 
     def text(self) -> str:
         """The same in lines to read."""
-        comparison, team, experts = self.comparison, Doings.of(self.team), Doings.of(self.experts)
+        comparison, team, experts = self.comparison, TeamSummary.of(self.team), TeamSummary.of(self.experts)
         kinds = world_map(self.world.map, self.world.scenario).ally_kinds
         note = "" if self.same_engine else " (their battles were played by another engine than the team's)"
         lines = [
@@ -143,7 +143,7 @@ class VisitationReport:
         """
         picture = directory / "visitation.png"
         spec = world_map(self.world.map, self.world.scenario)
-        tables = build_tables(spec, SmacSwitches.from_arguments(self.world.smac))
+        tables = build_tables(spec, SmacOptions.from_arguments(self.world.smac))
         comparison = self.comparison
         measured = {f"agent {index}": divergence for index, divergence in enumerate(comparison.agents)}
         measured |= {"all, one by one": comparison.marginals, "all, jointly": comparison.joint}
@@ -180,7 +180,7 @@ def load_experts(path: Path, world: WorldSettings, agent: int | None = None) -> 
         DemonstrationError: it cannot be opened, or is of another map or of other sizes.
         ConfigError: there is no such agent.
     """
-    demonstrations, here = JointTrajectories.open(path), RunWorld.of(world)
+    demonstrations, here = JointTrajectories.open(path), ConfiguredWorld.of(world)
     demonstrations.check_world(here.map_name, here.num_agents, here.obs_size, here.num_actions, here.scenario_hash)
     if agent is not None and agent >= here.num_agents:
         raise ConfigError(f"--agent {agent}: the team has agents 0 to {here.num_agents - 1}")
@@ -188,7 +188,7 @@ def load_experts(path: Path, world: WorldSettings, agent: int | None = None) -> 
 
 
 def visitation_report(
-    team_name: str, team: JointVisits, demonstrations: JointTrajectories, world: WorldSettings, seed: int
+    team_name: str, team: JointRollouts, demonstrations: JointTrajectories, world: WorldSettings, seed: int
 ) -> VisitationReport:
     """Compares a team with as many episodes of its experts as it has played, or all there are.
 
@@ -204,15 +204,15 @@ def visitation_report(
     """
     available = demonstrations.num_episodes
     drawn = np.random.default_rng(seed).choice(available, min(team.num_episodes, available), replace=False)
-    experts = JointVisits.of_demonstrations(demonstrations, np.sort(drawn))
-    with one_thread():
-        comparison = compare_jointly(team, experts, seed)
+    experts = JointRollouts.of_demonstrations(demonstrations, np.sort(drawn))
+    with single_threaded_torch():
+        comparison = measure_joint_divergence(team, experts, seed)
     if comparison is None:
         raise ConfigError(
             f"a comparison needs {FEWEST_EPISODES} different battles of each side, got {team.num_episodes} of the "
             f"team and {experts.num_episodes} of the experts, some perhaps equal: give more --episodes, or record more"
         )
-    manifest, here = demonstrations.manifest, RunWorld.of(world)
+    manifest, here = demonstrations.manifest, ConfiguredWorld.of(world)
     return VisitationReport(
         team_name=team_name,
         experts_path=demonstrations.path,
@@ -225,7 +225,7 @@ def visitation_report(
 
 
 def _verdict(comparison: JointComparison) -> str:
-    if comparison.misses_joint:
+    if comparison.joint_only_divergence:
         also = "; agents differ from their experts, too" if comparison.misses_marginals else ", every agent alone fits"
         return f"The joint is missed: what the agents do together is not what the experts do together{also}."
     if comparison.misses_marginals:
@@ -233,11 +233,11 @@ def _verdict(comparison: JointComparison) -> str:
     return "These battles cannot tell the team from the experts, neither agent by agent nor jointly."
 
 
-def _side(visits: JointVisits) -> str:
-    return f"{visits.num_episodes} battles, win rate {_number(Doings.of(visits).win_rate, 2)}"
+def _side(visits: JointRollouts) -> str:
+    return f"{visits.num_episodes} battles, win rate {_number(TeamSummary.of(visits).win_rate, 2)}"
 
 
-def _rate(side: Doings) -> str:
+def _rate(side: TeamSummary) -> str:
     if side.win_rate is None or side.win_rate_interval is None:
         return "not recorded"
     return f"{side.win_rate:.3f} [{side.win_rate_interval[0]:.3f}, {side.win_rate_interval[1]:.3f}]"

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from dm2_ray.benchmarks.process_killer import LOOK_EVERY_S, Kill, Killer
+from dm2_ray.benchmarks.process_killer import LOOK_EVERY_S, Kill, ProcessKiller
 from dm2_ray.checkpoints import intact_checkpoints
 from dm2_ray.runs.run_directory import RunDirectory
 from dm2_ray.runs.training_progress import duration
@@ -44,7 +44,7 @@ DEMONSTRATIONS = 300
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ChaosPlan:
+class FaultInjectionPlan:
     """What is run, and how much of it is killed."""
 
     map: str = "3m"
@@ -59,7 +59,7 @@ class ChaosPlan:
 class ChaosResult:
     """What came of it."""
 
-    plan: ChaosPlan
+    plan: FaultInjectionPlan
     kills: Sequence[Kill]
     undisturbed_s: float
     disturbed_s: float
@@ -149,7 +149,7 @@ class ChaosFailed(RuntimeError):
     """A run ended otherwise than by its limit."""
 
 
-def bench_faults(plan: ChaosPlan, *, as_json: bool) -> int:
+def bench_faults(plan: FaultInjectionPlan, *, as_json: bool) -> int:
     """Runs it and prints a table (or one JSON object); progress goes to stderr.
 
     Returns:
@@ -161,7 +161,7 @@ def bench_faults(plan: ChaosPlan, *, as_json: bool) -> int:
     return 0 if result.passed else 1
 
 
-def chaos(plan: ChaosPlan, *, say: Callable[[str], None] = lambda _: None) -> ChaosResult:
+def chaos(plan: FaultInjectionPlan, *, say: Callable[[str], None] = lambda _: None) -> ChaosResult:
     """Both runs, one after the other, each in a process of its own.
 
     Args:
@@ -183,10 +183,10 @@ def chaos(plan: ChaosPlan, *, say: Callable[[str], None] = lambda _: None) -> Ch
     # By this the last kill falls well before the end: while nobody is missing the run is as fast as the other.
     training_s = read_metrics(undisturbed.metrics)[-1]["timing"]["wall_s"]
     gap_s = 0.6 * training_s / plan.kills
-    killers: list[Killer] = []
+    killers: list[ProcessKiller] = []
 
-    def killing(driver: int) -> Killer:
-        killers.append(Killer(driver, kills=plan.kills, mean_gap_s=gap_s, seed=plan.seed, say=say))
+    def killing(driver: int) -> ProcessKiller:
+        killers.append(ProcessKiller(driver, kills=plan.kills, mean_gap_s=gap_s, seed=plan.seed, say=say))
         return killers[-1]
 
     disturbed, disturbed_s = _run(plan, directory / "disturbed", demonstrations, say, killing)
@@ -223,11 +223,11 @@ def _sigterm_unwinds() -> Iterator[None]:
 
 
 def _run(
-    plan: ChaosPlan,
+    plan: FaultInjectionPlan,
     directory: Path,
     demonstrations: Path,
     say: Callable[[str], None],
-    watched_by: Callable[[int], Killer | None],
+    watched_by: Callable[[int], ProcessKiller | None],
 ) -> tuple[RunDirectory, float]:
     log = directory.with_suffix(".log")
     process = _dm2(

@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dm2_ray.distributed.memory import process_kind
+from dm2_ray.distributed.memory import process_role
 
 LOOK_EVERY_S = 0.03
 HASTY = 1 / 3
@@ -53,7 +53,7 @@ class _Process:
     call: str | None
 
 
-class Killer:
+class ProcessKiller:
     """Kills until it has killed enough.
 
     Args:
@@ -90,7 +90,7 @@ class Killer:
         for process in ready:
             self._identify(process, now)
         if self._began is None:
-            if not self._all_at_work(ready):
+            if not self._all_busy(ready):
                 return
             self._began = now
         if self._due is None:
@@ -116,7 +116,7 @@ class Killer:
         elif process.call == "rollout":
             self._roles[process.pid] = "rollout_worker"
 
-    def _all_at_work(self, ready: list[_Process]) -> bool:
+    def _all_busy(self, ready: list[_Process]) -> bool:
         kinds = {self._roles[process.pid] for process in ready}
         return {"learner", "rollout_worker", "evaluation_worker", "expert"} <= kinds
 
@@ -149,7 +149,7 @@ def _actors(driver: int) -> list[_Process]:
             # A killed process keeps its title until its parent has buried it.
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
             if not name.startswith(NOT_AN_ACTOR) and state != "Z":
-                found.append(_Process(pid=pid, kind=process_kind(name), call=call.removesuffix("()") or None))
+                found.append(_Process(pid=pid, kind=process_role(name), call=call.removesuffix("()") or None))
     return found
 
 

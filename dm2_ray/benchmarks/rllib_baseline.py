@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
-from dm2_ray.distributed.rollout.env_runner import agent_spaces
+from dm2_ray.distributed.rollout.env_runner import observation_and_action_spaces
 from dm2_ray.world import BattleVector
 
 
@@ -20,7 +20,7 @@ class StockBattleEnv(MultiAgentEnv):
         self._battle = BattleVector(config["map"], 1, seed=seed)
         self.possible_agents = [f"agent_{index}" for index in range(self._battle.num_agents)]
         self.agents = list(self.possible_agents)
-        spaces = agent_spaces(self._battle.obs_size, self._battle.num_actions)
+        spaces = observation_and_action_spaces(self._battle.obs_size, self._battle.num_actions)
         self.observation_spaces = {agent: spaces[0] for agent in self.agents}
         self.action_spaces = {agent: spaces[1] for agent in self.agents}
         self._battle.reset()

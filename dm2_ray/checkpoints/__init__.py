@@ -6,22 +6,22 @@ from dm2_ray.checkpoints.checkpoint import (
     MANIFEST,
     Checkpoint,
     CheckpointError,
-    holds_checkpoints,
+    has_checkpoints,
     intact_checkpoints,
     open_checkpoint,
     restored_learning_state,
 )
-from dm2_ray.checkpoints.retention import remove_superfluous
+from dm2_ray.checkpoints.retention import prune_checkpoints
 from dm2_ray.checkpoints.saving import save_checkpoint
 
 __all__ = [
     "MANIFEST",
     "Checkpoint",
     "CheckpointError",
-    "holds_checkpoints",
+    "has_checkpoints",
     "intact_checkpoints",
     "open_checkpoint",
-    "remove_superfluous",
+    "prune_checkpoints",
     "restored_learning_state",
     "save_checkpoint",
 ]

@@ -3,7 +3,7 @@
     checkpoints/iteration_000120/
       manifest.json      format, world, sizes, policy settings, counters, sha256 of every other file
       experiment.yaml    the resolved configuration
-      agent_0.pt …       one file per agent: policy, critic, normaliser, discriminator, optimisers
+      agent_0.pt …       one file per agent: policy, critic, normalizer, discriminator, optimizers
       experts_0.pt …     with self-imitation, one file per agent: its slices of the best battles so far
 
 These files hold tensors, numbers and strings only and are read with `weights_only=True`: a checkpoint from a stranger
@@ -134,7 +134,7 @@ def open_checkpoint(path: Path, *, best: bool = False, say: Callable[[str], None
     if (path / MANIFEST).is_file():
         return verified(path)
     root = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-    candidates = best_first(root) if best else list(reversed(directories(root)))
+    candidates = sort_by_win_rate(root) if best else list(reversed(directories(root)))
     problems = []
     for candidate in candidates:
         try:
@@ -169,7 +169,7 @@ def restored_learning_state(checkpoint: Checkpoint) -> dict[str, Any]:
     return state if experts is None else {**state, "experts": experts}
 
 
-def holds_checkpoints(root: Path) -> bool:
+def has_checkpoints(root: Path) -> bool:
     """Whether there is any, intact or not."""
     return bool(directories(root))
 
@@ -179,7 +179,7 @@ def directories(root: Path) -> list[Path]:
     return sorted(path for path in root.glob(f"{PREFIX}*") if path.is_dir())
 
 
-def best_first(root: Path) -> list[Path]:
+def sort_by_win_rate(root: Path) -> list[Path]:
     """Directories of evaluated checkpoints, best first; of equally good ones, the earliest first."""
     found = [entry for entry in map(read_manifest, directories(root)) if entry is not None]
     return [entry.path for entry in sorted(found, key=rank) if entry.win_rate is not None]

@@ -45,7 +45,7 @@ class RemoteCopy:
     """One run's copy.
 
     Args:
-        uri: Of the run itself; `uri_below` makes one of a place for many runs.
+        uri: Of the run itself; `uri_join` makes one of a place for many runs.
 
     Raises:
         RemoteCopyError: No file system is known for the URI, or it holds a secret.
@@ -89,11 +89,11 @@ class RemoteCopy:
                 continue
         return found
 
-    def copy_checkpoint(self, checkpoint: Checkpoint, may_write: Callable[[], None]) -> None:
+    def copy_checkpoint(self, checkpoint: Checkpoint, fence: Callable[[], None]) -> None:
         """Copies a checkpoint, reads it back, and adds its manifest.
 
         Args:
-            may_write: Called before the manifest is written; raises where another process has taken over.
+            fence: Called before the manifest is written; raises where another process has taken over.
 
         Raises:
             OSError, CheckpointError: It cannot be copied, or not be read; then the copy has no manifest.
@@ -115,7 +115,7 @@ class RemoteCopy:
             if hashlib.sha256(content).hexdigest() != expected:
                 raise CheckpointError(f"{checkpoint.path}: {file} was altered or cut short; not copied")
             self._put(f"{folder}/{file}", content)
-        may_write()
+        fence()
         self.write(f"{CHECKPOINTS}/{name}/{MANIFEST}", manifest)
 
     def remove_checkpoint(self, name: str) -> None:
@@ -171,14 +171,14 @@ class RemoteCopy:
         )
 
 
-def uri_below(uri: str, name: str) -> str:
+def uri_join(uri: str, name: str) -> str:
     """URI of something in the place that `uri` names; what follows a `?` stays at the end."""
     parts = urlsplit(uri)
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))
 
 
-def uri_above(uri: str) -> tuple[str, str]:
-    """Inverse of `uri_below`: the place, and the name in it."""
+def uri_parent(uri: str) -> tuple[str, str]:
+    """Inverse of `uri_join`: the place, and the name in it."""
     parts = urlsplit(uri)
     above, _, name = parts.path.rstrip("/").rpartition("/")
     return urlunsplit(parts._replace(path=above or "/")), name
@@ -237,13 +237,13 @@ def _file_system(uri: str) -> tuple[pafs.FileSystem, str]:
             parts = parts._replace(query="&".join(filter(None, [parts.query, f"retry_limit_seconds={RETRIES_S}"])))
         files, path = pafs.FileSystem.from_uri(urlunsplit(parts))
         if isinstance(files, pafs.S3FileSystem):
-            files = _impatient(files, parse_qs(parts.query))
+            files = _fail_fast_options(files, parse_qs(parts.query))
     except (pa.ArrowException, ValueError, OSError) as error:
         raise RemoteCopyError(f"{uri} cannot be used: {one_line(error)}") from error
     return files, path.rstrip("/")
 
 
-def _impatient(files: pafs.S3FileSystem, options: Mapping[str, list[str]]) -> pafs.S3FileSystem:
+def _fail_fast_options(files: pafs.S3FileSystem, options: Mapping[str, list[str]]) -> pafs.S3FileSystem:
     """The same, but that gives up within seconds: a process does not end before its last request has."""
     named = {name: options[name][-1] for name in ("scheme", "endpoint_override") if name in options}
     return pafs.S3FileSystem(

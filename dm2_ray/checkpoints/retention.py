@@ -9,7 +9,7 @@ from pathlib import Path
 from dm2_ray.checkpoints.checkpoint import MANIFEST, PREFIX, Checkpoint, directories, rank, read_manifest
 
 
-def superfluous(checkpoints: Sequence[Checkpoint], *, keep: int, keep_best: int) -> list[Checkpoint]:
+def prunable_checkpoints(checkpoints: Sequence[Checkpoint], *, keep: int, keep_best: int) -> list[Checkpoint]:
     """Those neither among the newest `keep` (0: all are) nor among the `keep_best` of the highest win rates.
 
     Of equally good ones the earlier counts as better.
@@ -22,7 +22,7 @@ def superfluous(checkpoints: Sequence[Checkpoint], *, keep: int, keep_best: int)
     return [entry for entry in by_age if entry.iteration not in kept]
 
 
-def remove_superfluous(
+def prune_checkpoints(
     root: Path, newest: Checkpoint, *, keep: int, keep_best: int, spared: Collection[str] = ()
 ) -> None:
     """Removes what need not be kept beside `newest`, which must have been verified.
@@ -41,7 +41,7 @@ def remove_superfluous(
     earlier = [path for path in directories(root) if path.name <= newest.path.name]
     manifests = {path: read_manifest(path) for path in earlier}
     readable = [entry for entry in manifests.values() if entry is not None]
-    goes = {entry.path for entry in superfluous(readable, keep=keep, keep_best=keep_best)}
+    goes = {entry.path for entry in prunable_checkpoints(readable, keep=keep, keep_best=keep_best)}
     oldest_kept = min(entry.iteration for entry in readable if entry.path not in goes)
     for path, entry in manifests.items():
         unreadable_and_old = entry is None and path.name < f"{PREFIX}{oldest_kept:06d}"

@@ -1,6 +1,6 @@
 """Writing a checkpoint: whole or not at all, and read back from the disk before anything relies on it.
 
-    serialise ─► hash ─► temporary sibling ─► fsync ─► read back, compare ─► rename into place
+    serialize ─► hash ─► temporary sibling ─► fsync ─► read back, compare ─► rename into place
 
 A process that is killed between any two steps leaves the earlier checkpoints as they were.
 """
@@ -32,7 +32,7 @@ from dm2_ray.checkpoints.checkpoint import (
 )
 from dm2_ray.config.documents import write_yaml
 from dm2_ray.config.schema import Experiment
-from dm2_ray.files import synchronise, write_atomically
+from dm2_ray.files import fsync_path, write_atomically
 
 
 def _always() -> None:
@@ -46,7 +46,7 @@ def save_checkpoint(
     *,
     sizes: tuple[int, int, int],
     win_rate: float | None,
-    may_write: Callable[[], None] = _always,
+    fence: Callable[[], None] = _always,
 ) -> Checkpoint:
     """Writes a checkpoint beside its final place, flushes it to the disk, reads it back, and renames it.
 
@@ -56,13 +56,13 @@ def save_checkpoint(
         learning_state: `DM2.learning_state()`.
         sizes: Agents, observation size, actions.
         win_rate: Of these agents in an evaluation, if there was one.
-        may_write: Called before the first write and before the rename; raises where another process has taken over.
+        fence: Called before the first write and before the rename; raises where another process has taken over.
 
     Raises:
         OSError: The disk is full or not writable; earlier checkpoints are untouched.
         CheckpointError: What was read back is not what was written; earlier checkpoints are untouched.
     """
-    may_write()
+    fence()
     iteration = min(int(state["version"]) for state in learning_state["agents"].values())
     root.mkdir(parents=True, exist_ok=True)
     _clean(root)
@@ -90,9 +90,9 @@ def save_checkpoint(
             sha256=dict(sorted(hashes.items())),
         )
         _write(temporary / MANIFEST, checkpoint.manifest())
-        synchronise(temporary)
+        fsync_path(temporary)
         _read_back(temporary, checkpoint)
-        may_write()
+        fence()
         # One of the same iteration is there when a resumed run has come this far again; it stays until it is replaced.
         replaced = root / f".old-{final.name}"
         if final.exists():
@@ -102,7 +102,7 @@ def save_checkpoint(
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    synchronise(root)
+    fsync_path(root)
     return checkpoint
 
 
@@ -129,12 +129,12 @@ def _clean(root: Path) -> None:
 
 def _files(learning_state: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
     for index, state in enumerate(learning_state["agents"].values()):
-        yield agent_file(index), _serialised(state)
+        yield agent_file(index), _serialized(state)
     for index, state in enumerate(learning_state.get("experts", {}).values()):
-        yield expert_file(index), _serialised(state)
+        yield expert_file(index), _serialized(state)
 
 
-def _serialised(state: Mapping[str, Any]) -> bytes:
+def _serialized(state: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
     torch.save(_as_tensors(state), buffer)
     return buffer.getvalue()

@@ -82,12 +82,14 @@ def bench(options: argparse.Namespace) -> int:
 
 
 def _bench_faults(options: argparse.Namespace) -> int:
-    from dm2_ray.benchmarks.fault_injection import ChaosFailed, ChaosPlan, bench_faults
+    from dm2_ray.benchmarks.fault_injection import ChaosFailed, FaultInjectionPlan, bench_faults
     from dm2_ray.world.maps.registry import world_map
 
     map_name = _map(options, "3m")
     world_map(map_name, None)  # an unknown one is refused here
-    plan = ChaosPlan(map=map_name, kills=options.kills, seed=options.seed, iterations=options.iterations or 120)
+    plan = FaultInjectionPlan(
+        map=map_name, kills=options.kills, seed=options.seed, iterations=options.iterations or 120
+    )
     try:
         return bench_faults(plan, as_json=options.json)
     except ChaosFailed as error:

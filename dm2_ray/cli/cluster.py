@@ -96,7 +96,7 @@ def submit(options: argparse.Namespace) -> int:
     )
     facts = {"id": submission.job_id, "address": dashboard.address, "run_dir": _readable(submission.run_dir)}
     if not options.follow:
-        _say(_how_to_go_on(submission.job_id, dashboard))
+        _say(_how_to_continue(submission.job_id, dashboard))
         if options.json:
             print(json.dumps({**facts, "status": "PENDING", "exit_code": None}))
         return 0
@@ -195,7 +195,7 @@ def _experiment(options: argparse.Namespace) -> Experiment:
 
 
 def _submission(options: argparse.Namespace, experiment: Experiment | None) -> Submission:
-    from dm2_ray.jobs.submission import continued_run, new_run
+    from dm2_ray.jobs.submission import new_run, resumed_run
 
     if experiment is not None:
         return new_run(experiment, job_id=options.name, run_dir=options.run_dir, package=options.package)
@@ -206,7 +206,7 @@ def _submission(options: argparse.Namespace, experiment: Experiment | None) -> S
     ]
     if given:
         raise _usage(f"--resume goes on with a run as it is; leave out {', '.join(given)}")
-    return continued_run(
+    return resumed_run(
         options.resume,
         job_id=options.name,
         run_dir=options.run_dir,
@@ -229,7 +229,7 @@ def _follow(dashboard: Dashboard, job_id: str, *, to_stderr: bool) -> JobRecord:
     try:
         return follow(dashboard, job_id, write, _say)
     except KeyboardInterrupt:
-        _say(f"\njob {job_id} goes on. {_how_to_go_on(job_id, dashboard)}")
+        _say(f"\njob {job_id} goes on. {_how_to_continue(job_id, dashboard)}")
         raise
 
 
@@ -249,7 +249,7 @@ def _resume_hint(job: JobRecord) -> str:
     return f"; go on with: dm2 submit --resume {_readable(run_dir)}" if run_dir and job.status != "SUCCEEDED" else ""
 
 
-def _how_to_go_on(job_id: str, dashboard: Dashboard) -> str:
+def _how_to_continue(job_id: str, dashboard: Dashboard) -> str:
     where = f"--address {dashboard.address}"
     return f"follow it: dm2 jobs {job_id} --follow {where}; stop it: dm2 stop {job_id} {where}"
 

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 def demos_verify(options: argparse.Namespace) -> int:
     from dm2_ray.config.schema import WorldSettings
     from dm2_ray.demonstrations import DemonstrationError
-    from dm2_ray.demonstrations.verifying import check_fits_map, verify_set
+    from dm2_ray.demonstrations.verifying import check_map_matches, verify_set
     from dm2_ray.world.configured import resolve_world
 
     world = None if options.map is None else resolve_world(WorldSettings(map=options.map))
     try:
         demonstrations = verify_set(options.set)
         if world is not None:
-            check_fits_map(demonstrations, world)
+            check_map_matches(demonstrations, world)
     except DemonstrationError as error:
         if not options.json:
             raise
@@ -44,7 +44,7 @@ def demos_verify(options: argparse.Namespace) -> int:
 
 def demos_inspect(options: argparse.Namespace) -> int:
     from dm2_ray.demonstrations import JointTrajectories
-    from dm2_ray.demonstrations.merging import parts_of
+    from dm2_ray.demonstrations.merging import manifest_parts
 
     demonstrations = JointTrajectories.open(options.set)
     manifest = demonstrations.manifest
@@ -55,7 +55,7 @@ def demos_inspect(options: argparse.Namespace) -> int:
     rows = {
         "map": f"{manifest.map} ({manifest.backend} engine, version {manifest.engine_version})",
         "joint episodes": f"{manifest.episodes:,} ({manifest.env_steps:,} env steps)",
-        "win rate": _rate_in_words(manifest.win_rate, statistics["win_rate_interval"]),
+        "win rate": _format_rate(manifest.win_rate, statistics["win_rate_interval"]),
         "returns": _spread_in_words(statistics["returns"]),
         "episode lengths": _spread_in_words(statistics["episode_lengths"]),
         "sizes": f"{manifest.num_agents} agents, observations of {manifest.obs_size}, {manifest.num_actions} actions",
@@ -66,7 +66,7 @@ def demos_inspect(options: argparse.Namespace) -> int:
             rows[name] = ", ".join(f"{key}={value}" for key, value in settings.items())
     if manifest.missing:
         rows["missing"] = f"{', '.join(manifest.missing)}: nobody recorded them"
-    parts = parts_of(manifest)
+    parts = manifest_parts(manifest)
     if len(parts) == 1:
         rows["team"] = _team_in_words(manifest.policy)
     for number, part in enumerate(parts if len(parts) > 1 else ()):
@@ -104,7 +104,7 @@ def _spread_in_words(spread: dict[str, float] | None) -> str:
     return "mean {mean:.2f}; {min:.2f} to {max:.2f}, the middle half {q25:.2f} to {q75:.2f}".format(**spread)
 
 
-def _rate_in_words(rate: float | None, interval: tuple[float, float] | None) -> str:
+def _format_rate(rate: float | None, interval: tuple[float, float] | None) -> str:
     return "not known" if rate is None or interval is None else f"{rate:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 

@@ -123,7 +123,7 @@ def demos_record(options: argparse.Namespace) -> int:
     except RecordingInterrupted as stopped:
         print(f"dm2: {stopped}", file=sys.stderr)
         return EXIT_INTERRUPTED
-    return _say_made(options, manifest)
+    return _print_created(options, manifest)
 
 
 def demos_import(options: argparse.Namespace) -> int:
@@ -131,7 +131,7 @@ def demos_import(options: argparse.Namespace) -> int:
     from dm2_ray.world import load_map
 
     manifest = import_published(options.directory, load_map(options.map), options.out, episodes=options.episodes)
-    _say_made(options, manifest)
+    _print_created(options, manifest)
     if not options.json:
         print("its battles are those of StarCraft II: runs on the embedded engine take it with "
               "demonstrations.other_engine=true")  # fmt: skip
@@ -141,7 +141,7 @@ def demos_import(options: argparse.Namespace) -> int:
 def demos_merge(options: argparse.Namespace) -> int:
     from dm2_ray.demonstrations.merging import merge_sets
 
-    return _say_made(options, merge_sets(options.sets, options.out))
+    return _print_created(options, merge_sets(options.sets, options.out))
 
 
 def demos_plot(options: argparse.Namespace) -> int:
@@ -152,7 +152,7 @@ def demos_plot(options: argparse.Namespace) -> int:
     return 0
 
 
-def _say_made(options: argparse.Namespace, manifest: Manifest) -> int:
+def _print_created(options: argparse.Namespace, manifest: Manifest) -> int:
     if options.json:
         print(manifest.model_dump_json())
         return 0

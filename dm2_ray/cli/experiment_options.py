@@ -84,7 +84,7 @@ def split_settings(settings: Sequence[str]) -> tuple[Path | None, list[str]]:
 
 
 def check_cloning_alone(experiment: Experiment) -> None:
-    """Refuses what would be reported under a wrong name: behaviour cloning that goes on with PPO.
+    """Refuses what would be reported under a wrong name: behavior cloning that goes on with PPO.
 
     Raises:
         ConfigError: Variant bc does not end with the cloning.
@@ -121,7 +121,7 @@ def check_world(experiment: Experiment, address: str | None) -> None:
     from dm2_ray.config.errors import ConfigError
     from dm2_ray.world.maps.registry import world_map
     from dm2_ray.world.maps.terrain import build_terrain
-    from dm2_ray.world.smac.options import SmacSwitches
+    from dm2_ray.world.smac.options import SmacOptions
 
     spec = world_map(experiment.world.map, experiment.world.scenario)
     if experiment.world.backend == "starcraft":
@@ -133,7 +133,7 @@ def check_world(experiment: Experiment, address: str | None) -> None:
             # On a cluster the battles are played elsewhere; a machine that lacks the game says so then.
             from dm2_ray.world.starcraft import check_starcraft
 
-            switches = SmacSwitches.from_arguments(experiment.world.smac)
+            switches = SmacOptions.from_arguments(experiment.world.smac)
             check_starcraft(experiment.world.map, experiment.world.starcraft, switches.game_version)
     elif spec.is_scenario:
         build_terrain(spec.walkable)  # SMAC's maps are known to be playable

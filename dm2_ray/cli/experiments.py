@@ -72,8 +72,8 @@ def experiment(options: argparse.Namespace) -> int:
             print(stage.command())
         return 0
 
-    from dm2_ray.experiments.pipeline import conduct
-    from dm2_ray.experiments.pipeline_progress import ConductingProgress
+    from dm2_ray.experiments.pipeline import run_pipeline
+    from dm2_ray.experiments.pipeline_progress import PipelineProgress
     from dm2_ray.experiments.report import COMMANDS_FILE, EXPERIMENT_FILE
     from dm2_ray.files import write_atomically
 
@@ -82,7 +82,7 @@ def experiment(options: argparse.Namespace) -> int:
         lines = [stage.command() for stage in stages.stages.values()]
         write_atomically(directory / COMMANDS_FILE, "\n".join([*lines, ""]).encode())
 
-    outcome = conduct(stages, jobs=options.jobs, progress=ConductingProgress(), begin=begin)
+    outcome = run_pipeline(stages, jobs=options.jobs, progress=PipelineProgress(), begin=begin)
     _report_experiment(directory)
     if outcome.stopped_by is not None:
         print(f"stopped by {outcome.stopped_by}; the same command goes on")

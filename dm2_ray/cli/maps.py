@@ -95,13 +95,13 @@ def maps_show(options: argparse.Namespace) -> int:
         f"+ allies {allies[0]} x {allies[1]} + own {own}",
         "state": str(record["state_shape"]),
         "max reward": f"{record['max_reward']:g}",
-        "enemies' order": _order_in_words(spec),
+        "enemies' order": _format_order(spec),
     }
     kind = "scenario" if spec.is_scenario else "SMAC map"
     print(f"{spec.name}: {kind}, {count_units(spec.ally_kinds)} against {count_units(spec.enemy_kinds)}\n")
     print(_aligned(facts.items()))
     print()
-    columns = ("side", "ids", "kind", "health", "shield", "armour", "damage", "range", "cells/step")
+    columns = ("side", "ids", "kind", "health", "shield", "armor", "damage", "range", "cells/step")
     print(_aligned([columns, *(_unit_row(unit) for unit in record["units"])]))
     print(f"\n{drawing}")
     return 0
@@ -177,10 +177,10 @@ def _brief_row(record: dict[str, Any]) -> tuple[str, ...]:
 
 def _full_record(spec: MapSpec) -> dict[str, Any]:
     """Sizes with SMAC's default arguments, units in the order of their numbers, the enemies' order."""
-    from dm2_ray.world.smac.options import SmacSwitches
+    from dm2_ray.world.smac.options import SmacOptions
     from dm2_ray.world.smac.rules_tables import build_tables, max_reward
 
-    switches = SmacSwitches()
+    switches = SmacOptions()
     tables = build_tables(spec, switches)
     order = spec.enemy_order
     line = {"start": list(order.start), "end": list(order.end)} if order.kind == "attack_move" else {}
@@ -222,7 +222,7 @@ def _unit_records(side: str, kinds: tuple[str, ...], loops_per_step: int) -> lis
                 "kind": kind.name,
                 "health": kind.health,
                 "shield": kind.shield,
-                "armour": kind.armour,
+                "armor": kind.armor,
                 "damage": weapon.damage if weapon else None,
                 "bonus_damage": {weapon.bonus_attribute: weapon.bonus_damage}
                 if weapon and weapon.bonus_attribute
@@ -245,14 +245,14 @@ def _unit_row(unit: dict[str, Any]) -> tuple[str, ...]:
         unit["side"],
         f"{ids[0]}-{ids[-1]}" if len(ids) > 1 else str(ids[0]),
         unit["kind"],
-        *(f"{unit[name]:g}" for name in ("health", "shield", "armour")),
+        *(f"{unit[name]:g}" for name in ("health", "shield", "armor")),
         damage,
         reach,
         f"{unit['cells_per_step']:.4g}",
     )
 
 
-def _order_in_words(spec: MapSpec) -> str:
+def _format_order(spec: MapSpec) -> str:
     order = spec.enemy_order
     if order.kind == "none":
         return "none (they stay)"

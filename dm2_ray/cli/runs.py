@@ -39,7 +39,7 @@ def train(options: argparse.Namespace) -> int:
 
 
 def resume(options: argparse.Namespace) -> int:
-    from dm2_ray.checkpoints import holds_checkpoints, open_checkpoint
+    from dm2_ray.checkpoints import has_checkpoints, open_checkpoint
     from dm2_ray.runs.run_directory import RunDirectory
     from dm2_ray.runs.run_lock import check_unused
 
@@ -62,7 +62,7 @@ def resume(options: argparse.Namespace) -> int:
     check_world_and_demonstrations(experiment, options.address)
     _check_place_for_copies(experiment)
     checkpoint = None
-    if holds_checkpoints(run.checkpoints):
+    if has_checkpoints(run.checkpoints):
         checkpoint = open_checkpoint(run.checkpoints, say=_warn)
         print(f"resuming {run.path} at iteration {checkpoint.iteration} ({checkpoint.env_steps:,} env steps)")
     else:
@@ -107,14 +107,17 @@ def evaluate(options: argparse.Namespace) -> int:
         world = resolve_world(WorldSettings(map=options.map))
         name = options.checkpoint.removeprefix(SCRIPTED_PREFIX)
         team, map_name = options.checkpoint, world.map
-        play, watch = partial(evaluation.evaluate_script, name, world), partial(evaluation.watch_script, name, world)
+        play, watch = (
+            partial(evaluation.evaluate_script, name, world),
+            partial(evaluation.evaluate_script_with_rollouts, name, world),
+        )
     else:
         checkpoint = open_checkpoint(Path(options.checkpoint), best=options.best, say=_warn)
         world, greedy = checkpoint.experiment().world, not options.stochastic
         check_same_map(checkpoint, world, options.map)
         team, map_name = str(checkpoint.path), checkpoint.map
         play = partial(evaluation.evaluate_checkpoint, checkpoint, greedy=greedy)
-        watch = partial(evaluation.watch_checkpoint, checkpoint, greedy=greedy)
+        watch = partial(evaluation.evaluate_checkpoint_with_rollouts, checkpoint, greedy=greedy)
     more, text = {}, ""
     if options.against is None:
         result = play(episodes=options.episodes, seed=options.seed)

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from dm2_ray.config.errors import ConfigError, describe_refusal
+from dm2_ray.config.errors import ConfigError, format_validation_error
 from dm2_ray.config.packaged_files import configs_dir
 from dm2_ray.config.schema import Experiment
 from dm2_ray.config.yaml_reader import YamlDocument, YamlError, read_yaml_mapping
@@ -33,7 +33,7 @@ def read_experiment(path: Path) -> Experiment:
     try:
         return Experiment.model_validate(document.values)
     except ValidationError as refusal:
-        problem = describe_refusal(refusal.errors(include_url=False)[0], Experiment)
+        problem = format_validation_error(refusal.errors(include_url=False)[0], Experiment)
         raise ConfigError(f"{path}: {problem}") from None
 
 

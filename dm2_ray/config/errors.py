@@ -34,7 +34,7 @@ class ConfigError(ValueError):
     """A configuration cannot be used; the message is one line for the person who wrote it."""
 
 
-def describe_refusal(error: ErrorDetails, model: type[BaseModel]) -> str:
+def format_validation_error(error: ErrorDetails, model: type[BaseModel]) -> str:
     """One clause for one of pydantic's errors: key, value, and what would have been right.
 
     `model` is the model that refused, where the names to suggest are looked up.
@@ -44,7 +44,7 @@ def describe_refusal(error: ErrorDetails, model: type[BaseModel]) -> str:
     if error["type"] == "missing":
         return f"{key} is missing"
     if error["type"] == "extra_forbidden":
-        return f"unknown key {key} (value {value}){suggest_key(path, model)}"
+        return f"unknown key {key} (value {value}){closest_key(path, model)}"
     if error["type"] == "literal_error":
         names = _literal_names(path, model)
         return f"{key} must be one of {', '.join(names)}, got {value}{nearest(error['input'], names)}"
@@ -65,7 +65,7 @@ def nearest(name: object, names: Iterable[str]) -> str:
     return f"; did you mean {matches[0]}?" if matches else ""
 
 
-def suggest_key(path: tuple[str, ...], model: type[BaseModel]) -> str:
+def closest_key(path: tuple[str, ...], model: type[BaseModel]) -> str:
     """What the writer of an unknown key may have meant: a sibling, the same name elsewhere, or the siblings."""
     *parents, name = path
     siblings = list(_fields(tuple(parents), model))

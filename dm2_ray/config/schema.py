@@ -139,7 +139,7 @@ class DemonstrationSettings(Section):
 
 
 class CloningSettings(Section):
-    """Behaviour cloning of each agent's own expert, before any reinforcement learning."""
+    """Behavior cloning of each agent's own expert, before any reinforcement learning."""
 
     iterations: int = Field(0, ge=0)
     epochs: int = Field(10, ge=1)

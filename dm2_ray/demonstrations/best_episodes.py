@@ -39,7 +39,7 @@ class BestEpisodes:
             raise ValueError("ids of episodes must grow")
 
     @classmethod
-    def best_of(cls, parts: Sequence[BestEpisodes], capacity: int) -> BestEpisodes:
+    def top_k(cls, parts: Sequence[BestEpisodes], capacity: int) -> BestEpisodes:
         """The `capacity` episodes of highest score among all parts; of equally good ones the newer, by their ids.
 
         Args:

@@ -19,7 +19,7 @@ from dm2_ray.demonstrations.parquet_layout import JointEpisode
 from dm2_ray.demonstrations.writer import JointTrajectoryWriter
 from dm2_ray.world.battles.backend import BattleBackend
 from dm2_ray.world.engine_settings import EngineSettings
-from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.options import SmacOptions
 
 
 class Team(Protocol):
@@ -63,7 +63,7 @@ def joint_episodes(
     """
     if num_episodes < 1:
         raise ValueError(f"num_episodes is {num_episodes}; it must be at least 1")
-    notes = _Notes(battles)
+    notes = _EpisodeBuffer(battles)
     waiting: dict[int, JointEpisode] = {}
     played, due, end = 0, first_battle, first_battle + num_episodes
     battles.reset(seed=seed, first_battle=first_battle)
@@ -95,7 +95,7 @@ def joint_episodes(
                 due += 1
 
 
-class _Notes:
+class _EpisodeBuffer:
     """What has been seen and done in the battles under way, column by column."""
 
     def __init__(self, battles: BattleBackend) -> None:
@@ -139,7 +139,7 @@ class _Notes:
         )
 
 
-def record_episodes(
+def write_played_episodes(
     team: Team,
     battles: BattleBackend,
     num_episodes: int,
@@ -185,7 +185,7 @@ def recorded_world(battles: BattleBackend) -> RecordedWorld:
     )
 
 
-def _changed(settings: EngineSettings | SmacSwitches) -> dict[str, Any]:
+def _changed(settings: EngineSettings | SmacOptions) -> dict[str, Any]:
     """Names and values of the fields that differ from their defaults."""
     fields = dataclasses.fields(settings)
     return {f.name: value for f in fields if (value := getattr(settings, f.name)) != f.default}

@@ -17,13 +17,13 @@ from dm2_ray.demonstrations.dataset import JointTrajectories
 from dm2_ray.demonstrations.manifest import DemonstrationError
 from dm2_ray.demonstrations.sampling import draw_episodes
 from dm2_ray.learning.agent_episodes import AgentDemonstration
-from dm2_ray.world.configured import RunWorld
+from dm2_ray.world.configured import ConfiguredWorld
 
 
-class ExpertActor:
+class EpisodeServer:
     """Answers draws; it has no state that a draw changes."""
 
-    def __init__(self, settings: DemonstrationSettings, world: RunWorld, seed: int) -> None:
+    def __init__(self, settings: DemonstrationSettings, world: ConfiguredWorld, seed: int) -> None:
         """
         Args:
             settings: which sets, how many episodes a draw, who gets which.
@@ -92,7 +92,7 @@ def expert_names(settings: DemonstrationSettings, num_agents: int) -> tuple[str,
     return settings.paths_per_agent
 
 
-def open_experts(settings: DemonstrationSettings, world: RunWorld) -> list[JointTrajectories]:
+def open_experts(settings: DemonstrationSettings, world: ConfiguredWorld) -> list[JointTrajectories]:
     """Opens the sets: one, or one per agent.
 
     Raises:

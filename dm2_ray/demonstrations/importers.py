@@ -33,11 +33,11 @@ from dm2_ray.demonstrations.manifest import (
     RecordedWorld,
 )
 from dm2_ray.demonstrations.parquet_layout import EpisodeRecord
-from dm2_ray.demonstrations.restricted_pickle import RefusedPickle, read_strange_pickle
+from dm2_ray.demonstrations.restricted_pickle import ForbiddenPickle, load_restricted
 from dm2_ray.demonstrations.writer import JointTrajectoryWriter
 from dm2_ray.files import file_sha256
 from dm2_ray.world.maps.map_spec import MapSpec
-from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.options import SmacOptions
 from dm2_ray.world.smac.rules_tables import RulesTables, build_tables
 
 UNKNOWN_VERSION = "unknown"
@@ -62,7 +62,7 @@ def import_published(
         DemonstrationError: a file is missing, damaged or refused, or does not fit the map.
     """
     source = Path(directory).expanduser()
-    tables = build_tables(map_spec, SmacSwitches.from_arguments({}))
+    tables = build_tables(map_spec, SmacOptions.from_arguments({}))
     paths = _agent_files(source, tables.num_agents, map_spec.name)
     agents = [_read_agent(path, tables, map_spec.name) for path in paths]
     counts = {len(own) for own in agents}
@@ -78,14 +78,14 @@ def import_published(
             if len({len(actions) for _, actions in rows}) > 1:
                 raise DemonstrationError(f"{source}: battle {number} is not equally long in all agents' files")
             observations = np.stack([own for own, _ in rows], axis=1)
-            length = battle_length(observations, tables)
+            length = episode_length_from_masks(observations, tables)
             if length == 0:
                 raise DemonstrationError(f"{source}: nobody observes anything in battle {number}")
             writer.append(
                 EpisodeRecord(
                     observations=observations[:length],
                     actions=np.stack([actions for _, actions in rows], axis=1)[:length],
-                    alive=who_sees(observations[:length]),
+                    alive=alive_from_observations(observations[:length]),
                     action_mask=None,
                     rewards=None,
                     battle_won=None,
@@ -105,7 +105,7 @@ def import_published(
         return writer.finish(world, Provenance(kind="imported", source=str(source), source_sha256=digest))
 
 
-def battle_length(observations: npt.NDArray[np.float32], tables: RulesTables) -> int:
+def episode_length_from_masks(observations: npt.NDArray[np.float32], tables: RulesTables) -> int:
     """Steps of a battle: rows in which anybody observes anything, less the one after the last step, if it shows.
 
     That row shows unless all agents are dead then. By SMAC's rules a battle that ends with a living agent was won or
@@ -116,20 +116,22 @@ def battle_length(observations: npt.NDArray[np.float32], tables: RulesTables) ->
         observations: [T, N, O].
         tables: of the map.
     """
-    seen = who_sees(observations)
+    seen = alive_from_observations(observations)
     rows = np.flatnonzero(seen.any(1))
     if len(rows) == 0:
         return 0
     last = int(rows[-1])
     living = seen[last]
     enemies = slice(tables.enemies_at, tables.enemies_at + tables.num_enemies * tables.enemy_width)
-    sees = who_sees(observations[last, living, enemies].reshape(int(living.sum()), tables.num_enemies, -1))
+    sees = alive_from_observations(
+        observations[last, living, enemies].reshape(int(living.sum()), tables.num_enemies, -1)
+    )
     fights = ~tables.is_medivac
     goes_on = living[fights[: tables.num_agents]].any() and sees[:, fights[tables.num_agents :]].any()
     return last + 1 if goes_on and last < tables.episode_limit else last
 
 
-def who_sees(observations: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+def alive_from_observations(observations: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     """[..., O] to [...]: where anything is observed at all, which is who lives."""
     seen: npt.NDArray[np.bool_] = np.logical_or.reduce(observations, axis=-1)
     return seen
@@ -156,7 +158,7 @@ def _read_agent(
     try:
         with _opened(path) as (stream, num_bytes):
             entries = _read_objects(stream, num_bytes, tables)
-    except RefusedPickle as refusal:
+    except ForbiddenPickle as refusal:
         raise DemonstrationError(f"{path} is refused: {refusal}") from None
     except OSError as error:
         raise DemonstrationError(f"{path} cannot be read: {error.strerror or error}") from None
@@ -193,7 +195,7 @@ def _read_objects(stream: IO[bytes], num_bytes: int, tables: RulesTables) -> lis
     battle_bytes = rows * tables.num_agents * (4 * tables.obs_size + 8 * tables.num_actions) + 2**14
     if num_bytes > (most := 2**20 + 4 * shape[0] * battle_bytes):
         raise ValueError(f"{num_bytes:,} bytes for {shape[0]} battles, which take {most:,} at most")
-    entries = read_strange_pickle(stream)
+    entries = load_restricted(stream)
     if not isinstance(entries, list) or len(entries) != shape[0]:
         raise ValueError("its content is not what its header says")
     if stream.read(1):  # at the end a zip file's own checksum is compared too

@@ -30,7 +30,7 @@ def merge_sets(paths: Sequence[str | Path], out: str | Path) -> Manifest:
     sets = [JointTrajectories.open(path) for path in paths]
     for other in sets[1:]:
         _check_same_world(sets[0], other)
-    owners = [(part, one) for one in sets for part in parts_of(one.manifest)]
+    owners = [(part, one) for one in sets for part in manifest_parts(one.manifest)]
     for (part, one), (other_part, other) in combinations(owners, 2):
         if part.content_hash == other_part.content_hash:
             raise DemonstrationError(f"{one.path} and {other.path} hold the same episodes: nothing is merged twice")
@@ -53,7 +53,7 @@ def merge_sets(paths: Sequence[str | Path], out: str | Path) -> Manifest:
         return writer.finish(world, policy, [part for part, _ in owners])
 
 
-def parts_of(manifest: Manifest) -> list[Part]:
+def manifest_parts(manifest: Manifest) -> list[Part]:
     """The parts of a merged set; any other is its own only part."""
     return manifest.parts or [
         Part(

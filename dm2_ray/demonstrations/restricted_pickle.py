@@ -39,16 +39,16 @@ _STORAGE_TYPES = {
 _PLAIN_DTYPE = re.compile(r"[|<>=]?[biufO?]\d{0,2}")
 
 
-class RefusedPickle(ValueError):
+class ForbiddenPickle(ValueError):
     """A pickle holds something else than arrays, tensors and plain containers; the message is one line."""
 
 
-def read_strange_pickle(stream: IO[bytes]) -> Any:
+def load_restricted(stream: IO[bytes]) -> Any:
     """The object that the pickle in `stream` describes; arrays and tensors in it are numpy arrays, those of objects
     lists.
 
     Raises:
-        RefusedPickle: it names anything that is not admitted, or does not hold together. What is damaged raises
+        ForbiddenPickle: it names anything that is not admitted, or does not hold together. What is damaged raises
             whatever the damage leads to: any Exception, of which nothing has come.
     """
     return _resolved(_Unpickler(stream).load(), {})
@@ -63,19 +63,19 @@ class _Unpickler(pickle.Unpickler):
         try:
             return _ADMITTED[module, name]
         except KeyError:
-            raise RefusedPickle(
+            raise ForbiddenPickle(
                 f"it names {module}.{name}; only arrays, tensors and plain containers are read, nothing is executed"
             ) from None
 
     def persistent_load(self, pid: Any) -> _Storage:
         """A storage in torch's format: ("storage", type, key, where it lived, count, None)."""
         if self._storages is None or type(pid) is not tuple or len(pid) < 5 or pid[0] != "storage":
-            raise RefusedPickle(f"it refers to something outside of it: {str(pid)[:60]}")
+            raise ForbiddenPickle(f"it refers to something outside of it: {str(pid)[:60]}")
         if len(pid) > 5 and pid[5] is not None:
-            raise RefusedPickle("it holds a view of a storage in a form that is not read")
+            raise ForbiddenPickle("it holds a view of a storage in a form that is not read")
         kind, key, count = pid[1], str(pid[2]), pid[4]
         if not isinstance(kind, str) or type(count) is not int:
-            raise RefusedPickle("it holds a storage of no known type")
+            raise ForbiddenPickle("it holds a storage of no known type")
         return self._storages.setdefault(key, _Storage(kind, count))
 
 
@@ -89,7 +89,7 @@ class _Storage:
         self.numbers: npt.NDArray[np.generic] = np.empty(0, self.dtype)
 
     def __setstate__(self, state: Any) -> None:
-        raise RefusedPickle("it changes a storage")
+        raise ForbiddenPickle("it changes a storage")
 
 
 class _Dtype:
@@ -99,12 +99,14 @@ class _Dtype:
 
     def __init__(self, code: str) -> None:
         if not isinstance(code, str) or not _PLAIN_DTYPE.fullmatch(code):
-            raise RefusedPickle(f"it holds arrays of type {str(code)[:40]!r}; only plain numbers and objects are read")
+            raise ForbiddenPickle(
+                f"it holds arrays of type {str(code)[:40]!r}; only plain numbers and objects are read"
+            )
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: Any) -> None:
         if type(state) is not tuple or len(state) < 8 or any(part is not None for part in state[2:5]):
-            raise RefusedPickle("it holds arrays of a structured type; only plain numbers and objects are read")
+            raise ForbiddenPickle("it holds arrays of a structured type; only plain numbers and objects are read")
         if state[1] in ("<", ">"):
             self.dtype = self.dtype.newbyteorder(state[1])
 
@@ -120,11 +122,11 @@ class _Array:
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, is_fortran, content = state
         if not isinstance(dtype, _Dtype):
-            raise RefusedPickle("it holds an array without a type")
+            raise ForbiddenPickle("it holds an array without a type")
         self.value = _filled(_shape(shape), dtype, content, "F" if is_fortran else "C")
 
 
-class _Admitted:
+class _AllowedGlobal:
     """Something that a pickle may call. Not a plain function: a pickle can set attributes of those."""
 
     __slots__ = ("_function",)
@@ -133,7 +135,7 @@ class _Admitted:
         object.__setattr__(self, "_function", function)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise RefusedPickle(f"it sets {name} of what it may only call")
+        raise ForbiddenPickle(f"it sets {name} of what it may only call")
 
     def __call__(self, *arguments: Any) -> Any:
         return object.__getattribute__(self, "_function")(*arguments)
@@ -143,14 +145,14 @@ def _filled(shape: tuple[int, ...], dtype: _Dtype, content: Any, order: str) -> 
     """[shape] numbers from bytes, or a flat list of objects."""
     if dtype.dtype.hasobject:
         if not isinstance(content, list) or len(shape) != 1 or len(content) != shape[0]:
-            raise RefusedPickle("it holds objects in an array of an odd shape")
+            raise ForbiddenPickle("it holds objects in an array of an odd shape")
         return content
     return np.frombuffer(content, dtype.dtype).reshape(shape, order="F" if order == "F" else "C")
 
 
 def _shape(shape: Any) -> tuple[int, ...]:
     if type(shape) is not tuple or not all(type(size) is int and 0 <= size < 2**48 for size in shape):
-        raise RefusedPickle(f"it holds an array of shape {str(shape)[:60]}")
+        raise ForbiddenPickle(f"it holds an array of shape {str(shape)[:60]}")
     return shape
 
 
@@ -162,13 +164,13 @@ def _reconstruct(kind: str, shape: Any, code: Any) -> _Array:
 def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> Any:
     """numpy's `_frombuffer`: an array from bytes, in pickles of protocol 5."""
     if not isinstance(dtype, _Dtype):
-        raise RefusedPickle("it holds an array without a type")
+        raise ForbiddenPickle("it holds an array without a type")
     return _filled(_shape(shape), dtype, content, order)
 
 
 def _scalar(dtype: Any, content: Any) -> Any:
     if not isinstance(dtype, _Dtype) or dtype.dtype.hasobject:
-        raise RefusedPickle("it holds a scalar without a plain type")
+        raise ForbiddenPickle("it holds a scalar without a plain type")
     return np.frombuffer(content, dtype.dtype, count=1)[0]
 
 
@@ -183,7 +185,7 @@ def _ordered_dict(*pairs: Any) -> dict[Any, Any]:
 def _encoded(text: Any, encoding: Any = "latin1") -> bytes:
     """Bytes in pickles of protocol 2, in which numpy wrote arrays of objects before its version 1.17."""
     if not isinstance(text, str) or encoding != "latin1":
-        raise RefusedPickle("it encodes something else than bytes")
+        raise ForbiddenPickle("it encodes something else than bytes")
     return text.encode("latin1")
 
 
@@ -194,15 +196,15 @@ def _no_bytes() -> bytes:
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> npt.NDArray[np.generic]:
     """torch's `_rebuild_tensor_v2`: a tensor as a view of its storage. The view is copied, the storage let go."""
     if not isinstance(storage, _Storage):
-        raise RefusedPickle("it holds a tensor without a storage")
+        raise ForbiddenPickle("it holds a tensor without a storage")
     shape, strides, numbers = _shape(size), _shape(stride), storage.numbers
     if len(shape) != len(strides) or type(offset) is not int or offset < 0 or math.prod(shape) > len(numbers):
-        raise RefusedPickle(f"it holds a tensor of shape {list(shape)} in {len(numbers)} numbers")
+        raise ForbiddenPickle(f"it holds a tensor of shape {list(shape)} in {len(numbers)} numbers")
     if 0 in shape:
         return np.empty(shape, storage.dtype)
     last = offset + sum((length - 1) * step for length, step in zip(shape, strides, strict=True))
     if last >= len(numbers):
-        raise RefusedPickle(f"it holds a tensor that reaches to number {last} of {len(numbers)}")
+        raise ForbiddenPickle(f"it holds a tensor that reaches to number {last} of {len(numbers)}")
     item = storage.dtype.itemsize
     view = np.lib.stride_tricks.as_strided(numbers[offset:], shape, [step * item for step in strides], writeable=False)
     return view.copy()
@@ -211,37 +213,37 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> npt.N
 def _storage(content: Any) -> _Storage:
     """torch's `_load_from_bytes`: the storage that `torch.save` wrote into bytes."""
     if not isinstance(content, bytes):
-        raise RefusedPickle("it holds a storage that is not bytes")
+        raise ForbiddenPickle("it holds a storage that is not bytes")
     stream, storages = io.BytesIO(content), dict[str, _Storage]()
     head = [_Unpickler(stream).load() for _ in range(3)]
     if head[:2] != [_TORCH_MAGIC, _TORCH_PROTOCOL] or not isinstance(head[2], dict):
-        raise RefusedPickle("it holds a tensor in a form that is not read")
+        raise ForbiddenPickle("it holds a tensor in a form that is not read")
     if not head[2].get("little_endian", True):
-        raise RefusedPickle("it holds tensors of a big-endian machine, which are not read")
+        raise ForbiddenPickle("it holds tensors of a big-endian machine, which are not read")
     storage = _Unpickler(stream, storages).load()
     keys = _Unpickler(stream).load()
     if not isinstance(storage, _Storage) or keys != list(storages):
-        raise RefusedPickle("it holds a storage that does not hold together")
+        raise ForbiddenPickle("it holds a storage that does not hold together")
     count = int.from_bytes(stream.read(8), "little")
     numbers = stream.read()
     if len(numbers) != count * storage.dtype.itemsize:
-        raise RefusedPickle(f"it holds a storage of {count} numbers in {len(numbers)} bytes")
+        raise ForbiddenPickle(f"it holds a storage of {count} numbers in {len(numbers)} bytes")
     storage.numbers = np.frombuffer(numbers, storage.dtype)
     return storage
 
 
 _ADMITTED: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): _Admitted(_ordered_dict),
-    ("_codecs", "encode"): _Admitted(_encoded),
-    ("__builtin__", "bytes"): _Admitted(_no_bytes),
-    ("builtins", "bytes"): _Admitted(_no_bytes),
+    ("collections", "OrderedDict"): _AllowedGlobal(_ordered_dict),
+    ("_codecs", "encode"): _AllowedGlobal(_encoded),
+    ("__builtin__", "bytes"): _AllowedGlobal(_no_bytes),
+    ("builtins", "bytes"): _AllowedGlobal(_no_bytes),
     ("numpy", "ndarray"): "ndarray",
-    ("numpy", "dtype"): _Admitted(_new_dtype),
-    **{(f"numpy.{core}.multiarray", "_reconstruct"): _Admitted(_reconstruct) for core in ("core", "_core")},
-    **{(f"numpy.{core}.multiarray", "scalar"): _Admitted(_scalar) for core in ("core", "_core")},
-    **{(f"numpy.{core}.numeric", "_frombuffer"): _Admitted(_from_buffer) for core in ("core", "_core")},
-    ("torch._utils", "_rebuild_tensor_v2"): _Admitted(_tensor),
-    ("torch.storage", "_load_from_bytes"): _Admitted(_storage),
+    ("numpy", "dtype"): _AllowedGlobal(_new_dtype),
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _AllowedGlobal(_reconstruct) for core in ("core", "_core")},
+    **{(f"numpy.{core}.multiarray", "scalar"): _AllowedGlobal(_scalar) for core in ("core", "_core")},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): _AllowedGlobal(_from_buffer) for core in ("core", "_core")},
+    ("torch._utils", "_rebuild_tensor_v2"): _AllowedGlobal(_tensor),
+    ("torch.storage", "_load_from_bytes"): _AllowedGlobal(_storage),
     **{("torch", name): dtype for name, dtype in _STORAGE_TYPES.items()},
 }
 

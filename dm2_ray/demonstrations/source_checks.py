@@ -7,12 +7,12 @@ from dm2_ray.demonstrations.episode_server import expert_names
 from dm2_ray.demonstrations.manifest import DemonstrationError
 
 
-def needs_experts(experiment: Experiment) -> bool:
+def uses_demonstrations(experiment: Experiment) -> bool:
     """Whether anything is drawn in the course of a run."""
     return experiment.matching.coefficient > 0 or experiment.cloning.iterations > 0
 
 
-def draws_at(experiment: Experiment, iteration: int) -> bool:
+def uses_demonstrations_at(experiment: Experiment, iteration: int) -> bool:
     """Whether an iteration has a draw: while agents are cloned, and then as long as matching pays."""
     return iteration < experiment.cloning.iterations or experiment.matching.at(iteration).coefficient > 0
 
@@ -24,7 +24,7 @@ def check_settings(experiment: Experiment, num_agents: int) -> None:
         DemonstrationError: The experts are not named as the source wants it, or the source cannot do what is asked.
     """
     settings = experiment.demonstrations
-    if not needs_experts(experiment):
+    if not uses_demonstrations(experiment):
         return
     if settings.source != "self_imitation":
         expert_names(settings, num_agents)

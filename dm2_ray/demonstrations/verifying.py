@@ -11,8 +11,8 @@ import numpy.typing as npt
 from dm2_ray.config.schema import WorldSettings
 from dm2_ray.demonstrations.dataset import JointTrajectories
 from dm2_ray.demonstrations.manifest import DemonstrationError
-from dm2_ray.demonstrations.merging import parts_of
-from dm2_ray.world.configured import RunWorld
+from dm2_ray.demonstrations.merging import manifest_parts
+from dm2_ray.world.configured import ConfiguredWorld
 
 
 def verify_set(path: str | Path) -> JointTrajectories:
@@ -32,7 +32,7 @@ def verify_set(path: str | Path) -> JointTrajectories:
     won = unknown if "battle_won" in manifest.missing else demonstrations.battle_won
     returns = unknown if "rewards" in manifest.missing else demonstrations.returns
     first = 0
-    for position, part in enumerate(parts_of(manifest)):
+    for position, part in enumerate(manifest_parts(manifest)):
         own = slice(first, first + part.episodes)
         first += part.episodes
         where = f"{path}: part {position}" if manifest.parts else str(path)
@@ -48,7 +48,7 @@ def verify_set(path: str | Path) -> JointTrajectories:
     return demonstrations
 
 
-def check_fits_map(demonstrations: JointTrajectories, map_settings: WorldSettings) -> None:
+def check_map_matches(demonstrations: JointTrajectories, map_settings: WorldSettings) -> None:
     """Raises DemonstrationError unless a run on this map, with the set's own SMAC switches, could use the set with the
     engine as it is today.
 
@@ -58,7 +58,7 @@ def check_fits_map(demonstrations: JointTrajectories, map_settings: WorldSetting
     """
     manifest = demonstrations.manifest
     try:
-        world = RunWorld.of(map_settings.model_copy(update={"smac": manifest.smac, "backend": manifest.backend}))
+        world = ConfiguredWorld.of(map_settings.model_copy(update={"smac": manifest.smac, "backend": manifest.backend}))
     except (TypeError, ValueError) as error:
         raise DemonstrationError(f"{demonstrations.path}: its SMAC switches make no world: {error}") from None
     demonstrations.check_world(**asdict(world))

@@ -21,7 +21,7 @@ from dm2_ray.demonstrations.manifest import (
     Shard,
 )
 from dm2_ray.demonstrations.parquet_layout import EpisodeRecord, shard_schema, to_table
-from dm2_ray.files import file_sha256, synchronise
+from dm2_ray.files import file_sha256, fsync_path
 
 
 class JointTrajectoryWriter:
@@ -124,7 +124,7 @@ class JointTrajectoryWriter:
             os.rename(self._temporary, self._path)
         except OSError as error:
             raise DemonstrationError(f"{self._path} cannot be put into place: {error.strerror or error}") from None
-        synchronise(self._path.parent)
+        fsync_path(self._path.parent)
         return manifest
 
     def _write_shard(self) -> None:
@@ -134,7 +134,7 @@ class JointTrajectoryWriter:
         path = self._temporary / f"shard-{len(self._shards):05d}.parquet"
         try:
             pq.write_table(table, path, compression="zstd", row_group_size=len(table))
-            synchronise(path)
+            fsync_path(path)
         except OSError as error:
             raise DemonstrationError(f"{self._path} cannot be written: {error.strerror or error}") from None
         self._shards.append(

@@ -4,7 +4,7 @@ A loss is noticed when something is asked of the dead: its time is from then unt
 replaced before it was asked for anything is noticed by the replacement's answer, which another process gives: it cost
 the run no time.
 
-NodeWatch: which nodes of the cluster came and went.
+NodeMonitor: which nodes of the cluster came and went.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class FaultLog:
         self._pending = [fault for fault in candidates if id(fault) in waiting]
         return [asdict(fault) for fault in candidates if id(fault) not in waiting]
 
-    def unmended(self) -> list[dict[str, Any]]:
+    def open_faults(self) -> list[dict[str, Any]]:
         """Faults whose place is still empty."""
         return [asdict(fault) for fault, _ in self._missing.values()]
 
@@ -140,7 +140,7 @@ def fault_summary(events: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, An
 logger = logging.getLogger(__name__)
 
 
-class NodeWatch:
+class NodeMonitor:
     """Compares the nodes with those of the last look.
 
     Args:

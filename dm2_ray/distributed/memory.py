@@ -1,4 +1,4 @@
-"""MemoryGauge: how much memory each kind of process of a run holds, so that a leak shows in its metrics."""
+"""MemoryMonitor: how much memory each kind of process of a run holds, so that a leak shows in its metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIB = 2**20
 OBJECT_STORE = "object_store_memory"
 
 
-class MemoryGauge:
+class MemoryMonitor:
     """Samples the driver, and those of its actors that live on its node, from the driver.
 
     Args:
@@ -44,18 +44,18 @@ class MemoryGauge:
         if now < self._due:
             return None
         self._due = now + self._pause_s
-        found = {kind: [own_memory_bytes(pid) for pid in pids] for kind, pids in _processes().items()}
+        found = {kind: [rss_bytes(pid) for pid in pids] for kind, pids in _processes().items()}
         measured = {kind: [size for size in sizes if size is not None] for kind, sizes in found.items()}
         stores, free = ray.cluster_resources(), ray.available_resources()
         return {
-            "driver_mib": (own_memory_bytes(os.getpid()) or 0) / MIB,
+            "driver_mib": (rss_bytes(os.getpid()) or 0) / MIB,
             **{f"{kind}_mib": statistics.fmean(sizes) / MIB for kind, sizes in measured.items() if sizes},
             "object_store_mib": (stores.get(OBJECT_STORE, 0.0) - free.get(OBJECT_STORE, 0.0)) / MIB,
             "processes": {kind: len(sizes) for kind, sizes in measured.items() if sizes},
         }
 
 
-def own_memory_bytes(pid: int) -> int | None:
+def rss_bytes(pid: int) -> int | None:
     """Resident memory that belongs to a process of this machine alone; None if it has ended, or cannot be known."""
     with suppress(OSError), open(f"/proc/{pid}/statm") as file:
         _, resident, shared, *_ = map(int, file.read().split())
@@ -63,7 +63,7 @@ def own_memory_bytes(pid: int) -> int | None:
     return None
 
 
-def process_kind(actor_class: str) -> str:
+def process_role(actor_class: str) -> str:
     """What a process is called after the class of its actor: learner, rollout_worker (evaluation too), or expert."""
     if actor_class.endswith("Learner"):
         return "learner"
@@ -78,5 +78,5 @@ def _processes() -> dict[str, list[int]]:
     # Ray's public way to this table is the dashboard's, and a local Ray has none.
     for actor in state.actors(job_id=job, actor_state_name="ALIVE").values():
         if actor["Address"]["NodeID"] == node:
-            found.setdefault(process_kind(actor["ActorClassName"]), []).append(int(actor["Pid"]))
+            found.setdefault(process_role(actor["ActorClassName"]), []).append(int(actor["Pid"]))
     return dict(sorted(found.items()))

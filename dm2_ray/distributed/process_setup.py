@@ -15,7 +15,7 @@ import torch
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def single_threaded_torch() -> Iterator[None]:
     """Torch computes with one thread inside the block.
 
     Sums are split between threads, so their number changes results in the last bits; Ray gives its actors one, a driver

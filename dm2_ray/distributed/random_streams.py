@@ -29,7 +29,7 @@ class Role(IntEnum):
     RECORDING_ACTIONS = 12
 
 
-def stream_seed(seed: int, role: Role, *counters: int) -> int:
+def derive_seed(seed: int, role: Role, *counters: int) -> int:
     """A 63-bit seed for one stream, well mixed from its key (numpy's SeedSequence).
 
     Args:

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from typing import Any
 
-from dm2_ray.experiments.learning_curve import Curve
+from dm2_ray.experiments.learning_curve import LearningCurve
 from dm2_ray.statistics import Estimate, interquartile_mean, probability_of_improvement
 
-METRICS: dict[str, Callable[[Curve], float]] = {
+METRICS: dict[str, Callable[[LearningCurve], float]] = {
     "final_win_rate": lambda curve: curve.final_win_rate,
     "final_return": lambda curve: curve.final_return,
     "win_rate_area": lambda curve: curve.win_rate_area,
@@ -38,7 +38,7 @@ class ComparedRow:
 
     name: str
     label: str
-    curves: tuple[Curve, ...]
+    curves: tuple[LearningCurve, ...]
     planned: int
     """Runs that there will be."""
     learns: bool = True
@@ -144,7 +144,7 @@ def improvements(comparisons: Sequence[Comparison], metric: str) -> list[tuple[C
     return found
 
 
-def _spread(values: Sequence[float], curves: Sequence[Curve]) -> dict[str, Any]:
+def _spread(values: Sequence[float], curves: Sequence[LearningCurve]) -> dict[str, Any]:
     def finite(value: float) -> float | None:
         return None if value == NEVER else value
 

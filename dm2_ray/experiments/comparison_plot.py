@@ -1,7 +1,7 @@
 """A comparison as a picture: win rates over env steps, and where the runs end.
 
 Left: every row's median over seeds, with a band from the lowest to the highest seed. Right: a dot per run's final win
-rate, the interquartile mean with its interval; the labels there name the colours of both sides. Dashed lines are the
+rate, the interquartile mean with its interval; the labels there name the colors of both sides. Dashed lines are the
 demonstrations' own win rates, dotted ones teams without a course.
 """
 
@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dm2_ray.experiments.comparison import ComparedRow, Comparison
-from dm2_ray.experiments.learning_curve import SMOOTHING, Curve
+from dm2_ray.experiments.learning_curve import SMOOTHING, LearningCurve
 from dm2_ray.statistics import interquartile_mean
 
-# Okabe and Ito's colours, which people who see few colours tell apart too, in an order that starts with contrast.
+# Okabe and Ito's colors, which people who see few colors tell apart too, in an order that starts with contrast.
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#8c6d31")
 DEMONSTRATORS_COLOUR = "#555555"
 GRID_POINTS = 200
@@ -49,13 +49,13 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     figure, (course, ends) = pyplot.subplots(
         1, 2, figsize=(11, height), sharey=False, width_ratios=(1.55, 1), constrained_layout=True
     )
-    colours = {row.name: COLOURS[index % len(COLOURS)] for index, row in enumerate(rows)}
+    colors = {row.name: COLOURS[index % len(COLOURS)] for index, row in enumerate(rows)}
     has_course = False
     for index, row in enumerate(rows):
-        has_course |= _draw_course(course, row, colours[row.name], order=len(rows) - index)
+        has_course |= _draw_course(course, row, colors[row.name], order=len(rows) - index)
     for place, row in enumerate(reversed(rows)):
-        _draw_ends(ends, row, place, colours[row.name])
-    _draw_demonstrators(course, ends, rows, colours)
+        _draw_ends(ends, row, place, colors[row.name])
+    _draw_demonstrators(course, ends, rows, colors)
     course.set(xlabel="env steps", ylabel="greedy win rate", ylim=(-0.02, 1.02))
     course.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     course.set_xlim(left=0)
@@ -65,7 +65,7 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     ends.set_yticks(range(len(rows)), [row.label for row in reversed(rows)])
     ends.tick_params(axis="y", length=0)
     for label, row in zip(ends.get_yticklabels(), reversed(rows), strict=True):
-        label.set_color(colours[row.name])
+        label.set_color(colors[row.name])
         label.set_fontweight("bold")
     for axes in (course, ends):
         axes.grid(alpha=0.25)
@@ -77,7 +77,7 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     pyplot.close(figure)
 
 
-def band(curves: Sequence[Curve]) -> tuple[Floats, Floats, Floats, Floats]:
+def band(curves: Sequence[LearningCurve]) -> tuple[Floats, Floats, Floats, Floats]:
     """Env steps, lowest, median and highest of the smoothed and interpolated curves, as far as all of them go."""
     first = max(curve.env_steps[0] for curve in curves)
     last = min(curve.env_steps[-1] for curve in curves)
@@ -86,33 +86,33 @@ def band(curves: Sequence[Curve]) -> tuple[Floats, Floats, Floats, Floats]:
     return steps, rates.min(axis=0), np.median(rates, axis=0), rates.max(axis=0)
 
 
-def _draw_course(axes: Any, row: ComparedRow, colour: str, *, order: int) -> bool:
+def _draw_course(axes: Any, row: ComparedRow, color: str, *, order: int) -> bool:
     """Whether the row has a course to draw."""
     if not row.learns or max(curve.env_steps[-1] for curve in row.curves) == 0:
         level = float(np.median(row.scores("final_win_rate")))
-        axes.axhline(level, color=colour, linestyle=":", linewidth=1.8, zorder=2)
+        axes.axhline(level, color=color, linestyle=":", linewidth=1.8, zorder=2)
         return False
     steps, low, middle, high = band(row.curves)
     if len(row.curves) > 1:
         # Pale, with a thin edge: where several overlap, the edges still tell them apart.
-        axes.fill_between(steps, low, high, color=colour, alpha=0.08, linewidth=0, zorder=1)
+        axes.fill_between(steps, low, high, color=color, alpha=0.08, linewidth=0, zorder=1)
         for edge in (low, high):
-            axes.plot(steps, edge, color=colour, linewidth=0.6, alpha=0.55, zorder=2)
-    axes.plot(steps, middle, color=colour, linewidth=2.0, zorder=3 + order)
+            axes.plot(steps, edge, color=color, linewidth=0.6, alpha=0.55, zorder=2)
+    axes.plot(steps, middle, color=color, linewidth=2.0, zorder=3 + order)
     return True
 
 
-def _draw_ends(axes: Any, row: ComparedRow, place: int, colour: str) -> None:
+def _draw_ends(axes: Any, row: ComparedRow, place: int, color: str) -> None:
     scores = row.scores("final_win_rate")
     estimate = interquartile_mean([scores])
-    axes.plot([estimate.low, estimate.high], [place, place], color=colour, linewidth=5, alpha=0.3, zorder=2,
+    axes.plot([estimate.low, estimate.high], [place, place], color=color, linewidth=5, alpha=0.3, zorder=2,
               solid_capstyle="butt")  # fmt: skip
-    axes.plot(estimate.value, place, marker="|", markersize=22, markeredgewidth=2.2, color=colour, zorder=3)
-    axes.scatter(scores, [place] * len(scores), s=26, color=colour, edgecolors="white", linewidths=0.6, zorder=4)
+    axes.plot(estimate.value, place, marker="|", markersize=22, markeredgewidth=2.2, color=color, zorder=3)
+    axes.scatter(scores, [place] * len(scores), s=26, color=color, edgecolors="white", linewidths=0.6, zorder=4)
 
 
-def _draw_demonstrators(course: Any, ends: Any, rows: Sequence[ComparedRow], colours: dict[str, str]) -> None:
-    """One set: a grey line and its name; several: lines in the colours of the rows that learn from them."""
+def _draw_demonstrators(course: Any, ends: Any, rows: Sequence[ComparedRow], colors: dict[str, str]) -> None:
+    """One set: a gray line and its name; several: lines in the colors of the rows that learn from them."""
     users: dict[str, list[ComparedRow]] = {}
     for row in rows:
         if row.demonstrators is not None:
@@ -121,14 +121,14 @@ def _draw_demonstrators(course: Any, ends: Any, rows: Sequence[ComparedRow], col
         who = those[0].demonstrators
         assert who is not None
         level = float(np.mean(who.win_rates))
-        colour = colours[those[0].name] if len(users) > 1 and len(those) == 1 else DEMONSTRATORS_COLOUR
+        color = colors[those[0].name] if len(users) > 1 and len(those) == 1 else DEMONSTRATORS_COLOUR
         label = f"demonstrations: {name}" if len(users) > 1 else "the demonstrations' own win rate"
         if len(who.win_rates) > 1:
             label += f" (mean of {len(who.win_rates)} teams)"
-        course.axhline(level, color=colour, linestyle="--", linewidth=1.3, alpha=0.9, zorder=2, label=label)
+        course.axhline(level, color=color, linestyle="--", linewidth=1.3, alpha=0.9, zorder=2, label=label)
         places = [len(rows) - 1 - rows.index(row) for row in those]
         for place in places:
-            ends.plot([level] * 2, [place - 0.4, place + 0.4], color=colour, linestyle="--", linewidth=1.3, zorder=2)
+            ends.plot([level] * 2, [place - 0.4, place + 0.4], color=color, linestyle="--", linewidth=1.3, zorder=2)
     if users:
         # Above the axes: curves go everywhere in them.
         course.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=8, borderpad=0.1)

@@ -18,7 +18,7 @@ class NotEvaluated(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Curve:
+class LearningCurve:
     """Greedy win rate and return over the course of one run."""
 
     variant: str
@@ -30,7 +30,7 @@ class Curve:
     is_finished: bool = True
 
     @staticmethod
-    def of(run: RunDirectory) -> Curve:
+    def of(run: RunDirectory) -> LearningCurve:
         """Reads a run's evaluations, also while it is under way.
 
         Raises:
@@ -48,7 +48,7 @@ class Curve:
             evaluated.append((reached, summary["final_evaluation"]))
         if not evaluated:
             raise NotEvaluated(f"{run.path} was not evaluated yet")
-        return Curve(
+        return LearningCurve(
             variant=experiment.variant,
             seed=experiment.seed,
             env_steps=tuple(steps for steps, _ in evaluated),
@@ -63,7 +63,7 @@ class Curve:
         """Env steps at which the moving average first reaches a win rate, interpolated; None if it never does.
 
         Of SMOOTHING evaluations: a single one of 128 battles is off by 0.04 (standard error), and greedy play swings
-        between neighbouring policies.
+        between neighboring policies.
         """
         previous = (0.0, 0.0)
         for last in range(len(self.env_steps)):

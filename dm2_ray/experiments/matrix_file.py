@@ -17,7 +17,7 @@ import yaml
 from pydantic import ValidationError
 
 from dm2_ray.config.documents import read_document
-from dm2_ray.config.errors import ConfigError, describe_refusal, nearest
+from dm2_ray.config.errors import ConfigError, format_validation_error, nearest
 from dm2_ray.config.packaged_files import configs_dir
 from dm2_ray.experiments.matrix import Matrix
 from dm2_ray.experiments.matrix_checks import check_agreement, check_map, unknown_name
@@ -124,7 +124,7 @@ def _checked(given: Mapping[str, Any], map_name: str, overrides: Sequence[str], 
         error = refusal.errors(include_url=False)[0]
         # Which member of a union refused says nothing to the writer of a file.
         path = tuple(str(part) for part in error["loc"] if not str(part).startswith(("literal[", "int")))
-        raise ConfigError(f"{source.place(path)}: {describe_refusal({**error, 'loc': path}, Matrix)}") from None
+        raise ConfigError(f"{source.place(path)}: {format_validation_error({**error, 'loc': path}, Matrix)}") from None
     check_agreement(matrix, source)
     return matrix
 

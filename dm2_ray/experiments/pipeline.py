@@ -27,7 +27,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from dm2_ray.experiments.pipeline_progress import ConductingProgress
+from dm2_ray.experiments.pipeline_progress import PipelineProgress
 from dm2_ray.experiments.step_state import StageState, state_of
 from dm2_ray.experiments.steps import Plan, Stage
 from dm2_ray.runs.run_directory import RunDirectoryError
@@ -39,7 +39,7 @@ SECOND_STOP_TIMEOUT_S = 30.0
 
 
 @dataclass(kw_only=True, slots=True)
-class Conducted:
+class PipelineResult:
     """How it ended, by names of stages."""
 
     finished: list[str] = field(default_factory=list)
@@ -57,9 +57,9 @@ class _Running:
     log_start: int
 
 
-def conduct(
-    plan: Plan, *, jobs: int, progress: ConductingProgress, begin: Callable[[], None] = lambda: None
-) -> Conducted:
+def run_pipeline(
+    plan: Plan, *, jobs: int, progress: PipelineProgress, begin: Callable[[], None] = lambda: None
+) -> PipelineResult:
     """Runs what is not finished yet.
 
     Args:
@@ -75,7 +75,7 @@ def conduct(
     with _directory_lock(plan.directory), _stop_signals() as stop:
         states = {name: state_of(stage) for name, stage in plan.stages.items()}
         begin()
-        return _Conductor(plan, jobs, progress, states, stop).run()
+        return _PipelineRunner(plan, jobs, progress, states, stop).run()
 
 
 class _Stop:
@@ -90,19 +90,19 @@ class _Stop:
         self.signal = signal.Signals(number).name
 
 
-class _Conductor:
+class _PipelineRunner:
     def __init__(
-        self, plan: Plan, jobs: int, progress: ConductingProgress, states: dict[str, StageState], stop: _Stop
+        self, plan: Plan, jobs: int, progress: PipelineProgress, states: dict[str, StageState], stop: _Stop
     ) -> None:
         self._plan, self._jobs, self._progress, self._stop = plan, jobs, progress, stop
         self._states = states
-        self._result = Conducted()
+        self._result = PipelineResult()
         self._running: dict[str, _Running] = {}
         self._left = deque(plan.stages)
         self._left_behind: dict[str, float] = {}
         """Deadlines of processes of an earlier start, by stage."""
 
-    def run(self) -> Conducted:
+    def run(self) -> PipelineResult:
         for name in list(self._left):
             if self._states[name].status == "finished":
                 self._left.remove(name)

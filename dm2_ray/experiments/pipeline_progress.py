@@ -16,7 +16,7 @@ TERMINAL_EVERY_S = 2.0
 PLAIN_EVERY_S = 60.0
 
 
-class ConductingProgress:
+class PipelineProgress:
     """Prints what happens to the stages of a plan.
 
     Where the stream is a terminal, the line about what runs now replaces the one before it.

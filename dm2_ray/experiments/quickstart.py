@@ -19,13 +19,13 @@ from dm2_ray.checkpoints import intact_checkpoints
 from dm2_ray.config.schema import Experiment
 from dm2_ray.demonstrations import JointTrajectories, Manifest
 from dm2_ray.distributed.ray_session import ray_session
-from dm2_ray.experiments.learning_curve import Curve
+from dm2_ray.experiments.learning_curve import LearningCurve
 from dm2_ray.experiments.quickstart_report import draw, table
-from dm2_ray.recording.checkpoint_choice import nearest_to_win_rate
+from dm2_ray.recording.checkpoint_choice import closest_to_win_rate
 from dm2_ray.recording.recorder import record
 from dm2_ray.runs.experiment_loading import load_experiment
 from dm2_ray.runs.run_directory import RunDirectory
-from dm2_ray.runs.trainables import plan_of
+from dm2_ray.runs.trainables import build_setup
 from dm2_ray.runs.training import train
 
 EXPERT_WIN_RATE = 0.4
@@ -39,7 +39,7 @@ DEMONSTRATIONS = 1000
 class SeedOutcome:
     """What one seed produced."""
 
-    curves: tuple[Curve, Curve]
+    curves: tuple[LearningCurve, LearningCurve]
     demonstrations: Manifest
     commands: list[str]
 
@@ -64,7 +64,7 @@ def quickstart(directory: Path, *, seeds: int, map_name: str, scale: float = 1.0
     """
     started = time.monotonic()
     experiment = _experiment("ippo", map_name, 0, scale, overrides)
-    needed = plan_of(experiment).needed_cpus
+    needed = build_setup(experiment).needed_cpus
     with ray_session(needed_cpus=needed + 1.0):
         outcomes = [_one_seed(directory / f"seed-{seed}", map_name, seed, scale, overrides) for seed in range(seeds)]
     curves = [curve for outcome in outcomes for curve in outcome.curves]
@@ -84,7 +84,7 @@ def _one_seed(directory: Path, map_name: str, seed: int, scale: float, overrides
     settings = [*overrides, *KEEP_EXPERTS]
     baseline = _experiment("ippo", map_name, seed, scale, settings)
     ippo, ippo_command = _trained(directory / "ippo", baseline, map_name, settings)
-    nearest = nearest_to_win_rate(intact_checkpoints(ippo.checkpoints), EXPERT_WIN_RATE, greedy=False, seed=seed)
+    nearest = closest_to_win_rate(intact_checkpoints(ippo.checkpoints), EXPERT_WIN_RATE, greedy=False, seed=seed)
     expert, win_rate = nearest.checkpoint, nearest.result.win_rate
     print(f"expert: {expert.path.name} of the IPPO run, win rate {win_rate:.2f} at {expert.env_steps:,} env steps")
     demonstrations = directory / "demonstrations"
@@ -99,7 +99,7 @@ def _one_seed(directory: Path, map_name: str, seed: int, scale: float, overrides
     matched = _experiment("dm2", map_name, seed, scale, [*overrides, f"demonstrations.path={path}"])
     dm2, dm2_command = _trained(directory / "dm2", matched, map_name, overrides)
     return SeedOutcome(
-        curves=(Curve.of(dm2), Curve.of(ippo)),
+        curves=(LearningCurve.of(dm2), LearningCurve.of(ippo)),
         demonstrations=manifest,
         commands=[
             ippo_command,

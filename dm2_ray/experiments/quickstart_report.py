@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from dm2_ray.experiments.comparison import ComparedRow, Comparison, Demonstrators
-from dm2_ray.experiments.learning_curve import SMOOTHING, Curve
+from dm2_ray.experiments.learning_curve import SMOOTHING, LearningCurve
 
 THRESHOLDS = (0.5, 0.8)
 _LABELS = {"dm2": "DM²", "ippo": "IPPO"}
 
 
-def summary_rows(curves: Sequence[Curve]) -> list[dict[str, Any]]:
+def summary_rows(curves: Sequence[LearningCurve]) -> list[dict[str, Any]]:
     """One row per variant: medians over its seeds; a seed that never got there counts as infinitely late."""
     rows = []
     for variant in dict.fromkeys(curve.variant for curve in curves):
@@ -37,7 +37,7 @@ def summary_rows(curves: Sequence[Curve]) -> list[dict[str, Any]]:
     return rows
 
 
-def table(curves: Sequence[Curve], demonstration_win_rates: Sequence[float]) -> str:
+def table(curves: Sequence[LearningCurve], demonstration_win_rates: Sequence[float]) -> str:
     """The rows as Markdown."""
     lines = [
         "| | seeds | env steps to win rate 0.5 | to 0.8 | final greedy win rate | minutes |",
@@ -57,7 +57,7 @@ def table(curves: Sequence[Curve], demonstration_win_rates: Sequence[float]) -> 
     return "\n".join(lines)
 
 
-def draw(curves: Sequence[Curve], demonstration_win_rates: Sequence[float], map_name: str, path: Path) -> None:
+def draw(curves: Sequence[LearningCurve], demonstration_win_rates: Sequence[float], map_name: str, path: Path) -> None:
     """Greedy win rate over env steps, and where every run ends."""
     # Only here: matplotlib takes a second.
     from dm2_ray.experiments.comparison_plot import draw_comparison

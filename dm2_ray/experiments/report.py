@@ -16,7 +16,7 @@ from dm2_ray.demonstrations import DemonstrationError
 from dm2_ray.demonstrations.manifest import Manifest
 from dm2_ray.experiments.comparison import ComparedRow, Comparison, Demonstrators
 from dm2_ray.experiments.comparison_markdown import markdown, overall_markdown
-from dm2_ray.experiments.learning_curve import Curve, NotEvaluated
+from dm2_ray.experiments.learning_curve import LearningCurve, NotEvaluated
 from dm2_ray.experiments.matrix import Matrix
 from dm2_ray.experiments.matrix_file import load_matrix
 from dm2_ray.experiments.steps import set_paths
@@ -112,7 +112,9 @@ def _experiment_row(matrix: Matrix, directory: Path, name: str) -> ComparedRow:
     if row.scripted is not None:
         found = [(seed, _outcomes([path])) for seed, path in zip(matrix.seeds, paths, strict=True)]
         curves = tuple(
-            Curve(variant=f"scripted:{row.scripted}", seed=seed, env_steps=(0,), win_rates=(win_rate,), returns=(mean,))
+            LearningCurve(
+                variant=f"scripted:{row.scripted}", seed=seed, env_steps=(0,), win_rates=(win_rate,), returns=(mean,)
+            )
             for seed, played in found
             for win_rate, mean in played
         )
@@ -136,11 +138,11 @@ def _experiment_row(matrix: Matrix, directory: Path, name: str) -> ComparedRow:
     )
 
 
-def _curves(runs: Sequence[RunDirectory]) -> tuple[Curve, ...]:
+def _curves(runs: Sequence[RunDirectory]) -> tuple[LearningCurve, ...]:
     curves = []
     for run in runs:
         with contextlib.suppress(NotEvaluated):
-            curves.append(Curve.of(run))
+            curves.append(LearningCurve.of(run))
     return tuple(sorted(curves, key=lambda curve: curve.seed))
 
 

@@ -19,7 +19,7 @@ class ClusterTooSmall(ClusterError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Demand:
+class ResourceDemand:
     """What a run asks of a cluster."""
 
     bundles: list[dict[str, float]]
@@ -35,19 +35,19 @@ class Demand:
         return {name: amount for name, amount in sums.items() if amount > 0}
 
 
-def demand_of(experiment: Experiment) -> Demand:
+def demand_of(experiment: Experiment) -> ResourceDemand:
     """What a run of this experiment starts.
 
     Raises:
         ValueError: The experiment cannot be run as it is.
     """
-    from dm2_ray.runs.trainables import plan_of
+    from dm2_ray.runs.trainables import build_setup
 
-    plan = plan_of(experiment)
-    return Demand(bundles=plan.bundles, arithmetic=plan.arithmetic)
+    plan = build_setup(experiment)
+    return ResourceDemand(bundles=plan.bundles, arithmetic=plan.arithmetic)
 
 
-def check_capacity(demand: Demand, nodes: Sequence[Node]) -> None:
+def check_capacity(demand: ResourceDemand, nodes: Sequence[Node]) -> None:
     """Compares a demand with all that the nodes have, used or not: a busy cluster becomes free again.
 
     Raises:

@@ -34,7 +34,7 @@ class ClusterError(RuntimeError):
     """A cluster cannot be used, or not for what is asked; the message is one line."""
 
 
-class NoAnswer(ClusterError):
+class DashboardUnreachable(ClusterError):
     """Nobody answered in time: later somebody may."""
 
 
@@ -166,7 +166,7 @@ class Dashboard:
         self._json(f"/api/jobs/{quote(job_id, safe='')}/stop", method="POST")
 
     @contextlib.contextmanager
-    def named_in_environment(self) -> Iterator[None]:
+    def ray_address_environment(self) -> Iterator[None]:
         """Ray's client lets $RAY_API_SERVER_ADDRESS and $RAY_ADDRESS overrule the address that it is given."""
         name = "RAY_API_SERVER_ADDRESS"
         before = os.environ.get(name)
@@ -195,7 +195,7 @@ class Dashboard:
         try:
             answer = answers.get(timeout=limit_s + 0.5)
         except queue.Empty:
-            raise NoAnswer(f"{self.address} does not answer within {limit_s:g} s; {_WHERE}") from None
+            raise DashboardUnreachable(f"{self.address} does not answer within {limit_s:g} s; {_WHERE}") from None
         if isinstance(answer, Exception):
             raise self._explained(answer, limit_s) from answer
         try:
@@ -222,16 +222,16 @@ class Dashboard:
             return ClusterError(f"{self.address} does not speak HTTP: is this the dashboard's port (8265), or https?")
         if isinstance(reason, ConnectionResetError):
             # RemoteDisconnected, too. Servers with TLS do so to whoever comes without.
-            return NoAnswer(
+            return DashboardUnreachable(
                 f"{self.address} breaks the connection off; {_WHERE} If it speaks TLS: https://"
                 if self.address.startswith("http:")
                 else f"{self.address} breaks the connection off; {_WHERE}"
             )
         if isinstance(reason, TimeoutError):
-            return NoAnswer(f"{self.address} does not answer within {limit_s:g} s; {_WHERE}")
+            return DashboardUnreachable(f"{self.address} does not answer within {limit_s:g} s; {_WHERE}")
         if isinstance(reason, (OSError, http.client.HTTPException)):
             said = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-            return NoAnswer(f"{self.address} does not answer ({said}); {_WHERE}")
+            return DashboardUnreachable(f"{self.address} does not answer ({said}); {_WHERE}")
         return error
 
     def _refusal(self, error: urllib.error.HTTPError) -> Exception:

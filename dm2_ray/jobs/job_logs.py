@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 
-from dm2_ray.jobs.dashboard import ClusterError, Dashboard, NoAnswer, Refused
+from dm2_ray.jobs.dashboard import ClusterError, Dashboard, DashboardUnreachable, Refused
 from dm2_ray.jobs.job_record import JobRecord, find_job
 from dm2_ray.jobs.submission import ray_client
 
@@ -60,7 +60,7 @@ def follow(
                 continue_at = find_job(dashboard, job_id)
                 if continue_at.ended:
                     return continue_at
-        except (NoAnswer, Refused) as problem:
+        except (DashboardUnreachable, Refused) as problem:
             if time.monotonic() - heard > patience_s:
                 raise ClusterError(
                     f"{problem}; gave up after {patience_s:g} s, the job may go on: `dm2 jobs {job_id} --follow`"

@@ -139,7 +139,7 @@ def _starcraft(experiment: Experiment | None) -> Iterator[Finding]:
         yield ok("starcraft", "not needed: world.backend is embedded")
         return
     assert experiment is not None
-    from dm2_ray.world.smac.options import SmacSwitches
+    from dm2_ray.world.smac.options import SmacOptions
     from dm2_ray.world.starcraft import check_starcraft
 
     try:
@@ -149,7 +149,7 @@ def _starcraft(experiment: Experiment | None) -> Iterator[Finding]:
         yield fail("starcraft protocol", str(error), "pip install 'dm2-ray[starcraft]'")
         return
     try:
-        switches = SmacSwitches.from_arguments(experiment.world.smac)
+        switches = SmacOptions.from_arguments(experiment.world.smac)
         check_starcraft(experiment.world.map, experiment.world.starcraft, switches.game_version)
         yield ok("starcraft", f"the game and its map {experiment.world.map} are here")
     except StarCraftError as error:

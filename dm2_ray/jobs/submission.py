@@ -79,11 +79,11 @@ def new_run(
     Raises:
         ClusterError: The name cannot be one, or something secret would be sent along.
     """
-    chosen = job_id or _fresh_id(f"{experiment.variant}-{experiment.world.map}-{experiment.seed}")
+    chosen = job_id or _new_job_id(f"{experiment.variant}-{experiment.world.map}-{experiment.seed}")
     _check_name(chosen)
     if experiment.checkpoint.uri is not None:
         _check_uri(experiment.checkpoint.uri, "checkpoint.uri")
-    directory = _on_cluster(run_dir or f"{RUNS_ON_CLUSTER}/{chosen}")
+    directory = _cluster_path(run_dir or f"{RUNS_ON_CLUSTER}/{chosen}")
     named = {"variant": experiment.variant, "map": experiment.world.map, "seed": str(experiment.seed)}
     return Submission(
         job_id=chosen,
@@ -97,7 +97,7 @@ def new_run(
     )
 
 
-def continued_run(
+def resumed_run(
     run: str,
     *,
     job_id: str | None = None,
@@ -120,16 +120,16 @@ def continued_run(
         ClusterError: The name cannot be one, or something secret would be sent along.
     """
     last = re.sub("[^A-Za-z0-9_.-]+", "-", run.rstrip("/").rpartition("/")[2])
-    chosen = job_id or _fresh_id(f"resume-{last}")
+    chosen = job_id or _new_job_id(f"resume-{last}")
     _check_name(chosen)
     if "://" in run:
         _check_uri(run, "--resume")
-        directory = _on_cluster(run_dir or f"{RUNS_ON_CLUSTER}/{chosen}")
+        directory = _cluster_path(run_dir or f"{RUNS_ON_CLUSTER}/{chosen}")
         words = [shlex.quote(run), "--run-dir", directory]
     elif run_dir is not None:
         raise ClusterError("--run-dir says where a run's copy is brought to: --resume has to name a URI then")
     else:
-        directory = _on_cluster(run)
+        directory = _cluster_path(run)
         words = [directory]
     limits = (("--iterations", iterations), ("--env-steps", env_steps))
     words += [f"{name} {value}" for name, value in limits if value is not None]
@@ -218,7 +218,7 @@ def _origin(directory: str) -> dict[str, str]:
     return {"run_dir": directory, "dm2_ray": installed}
 
 
-def _on_cluster(run_dir: str) -> str:
+def _cluster_path(run_dir: str) -> str:
     """The directory in the words of the shell there."""
     if run_dir.startswith("~/"):
         run_dir = run_dir.removeprefix("~/")
@@ -228,7 +228,7 @@ def _on_cluster(run_dir: str) -> str:
     return f'"$HOME"/{shlex.quote(run_dir)}'
 
 
-def _fresh_id(what: str) -> str:
+def _new_job_id(what: str) -> str:
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", what)[:70]
     return f"dm2-{name}-{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
@@ -252,5 +252,5 @@ def ray_client(dashboard: Dashboard) -> JobSubmissionClient:
     # A line for every uploaded file and every closed connection.
     for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    with dashboard.named_in_environment():
+    with dashboard.ray_address_environment():
         return JobSubmissionClient(dashboard.address, headers=dashboard.headers)

@@ -1,4 +1,4 @@
-"""Generalised advantage estimation over whole battles of different lengths.
+"""Generalized advantage estimation over whole battles of different lengths.
 
 Shapes: E episodes, S steps of all episodes laid end to end, T steps of the longest episode.
 """
@@ -14,7 +14,7 @@ from dm2_ray.learning.sequences import PackedLayout
 
 
 @torch.no_grad()
-def generalised_advantages(
+def generalized_advantages(
     rewards: Tensor,
     values: Tensor,
     episode_lengths: npt.NDArray[np.int64] | Tensor,

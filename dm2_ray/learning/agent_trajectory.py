@@ -35,7 +35,7 @@ class AgentTrajectory:
     """[S, A] the actions that were available."""
     actions: npt.NDArray[np.int64]
     """[S] the action taken; always an available one."""
-    behaviour_logp: npt.NDArray[np.float32]
+    behavior_logp: npt.NDArray[np.float32]
     """[S] log-probability of that action under the policy that took it."""
     rewards: npt.NDArray[np.float32]
     """[S] the team's reward for the step, the same for every agent."""
@@ -62,7 +62,7 @@ class AgentTrajectory:
             "observations": (np.float32, (steps, observation_size)),
             "action_mask": (np.bool_, (steps, self.action_mask.shape[1])),
             "actions": (np.int64, (steps,)),
-            "behaviour_logp": (np.float32, (steps,)),
+            "behavior_logp": (np.float32, (steps,)),
             "rewards": (np.float32, (steps,)),
             "alive": (np.bool_, (steps,)),
             "episode_lengths": (np.int64, (episodes,)),
@@ -90,7 +90,7 @@ class AgentTrajectory:
         if not taken_available.all():
             step = int(np.argmin(taken_available))
             raise ValueError(f"the action taken at step {step} ({self.actions[step]}) was not an available one")
-        for name in ("observations", "behaviour_logp", "rewards"):
+        for name in ("observations", "behavior_logp", "rewards"):
             if not np.isfinite(getattr(self, name)).all():
                 raise ValueError(f"{name} must be finite, found NaN or infinity")
 

@@ -1,4 +1,4 @@
-"""Behaviour cloning of one agent's own expert: the paper's baseline, and its pre-training for IPPO.
+"""Behavior cloning of one agent's own expert: the paper's baseline, and its pre-training for IPPO.
 
 Shapes: E episodes, S steps of all episodes laid end to end, O observation size, A actions, Q sequences, H hidden size.
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dm2_ray.learning.held_out_test import Classifier, EpisodeRows, Part, Split, score, split_episodes
+from dm2_ray.learning.held_out_test import Classifier, EpisodeFeatures, Part, Split, score, split_episodes
 from dm2_ray.learning.visitation import VisitedRows
 
 HIDDEN_SIZE = 64
@@ -90,7 +90,7 @@ def fit_classifier(
 class _Scaling:
     """Features to mean 0 and variance 1 over both sides; one that never changes becomes 0."""
 
-    def __init__(self, sides: tuple[EpisodeRows, EpisodeRows]) -> None:
+    def __init__(self, sides: tuple[EpisodeFeatures, EpisodeFeatures]) -> None:
         own, expert = sides
         share = torch.cat([own.weights / own.weights.sum(), expert.weights / expert.weights.sum()]) / 2
         rows = torch.cat([own.rows, expert.rows])

@@ -20,7 +20,7 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 from dm2_ray.config.schema import DiscriminatorSettings
-from dm2_ray.learning.unique_rows import DistinctRows
+from dm2_ray.learning.unique_rows import UniqueRows
 from dm2_ray.learning.visitation import discriminator_features
 
 
@@ -57,9 +57,9 @@ class Discriminator(TorchRLModule):
         seed = self.model_config.get("seed")
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         for linear in (*layers, self.head):
-            _initialise(linear, generator)
+            _initialize(linear, generator)
         if self.settings.spectral_norm:
-            self._normalise_spectrally(seed)
+            self._normalize_spectrally(seed)
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """{"logits": [R]}, expert is high."""
@@ -83,7 +83,7 @@ class Discriminator(TorchRLModule):
         return output
 
     def _weights(self, *, is_gradient_step: bool = False) -> list[Tensor]:
-        """The weights in force, input to head. Each is read once per pass: with spectral normalisation they are
+        """The weights in force, input to head. Each is read once per pass: with spectral normalization they are
         computed when they are read."""
         layers = [cast(nn.Linear, layer) for layer in (*self.hidden, self.head)]
         if self.settings.spectral_norm:
@@ -101,7 +101,7 @@ class Discriminator(TorchRLModule):
         activations = []
         x = rows
         for weight, linear in zip(weights, self.hidden, strict=True):
-            # tanh(x) = 2 sigmoid(2 x) - 1: torch's CPU sigmoid is vectorised ten times better than its tanh.
+            # tanh(x) = 2 sigmoid(2 x) - 1: torch's CPU sigmoid is vectorized ten times better than its tanh.
             bias = cast(nn.Linear, linear).bias
             x = torch.sigmoid(2.0 * functional.linear(x, weight, bias)) * 2.0 - 1.0
             activations.append(x)
@@ -114,7 +114,7 @@ class Discriminator(TorchRLModule):
             raise ValueError(f"action_space must be Discrete for input state_action, found {self.action_space}")
         return int(self.action_space.n)
 
-    def _normalise_spectrally(self, seed: int | None) -> None:
+    def _normalize_spectrally(self, seed: int | None) -> None:
         # torch draws the first singular vectors from its global stream.
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
@@ -138,8 +138,8 @@ def gradient_penalty(gradient_norms: Tensor) -> Tensor:
 
 
 def discriminator_batch(
-    expert: DistinctRows,
-    agent: DistinctRows,
+    expert: UniqueRows,
+    agent: UniqueRows,
     rows_per_side: int,
     settings: DiscriminatorSettings,
     generator: torch.Generator,
@@ -226,7 +226,7 @@ def discriminator_losses(
     }
 
 
-def _initialise(linear: nn.Linear, generator: torch.Generator | None) -> None:
+def _initialize(linear: nn.Linear, generator: torch.Generator | None) -> None:
     """Weights and biases uniform in +-1/sqrt(inputs): torch's own start, but from a stream of our choice."""
     bound = 1.0 / math.sqrt(linear.in_features)
     nn.init.uniform_(linear.weight, -bound, bound, generator=generator)

@@ -74,7 +74,7 @@ def set_gradients(
     """Sets `.grad` of every parameter to the gradient of `discriminator_losses(...)["total_loss"]`.
 
     Args:
-        module: without spectral normalisation, whose weights are no parameters; ValueError otherwise.
+        module: without spectral normalization, whose weights are no parameters; ValueError otherwise.
         rows: [R, F].
         is_expert: [R] bool.
         weights: [R], sum 1 over the expert's rows and over the agent's.
@@ -85,7 +85,7 @@ def set_gradients(
     """
     settings = module.settings
     if settings.spectral_norm:
-        raise ValueError("spectrally normalised weights need automatic differentiation")
+        raise ValueError("spectrally normalized weights need automatic differentiation")
     layers, gradients = _Layers.of(module)
 
     hidden = layers.activations(rows)

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from dm2_ray.learning.discriminator import Discriminator, discriminator_batch, discriminator_losses
 from dm2_ray.learning.discriminator_gradients import set_gradients
-from dm2_ray.learning.gradients import checked_norm
-from dm2_ray.learning.unique_rows import DistinctRows
+from dm2_ray.learning.gradients import clip_grad_norm_checked
+from dm2_ray.learning.unique_rows import UniqueRows
 from dm2_ray.learning.visitation import VisitedRows, minibatch_rows
 
 
 def train_discriminator(
     module: Discriminator,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     expert: VisitedRows,
     agent: VisitedRows,
     generator: torch.Generator,
@@ -30,7 +30,7 @@ def train_discriminator(
 
     Args:
         module: is changed.
-        optimiser: over all of the module's parameters.
+        optimizer: over all of the module's parameters.
         expert: the side with label 1.
         agent: the side with label 0.
         generator: of all minibatches; a CPU generator.
@@ -48,37 +48,37 @@ def train_discriminator(
     if settings.updates == 0:
         return {"discriminator_updates": 0.0}
     rows = minibatch_rows(expert, settings.minibatch_episodes)
-    sides = DistinctRows(expert, generator), DistinctRows(agent, generator)
+    sides = UniqueRows(expert, generator), UniqueRows(agent, generator)
     updates, is_good_enough = 0, False
     while updates < settings.updates and not is_good_enough:
         batch = discriminator_batch(*sides, rows, settings, generator)
-        logits, norms = _gradient_step(module, optimiser, batch)
+        logits, norms = _gradient_step(module, optimizer, batch)
         updates += 1
         if settings.stop_at_accuracy is not None:
             is_good_enough = _lower_accuracy(logits, batch) >= settings.stop_at_accuracy
     # A gradient that was not finite has made all later ones so: the last is the one to look at.
     losses = discriminator_losses(logits, batch["is_expert"], norms, settings, batch["weights"])
-    losses["grad_norm"] = checked_norm(module.parameters(), losses["total_loss"], of=of)
+    losses["grad_norm"] = clip_grad_norm_checked(module.parameters(), losses["total_loss"], of=of)
     values = {f"discriminator_{name}": float(value) for name, value in losses.items()}
     return {**values, "discriminator_updates": float(updates)}
 
 
 def _gradient_step(
-    module: Discriminator, optimiser: torch.optim.Optimizer, batch: dict[str, Tensor]
+    module: Discriminator, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """One step; returns logits [R] and gradient norms [K] before it. The gradient stays in `.grad`."""
     if module.settings.spectral_norm:
         output = module.forward_train(batch)
         logits, norms = output["logits"], output["gradient_norms"]
         losses = discriminator_losses(logits, batch["is_expert"], norms, module.settings, batch["weights"])
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         losses["total_loss"].backward()
         logits, norms = logits.detach(), norms.detach()
     else:
         logits, norms = set_gradients(
             module, batch[Columns.OBS], batch["is_expert"], batch["weights"], batch["interpolates"]
         )
-    optimiser.step()
+    optimizer.step()
     return logits, norms
 
 

@@ -22,21 +22,21 @@ from dm2_ray.learning.discriminator_training import train_discriminator
 from dm2_ray.learning.ppo_batch import learning_rewards
 from dm2_ray.learning.reward_scale import RewardScale
 from dm2_ray.learning.visitation import VisitedRows, discriminator_inputs
-from dm2_ray.learning.visitation_buffer import VisitationReplay
+from dm2_ray.learning.visitation_buffer import VisitationBuffer
 
 if TYPE_CHECKING:
     from dm2_ray.learning.agent_episodes import AgentDemonstration
 
 
-class AgentMatching:
-    """Everything of an agent's matching but its discriminator's weights and their optimiser, which are handed in."""
+class DistributionMatcher:
+    """Everything of an agent's matching but its discriminator's weights and their optimizer, which are handed in."""
 
     def __init__(self, experiment: Experiment, horizon: int, num_actions: int) -> None:
         """`horizon`: the battle's time limit in env steps."""
         self._experiment = experiment
         self._horizon = horizon
         self._num_actions = num_actions
-        self._replay = VisitationReplay(experiment.discriminator.replay_iterations)
+        self._replay = VisitationBuffer(experiment.discriminator.replay_iterations)
         self._scale = RewardScale() if experiment.matching.normalise else None
 
     def visited(self, data: AgentTrajectory | AgentDemonstration, device: torch.device | str | None) -> VisitedRows:
@@ -55,7 +55,7 @@ class AgentMatching:
     def update(
         self,
         discriminator: Discriminator,
-        optimiser: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer,
         trajectory: AgentTrajectory,
         own: VisitedRows,
         expert: VisitedRows,
@@ -81,7 +81,7 @@ class AgentMatching:
         """
         settings = self._experiment.matching.at(iteration)
         training = train_discriminator(
-            discriminator, optimiser, expert, self._replay.with_present(own), generator, of=of
+            discriminator, optimizer, expert, self._replay.with_current(own), generator, of=of
         )
         self._replay.keep(own)
         rewards, contribution = learning_rewards(

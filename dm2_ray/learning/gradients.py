@@ -15,7 +15,7 @@ class LearningDiverged(ArithmeticError):
     """An observation, a reward, a loss or a gradient is NaN or infinite."""
 
 
-def refuse_not_finite(data: Mapping[str, npt.NDArray[np.floating]], *, of: str) -> None:
+def check_finite(data: Mapping[str, npt.NDArray[np.floating]], *, of: str) -> None:
     """Looks at an update's data.
 
     Args:
@@ -33,7 +33,7 @@ def refuse_not_finite(data: Mapping[str, npt.NDArray[np.floating]], *, of: str) 
             )
 
 
-def checked_norm(parameters: Iterable[Tensor], loss: Tensor, *, limit: float = math.inf, of: str) -> Tensor:
+def clip_grad_norm_checked(parameters: Iterable[Tensor], loss: Tensor, *, limit: float = math.inf, of: str) -> Tensor:
     """Clips the gradient of all parameters together to the norm `limit`; returns the norm it had before.
 
     Args:

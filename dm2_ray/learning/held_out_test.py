@@ -2,7 +2,7 @@
 
 Shapes: E episodes of one side of a part, R its rows, F features of a row, K resamples.
 
-Steps of one battle resemble each other. Were they dealt one by one, a classifier could recognise battles instead of
+Steps of one battle resemble each other. Were they dealt one by one, a classifier could recognize battles instead of
 telling the two sides apart, so battles are dealt whole, and battles with equal content (a demonstration drawn twice, an
 own battle that has become a demonstration) always into the same part, whichever side they are on.
 """
@@ -35,7 +35,7 @@ _DEAL = (_HELD_OUT, _TRAINING, _HELD_OUT, _VALIDATION, *(_HELD_OUT, _TRAINING) *
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class EpisodeRows:
+class EpisodeFeatures:
     """One side of a part."""
 
     rows: Tensor
@@ -52,8 +52,8 @@ class EpisodeRows:
 class Part:
     """Episodes of both sides."""
 
-    own: EpisodeRows
-    expert: EpisodeRows
+    own: EpisodeFeatures
+    expert: EpisodeFeatures
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -165,7 +165,7 @@ def score(classifier: Classifier, part: Part) -> HeldOutScores:
     )
 
 
-def _episode_scores(logits_true_is_high: Tensor, side: EpisodeRows) -> EpisodeScores:
+def _episode_scores(logits_true_is_high: Tensor, side: EpisodeFeatures) -> EpisodeScores:
     logits = logits_true_is_high.double()
     weights = side.weights.double()
 
@@ -199,7 +199,7 @@ def _shuffled(keys: list[bytes], generator: torch.Generator) -> list[bytes]:
     return [keys[place] for place in torch.randperm(len(keys), generator=generator).tolist()]
 
 
-def _take(visited: VisitedRows, chosen: npt.NDArray[np.bool_]) -> EpisodeRows:
+def _take(visited: VisitedRows, chosen: npt.NDArray[np.bool_]) -> EpisodeFeatures:
     """The rows of the chosen [E] episodes."""
     lengths = _lengths(visited)
     num_episodes = int(chosen.sum())
@@ -211,4 +211,4 @@ def _take(visited: VisitedRows, chosen: npt.NDArray[np.bool_]) -> EpisodeRows:
         rows = torch.cat([rows, visited.rows[-1:].detach().cpu().expand(num_episodes, -1)])
         weights = torch.cat([weights, missing])
         episodes = torch.cat([episodes, torch.arange(num_episodes)])
-    return EpisodeRows(rows=rows, weights=weights, episodes=episodes, num_episodes=num_episodes)
+    return EpisodeFeatures(rows=rows, weights=weights, episodes=episodes, num_episodes=num_episodes)

@@ -97,7 +97,7 @@ class _PackedGRU(torch.autograd.Function):
             torch.add(x_gates, from_state[:, : 2 * hidden], out=gate).sigmoid_()
             m.copy_(from_state[:, 2 * hidden :])
             torch.addcmul(x_candidate, gate[:, :hidden], m, out=candidate)
-            # tanh(x) = 2 sigmoid(2 x) - 1: torch's CPU sigmoid is vectorised ten times better than its tanh.
+            # tanh(x) = 2 sigmoid(2 x) - 1: torch's CPU sigmoid is vectorized ten times better than its tanh.
             candidate.mul_(2.0).sigmoid_().mul_(2.0).sub_(1.0)
             torch.lerp(candidate, last, gate[:, hidden:], out=output)
             last = output

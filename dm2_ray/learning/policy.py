@@ -28,25 +28,25 @@ from torch import Tensor, nn
 
 from dm2_ray.config.schema import PolicySettings
 from dm2_ray.learning.packed_gru import packed_gru
-from dm2_ray.learning.ppo import ValueNormaliser
+from dm2_ray.learning.ppo import ValueNormalizer
 
 UNAVAILABLE_LOGIT = -1e9
 """Large enough that the probability underflows to zero, finite so that 0 * logit stays 0."""
 
 
 def input_size(obs_size: int, num_actions: int, num_agents: int, settings: PolicySettings) -> int:
-    """I, the size of what `policy_inputs` returns: O (+ num_actions where the last action is seen) (+ num_agents with
-    `observe_agent_id`)."""
-    last_action = num_actions if sees_last_action(settings) else 0
+    """I, the size of what `build_policy_inputs` returns: O (+ num_actions where the last action is seen)
+    (+ num_agents with `observe_agent_id`)."""
+    last_action = num_actions if input_has_last_action(settings) else 0
     return obs_size + last_action + (num_agents if settings.observe_agent_id else 0)
 
 
-def sees_last_action(settings: PolicySettings) -> bool:
+def input_has_last_action(settings: PolicySettings) -> bool:
     """Whether the last action is part of the input; it would tell an open-loop policy how the battle goes."""
     return settings.observe_last_action and not settings.open_loop
 
 
-def policy_inputs(
+def build_policy_inputs(
     observations: Tensor,
     last_actions: Tensor,
     num_actions: int,
@@ -64,7 +64,7 @@ def policy_inputs(
         [..., I] with I as `input_size` says.
     """
     parts = [torch.zeros_like(observations) if settings.open_loop else observations]
-    if sees_last_action(settings):
+    if input_has_last_action(settings):
         choices = torch.arange(num_actions, device=observations.device)
         parts.append((last_actions.unsqueeze(-1) == choices).to(observations.dtype))
     if settings.observe_agent_id:
@@ -89,7 +89,7 @@ class HiddenBlock(nn.Module):
 
 
 class AgentNetwork(nn.Module):
-    """The network drawn at the head of this file; initialised orthogonally (gain sqrt 2 in hidden layers), zero biases.
+    """The network drawn at the head of this file; initialized orthogonally (gain sqrt 2 in hidden layers), zero biases.
 
     `generator` None draws the initial weights from torch's global stream.
     """
@@ -141,7 +141,7 @@ class AgentNetwork(nn.Module):
 
 
 class AgentPolicy(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
-    """One agent's actor, critic and value normaliser.
+    """One agent's actor, critic and value normalizer.
 
     model_config: `num_agents`, `agent_index`, `policy` (a dumped PolicySettings) and, optionally, `seed`: the initial
     weights are then a function of it alone; without it they come from torch's global stream.
@@ -149,7 +149,7 @@ class AgentPolicy(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
 
     Columns read: Columns.OBS [S, O], "last_actions" [S] int64 (-1: none), "action_mask" [S, A] bool; in training also
     "batch_sizes" [T] int64 on the CPU; optionally Columns.STATE_IN {"actor": [Q, H], "critic": [Q, H]}.
-    An inference-only module has no critic and no value normaliser.
+    An inference-only module has no critic and no value normalizer.
     """
 
     def setup(self) -> None:
@@ -172,7 +172,7 @@ class AgentPolicy(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
         self.actor = AgentNetwork(inputs, self.num_actions, self.settings, self.settings.actor_gain, generator)
         if not self.inference_only:
             self.critic = AgentNetwork(inputs, 1, self.settings, 1.0, generator)
-            self.value_normaliser = ValueNormaliser()
+            self.value_normaliser = ValueNormalizer()
 
     def get_non_inference_attributes(self) -> list[str]:
         return ["critic", "value_normaliser"]
@@ -183,7 +183,7 @@ class AgentPolicy(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
 
     def network_inputs(self, batch: dict[str, Any]) -> Tensor:
         """[S, I] input of both networks from the columns of a batch."""
-        return policy_inputs(
+        return build_policy_inputs(
             batch[Columns.OBS],
             batch["last_actions"],
             self.num_actions,
@@ -205,7 +205,7 @@ class AgentPolicy(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """All steps of all sequences, in packed order, with gradients through time.
 
-        Returns Columns.ACTION_DIST_INPUTS: masked logits [S, A]; "values" [S] in the normaliser's units;
+        Returns Columns.ACTION_DIST_INPUTS: masked logits [S, A]; "values" [S] in the normalizer's units;
         "actor_features", "critic_features" [S, H] (None for an mlp).
         """
         inputs = self.network_inputs(batch)
@@ -228,12 +228,12 @@ class AgentPolicy(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
             raise ValueError("actor and critic share no features, so there are no embeddings to reuse")
         state = batch.get(Columns.STATE_IN, {}).get("critic")
         outputs, _ = self.critic(self.network_inputs(batch), batch["batch_sizes"], state)
-        values: Tensor = self.value_normaliser.denormalise(outputs.squeeze(-1))
+        values: Tensor = self.value_normaliser.denormalize(outputs.squeeze(-1))
         return values
 
 
 def policy_parameter_groups(module: AgentPolicy) -> dict[str, list[nn.Parameter]]:
-    """Every parameter of the module, once: {"actor": [...], "critic": [...]}, one optimiser each."""
+    """Every parameter of the module, once: {"actor": [...], "critic": [...]}, one optimizer each."""
     return {"actor": list(module.actor.parameters()), "critic": list(module.critic.parameters())}
 
 

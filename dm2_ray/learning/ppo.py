@@ -1,4 +1,4 @@
-"""The losses of one agent's PPO, and the normalisation of its value targets.
+"""The losses of one agent's PPO, and the normalization of its value targets.
 
 Shapes: S steps (or the R steps of a minibatch: any fixed order), A actions.
 
@@ -8,7 +8,7 @@ Two masks, because a dead agent still earns the team's reward:
 A step outside a mask contributes exactly zero gradient, whatever its numbers are.
 
 Sources: Schulman et al. 2017 (arXiv 1707.06347) for the clipped objective, Yu et al. 2021 (arXiv 2103.01955) for the
-clipped Huber value loss on normalised targets and for the death mask.
+clipped Huber value loss on normalized targets and for the death mask.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.nn import functional
 from dm2_ray.config.schema import PPOSettings
 
 
-class ValueNormaliser(nn.Module):
+class ValueNormalizer(nn.Module):
     """Running mean and standard deviation of the returns; the critic works in units of them.
 
     Statistics are exponential averages over updates, freed of their start value: with weights
@@ -33,7 +33,7 @@ class ValueNormaliser(nn.Module):
     returns of a team that learns to win, and of a discriminator that learns to tell, drift over a run, and an average
     over the whole run (Yu et al. use beta = 0.99999) would lag behind them.
 
-    Before the first update normalising is the identity. There are buffers only, so it is saved with the module and
+    Before the first update normalizing is the identity. There are buffers only, so it is saved with the module and
     never trained.
     """
 
@@ -73,11 +73,11 @@ class ValueNormaliser(nn.Module):
         """Scalar; bounded from below so that constant returns do not blow up the critic's error."""
         return self.variance.sqrt().clamp(min=self.minimum_std)
 
-    def normalise(self, returns: Tensor) -> Tensor:
+    def normalize(self, returns: Tensor) -> Tensor:
         """Reward units -> units of the critic's output."""
         return (returns - self.mean) / self.std
 
-    def denormalise(self, outputs: Tensor) -> Tensor:
+    def denormalize(self, outputs: Tensor) -> Tensor:
         """Units of the critic's output -> reward units."""
         return outputs * self.std + self.mean
 
@@ -88,16 +88,16 @@ class PPOBatch:
 
     actions: Tensor
     """[S] int64."""
-    behaviour_logp: Tensor
+    behavior_logp: Tensor
     """[S] log-probability of the action under the policy that acted."""
     advantages: Tensor
-    """[S] normalised."""
+    """[S] normalized."""
     alive: Tensor
     """[S] bool."""
     old_values: Tensor
-    """[S] the critic's normalised output before this iteration's first gradient step."""
+    """[S] the critic's normalized output before this iteration's first gradient step."""
     value_targets: Tensor
-    """[S] returns in the normaliser's units after this iteration's update of its statistics."""
+    """[S] returns in the normalizer's units after this iteration's update of its statistics."""
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, Tensor]) -> PPOBatch:
@@ -105,32 +105,32 @@ class PPOBatch:
         return cls(**{field.name: columns[field.name] for field in fields(cls)})
 
 
-def normalise_advantages(advantages: Tensor, mask: Tensor, epsilon: float = 1e-5) -> Tensor:
+def normalize_advantages(advantages: Tensor, mask: Tensor, epsilon: float = 1e-5) -> Tensor:
     """Zero mean and unit (population) standard deviation over the steps in `mask` [S] bool; 0 at the others."""
     count = mask.sum().clamp(min=1)
     mean = torch.where(mask, advantages, 0.0).sum() / count
-    centred = torch.where(mask, advantages - mean, 0.0)
-    std = (centred.square().sum() / count).sqrt()
-    return centred / (std + epsilon)
+    centered = torch.where(mask, advantages - mean, 0.0)
+    std = (centered.square().sum() / count).sqrt()
+    return centered / (std + epsilon)
 
 
 def ppo_losses(logits: Tensor, values: Tensor, batch: PPOBatch, settings: PPOSettings) -> dict[str, Tensor]:
     """Losses and statistics of one gradient step.
 
-    With ratio r = pi(a|o) / pi_behaviour(a|o), clip c and advantage A:
+    With ratio r = pi(a|o) / pi_behavior(a|o), clip c and advantage A:
         policy_loss = -mean_alive min(r A, clip(r, 1-c, 1+c) A)
         value_loss  =  mean_all max(h(v - y), h(v_old + clip(v - v_old, -c, c) - y))        h: Huber with delta
         total_loss  =  policy_loss + value_coef * value_loss - entropy_coef * entropy
     Actor and critic share no parameter, so one backward pass of `total_loss` serves both.
 
     The value clip is taken in the units of the critic's output, around what the network said before its first step
-    of the iteration. That stays the meaning of `old_values` when the normaliser's statistics are updated in between:
+    of the iteration. That stays the meaning of `old_values` when the normalizer's statistics are updated in between:
     re-expressing them in the new units would put the clip around a number the network never said, and its gradient
     would vanish wherever the shift exceeds the clip.
 
     Args:
         logits: [S, A] masked logits (large and negative where unavailable).
-        values: [S] the critic's normalised output.
+        values: [S] the critic's normalized output.
         batch: see `PPOBatch`.
         settings: `clip`, `huber_delta`, `clip_value_loss`, `value_coef`, `entropy_coef` are used.
 
@@ -148,7 +148,7 @@ def ppo_losses(logits: Tensor, values: Tensor, batch: PPOBatch, settings: PPOSet
     all_logp = torch.log_softmax(logits, dim=-1)
     logp = all_logp.gather(-1, batch.actions.unsqueeze(-1)).squeeze(-1)
     # Masked before the exponential: an infinite ratio at a masked step would turn a zero gradient into NaN.
-    log_ratio = torch.where(alive, logp - batch.behaviour_logp, 0.0)
+    log_ratio = torch.where(alive, logp - batch.behavior_logp, 0.0)
     ratio = log_ratio.exp()
     clipped_ratio = ratio.clamp(1.0 - settings.clip, 1.0 + settings.clip)
     policy_loss = -alive_mean(torch.minimum(ratio * batch.advantages, clipped_ratio * batch.advantages))

@@ -22,18 +22,18 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor
 
 from dm2_ray.config.schema import MatchingSettings, PPOSettings
-from dm2_ray.learning.advantages import generalised_advantages
+from dm2_ray.learning.advantages import generalized_advantages
 from dm2_ray.learning.agent_trajectory import AgentTrajectory
 from dm2_ray.learning.discriminator import Discriminator
 from dm2_ray.learning.policy import AgentPolicy
-from dm2_ray.learning.ppo import normalise_advantages
+from dm2_ray.learning.ppo import normalize_advantages
 from dm2_ray.learning.reward_scale import RewardScale
 from dm2_ray.learning.rewards import (
-    discounted_remainder,
+    absorbing_state_weight,
+    add_at_last_step,
     matching_reward,
     matching_shares,
     mix_rewards,
-    pay_at_last_step,
 )
 from dm2_ray.learning.sequences import PackedLayout
 from dm2_ray.learning.visitation import VisitedRows
@@ -45,8 +45,8 @@ class PreparedBatch:
 
     columns: dict[str, Any]
     """Columns in packed order, for `AgentPolicy.forward_train` and `PPOBatch.from_columns` alike: Columns.OBS [S, O],
-    "last_actions" [S], "action_mask" [S, A], "batch_sizes" (int64, CPU), "actions", "behaviour_logp", "advantages"
-    (normalised over alive steps), "alive", "old_values", "value_targets" [S]; with chunks of a recurrent policy also
+    "last_actions" [S], "action_mask" [S, A], "batch_sizes" (int64, CPU), "actions", "behavior_logp", "advantages"
+    (normalized over alive steps), "alive", "old_values", "value_targets" [S]; with chunks of a recurrent policy also
     Columns.STATE_IN {"actor": [Q, H], "critic": [Q, H]}."""
     layout: PackedLayout
     statistics: dict[str, float]
@@ -88,9 +88,9 @@ def learning_rewards(
         extra["matching_reward_scale"] = float(scale.std)
     if visited.has_padding_row:
         padding_reward = rewards[-1]
-        weights = discounted_remainder(trajectory.episode_lengths, trajectory.terminated, horizon, gamma)
+        weights = absorbing_state_weight(trajectory.episode_lengths, trajectory.terminated, horizon, gamma)
         amounts = padding_reward * torch.from_numpy(weights).to(matching)
-        matching = pay_at_last_step(matching, amounts, trajectory.episode_lengths)
+        matching = add_at_last_step(matching, amounts, trajectory.episode_lengths)
         extra["padding_reward"] = float(padding_reward)
     statistics = matching_shares(team, matching, settings.coefficient, settings.reward)
     return mix_rewards(team, matching, settings.coefficient, settings.reward), {**statistics, **extra}
@@ -106,7 +106,7 @@ def prepare_policy_batch(
     """Values, advantages, targets, and the columns of the losses, in packed order, on the module's device.
 
     The critic reads whole battles once. Battles cut by the time limit are bootstrapped with the value of their final
-    observation, one recurrent step on from the last real one. The value normaliser takes in the returns (when
+    observation, one recurrent step on from the last real one. The value normalizer takes in the returns (when
     `settings.value_normalisation`) and the targets are expressed in its new units; `old_values` stay what the network
     said (see `ppo_losses`). With `bptt_steps` > 0 in the module's settings the battles are then cut into chunks that
     start in the states of this pass.
@@ -122,20 +122,20 @@ def prepare_policy_batch(
             "last_actions": trajectory.last_actions,
             "action_mask": trajectory.action_mask,
             "actions": trajectory.actions,
-            "behaviour_logp": trajectory.behaviour_logp,
+            "behavior_logp": trajectory.behavior_logp,
             "alive": trajectory.alive,
         }.items()
     }
-    normaliser = module.value_normaliser
+    normalizer = module.value_normaliser
     layout = PackedLayout.from_lengths(trajectory.episode_lengths, device=device)
     inputs = layout.pack(module.network_inputs(flat))
     outputs, critic_features = module.critic(inputs, layout.batch_sizes)
     outputs = layout.unpack(outputs.squeeze(-1))
-    values = normaliser.denormalise(outputs)
+    values = normalizer.denormalize(outputs)
     if critic_features is not None:
         critic_features = layout.unpack(critic_features)
 
-    advantages, returns = generalised_advantages(
+    advantages, returns = generalized_advantages(
         (rewards if isinstance(rewards, Tensor) else torch.from_numpy(np.array(rewards))).to(values),
         values,
         trajectory.episode_lengths,
@@ -145,10 +145,10 @@ def prepare_policy_batch(
         settings.gae_lambda,
     )
     if settings.value_normalisation:
-        normaliser.update(returns)
-    flat["advantages"] = normalise_advantages(advantages, flat["alive"])
+        normalizer.update(returns)
+    flat["advantages"] = normalize_advantages(advantages, flat["alive"])
     flat["old_values"] = outputs
-    flat["value_targets"] = normaliser.normalise(returns)
+    flat["value_targets"] = normalizer.normalize(returns)
 
     state_in = {}
     if module.settings.bptt_steps > 0 and critic_features is not None:

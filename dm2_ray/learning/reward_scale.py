@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dm2_ray.learning.ppo import ValueNormaliser
+from dm2_ray.learning.ppo import ValueNormalizer
 
 PREFIX = "matching_reward_scale_"
 
@@ -25,7 +25,7 @@ class RewardScale:
 
         mean = sum_j w_j m_j / sum_j w_j        std^2 = sum_j w_j (v_j + m_j^2) / sum_j w_j - mean^2
 
-    an exponential average freed of its start value (see ValueNormaliser, which keeps it). The iteration's own rewards
+    an exponential average freed of its start value (see ValueNormalizer, which keeps it). The iteration's own rewards
     are taken in before they are divided. Nothing is subtracted: where battles differ in length, a constant in the
     reward says something. What is paid for padding is divided by the same number, but is no part of the average.
 
@@ -34,7 +34,7 @@ class RewardScale:
     """
 
     def __init__(self, beta: float = 0.99, minimum_std: float = 0.1) -> None:
-        self._statistics = ValueNormaliser(beta, minimum_std)
+        self._statistics = ValueNormalizer(beta, minimum_std)
 
     def update(self, rewards: Tensor) -> None:
         """Take in r_match [S] of one iteration."""
@@ -53,6 +53,6 @@ class RewardScale:
 
     def load_arrays(self, arrays: Mapping[str, Any]) -> None:
         """Takes over what `to_arrays` gave, among arrays of other names; without any of its own it starts anew."""
-        fresh = ValueNormaliser(self._statistics.beta, self._statistics.minimum_std).state_dict()
+        fresh = ValueNormalizer(self._statistics.beta, self._statistics.minimum_std).state_dict()
         values = {name: float(arrays.get(f"{PREFIX}{name}", start)) for name, start in fresh.items()}
         self._statistics.load_state_dict({name: torch.tensor(value) for name, value in values.items()})

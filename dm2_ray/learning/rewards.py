@@ -16,8 +16,8 @@ and `matching.reward` says what is learnt from:
     matching  r = c * r_match
     task      r = r_team
 
-At the optimal D, l is the log-ratio of the expert's to the agent's visitation, so that maximising the expected sum of
-airl is minimising KL(own visitation || own expert's visitation), and of fairl the KL the other way round. gail pays
+At the optimal D, l is the log-ratio of the expert's to the agent's visitation, so that maximizing the expected sum of
+airl is minimizing KL(own visitation || own expert's visitation), and of fairl the KL the other way round. gail pays
 for every step that is lived, log_d takes away: where battles can end early, the sign alone says something.
 
 After a battle of length L the padded visitations go on, in one and the same state, to the horizon H, earning the
@@ -49,7 +49,7 @@ FAIRL_CLIP = 5.0
 
 
 def matching_reward(logits_expert_is_high: Tensor, form: RewardForm) -> Tensor:
-    """r_match of each logit, before normalisation and coefficient; formulas at the head of this file."""
+    """r_match of each logit, before normalization and coefficient; formulas at the head of this file."""
     logits = logits_expert_is_high
     if form == "airl":
         return logits
@@ -71,7 +71,7 @@ def mix_rewards(team: Tensor, matching: Tensor, coefficient: float, source: Rewa
     return paid if source == "matching" else team + paid
 
 
-def discounted_remainder(
+def absorbing_state_weight(
     episode_lengths: npt.NDArray[np.int64], terminated: npt.NDArray[np.bool_], horizon: int, gamma: float
 ) -> npt.NDArray[np.float64]:
     """[E] gamma + gamma^2 + ... + gamma^(horizon - length): the weight of the padding state's reward; 0 where cut.
@@ -85,7 +85,7 @@ def discounted_remainder(
     return np.where(terminated, weights, 0.0)
 
 
-def pay_at_last_step(rewards: Tensor, amounts: Tensor, episode_lengths: npt.NDArray[np.int64]) -> Tensor:
+def add_at_last_step(rewards: Tensor, amounts: Tensor, episode_lengths: npt.NDArray[np.int64]) -> Tensor:
     """[S] rewards with `amounts` [E] added at each battle's last step; the argument is left as it is."""
     last_rows = torch.as_tensor(np.cumsum(episode_lengths) - 1, device=rewards.device)
     return rewards.index_add(0, last_rows, amounts.to(rewards))

@@ -117,7 +117,7 @@ class PackedLayout:
     def split(self, num_groups: int, generator: torch.Generator) -> list[SequenceGroup]:
         """Deal whole sequences at random into disjoint groups of nearly equal numbers of sequences and of steps.
 
-        Of every `num_groups` neighbours in the order by length each group gets one. `generator` must be a CPU
+        Of every `num_groups` neighbors in the order by length each group gets one. `generator` must be a CPU
         generator. Raises ValueError when there are fewer sequences than groups.
         """
         if not 1 <= num_groups <= self.num_sequences:

@@ -15,12 +15,12 @@ from torch import Tensor
 from dm2_ray.learning.visitation import VisitedRows
 
 
-class DistinctRows:
+class UniqueRows:
     """The distinct rows of one side, the agent's or the expert's, ordered by falling count.
 
     A minibatch stands for m of the R rows, a share q = m / R. A row that occurs at least 1/q times is in every
     minibatch, with its count; the others are dealt: a pass over the data shuffles them and gives each minibatch its
-    share, so that each is seen once per pass, with its count too. Weights are normalised to sum 1. That is the mean
+    share, so that each is seen once per pass, with its count too. Weights are normalized to sum 1. That is the mean
     over m rows drawn without replacement, with less variance and fewer rows to compute.
     """
 

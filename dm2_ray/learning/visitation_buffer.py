@@ -18,7 +18,7 @@ from dm2_ray.learning.visitation import VisitedRows
 ROWS, COUNTS = "replay_rows", "replay_counts"
 
 
-class VisitationReplay:
+class VisitationBuffer:
     """An agent's own visitations of the last `iterations` iterations; with 0 it keeps nothing.
 
     The discriminator's minibatches of the agent's side are drawn from these and the present visitation together, in
@@ -28,7 +28,7 @@ class VisitationReplay:
     def __init__(self, iterations: int) -> None:
         self._kept: deque[VisitedRows] = deque(maxlen=iterations)
 
-    def with_present(self, own: VisitedRows) -> VisitedRows:
+    def with_current(self, own: VisitedRows) -> VisitedRows:
         """The kept visitations and the present one as one visitation."""
         return VisitedRows.concatenate([*self._kept, own])
 

@@ -27,7 +27,7 @@ class MeasuredCheckpoint:
         )
 
 
-def nearest_to_win_rate(
+def closest_to_win_rate(
     checkpoints: Sequence[Checkpoint],
     win_rate: float,
     *,

@@ -9,11 +9,11 @@ from dm2_ray.checkpoints import open_checkpoint
 from dm2_ray.config.schema import WorldSettings
 from dm2_ray.demonstrations.episode_player import Team
 from dm2_ray.demonstrations.manifest import Filters
-from dm2_ray.distributed.random_streams import Role, stream_seed
-from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies, policies_of
+from dm2_ray.distributed.random_streams import Role, derive_seed
+from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies, load_policies
 from dm2_ray.recording.chunk import CHUNK_BATTLES, RecordedChunk
 from dm2_ray.world import ScriptedTeam
-from dm2_ray.world.configured import battles_of
+from dm2_ray.world.configured import build_battles
 
 BATTLES_AT_ONCE = 64
 """Part of what a seed means for a team that draws its actions: the noise of a step is drawn for all columns."""
@@ -51,18 +51,18 @@ class ChunkPlayer:
         columns = BATTLES_AT_ONCE
         if order.world.backend == "starcraft":
             columns = min(columns, order.games_at_once)
-        self._battles = battles_of(order.world, columns, order.seed)
+        self._battles = build_battles(order.world, columns, order.seed)
         self._team: Team
         if order.checkpoint is None:
             assert order.script is not None
             self._team = ScriptedTeam(order.script, self._battles, seed=order.seed)
         else:
-            self._team = policies_of(open_checkpoint(order.checkpoint), greedy=order.greedy)
+            self._team = load_policies(open_checkpoint(order.checkpoint), greedy=order.greedy)
 
     def play(self, chunk: int, num_battles: int) -> bytes:
         """The first `num_battles` battles of a chunk, as `RecordedChunk.to_bytes`; those of fewer are the same."""
         if isinstance(self._team, StackedPolicies):
-            self._team.begin(self._battles, seed=stream_seed(self._order.seed, Role.RECORDING_ACTIONS, chunk))
+            self._team.begin(self._battles, seed=derive_seed(self._order.seed, Role.RECORDING_ACTIONS, chunk))
         return RecordedChunk.play(
             self._team,
             self._battles,

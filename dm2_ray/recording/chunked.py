@@ -13,7 +13,7 @@ from dm2_ray.demonstrations import DemonstrationError, Filters, JointTrajectoryW
 from dm2_ray.recording.chunk import CHUNK_BATTLES, RecordedChunk
 from dm2_ray.recording.player_pool import RecordingPool
 from dm2_ray.recording.progress import RecordingProgress, RecordingState
-from dm2_ray.recording.resumable_parts import RecordingParts
+from dm2_ray.recording.resumable_parts import ResumableParts
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class _Tally:
 class ChunkedRecording:
     """Collects chunks until `episodes` episodes have passed the filters."""
 
-    def __init__(self, parts: RecordingParts, filters: Filters, episodes: int, give_up_after: int) -> None:
+    def __init__(self, parts: ResumableParts, filters: Filters, episodes: int, give_up_after: int) -> None:
         """
         Args:
             parts: Where chunks lie, those of an earlier attempt too.

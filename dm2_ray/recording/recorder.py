@@ -20,15 +20,15 @@ from dm2_ray.config.schema import WorldSettings
 from dm2_ray.demonstrations import DemonstrationError, Filters, JointTrajectories, Manifest, Provenance
 from dm2_ray.demonstrations.episode_player import recorded_world
 from dm2_ray.distributed.ray_session import ray_session
-from dm2_ray.recording.checkpoint_choice import nearest_to_win_rate
+from dm2_ray.recording.checkpoint_choice import closest_to_win_rate
 from dm2_ray.recording.chunk import CHUNK_BATTLES
 from dm2_ray.recording.chunk_player import BATTLES_AT_ONCE, RecordingOrder
 from dm2_ray.recording.chunked import ChunkedRecording
 from dm2_ray.recording.player_pool import RecordingPool
 from dm2_ray.recording.progress import RecordingProgress
-from dm2_ray.recording.resumable_parts import RecordingParts, parts_directory
+from dm2_ray.recording.resumable_parts import ResumableParts, parts_directory
 from dm2_ray.world import SCRIPTED_TEAMS, load_map, world_map
-from dm2_ray.world.configured import battles_of, resolve_world
+from dm2_ray.world.configured import build_battles, resolve_world
 
 SCRIPTED_PREFIX = "scripted:"
 GIVE_UP_AFTER = 8192
@@ -95,14 +95,14 @@ def record(
     provenance = team.provenance.model_copy(update={"filters": order.filters})
     if out.exists():
         return _finished_before(out, identity, provenance, episodes)
-    with closing(RecordingParts(out, identity)) as parts:
+    with closing(ResumableParts(out, identity)) as parts:
         return _record(order, provenance, parts, out, episodes, workers, give_up_after, progress)
 
 
 def _record(
     order: RecordingOrder,
     provenance: Provenance,
-    parts: RecordingParts,
+    parts: ResumableParts,
     out: Path,
     episodes: int,
     workers: int,
@@ -161,7 +161,7 @@ def _learnt(
         if (path / MANIFEST).is_file():
             raise ConfigError(f"--win-rate chooses among the checkpoints of a run directory; {path} is one checkpoint")
         root = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-        nearest = nearest_to_win_rate(
+        nearest = closest_to_win_rate(
             intact_checkpoints(root), win_rate, greedy=greedy, seed=seed, note=progress.note if progress else None
         )
         checkpoint, measured = nearest.checkpoint, nearest.result.win_rate
@@ -185,7 +185,7 @@ def _learnt(
 
 def _identity(order: RecordingOrder, provenance: Provenance) -> dict[str, Any]:
     """Everything that a chunk depends on but for its number; where the checkpoint lies is not of it."""
-    with closing(battles_of(order.world, 1, order.seed)) as battles:
+    with closing(build_battles(order.world, 1, order.seed)) as battles:
         world = recorded_world(battles).model_dump(mode="json")
     if order.world.backend == "starcraft":
         del world["engine_version"]  # the game tells it once it runs
@@ -202,7 +202,7 @@ def _identity(order: RecordingOrder, provenance: Provenance) -> dict[str, Any]:
 
 def _finished_before(out: Path, identity: dict[str, Any], provenance: Provenance, episodes: int) -> Manifest:
     """The set of an earlier call that was killed when all but tidying up was done."""
-    with closing(RecordingParts(out, identity)) as parts:
+    with closing(ResumableParts(out, identity)) as parts:
         manifest = JointTrajectories.open(out).manifest
         if manifest.episodes != episodes or manifest.policy.model_copy(update={"battles_played": None}) != provenance:
             raise _exists_already(out)

@@ -25,7 +25,7 @@ from dm2_ray.recording.chunk import RecordedChunk
 _IDENTITY = "identity.json"
 
 
-class RecordingParts:
+class ResumableParts:
     """The chunks of the recording into the set `out`, for one process at a time."""
 
     def __init__(self, out: Path, identity: Mapping[str, Any]) -> None:

@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from dm2_ray.checkpoints import Checkpoint, CheckpointError, remove_superfluous, save_checkpoint
+from dm2_ray.checkpoints import Checkpoint, CheckpointError, prune_checkpoints, save_checkpoint
 from dm2_ray.checkpoints.checkpoint import directories, read_manifest
 from dm2_ray.checkpoints.saving import note_win_rate
 from dm2_ray.config.schema import Experiment
-from dm2_ray.files import synchronise
+from dm2_ray.files import fsync_path
 from dm2_ray.runs.run_directory import RunDirectory
-from dm2_ray.runs.run_lock import Claim, RunSuperseded
+from dm2_ray.runs.run_lock import RunLock, RunSuperseded
 
 if TYPE_CHECKING:
     from dm2_ray.runs.uploads import Uploads
@@ -31,7 +31,7 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-class Keeper:
+class CheckpointWriter:
     """Saves a run's states.
 
     Args:
@@ -52,7 +52,7 @@ class Keeper:
         run: RunDirectory,
         experiment: Experiment,
         sizes: tuple[int, int, int],
-        claim: Claim,
+        claim: RunLock,
         *,
         iteration: int,
         say: Callable[[str], None] = _say,
@@ -97,14 +97,14 @@ class Keeper:
         try:
             # The records of the iterations that the checkpoint comes after have to be as durable as it is.
             if self._run.metrics.exists():
-                synchronise(self._run.metrics)
+                fsync_path(self._run.metrics)
             self._newest = save_checkpoint(
                 self._run.checkpoints,
                 self._experiment,
                 learning_state,
                 sizes=self._sizes,
                 win_rate=win_rate,
-                may_write=self._claim.check,
+                fence=self._claim.check,
             )
         except (OSError, CheckpointError) as error:
             # Where another driver has taken over, that is why: it removes what this one was writing.
@@ -131,7 +131,7 @@ class Keeper:
         except OSError as error:
             self._say(f"{self._newest.path}: win rate not noted ({error})")
 
-    def __enter__(self) -> Keeper:
+    def __enter__(self) -> CheckpointWriter:
         return self
 
     def __exit__(
@@ -145,7 +145,7 @@ class Keeper:
     def _remove_superfluous(self, newest: Checkpoint) -> None:
         settings, copied = self._experiment.checkpoint, self._uploads.being_copied if self._uploads else ()
         try:
-            remove_superfluous(
+            prune_checkpoints(
                 self._run.checkpoints, newest, keep=settings.keep, keep_best=settings.keep_best, spared=copied
             )
         except OSError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dm2_ray.checkpoints import CheckpointError
 from dm2_ray.checkpoints.checkpoint import rank
-from dm2_ray.checkpoints.remote_copy import RemoteCopy, RemoteCopyError, answered, one_line, uri_above
+from dm2_ray.checkpoints.remote_copy import RemoteCopy, RemoteCopyError, answered, one_line, uri_parent
 from dm2_ray.config.documents import write_yaml
 from dm2_ray.files import write_atomically
 from dm2_ray.runs.experiment_loading import load_experiment
@@ -30,7 +30,7 @@ def fetch_run(uri: str, run_dir: Path | None, say: Callable[[str], None]) -> Run
         CheckpointError: None of its checkpoints is intact.
         RunDirectoryError: `run_dir` holds a run already.
     """
-    place, name = uri_above(uri)
+    place, name = uri_parent(uri)
     run = RunDirectory(run_dir or Path("runs") / name)
     if run.config.exists():
         raise RunDirectoryError(f"{run.path} holds a run already: go on with that (dm2 resume {run.path}), or choose "

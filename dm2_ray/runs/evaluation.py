@@ -14,14 +14,14 @@ from dm2_ray.config.errors import ConfigError
 from dm2_ray.config.schema import WorldSettings
 from dm2_ray.demonstrations import JointEpisode
 from dm2_ray.demonstrations.episode_player import joint_episodes
-from dm2_ray.distributed.random_streams import Role, stream_seed
+from dm2_ray.distributed.random_streams import Role, derive_seed
 from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleQuota, BattleStatistics
-from dm2_ray.distributed.rollout.stacked_policies import policies_of
+from dm2_ray.distributed.rollout.stacked_policies import load_policies
 from dm2_ray.learning.agent_trajectory import AgentTrajectory
-from dm2_ray.runs.joint_rollouts import JointVisits
+from dm2_ray.runs.joint_rollouts import JointRollouts
 from dm2_ray.statistics import wilson_interval
 from dm2_ray.world import SCRIPTED_TEAMS, ScriptedTeam
-from dm2_ray.world.configured import battles_of
+from dm2_ray.world.configured import build_battles
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,23 +55,23 @@ def evaluate_checkpoint(
     return TeamResult.of(statistics)
 
 
-def watch_checkpoint(
+def evaluate_checkpoint_with_rollouts(
     checkpoint: Checkpoint, *, episodes: int, seed: int, greedy: bool = True, battles_at_once: int = 64
-) -> tuple[TeamResult, JointVisits]:
+) -> tuple[TeamResult, JointRollouts]:
     """The same battles as `evaluate_checkpoint` plays, and all that happened in them."""
     trajectories, statistics = _play(checkpoint, episodes, seed, greedy, battles_at_once, keep=True)
-    return TeamResult.of(statistics), JointVisits.of_trajectories(trajectories, statistics)
+    return TeamResult.of(statistics), JointRollouts.of_trajectories(trajectories, statistics)
 
 
 def _play(
     checkpoint: Checkpoint, episodes: int, seed: int, greedy: bool, battles_at_once: int, *, keep: bool
 ) -> tuple[list[AgentTrajectory], BattleStatistics]:
-    policies = policies_of(checkpoint, greedy=greedy)
-    with closing(battles_of(checkpoint.experiment().world, min(episodes, battles_at_once), seed)) as battles:
+    policies = load_policies(checkpoint, greedy=greedy)
+    with closing(build_battles(checkpoint.experiment().world, min(episodes, battles_at_once), seed)) as battles:
         return BattleCollector(battles, policies).collect(
             BattleQuota(episodes=episodes),
-            battle_seed=stream_seed(seed, Role.EVALUATION_BATTLES, 0),
-            action_seed=stream_seed(seed, Role.EVALUATION_ACTIONS, 0),
+            battle_seed=derive_seed(seed, Role.EVALUATION_BATTLES, 0),
+            action_seed=derive_seed(seed, Role.EVALUATION_ACTIONS, 0),
             keep=keep,
         )
 
@@ -88,13 +88,13 @@ def evaluate_script(
     return TeamResult.of(_statistics([(one.team_return, one.num_steps, one.battle_won) for one in played]))
 
 
-def watch_script(
+def evaluate_script_with_rollouts(
     name: str, world: WorldSettings, *, episodes: int, seed: int, battles_at_once: int = 64
-) -> tuple[TeamResult, JointVisits]:
+) -> tuple[TeamResult, JointRollouts]:
     """The same battles as `evaluate_script` plays, and all that happened in them; raises as it does."""
     played = list(_play_script(name, world, episodes, seed, battles_at_once))
     statistics = _statistics([(one.team_return, one.num_steps, one.battle_won) for one in played])
-    return TeamResult.of(statistics), JointVisits.of_episodes(played)
+    return TeamResult.of(statistics), JointRollouts.of_episodes(played)
 
 
 def _play_script(
@@ -102,9 +102,9 @@ def _play_script(
 ) -> Iterator[JointEpisode]:
     if name not in SCRIPTED_TEAMS:
         raise ConfigError(f"unknown scripted team {name!r}; there are {', '.join(SCRIPTED_TEAMS)}")
-    with closing(battles_of(world, min(episodes, battles_at_once), seed)) as battles:
-        team = ScriptedTeam(name, battles, seed=stream_seed(seed, Role.EVALUATION_ACTIONS, 0))
-        battle_seed = stream_seed(seed, Role.EVALUATION_BATTLES, 0)
+    with closing(build_battles(world, min(episodes, battles_at_once), seed)) as battles:
+        team = ScriptedTeam(name, battles, seed=derive_seed(seed, Role.EVALUATION_ACTIONS, 0))
+        battle_seed = derive_seed(seed, Role.EVALUATION_BATTLES, 0)
         yield from joint_episodes(team, battles, episodes, seed=battle_seed)
 
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from dm2_ray.config.documents import read_document, variant_names
-from dm2_ray.config.errors import ConfigError, describe_refusal, field_at, nearest, shown
+from dm2_ray.config.errors import ConfigError, field_at, format_validation_error, nearest, shown
 from dm2_ray.config.packaged_files import configs_dir
 from dm2_ray.config.schema import Experiment
 from dm2_ray.config.yaml_reader import KeyPath, YamlError, read_yaml_value
@@ -29,7 +29,7 @@ from dm2_ray.world.maps.registry import (
 )
 from dm2_ray.world.maps.scenario import ScenarioError, read_scenario, scenario_from_mapping
 from dm2_ray.world.maps.smac_maps import map_names
-from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.options import SmacOptions
 
 _MAP: KeyPath = ("world", "map")
 _SCENARIO: KeyPath = ("world", "scenario")
@@ -67,9 +67,9 @@ def load_experiment(
     users += [_override_layer(override) for override in overrides]
 
     # Map and variant choose layers of their own, wherever they were named; the last word counts.
-    chosen_variant, variant_place = _last_word(_VARIANT, [defaults, *users])
+    chosen_variant, variant_place = _resolve_precedence(_VARIANT, [defaults, *users])
     defaults, *users = _with_scenario([defaults, *users])
-    chosen_map, _ = _last_word(_MAP, [defaults, *users])
+    chosen_map, _ = _resolve_precedence(_MAP, [defaults, *users])
     if chosen_variant not in variant_names():
         known = ", ".join(variant_names())
         raise ConfigError(
@@ -106,13 +106,13 @@ class _Layer:
     lines: Mapping[KeyPath, int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "values", _without_empty_sections(self.values))
+        object.__setattr__(self, "values", _drop_empty_sections(self.values))
         try:
             Experiment.model_validate(self.values)
         except ValidationError as refusal:
             error = refusal.errors(include_url=False)[0]
             path = tuple(str(part) for part in error["loc"])
-            raise ConfigError(f"{self.place(path)}: {describe_refusal(error, Experiment)}") from None
+            raise ConfigError(f"{self.place(path)}: {format_validation_error(error, Experiment)}") from None
         for name, value in (self.get(("world", "smac")) or {}).items():
             _check_smac({name: value}, self.place(("world", "smac", name)))
         for name, value in (self.get(("world", "engine")) or {}).items():
@@ -175,7 +175,7 @@ def _override_value(key: str, text: str, field: FieldInfo | None) -> Any:
     return text.strip() if is_text and value is not None and not isinstance(value, str) else value
 
 
-def _without_empty_sections(values: Mapping[str, Any]) -> dict[str, Any]:
+def _drop_empty_sections(values: Mapping[str, Any]) -> dict[str, Any]:
     # A section whose keys are all commented out is read as null.
     sections = {name for name in Experiment.model_fields if field_at((name, "_"), Experiment) is None}
     return {name: {} if value is None and name in sections else value for name, value in values.items()}
@@ -189,7 +189,7 @@ def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, A
     return merged
 
 
-def _last_word(path: KeyPath, layers: Sequence[_Layer]) -> tuple[Any, str]:
+def _resolve_precedence(path: KeyPath, layers: Sequence[_Layer]) -> tuple[Any, str]:
     layer = next(layer for layer in reversed(layers) if layer.get(path) is not None)
     return layer.get(path), layer.place(path)
 
@@ -229,7 +229,7 @@ def _with_scenario(layers: Sequence[_Layer]) -> list[_Layer]:
 
 def _check_smac(arguments: Mapping[str, Any], place: str) -> None:
     try:
-        SmacSwitches.from_arguments(arguments)
+        SmacOptions.from_arguments(arguments)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{place}: world.smac: {error}") from None
 
@@ -243,7 +243,7 @@ def _check_engine(arguments: Mapping[str, Any], place: str) -> None:
 
 def _check_agreement(experiment: Experiment, layers: Sequence[_Layer]) -> None:
     if experiment.world.engine and experiment.world.backend != "embedded":
-        _, place = _last_word(("world", "engine"), layers)
+        _, place = _resolve_precedence(("world", "engine"), layers)
         raise ConfigError(
             f"{place}: world.engine is about the embedded engine; world.backend is {experiment.world.backend}"
         )
@@ -254,25 +254,25 @@ def _check_agreement(experiment: Experiment, layers: Sequence[_Layer]) -> None:
 
 def _check_who_learns(experiment: Experiment, layers: Sequence[_Layer]) -> None:
     coefficient = experiment.matching.coefficient
-    _, place = _last_word(("matching", "coefficient"), layers)
+    _, place = _resolve_precedence(("matching", "coefficient"), layers)
     if experiment.variant == "ippo" and coefficient > 0:
         raise ConfigError(
             f"{place}: matching.coefficient must be 0 in variant ippo, got {coefficient}; variant dm2 is for matching"
         )
     if experiment.matching.reward == "matching" and coefficient == 0:
-        _, place = _last_word(("matching", "reward"), layers)
+        _, place = _resolve_precedence(("matching", "reward"), layers)
         raise ConfigError(
             f"{place}: matching.reward matching pays nothing with matching.coefficient 0: raise the coefficient, or "
             "set matching.reward to both (IPPO)"
         )
     if experiment.algorithm == "mappo" and (coefficient > 0 or experiment.cloning.iterations > 0):
-        _, place = _last_word(("algorithm",), layers)
+        _, place = _resolve_precedence(("algorithm",), layers)
         raise ConfigError(
             f"{place}: algorithm mappo learns from the team's reward alone: set matching.coefficient and "
             "cloning.iterations to 0"
         )
     if experiment.policy.open_loop and experiment.policy.network != "gru":
-        _, place = _last_word(("policy", "open_loop"), layers)
+        _, place = _resolve_precedence(("policy", "open_loop"), layers)
         raise ConfigError(f"{place}: policy.open_loop needs policy.network gru, got {experiment.policy.network}")
 
 
@@ -280,21 +280,21 @@ def _check_experts(experiment: Experiment, layers: Sequence[_Layer]) -> None:
     experts, coefficient = experiment.demonstrations, experiment.matching.coefficient
     clones = experiment.cloning.iterations > 0
     if experts.source == "self_imitation":
-        _, place = _last_word(("demonstrations", "source"), layers)
+        _, place = _resolve_precedence(("demonstrations", "source"), layers)
         if clones:
             raise ConfigError(f"{place}: nothing can be cloned before the first battle: cloning needs a set or live")
         if experts.path is not None or experts.paths_per_agent:
             raise ConfigError(f"{place}: demonstrations.source self_imitation takes no demonstrations.path")
         return
     if experts.path is not None and experts.paths_per_agent:
-        _, place = _last_word(("demonstrations", "paths_per_agent"), layers)
+        _, place = _resolve_precedence(("demonstrations", "paths_per_agent"), layers)
         raise ConfigError(
             f"{place}: demonstrations.path (one joint team) and demonstrations.paths_per_agent (independent teams) "
             "are both given: set the other to null or []"
         )
     if (coefficient > 0 or clones) and experts.path is None and not experts.paths_per_agent:
         key = ("matching", "coefficient") if coefficient > 0 else ("cloning", "iterations")
-        value, place = _last_word(key, layers)
+        value, place = _resolve_precedence(key, layers)
         raise ConfigError(
             f"{place}: {'.'.join(key)} {value} needs demonstrations: name a set with --demos SET "
             f"(demonstrations.path), or set {'.'.join(key)} to 0"

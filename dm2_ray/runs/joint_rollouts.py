@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class JointVisits:
+class JointRollouts:
     """Battles as the whole team lived them, agent by agent. Raises ValueError when the arrays contradict each other."""
 
     observations: tuple[npt.NDArray[np.float32], ...]
@@ -66,11 +66,11 @@ class JointVisits:
         return np.arange(ends[-1]) - np.repeat(ends - self.episode_lengths, self.episode_lengths)
 
     @staticmethod
-    def of_demonstrations(demonstrations: JointTrajectories, episode_ids: npt.NDArray[np.int64]) -> JointVisits:
+    def of_demonstrations(demonstrations: JointTrajectories, episode_ids: npt.NDArray[np.int64]) -> JointRollouts:
         """The given joint episodes of a set."""
         missing = demonstrations.manifest.missing
         slices = [demonstrations.agent_slice(agent, episode_ids) for agent in range(demonstrations.num_agents)]
-        return JointVisits(
+        return JointRollouts(
             observations=tuple(part.observations for part in slices),
             actions=tuple(part.actions for part in slices),
             alive=tuple(part.alive for part in slices),
@@ -81,9 +81,9 @@ class JointVisits:
         )
 
     @staticmethod
-    def of_trajectories(trajectories: Sequence[AgentTrajectory], statistics: BattleStatistics) -> JointVisits:
+    def of_trajectories(trajectories: Sequence[AgentTrajectory], statistics: BattleStatistics) -> JointRollouts:
         """What a collection kept of every agent, agent 0 first."""
-        return JointVisits(
+        return JointRollouts(
             observations=tuple(part.observations for part in trajectories),
             actions=tuple(part.actions for part in trajectories),
             alive=tuple(part.alive for part in trajectories),
@@ -94,10 +94,10 @@ class JointVisits:
         )
 
     @staticmethod
-    def of_episodes(episodes: Sequence[JointEpisode]) -> JointVisits:
+    def of_episodes(episodes: Sequence[JointEpisode]) -> JointRollouts:
         """Battles that were just played."""
         agents = range(episodes[0].actions.shape[1])
-        return JointVisits(
+        return JointRollouts(
             observations=tuple(np.concatenate([one.observations[:, agent] for one in episodes]) for agent in agents),
             actions=tuple(np.concatenate([one.actions[:, agent] for one in episodes]) for agent in agents),
             alive=tuple(np.concatenate([one.alive[:, agent] for one in episodes]) for agent in agents),

@@ -34,7 +34,7 @@ class RunSuperseded(RuntimeError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Generation:
+class RunGeneration:
     """One start or resume of a run."""
 
     number: int
@@ -54,21 +54,21 @@ class Generation:
         return json.dumps(asdict(self)).encode() + b"\n"
 
     @staticmethod
-    def of_content(content: bytes, origin: str) -> Generation:
+    def of_content(content: bytes, origin: str) -> RunGeneration:
         """Inverse of `content`.
 
         Raises:
             RunDirectoryError: It is something else.
         """
         try:
-            return Generation(**json.loads(content))
+            return RunGeneration(**json.loads(content))
         except (ValueError, TypeError) as error:
             raise RunDirectoryError(f"{origin}: no generation of a run ({error}); remove the file") from error
 
     @staticmethod
-    def after(previous: Generation | None) -> Generation:
+    def after(previous: RunGeneration | None) -> RunGeneration:
         """This process's."""
-        return Generation(
+        return RunGeneration(
             number=1 if previous is None else previous.number + 1,
             host=socket.gethostname(),
             pid=os.getpid(),
@@ -77,13 +77,13 @@ class Generation:
         )
 
 
-class Claim:
+class RunLock:
     """This process's right to write a run, as long as nobody took it over."""
 
-    def __init__(self, run_dir: Path, generation: Generation) -> None:
+    def __init__(self, run_dir: Path, generation: RunGeneration) -> None:
         self.generation = generation
         self._run_dir = run_dir
-        self._lost_to: Generation | None = None
+        self._lost_to: RunGeneration | None = None
 
     def check(self) -> None:
         """To be called before anything of the run is written.
@@ -96,7 +96,7 @@ class Claim:
             raise RunSuperseded(f"{self._run_dir}: its {GENERATION_FILE} is gone; nothing more is written there")
         self.compare(newest)
 
-    def compare(self, newest: Generation) -> None:
+    def compare(self, newest: RunGeneration) -> None:
         """Raises RunSuperseded, from then on always, where `newest` is somebody else's."""
         if newest.token != self.generation.token:
             self._lost_to = newest
@@ -107,7 +107,7 @@ class Claim:
 
 
 @contextmanager
-def claimed(run_dir: Path) -> Iterator[Claim]:
+def lock_run(run_dir: Path) -> Iterator[RunLock]:
     """Takes the run's next generation, and keeps its lock for the duration of the block.
 
     Raises:
@@ -116,9 +116,9 @@ def claimed(run_dir: Path) -> Iterator[Claim]:
     """
     descriptor = _lock(run_dir)
     try:
-        generation = Generation.after(read_generation(run_dir))
+        generation = RunGeneration.after(read_generation(run_dir))
         write_atomically(run_dir / GENERATION_FILE, generation.content())
-        yield Claim(run_dir, generation)
+        yield RunLock(run_dir, generation)
     finally:
         os.close(descriptor)
 
@@ -129,7 +129,7 @@ def check_unused(run_dir: Path) -> None:
         os.close(_lock(run_dir))
 
 
-def read_generation(run_dir: Path) -> Generation | None:
+def read_generation(run_dir: Path) -> RunGeneration | None:
     """The newest generation of a run; None where it has none yet.
 
     Raises:
@@ -141,7 +141,7 @@ def read_generation(run_dir: Path) -> Generation | None:
         content = path.read_bytes()
     except FileNotFoundError:
         return None
-    return Generation.of_content(content, str(path))
+    return RunGeneration.of_content(content, str(path))
 
 
 def _lock(run_dir: Path) -> int:

@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-INSISTENCE_S = 2.0
+FORCE_STOP_S = 2.0
 """Between two reminders."""
 
 
-class StoppedAtOnce(BaseException):
+class ForcedStop(BaseException):
     """The iteration under way was dropped because the run has to end.
 
     Like KeyboardInterrupt it is no Exception: what goes on after an error must not go on after this.
@@ -47,21 +47,21 @@ class StopRequest:
             self.signal = signal.Signals(number)
             print(f"{self.signal.name}: finishing this iteration and saving; once more to stop at once", flush=True)
             if self.signal is signal.SIGTERM:
-                threading.Thread(target=self._insist, daemon=True).start()
+                threading.Thread(target=self._second_signal, daemon=True).start()
             return
         self._at_once = True
         if self._droppable:
-            raise StoppedAtOnce
+            raise ForcedStop
 
     @contextmanager
-    def droppable(self) -> Iterator[None]:
+    def interruptible(self) -> Iterator[None]:
         """Work that a second signal drops.
 
         Raises:
-            StoppedAtOnce: That signal came, now or before.
+            ForcedStop: That signal came, now or before.
         """
         if self._at_once:
-            raise StoppedAtOnce
+            raise ForcedStop
         self._droppable = True
         try:
             yield
@@ -72,13 +72,13 @@ class StopRequest:
         """Ends the wait for the grace's end."""
         self._closed.set()
 
-    def _insist(self) -> None:
+    def _second_signal(self) -> None:
         """Sends the signal again, for as long as it takes: the handler runs in the main thread, between two of its
         steps, and code that happens to run there may swallow what the handler raises."""
         wait_s = self._grace_s
         while not self._closed.wait(wait_s):
             os.kill(os.getpid(), signal.SIGTERM)
-            wait_s = INSISTENCE_S
+            wait_s = FORCE_STOP_S
 
 
 @contextmanager

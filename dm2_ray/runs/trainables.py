@@ -67,7 +67,7 @@ class Plan:
         return sum(bundle.get("CPU", 0.0) for bundle in self.bundles)
 
 
-def plan_of(experiment: Experiment) -> Plan:
+def build_setup(experiment: Experiment) -> Plan:
     """Who learns in an experiment.
 
     Raises:
@@ -89,11 +89,11 @@ def plan_of(experiment: Experiment) -> Plan:
         bundles=config.resources.bundles(),
         arithmetic=config.resources.arithmetic(),
         sizes=config.sizes(),
-        build=lambda: DecentralisedTeam(config.build_algo()),
+        build=lambda: DecentralizedTeam(config.build_algo()),
     )
 
 
-class DecentralisedTeam:
+class DecentralizedTeam:
     """DM2, an RLlib Algorithm, as the training loop wants it."""
 
     def __init__(self, algorithm: DM2) -> None:

@@ -21,16 +21,16 @@ from dm2_ray.distributed.demonstration_sources.server_pool import ExpertsLost
 from dm2_ray.distributed.fault_log import fault_summary
 from dm2_ray.distributed.learners.diverged_update import UpdateDiverged
 from dm2_ray.distributed.learners.learner_actors import LearnerLost
-from dm2_ray.distributed.memory import MemoryGauge
+from dm2_ray.distributed.memory import MemoryMonitor
 from dm2_ray.distributed.ray_session import ray_session
 from dm2_ray.distributed.rollout.rollout_pool import RolloutWorkersLost
 from dm2_ray.learning.gradients import LearningDiverged
-from dm2_ray.runs.checkpoint_writer import Keeper
+from dm2_ray.runs.checkpoint_writer import CheckpointWriter
 from dm2_ray.runs.evaluation import TeamResult, result_record
 from dm2_ray.runs.run_directory import RunDirectory
-from dm2_ray.runs.run_lock import Claim, claimed
-from dm2_ray.runs.shutdown import StoppedAtOnce, StopRequest, stop_request
-from dm2_ray.runs.trainables import Plan, TeamAlgorithm, plan_of
+from dm2_ray.runs.run_lock import RunLock, lock_run
+from dm2_ray.runs.shutdown import ForcedStop, StopRequest, stop_request
+from dm2_ray.runs.trainables import Plan, TeamAlgorithm, build_setup
 from dm2_ray.runs.training_progress import Progress
 from dm2_ray.tracking import Tracker
 from dm2_ray.tracking.tracker import Status
@@ -73,8 +73,8 @@ def train(
         RunDirectoryError, RunSuperseded, NotSaved: Another driver has the run, has taken it over; the last checkpoint
             could not be written. One line each.
     """
-    plan = plan_of(experiment)
-    with claimed(run.path) as claim, ray_session(address, needed_cpus=plan.needed_cpus):
+    plan = build_setup(experiment)
+    with lock_run(run.path) as claim, ray_session(address, needed_cpus=plan.needed_cpus):
         print(f"{experiment.variant} on {experiment.world.map}: {plan.arithmetic}", flush=True)
         algorithm = plan.build()
         try:
@@ -96,7 +96,7 @@ class _Loop:
         plan: Plan,
         algorithm: TeamAlgorithm,
         stop: StopRequest,
-        claim: Claim,
+        claim: RunLock,
     ) -> None:
         self._run = run
         self._experiment = experiment
@@ -104,7 +104,7 @@ class _Loop:
         self._algorithm = algorithm
         self._stop = stop
         self._claim = claim
-        self._memory = MemoryGauge()
+        self._memory = MemoryMonitor()
         self._started = time.monotonic()
         # Of the last iteration that is on record: what is saved when the next one cannot be finished.
         self._iteration, self._env_steps = algorithm.iteration, algorithm.env_steps
@@ -114,16 +114,16 @@ class _Loop:
         """Trains to the end; see `train`."""
         experiment, algorithm, first = self._experiment, self._algorithm, self._iteration
         progress = Progress(experiment.stop, first_env_steps=self._env_steps, first_iteration=first)
-        keeper = Keeper(self._run, experiment, self._plan.sizes, self._claim, iteration=first)
+        keeper = CheckpointWriter(self._run, experiment, self._plan.sizes, self._claim, iteration=first)
         # A run that was ended before its first checkpoint begins again, in place of the records that it left.
         resumed_iteration = first if resumed or self._run.metrics.exists() else None
-        tracker = Tracker(self._run.path, experiment, resumed_iteration=resumed_iteration, may_write=self._claim.check)
+        tracker = Tracker(self._run.path, experiment, resumed_iteration=resumed_iteration, fence=self._claim.check)
         with keeper, tracker, closing(progress):
             reason = _limit_reached(experiment, first, self._env_steps)
             final = None
             try:
                 while reason is None:
-                    with self._stop.droppable():
+                    with self._stop.interruptible():
                         record = self._iterate()
                     tracker.log(record)
                     progress.update(record)
@@ -135,10 +135,10 @@ class _Loop:
                         saved = keeper.save(self._state, win_rate, last=reason is not None)
                         self._state = None if saved else self._state
                 if self._stop.signal is None:
-                    with self._stop.droppable():
+                    with self._stop.interruptible():
                         final = self._evaluation()
                     keeper.evaluated(final["win_rate"])
-            except StoppedAtOnce:
+            except ForcedStop:
                 self._save_what_there_is(keeper)
                 reason = self._reason_to_end()
             except ENDING_FAULTS as error:
@@ -176,15 +176,15 @@ class _Loop:
         return result_record(TeamResult.of(self._algorithm.evaluate_battles(self._experiment.evaluation.episodes)))
 
     def _reason_to_end(self) -> str | None:
-        signalled = self._stop.signal
-        return signalled.name if signalled else _limit_reached(self._experiment, self._iteration, self._env_steps)
+        signaled = self._stop.signal
+        return signaled.name if signaled else _limit_reached(self._experiment, self._iteration, self._env_steps)
 
-    def _save_what_there_is(self, keeper: Keeper) -> None:
+    def _save_what_there_is(self, keeper: CheckpointWriter) -> None:
         if self._state is not None:
             keeper.save(self._state, None, last=True)
             self._state = None
 
-    def _ended(self, error: Exception, keeper: Keeper, tracker: Tracker) -> RunEnded:
+    def _ended(self, error: Exception, keeper: CheckpointWriter, tracker: Tracker) -> RunEnded:
         """Saves everything; returns what to tell the user."""
         told = str(error)
         if isinstance(error, UpdateDiverged):
@@ -204,7 +204,7 @@ class _Loop:
     def _faults(self) -> dict[str, dict[str, Any]]:
         """Of the whole run, also of earlier drivers."""
         told = [event for record in self._run.records() for event in record["timing"].get("faults", ())]
-        return fault_summary([*told, *self._algorithm.faults.news(), *self._algorithm.faults.unmended()])
+        return fault_summary([*told, *self._algorithm.faults.news(), *self._algorithm.faults.open_faults()])
 
 
 def _evaluation_due(experiment: Experiment, iteration: int, env_steps_before: int, env_steps: int) -> bool:

@@ -16,11 +16,11 @@ import pyarrow as pa
 
 from dm2_ray.checkpoints import Checkpoint, CheckpointError
 from dm2_ray.checkpoints.checkpoint import directories, read_manifest
-from dm2_ray.checkpoints.remote_copy import RemoteCopy, answered, one_line, uri_below
-from dm2_ray.checkpoints.retention import superfluous
+from dm2_ray.checkpoints.remote_copy import RemoteCopy, answered, one_line, uri_join
+from dm2_ray.checkpoints.retention import prunable_checkpoints
 from dm2_ray.config.schema import CheckpointSettings
 from dm2_ray.runs.run_directory import RunDirectory, RunDirectoryError
-from dm2_ray.runs.run_lock import GENERATION_FILE, Claim, Generation, RunSuperseded
+from dm2_ray.runs.run_lock import GENERATION_FILE, RunGeneration, RunLock, RunSuperseded
 
 # At the end of a run, for the copy under way and the last one together.
 FINISH_TIMEOUT_S = 120.0
@@ -42,7 +42,7 @@ class Uploads:
     """
 
     def __init__(
-        self, run: RunDirectory, settings: CheckpointSettings, claim: Claim, say: Callable[[str], None]
+        self, run: RunDirectory, settings: CheckpointSettings, claim: RunLock, say: Callable[[str], None]
     ) -> None:
         assert settings.uri is not None
         self._run = run
@@ -51,7 +51,7 @@ class Uploads:
         self._say = say
         self._thread: threading.Thread | None = None
         self._names: set[str] = set()
-        uri = uri_below(settings.uri, run.copy_name())
+        uri = uri_join(settings.uri, run.copy_name())
         self.remote = answered(uri, lambda: RemoteCopy(uri))
         answered(self.remote.uri, self._take_over)
 
@@ -112,7 +112,7 @@ class Uploads:
 
     def _remove_superfluous(self, newest_iteration: int) -> None:
         there = [entry for entry in self.remote.checkpoints() if entry.iteration <= newest_iteration]
-        for entry in superfluous(there, keep=self._settings.keep, keep_best=self._settings.keep_best):
+        for entry in prunable_checkpoints(there, keep=self._settings.keep, keep_best=self._settings.keep_best):
             self._check()
             self.remote.remove_checkpoint(entry.path.name)
 
@@ -122,9 +122,9 @@ class Uploads:
         if newest is not None:
             self._claim.compare(newest)
 
-    def _generation(self) -> Generation | None:
+    def _generation(self) -> RunGeneration | None:
         content = self.remote.read(GENERATION_FILE)
-        return None if content is None else Generation.of_content(content, f"{self.remote.uri}/{GENERATION_FILE}")
+        return None if content is None else RunGeneration.of_content(content, f"{self.remote.uri}/{GENERATION_FILE}")
 
 
 def _start_of(path: Path, size: int) -> bytes:

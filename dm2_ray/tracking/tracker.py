@@ -42,7 +42,7 @@ class Tracker:
         run_dir: directory of the run.
         experiment: the run's configuration.
         resumed_iteration: the iteration after which an interrupted run goes on; None for a new run.
-        may_write: called before anything is written; raises where another process has taken over the run.
+        fence: called before anything is written; raises where another process has taken over the run.
         say: takes lines for the person at the terminal.
 
     Raises:
@@ -55,11 +55,11 @@ class Tracker:
         experiment: Experiment,
         *,
         resumed_iteration: int | None = None,
-        may_write: Callable[[], None] = _always,
+        fence: Callable[[], None] = _always,
         say: Callable[[str], None] = _say,
     ) -> None:
-        may_write()
-        self._may_write = may_write
+        fence()
+        self._may_write = fence
         self._run_dir = run_dir
         self._experiment = experiment
         self._started = time.monotonic()

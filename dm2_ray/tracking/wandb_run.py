@@ -65,7 +65,7 @@ class WandbRun:
         self._finish_timeout_s = finish_timeout_s
         self._run: wandb.Run | None = None
         self._directory = run_dir.absolute()
-        run_id = _kept_run_id(self._directory)
+        run_id = _stored_run_id(self._directory)
         told = last_step(self._directory, run_id)
         self._last_iteration = told or 0
         self._waiting: queue.Queue[Callable[[wandb.Run], object] | None] = queue.Queue(MOST_WAITING)
@@ -168,7 +168,7 @@ def _forget_service() -> None:
         wandb.teardown()
 
 
-def _kept_run_id(directory: Path) -> str:
+def _stored_run_id(directory: Path) -> str:
     path = directory / RUN_ID_FILE
     if path.exists():
         return path.read_text().strip()

@@ -14,12 +14,12 @@ from dm2_ray.world.battles.backend import BattleBackend
 from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.maps.registry import load_map, scenario_file, world_map
 from dm2_ray.world.maps.scenario import read_scenario, scenario_from_mapping
-from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.options import SmacOptions
 from dm2_ray.world.smac.rules_tables import build_tables
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunWorld:
+class ConfiguredWorld:
     """Everything that fixes what an agent's observations and actions mean."""
 
     map_name: str
@@ -34,10 +34,10 @@ class RunWorld:
     """Of the embedded engine; None of StarCraft II, which tells its own only once it runs."""
 
     @classmethod
-    def of(cls, world: WorldSettings) -> RunWorld:
+    def of(cls, world: WorldSettings) -> ConfiguredWorld:
         """The world of a run's settings."""
         spec = world_map(world.map, world.scenario)
-        tables = build_tables(spec, SmacSwitches.from_arguments(world.smac))
+        tables = build_tables(spec, SmacOptions.from_arguments(world.smac))
         version = None
         if world.backend == "embedded":
             # Imported where it is needed: it brings the compiler along.
@@ -55,7 +55,7 @@ class RunWorld:
         )
 
 
-def battles_of(world: WorldSettings, num_battles: int, seed: int) -> BattleBackend:
+def build_battles(world: WorldSettings, num_battles: int, seed: int) -> BattleBackend:
     """Battles side by side; of StarCraft II at most `world.starcraft.max_games`.
 
     Raises:

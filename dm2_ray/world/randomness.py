@@ -1,6 +1,6 @@
 """Counter-based random numbers: a draw is a pure function of what it is for, so no generator state exists anywhere.
 
-The mixing function is the finaliser of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
+The mixing function is the finalizer of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
 generators", OOPSLA 2014). A battle's key depends on (seed, battle number); a draw on (key, counter, unit, purpose).
 """
 
@@ -31,7 +31,7 @@ _UNIFORM_STEP = 1.0 / 9007199254740992.0  # 2^-53: the 53 leading bits fill a do
 
 @kernel(allocates=False)
 def mix_bits(word: np.uint64) -> np.uint64:
-    """SplitMix64 finaliser: uint64 -> uint64, a bijection in which every input bit flips half of the output bits."""
+    """SplitMix64 finalizer: uint64 -> uint64, a bijection in which every input bit flips half of the output bits."""
     word = (word ^ (word >> _SHIFT_30)) * _MULTIPLIER_1
     word = (word ^ (word >> _SHIFT_27)) * _MULTIPLIER_2
     return word ^ (word >> _SHIFT_31)

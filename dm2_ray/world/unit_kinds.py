@@ -23,14 +23,14 @@ Balance = Literal["liberty", "lotv"]
 
 @dataclass(frozen=True, kw_only=True)
 class Weapon:
-    """A unit's weapon. Ranges are from edge to edge: add both units' radii for the distance between centres."""
+    """A unit's weapon. Ranges are from edge to edge: add both units' radii for the distance between centers."""
 
     damage: float
     bonus_damage: float
     """Added to `damage` against a target with the attribute `bonus_attribute`."""
     bonus_attribute: str | None
     hits: int
-    """Hits per attack; armour is subtracted from each."""
+    """Hits per attack; armor is subtracted from each."""
     second_hit_delay_loops: float
     range: float
     min_scan_range: float
@@ -81,7 +81,7 @@ class UnitKind:
 
     name: str
     health: float
-    armour: float
+    armor: float
     health_regen_per_loop: float
     shield: float
     shield_regen_per_loop: float
@@ -110,7 +110,7 @@ def _packaged() -> dict[str, dict[str, dict[str, Any]]]:
 
 @cache
 def kind_names() -> tuple[str, ...]:
-    """Names of all unit kinds in the order of SMAC's unit catalogue, which is the alphabet's: so agents are numbered,
+    """Names of all unit kinds in the order of SMAC's unit catalog, which is the alphabet's: so agents are numbered,
     and so their types are laid out in one-hots."""
     return tuple(sorted(_packaged()["liberty"]))
 

@@ -119,22 +119,22 @@ def test_ippo_builds_no_discriminator(small: DM2Config) -> None:
     algorithm.stop()
 
 
-def test_every_parameter_is_in_exactly_one_optimiser(small: DM2Config) -> None:
+def test_every_parameter_is_in_exactly_one_optimizer(small: DM2Config) -> None:
     algorithm = small.build_algo()
 
-    def held_and_optimised(learner: object) -> tuple[int, int, int]:
+    def held_and_optimized(learner: object) -> tuple[int, int, int]:
         held = [p for module in learner.module.values() for p in module.parameters()]
-        optimised = [
+        optimized = [
             p
             for name in learner.module.keys()
             for _, optimizer in learner.get_optimizers_for_module(name)
             for group in optimizer.param_groups
             for p in group["params"]
         ]
-        return len(held), len(optimised), len({id(p) for p in optimised})
+        return len(held), len(optimized), len({id(p) for p in optimized})
 
-    for held, optimised, distinct in algorithm.learner_group.foreach_learner(held_and_optimised):
-        assert held == optimised == distinct > 0
+    for held, optimized, distinct in algorithm.learner_group.foreach_learner(held_and_optimized):
+        assert held == optimized == distinct > 0
     algorithm.stop()
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from dm2_ray.analysis.joint_divergence import JointComparison, compare_jointly
-from dm2_ray.runs.joint_rollouts import JointVisits
+from dm2_ray.analysis.joint_divergence import JointComparison, measure_joint_divergence
+from dm2_ray.runs.joint_rollouts import JointRollouts
 
 LENGTH, STEPS = 10, 4000
 GRADIENT_STEPS = 150
@@ -23,11 +23,11 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def team(told: np.ndarray, rng: np.random.Generator) -> JointVisits:
+def team(told: np.ndarray, rng: np.random.Generator) -> JointRollouts:
     """Battles of LENGTH steps in which agent i sees told[:, i] and two numbers that mean nothing."""
     steps, agents = told.shape
     observations = [np.c_[told[:, agent], rng.normal(size=(steps, 2))].astype(np.float32) for agent in range(agents)]
-    return JointVisits(
+    return JointRollouts(
         observations=tuple(observations),
         actions=tuple(np.zeros(steps, np.int64) for _ in range(agents)),
         alive=tuple(np.ones(steps, bool) for _ in range(agents)),
@@ -42,7 +42,9 @@ def compared(
     of_team: Callable[[np.random.Generator], np.ndarray], of_experts: Callable[[np.random.Generator], np.ndarray]
 ) -> JointComparison:
     rng = np.random.default_rng(0)
-    comparison = compare_jointly(team(of_team(rng), rng), team(of_experts(rng), rng), seed=0, steps=GRADIENT_STEPS)
+    comparison = measure_joint_divergence(
+        team(of_team(rng), rng), team(of_experts(rng), rng), seed=0, steps=GRADIENT_STEPS
+    )
     assert comparison is not None
     return comparison
 
@@ -67,7 +69,7 @@ def copied(rng: np.random.Generator) -> np.ndarray:
 def test_equal_joints_show_nothing_whether_agents_depend_on_each_other_or_not():
     for of_both, dependence in ((coins, 0.0), (copied, COPIED)):
         comparison = compared(of_both, of_both)
-        assert not comparison.misses_marginals and not comparison.misses_joint
+        assert not comparison.misses_marginals and not comparison.joint_only_divergence
         assert comparison.joint.js.value < 0.005 and abs(comparison.excess.value) < 0.005
         for side in (comparison.team_dependence, comparison.expert_dependence):
             assert side is not None and side.js.value == pytest.approx(dependence, abs=0.03)
@@ -76,7 +78,7 @@ def test_equal_joints_show_nothing_whether_agents_depend_on_each_other_or_not():
 @pytest.mark.parametrize("of_experts", [copied, parity])
 def test_equal_marginals_and_another_joint_are_a_mismatch(of_experts):
     comparison = compared(coins, of_experts)
-    assert not comparison.misses_marginals and comparison.misses_joint
+    assert not comparison.misses_marginals and comparison.joint_only_divergence
     assert max(agent.js.value for agent in comparison.agents) < 0.01 and comparison.marginals.js.value < 0.01
     assert all(abs(agent.accuracy.value - 0.5) < 0.05 for agent in comparison.agents)
     # From below: so few gradient steps do not learn all of a parity.
@@ -90,7 +92,7 @@ def test_equal_marginals_and_another_joint_are_a_mismatch(of_experts):
 
 def test_independent_agents_that_differ_one_by_one_do_not_miss_a_joint():
     comparison = compared(lambda rng: rng.normal(size=(STEPS, 3)), lambda rng: rng.normal(size=(STEPS, 3)) + 1.0)
-    assert comparison.misses_marginals and not comparison.misses_joint
+    assert comparison.misses_marginals and not comparison.joint_only_divergence
     # By numerical integration 0.1114 for a shift of 1, an agent's, and 0.2753 for one of sqrt 3, that of all together.
     assert all(agent.js.value == pytest.approx(0.1114, abs=0.03) for agent in comparison.agents)
     assert comparison.marginals.js.value == pytest.approx(0.2753, abs=0.03)
@@ -105,7 +107,7 @@ def test_both_can_be_missed():
         return told
 
     comparison = compared(lambda rng: rng.normal(size=(STEPS, 3)), of_experts)
-    assert comparison.misses_marginals and comparison.misses_joint
+    assert comparison.misses_marginals and comparison.joint_only_divergence
     assert [agent.js.low > 0 for agent in comparison.agents] == [False, False, True]
     assert comparison.joint.js.value > max(agent.js.value for agent in comparison.agents)
 
@@ -115,16 +117,18 @@ def test_one_agent_has_no_joint_to_miss():
         return lambda rng: rng.normal(size=(STEPS, 1)) + shift
 
     comparison = compared(of(0.0), of(1.0))
-    assert comparison.misses_marginals and not comparison.misses_joint
+    assert comparison.misses_marginals and not comparison.joint_only_divergence
     assert comparison.team_dependence.js.value < 0.01
 
 
 def test_it_is_a_function_of_its_arguments_and_too_few_battles_say_nothing():
     rng = np.random.default_rng(1)
     own, experts = team(coins(rng)[:400], rng), team(copied(rng)[:400], rng)
-    assert compare_jointly(own, experts, seed=5, steps=50) == compare_jointly(own, experts, seed=5, steps=50)
-    four = compare_jointly(own, team(coins(rng)[: 4 * LENGTH], rng), seed=0, steps=50)
+    assert measure_joint_divergence(own, experts, seed=5, steps=50) == measure_joint_divergence(
+        own, experts, seed=5, steps=50
+    )
+    four = measure_joint_divergence(own, team(coins(rng)[: 4 * LENGTH], rng), seed=0, steps=50)
     # Four battles can be dealt; put together they cannot be, since one alone says when to stop.
     assert four is not None and four.team_dependence is not None and four.expert_dependence is None
     few = team(coins(rng)[: 3 * LENGTH], rng)
-    assert compare_jointly(own, few, seed=0) is None and compare_jointly(few, own, seed=0) is None
+    assert measure_joint_divergence(own, few, seed=0) is None and measure_joint_divergence(few, own, seed=0) is None

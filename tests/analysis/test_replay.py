@@ -16,7 +16,7 @@ from dm2_ray.analysis.replay import replay
 from dm2_ray.checkpoints import Checkpoint, save_checkpoint
 from dm2_ray.cli import main
 from dm2_ray.config.schema import Experiment
-from dm2_ray.distributed.rollout.stacked_policies import policies_of
+from dm2_ray.distributed.rollout.stacked_policies import load_policies
 from dm2_ray.learning.discriminator import Discriminator
 from dm2_ray.world import BattleVector
 from dm2_ray.world.viewing.battle_recording import BattleRecording
@@ -35,7 +35,7 @@ def in_page(path: Path) -> BattleRecording:
 
 
 def untrained(root: Path, *, matching: float, form: str = "airl", kind: str = "state") -> Checkpoint:
-    """A checkpoint of freshly initialised networks, as a run would save it."""
+    """A checkpoint of freshly initialized networks, as a run would save it."""
     experiment = Experiment.model_validate(
         {
             "variant": "dm2" if matching else "ippo",
@@ -151,7 +151,7 @@ def test_a_checkpoint_tells_what_its_networks_think(checkpoint: Checkpoint, tmp_
     # The same battle once more, step by step, with the networks as they act.
     battles = BattleVector(MAP, 1)
     battles.reset(first_battle=1)
-    policies = policies_of(checkpoint, greedy=True)
+    policies = load_policies(checkpoint, greedy=True)
     policies.begin(battles)
     observations, probabilities = [], []
     for actions in recording.actions:

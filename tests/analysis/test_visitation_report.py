@@ -12,7 +12,7 @@ from PIL import Image
 from dm2_ray.analysis.demonstration_plot import draw_set_picture
 from dm2_ray.analysis.visitation_maps import (
     CELLS,
-    Surroundings,
+    NeighborHistogram,
     action_names,
     agent_visits,
     cell_size,
@@ -32,10 +32,10 @@ from dm2_ray.demonstrations import (
     Provenance,
     RecordedWorld,
 )
-from dm2_ray.demonstrations.episode_player import record_episodes
-from dm2_ray.runs.joint_rollouts import JointVisits
+from dm2_ray.demonstrations.episode_player import write_played_episodes
+from dm2_ray.runs.joint_rollouts import JointRollouts
 from dm2_ray.world import BattleVector, ScriptedTeam, load_map
-from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.options import SmacOptions
 from dm2_ray.world.smac.rules_tables import build_tables
 
 
@@ -43,7 +43,7 @@ def record(path: Path, team: str, map_name: str, episodes: int, seed: int = 0) -
     battles = BattleVector(map_name, min(episodes, 16), seed=seed)
     policy = Provenance(kind="scripted", source=team, greedy=True, seed=seed)
     with JointTrajectoryWriter(path) as writer:
-        record_episodes(ScriptedTeam(team, battles, seed=seed), battles, episodes, writer, policy)
+        write_played_episodes(ScriptedTeam(team, battles, seed=seed), battles, episodes, writer, policy)
     return path
 
 
@@ -52,13 +52,13 @@ def kiting(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return record(tmp_path_factory.mktemp("sets") / "kite", "kite", "2m_vs_1z", 16)
 
 
-def visits_of(path: Path) -> JointVisits:
+def visits_of(path: Path) -> JointRollouts:
     demonstrations = JointTrajectories.open(path)
-    return JointVisits.of_demonstrations(demonstrations, np.arange(demonstrations.num_episodes))
+    return JointRollouts.of_demonstrations(demonstrations, np.arange(demonstrations.num_episodes))
 
 
 def tables_of(map_name: str, **switches: bool):
-    return build_tables(load_map(map_name), SmacSwitches.from_arguments(switches))
+    return build_tables(load_map(map_name), SmacOptions.from_arguments(switches))
 
 
 # What is counted.
@@ -85,7 +85,7 @@ def test_surroundings_are_where_the_units_really_are(switches):
         if (battles.terminated | battles.truncated).any():
             break
     alive = np.array([row.any() for row in observed])
-    visits = JointVisits(
+    visits = JointRollouts(
         observations=(np.stack(observed),) * 5,
         actions=(np.ones(len(observed), np.int64),) * 5,
         alive=(alive,) * 5,
@@ -97,7 +97,7 @@ def test_surroundings_are_where_the_units_really_are(switches):
     found = agent_visits(visits, agent, tables_of("2s3z", **switches), 1, len(observed))
     assert min(len(offsets) for offsets in expected.values()) > 50
     for name, offsets in expected.items():
-        surroundings: Surroundings = getattr(found, name)
+        surroundings: NeighborHistogram = getattr(found, name)
         edges = np.linspace(-9, 9, CELLS + 1)
         counts, _, _ = np.histogram2d(*np.array(offsets).T, bins=(edges, edges))
         # A unit on the edge of two cells may fall into the other one.
@@ -110,7 +110,7 @@ def test_surroundings_are_where_the_units_really_are(switches):
 
 def test_actions_and_survival_by_hand():
     """Two battles, of 3 steps and 1; the agent dies after the first step of the longer one."""
-    visits = JointVisits(
+    visits = JointRollouts(
         observations=(np.zeros((4, 3), np.float32),),
         actions=(np.array([2, 0, 0, 1]),),
         alive=(np.array([True, False, False, True]),),
@@ -128,7 +128,7 @@ def test_actions_and_survival_by_hand():
 
 
 def test_long_battles_share_bins():
-    visits = JointVisits(
+    visits = JointRollouts(
         observations=(np.zeros((130, 3), np.float32),),
         actions=(np.ones(130, np.int64),),
         alive=(np.arange(130) < 60,),
@@ -144,8 +144,8 @@ def test_long_battles_share_bins():
 
 
 def test_log_ratio_is_of_densities_and_shrinks_where_little_was_seen():
-    def watched(count: float, steps: int) -> Surroundings:
-        return Surroundings(counts=np.full((CELLS, CELLS), count), living_steps=steps)
+    def watched(count: float, steps: int) -> NeighborHistogram:
+        return NeighborHistogram(counts=np.full((CELLS, CELLS), count), living_steps=steps)
 
     # Twice the density in half the time, with five sightings more on both sides.
     assert log_ratio(watched(1000, 500), watched(1000, 1000)) == pytest.approx(
@@ -189,7 +189,7 @@ def test_ten_agents_stand_side_by_side(tmp_path):
 def test_a_set_of_an_unknown_world_is_drawn_without_positions(kiting, tmp_path):
     """As an imported set may be: nothing is known of map, rewards and outcomes."""
     visits = visits_of(kiting)
-    bare = JointVisits(
+    bare = JointRollouts(
         observations=visits.observations,
         actions=visits.actions,
         alive=visits.alive,
@@ -286,7 +286,7 @@ def test_a_team_is_not_told_from_itself(tmp_path):
     team = visits_of(record(tmp_path / "team", "nearest", "2m_vs_1z", 60, seed=2))
     report = visitation_report("itself", team, load_experts(experts, world), world, seed=0)
     found = report.record()
-    assert not found["joint"]["misses_joint"] and not found["joint"]["misses_marginals"]
+    assert not found["joint"]["joint_only_divergence"] and not found["joint"]["misses_marginals"]
     assert all(agent["divergence_js"] < 0.02 for agent in found["agents"].values())
     assert "cannot tell the team from the experts" in report.text()
 

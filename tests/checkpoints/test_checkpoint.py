@@ -18,7 +18,7 @@ from dm2_ray.checkpoints import (
     CheckpointError,
     intact_checkpoints,
     open_checkpoint,
-    remove_superfluous,
+    prune_checkpoints,
     restored_learning_state,
     save_checkpoint,
 )
@@ -43,7 +43,7 @@ def learning_state(version: int) -> dict[str, Any]:
 def saved(root: Path, version: int, keep: int = 0, keep_best: int = 0, win_rate: float | None = 0.25) -> Checkpoint:
     experiment = Experiment(variant="ippo", matching=MatchingSettings(coefficient=0.0))
     checkpoint = save_checkpoint(root, experiment, learning_state(version), sizes=(2, 3, 4), win_rate=win_rate)
-    remove_superfluous(root, checkpoint, keep=keep, keep_best=keep_best)
+    prune_checkpoints(root, checkpoint, keep=keep, keep_best=keep_best)
     return checkpoint
 
 
@@ -144,9 +144,7 @@ def test_who_lost_the_run_publishes_nothing(tmp_path: Path) -> None:
 
     experiment = Experiment(variant="ippo", matching=MatchingSettings(coefficient=0.0))
     with pytest.raises(RuntimeError, match="lost"):
-        save_checkpoint(
-            tmp_path, experiment, learning_state(2), sizes=(2, 3, 4), win_rate=None, may_write=lost_meanwhile
-        )
+        save_checkpoint(tmp_path, experiment, learning_state(2), sizes=(2, 3, 4), win_rate=None, fence=lost_meanwhile)
     assert [path.name for path in tmp_path.iterdir()] == ["iteration_000001"]
 
 

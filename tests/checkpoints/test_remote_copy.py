@@ -6,7 +6,7 @@ import pytest
 from test_checkpoint import learning_state, saved
 
 from dm2_ray.checkpoints import Checkpoint, CheckpointError, open_checkpoint, save_checkpoint
-from dm2_ray.checkpoints.remote_copy import RemoteCopy, RemoteCopyError, check_place, uri_above, uri_below
+from dm2_ray.checkpoints.remote_copy import RemoteCopy, RemoteCopyError, check_place, uri_join, uri_parent
 from dm2_ray.config.schema import Experiment
 
 
@@ -113,6 +113,6 @@ def test_uris_of_runs_below_a_place() -> None:
         ("s3://bucket", "s3://bucket/a"),
         ("s3://bucket/runs/?region=x&scheme=http", "s3://bucket/runs/a?region=x&scheme=http"),
     ):
-        assert uri_below(place, "a") == run
-        above, name = uri_above(run)
-        assert (uri_below(above, name), name) == (run, "a")
+        assert uri_join(place, "a") == run
+        above, name = uri_parent(run)
+        assert (uri_join(above, name), name) == (run, "a")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dm2_ray.checkpoints import Checkpoint
-from dm2_ray.checkpoints.retention import superfluous
+from dm2_ray.checkpoints.retention import prunable_checkpoints
 
 
 def checkpoints(*win_rates: float | None) -> list[Checkpoint]:
@@ -34,5 +34,5 @@ def checkpoints(*win_rates: float | None) -> list[Checkpoint]:
 )
 def test_the_newest_and_the_best_stay(win_rates: list[float | None], keep: int, keep_best: int, kept: set[int]) -> None:
     found = checkpoints(*win_rates)
-    gone = {entry.iteration for entry in superfluous(found, keep=keep, keep_best=keep_best)}
+    gone = {entry.iteration for entry in prunable_checkpoints(found, keep=keep, keep_best=keep_best)}
     assert {entry.iteration for entry in found} - gone == kept

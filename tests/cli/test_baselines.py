@@ -112,7 +112,7 @@ def test_cloning_before_ippo_resumes_on_both_sides_of_its_end(sets: list[Path], 
     assert records(parts) == lines
 
 
-def test_behaviour_cloning_ends_with_the_cloning(
+def test_behavior_cloning_ends_with_the_cloning(
     sets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"

@@ -53,7 +53,7 @@ def test_it_holds_what_a_sorted_list_would(scores: list[list[int]], capacity: in
         next_id += len(batch)
         everything += zip(batch, ids, strict=True)
         before = store
-        store = BestEpisodes.best_of([*([store] if store else []), scored(agent, ids, batch)], capacity)
+        store = BestEpisodes.top_k([*([store] if store else []), scored(agent, ids, batch)], capacity)
         best = sorted(sorted(everything, reverse=True)[:capacity], key=lambda entry: entry[1])  # ties: the newer
         assert_equal(store, scored(agent, [k for _, k in best], [score for score, _ in best]))
         assert (store is before) == all(k < ids[0] for _, k in best)  # nothing is copied for nothing
@@ -65,11 +65,11 @@ def test_it_matters_neither_how_battles_are_cut_nor_whose_they_are(scores: list[
     ids = [list(range(start, start + len(batch))) for start, batch in zip(starts, scores, strict=False)]
     for agent in (0, 1):
         parts = [scored(agent, own, batch) for own, batch in zip(ids, scores, strict=True)]
-        at_once = BestEpisodes.best_of(parts, capacity)
+        at_once = BestEpisodes.top_k(parts, capacity)
         stepwise = parts[0]
         for part in parts[1:]:
-            stepwise = BestEpisodes.best_of([BestEpisodes.best_of([stepwise], capacity), part], capacity)
-        assert_equal(BestEpisodes.best_of([stepwise], capacity), at_once)
+            stepwise = BestEpisodes.top_k([BestEpisodes.top_k([stepwise], capacity), part], capacity)
+        assert_equal(BestEpisodes.top_k([stepwise], capacity), at_once)
         assert at_once.episodes.agent_index == agent
         if agent == 0:
             of_agent_0 = at_once.episodes.episode_ids.tolist()
@@ -93,7 +93,7 @@ def test_what_makes_no_sense_is_refused(ids: list[int], scores: list[int]) -> No
 
 def test_episodes_of_different_agents_are_never_mixed() -> None:
     with pytest.raises(ValueError, match="one agent"):
-        BestEpisodes.best_of([scored(0, [0], [1]), scored(1, [1], [1])], 2)
+        BestEpisodes.top_k([scored(0, [0], [1]), scored(1, [1], [1])], 2)
 
 
 def test_discounted_returns_by_hand() -> None:

@@ -17,18 +17,18 @@ from dm2_ray.config.schema import DemonstrationSettings
 from dm2_ray.demonstrations import (
     AgentDemonstration,
     DemonstrationError,
-    ExpertActor,
+    EpisodeServer,
     JointEpisode,
     JointTrajectoryWriter,
     Provenance,
     RecordedWorld,
 )
-from dm2_ray.world.configured import RunWorld
+from dm2_ray.world.configured import ConfiguredWorld
 
 AGENTS, ACTIONS = 3, 5
 EPISODES = (9, 7, 12)
 """Of the three teams' sets."""
-WORLD = RunWorld(
+WORLD = ConfiguredWorld(
     map_name="3m",
     num_agents=AGENTS,
     obs_size=4,
@@ -88,7 +88,7 @@ def wholes(sets: list[str]) -> dict[str, list[AgentDemonstration]]:
     """What `read` returns of one joint set and of independent ones."""
     settings = {"joint": {"path": sets[0]}, "independent": {"paths_per_agent": tuple(sets)}}
     return {
-        name: [ExpertActor(DemonstrationSettings(**named), WORLD, 0).read(agent)[0] for agent in range(AGENTS)]
+        name: [EpisodeServer(DemonstrationSettings(**named), WORLD, 0).read(agent)[0] for agent in range(AGENTS)]
         for name, named in settings.items()
     }
 
@@ -102,7 +102,7 @@ def drawn(
     iteration: int,
 ) -> list[AgentDemonstration]:
     settings = DemonstrationSettings(sampling=sampling, episodes_per_draw=k)  # type: ignore[arg-type]
-    *slices, report = ExpertActor(settings, WORLD, seed).draw(iteration, *wholes[experts])
+    *slices, report = EpisodeServer(settings, WORLD, seed).draw(iteration, *wholes[experts])
     assert report == {}
     return slices
 
@@ -164,7 +164,7 @@ def test_selected_episodes_are_copies_in_the_order_asked_for(wholes: dict) -> No
 
 
 def test_a_set_is_read_agent_by_agent(sets: list[str]) -> None:
-    expert = ExpertActor(DemonstrationSettings(paths_per_agent=tuple(sets)), WORLD, 0)
+    expert = EpisodeServer(DemonstrationSettings(paths_per_agent=tuple(sets)), WORLD, 0)
     for agent in (2, 0, 1):
         whole, count = expert.read(agent)
         assert count == EPISODES[agent]
@@ -202,7 +202,7 @@ def test_what_cannot_be_served_is_refused_in_one_line(
         return text.format(*sets, few=few, damaged=damaged) if isinstance(text, str) else text
 
     settings = DemonstrationSettings(**{key: place(value) for key, value in named.items()})
-    expert = ExpertActor(settings, replace(WORLD, **world), 0)
+    expert = EpisodeServer(settings, replace(WORLD, **world), 0)
     if words is None:
         expert.read(0)
         return

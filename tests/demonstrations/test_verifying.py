@@ -15,7 +15,7 @@ from test_dataset import WORLD, altered, episodes, record, with_shard
 
 from dm2_ray.config.schema import WorldSettings
 from dm2_ray.demonstrations import DemonstrationError, Filters, JointTrajectories, JointTrajectoryWriter, Provenance
-from dm2_ray.demonstrations.verifying import check_fits_map, verify_set
+from dm2_ray.demonstrations.verifying import check_map_matches, verify_set
 from dm2_ray.world.engine.game_loop import ENGINE_VERSION
 
 
@@ -158,7 +158,7 @@ def test_a_set_is_checked_against_a_map(tmp_path: Path) -> None:
     ):
         demonstrations = of_world(tmp_path / name, **{**sizes, **changes})
         with pytest.raises(DemonstrationError, match=words):
-            check_fits_map(demonstrations, WorldSettings(map="3m"))
+            check_map_matches(demonstrations, WorldSettings(map="3m"))
 
 
 def test_sets_of_the_first_format_are_read(demos: Path) -> None:

@@ -25,7 +25,7 @@ def test_a_loss_is_counted_once_and_timed_until_it_is_back() -> None:
     log.back(FaultKind.LEARNER, "agent_0")  # was never missing
     told = {"kind": "learner", "who": "agent_1", "iteration": 7, "why": "ActorDiedError", "seconds": 2.5}
     assert log.news() == [told]
-    assert log.news() == [] == log.unmended()
+    assert log.news() == [] == log.open_faults()
     assert log.counts() == {"rollout_worker": 0, "evaluation_worker": 0, "learner": 1, "expert": 0, "node": 0}
 
 
@@ -49,7 +49,7 @@ def test_what_is_not_waited_for_is_told_without_a_time() -> None:
     log.gone(FaultKind.ROLLOUT_WORKER, 3)
     log.lost(FaultKind.NODE, "10.0.0.3", "died")
     assert [event["seconds"] for event in log.news()] == [None]
-    assert [event["who"] for event in log.unmended()] == ["10.0.0.3"]
+    assert [event["who"] for event in log.open_faults()] == ["10.0.0.3"]
 
 
 def test_the_summary_has_median_and_longest_of_each_kind() -> None:

@@ -17,7 +17,7 @@ import ray
 
 from dm2_ray.algorithms.dm2 import DM2
 from dm2_ray.algorithms.dm2_config import DM2Config
-from dm2_ray.distributed.demonstration_sources.factory import start_experts
+from dm2_ray.distributed.demonstration_sources.factory import build_source
 from dm2_ray.distributed.learners.agent_learner import AgentLearner
 from dm2_ray.distributed.rollout.env_runner import BattleEnvRunner, RolloutTask
 from dm2_ray.recording.recorder import record
@@ -195,7 +195,7 @@ def test_a_learner_is_sent_its_own_agent_and_nothing_else(config: DM2Config, tmp
         for index, quota in enumerate(config.rollout_quotas())
     ]
     here = config.copy(copy_frozen=False).dm2(demonstrations={"expert_actors": 0})
-    draw = start_experts(here.experiment).draw(0, [])
+    draw = build_source(here.experiment).draw(0, [])
     processes = set()
     for index, agent in enumerate(config.agent_ids):
         process, *received = (tmp_path / agent).read_text().splitlines()

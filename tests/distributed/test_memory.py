@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import ray
 
-from dm2_ray.distributed.memory import MIB, MemoryGauge, own_memory_bytes
+from dm2_ray.distributed.memory import MIB, MemoryMonitor, rss_bytes
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -45,7 +45,7 @@ def team() -> Iterator[tuple[Any, list[Any]]]:
 
 
 def sampled() -> dict[str, Any]:
-    sample = MemoryGauge().sample()
+    sample = MemoryMonitor().sample()
     assert sample is not None
     return sample
 
@@ -81,7 +81,7 @@ def test_shared_objects_belong_to_the_store(local_ray: None, team: tuple[Any, li
 
 def test_it_pauses(local_ray: None) -> None:
     seconds = 100.0
-    gauge = MemoryGauge(pause_s=10.0, clock=lambda: seconds)
+    gauge = MemoryMonitor(pause_s=10.0, clock=lambda: seconds)
     assert gauge.sample() is not None
     seconds += 9.0
     assert gauge.sample() is None
@@ -92,4 +92,4 @@ def test_it_pauses(local_ray: None) -> None:
 def test_a_process_that_has_ended_has_no_memory() -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()
-    assert own_memory_bytes(ended.pid) is None
+    assert rss_bytes(ended.pid) is None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dm2_ray.experiments.matrix_file import load_matrix
-from dm2_ray.experiments.pipeline_progress import ConductingProgress
+from dm2_ray.experiments.pipeline_progress import PipelineProgress
 from dm2_ray.experiments.step_state import StageState, last_record
 from dm2_ray.experiments.steps import Plan, plan
 
@@ -32,7 +32,7 @@ def laid_out(tmp_path: Path) -> Plan:
 def test_lines_of_a_plain_stream(laid_out: Plan) -> None:
     now = [0.0]
     stream = io.StringIO()
-    progress = ConductingProgress(stream=stream, clock=lambda: now[0])
+    progress = PipelineProgress(stream=stream, clock=lambda: now[0])
     stages = laid_out.stages
     done, run, other = stages["sets/some/team_0"], stages["rows/dm2/seed_0"], stages["rows/dm2/seed_1"]
     states = {name: StageState(status="new") for name in stages}
@@ -66,7 +66,7 @@ def test_a_terminal_has_one_line_that_changes(laid_out: Plan) -> None:
 
     now = [0.0]
     stream = Terminal()
-    progress = ConductingProgress(stream=stream, clock=lambda: now[0])
+    progress = PipelineProgress(stream=stream, clock=lambda: now[0])
     progress.start(laid_out, {name: StageState(status="new") for name in laid_out.stages})
     stage = laid_out.stages["sets/some/team_0"]
     for _ in range(2):

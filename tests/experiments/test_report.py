@@ -9,7 +9,7 @@ import pytest
 from dm2_ray.experiments.comparison import ComparedRow, Comparison, Demonstrators
 from dm2_ray.experiments.comparison_markdown import markdown, overall_markdown
 from dm2_ray.experiments.comparison_plot import band, draw_comparison
-from dm2_ray.experiments.learning_curve import Curve, NotEvaluated
+from dm2_ray.experiments.learning_curve import LearningCurve, NotEvaluated
 from dm2_ray.experiments.quickstart_report import summary_rows, table
 from dm2_ray.experiments.report import runs_comparisons, write_report
 from dm2_ray.runs.experiment_loading import load_experiment
@@ -17,16 +17,16 @@ from dm2_ray.runs.run_directory import RunDirectory, RunDirectoryError
 from dm2_ray.statistics import wilson_interval
 
 
-def curve(variant: str, seed: int, *points: tuple[int, float], is_finished: bool = True) -> Curve:
+def curve(variant: str, seed: int, *points: tuple[int, float], is_finished: bool = True) -> LearningCurve:
     steps, rates = zip(*points, strict=True)
     returns = tuple(20 * rate for rate in rates)
-    return Curve(
+    return LearningCurve(
         variant=variant, seed=seed, env_steps=steps, win_rates=rates, returns=returns, minutes=1.0,
         is_finished=is_finished,
     )  # fmt: skip
 
 
-def row(name: str, *curves: Curve, **more: Any) -> ComparedRow:
+def row(name: str, *curves: LearningCurve, **more: Any) -> ComparedRow:
     return ComparedRow(name=name, label=name.upper(), curves=curves, planned=len(curves), **more)
 
 
@@ -159,7 +159,7 @@ def write_run(
 
 
 def test_a_curve_is_read_from_a_run_wherever_it_is(tmp_path: Path) -> None:
-    finished = Curve.of(RunDirectory(write_run(tmp_path / "a", evaluations={100: 0.1, 300: 0.3, 400: 0.7})))
+    finished = LearningCurve.of(RunDirectory(write_run(tmp_path / "a", evaluations={100: 0.1, 300: 0.3, 400: 0.7})))
     assert finished.env_steps == (100, 300, 400)
     assert finished.win_rates == (0.1, 0.3, 0.75)  # the last one again, at the end
     assert finished.minutes == pytest.approx(0.4)
@@ -167,18 +167,18 @@ def test_a_curve_is_read_from_a_run_wherever_it_is(tmp_path: Path) -> None:
     under_way = write_run(tmp_path / "b", evaluations={100: 0.1, 300: 0.3}, status=None)
     with (under_way / "metrics.jsonl").open("a") as lines:
         lines.write('{"iteration": 4, "env_st')
-    assert Curve.of(RunDirectory(under_way)).env_steps == (100, 300)
-    assert not Curve.of(RunDirectory(under_way)).is_finished
+    assert LearningCurve.of(RunDirectory(under_way)).env_steps == (100, 300)
+    assert not LearningCurve.of(RunDirectory(under_way)).is_finished
     # Finished once, then resumed: the summary is that of the earlier end.
     resumed = write_run(tmp_path / "c", evaluations={100: 0.1, 200: 0.2})
     with (resumed / "metrics.jsonl").open("a") as lines:
         evaluation = {"win_rate": 0.4, "return_mean": 8.0}
         lines.write(json.dumps({"iteration": 3, "env_steps": 300, "evaluation": evaluation,
                                 "timing": {"iteration_s": 6.0}}) + "\n")  # fmt: skip
-    assert Curve.of(RunDirectory(resumed)).win_rates == (0.1, 0.2, 0.4)
-    assert not Curve.of(RunDirectory(resumed)).is_finished
+    assert LearningCurve.of(RunDirectory(resumed)).win_rates == (0.1, 0.2, 0.4)
+    assert not LearningCurve.of(RunDirectory(resumed)).is_finished
     with pytest.raises(NotEvaluated):
-        Curve.of(RunDirectory(write_run(tmp_path / "d", evaluations={0: 0.0}, status=None)))
+        LearningCurve.of(RunDirectory(write_run(tmp_path / "d", evaluations={0: 0.0}, status=None)))
 
 
 def test_runs_that_differ_in_seeds_alone_make_a_row(tmp_path: Path) -> None:

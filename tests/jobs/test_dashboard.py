@@ -13,7 +13,7 @@ from support.servers import Answer, http_server, plain_server
 
 from dm2_ray.jobs import dashboard as module
 from dm2_ray.jobs.access_token import find_token
-from dm2_ray.jobs.dashboard import ClusterError, Dashboard, NoAnswer, dashboard_address
+from dm2_ray.jobs.dashboard import ClusterError, Dashboard, DashboardUnreachable, dashboard_address
 
 TOKEN = "not-a-real-token"
 
@@ -180,5 +180,5 @@ def test_the_token_is_found_where_ray_finds_it(monkeypatch: pytest.MonkeyPatch, 
 def test_an_answer_that_stays_away_later_is_no_answer() -> None:
     with http_server(ray) as server:
         dashboard = Dashboard(server.address)
-    with pytest.raises(NoAnswer):
+    with pytest.raises(DashboardUnreachable):
         dashboard.jobs()

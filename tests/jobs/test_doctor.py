@@ -46,7 +46,7 @@ def test_starcraft_is_looked_for_where_it_is_needed(capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize(("file", "level"), [("smac/facade.py", "warn"), ("smac/env/starcraft2/starcraft2.py", "ok")])
-def test_the_other_smac_is_recognised(
+def test_the_other_smac_is_recognized(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, level: str
 ) -> None:
     installed = tmp_path / "smac-2.0.0.dist-info"

@@ -12,10 +12,10 @@ import pytest
 
 from dm2_ray.cli import _parser, main
 from dm2_ray.config.schema import Experiment
-from dm2_ray.jobs.capacity import ClusterTooSmall, Demand, check_capacity, demand_of
+from dm2_ray.jobs.capacity import ClusterTooSmall, ResourceDemand, check_capacity, demand_of
 from dm2_ray.jobs.dashboard import ClusterError, Node
 from dm2_ray.jobs.job_record import JobRecord, job_table
-from dm2_ray.jobs.submission import _copy_package, continued_run, new_run
+from dm2_ray.jobs.submission import _copy_package, new_run, resumed_run
 from dm2_ray.runs.experiment_loading import load_experiment
 
 
@@ -54,16 +54,16 @@ def test_the_run_directory_is_one_word(given: str | None, there: str) -> None:
 
 
 def test_a_run_goes_on_from_its_directory_or_its_copy() -> None:
-    assert words(continued_run("/shared/runs/a", iterations=7).entrypoint) == [
+    assert words(resumed_run("/shared/runs/a", iterations=7).entrypoint) == [
         "resume", "/shared/runs/a", "--iterations", "7", "--address", "auto"
     ]  # fmt: skip
-    copy = continued_run("s3://bucket/runs/a", job_id="ID", env_steps=9)
+    copy = resumed_run("s3://bucket/runs/a", job_id="ID", env_steps=9)
     assert words(copy.entrypoint) == [
         "resume", "s3://bucket/runs/a", "--run-dir", "/home/ray/dm2-runs/ID", "--env-steps", "9", "--address", "auto"
     ]  # fmt: skip
     _parser().parse_args(words(copy.entrypoint))
     with pytest.raises(ClusterError, match="has to name a URI"):
-        continued_run("/shared/runs/a", run_dir="elsewhere")
+        resumed_run("/shared/runs/a", run_dir="elsewhere")
 
 
 def test_a_job_has_time_to_save() -> None:
@@ -99,7 +99,7 @@ def test_a_secret_in_an_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
         new_run(experiment())
     monkeypatch.delenv("WANDB_BASE_URL")
     with pytest.raises(ClusterError, match="--resume"):
-        continued_run("s3://me:word@bucket/runs/a")
+        resumed_run("s3://me:word@bucket/runs/a")
 
 
 def test_names_are_fresh_and_plain() -> None:
@@ -143,11 +143,11 @@ def test_the_demand_is_what_the_run_starts() -> None:
 
 
 def test_tenths_add_up_to_a_whole() -> None:
-    check_capacity(Demand(bundles=[{"CPU": 0.1}] * 20, arithmetic=""), [HEAD])
+    check_capacity(ResourceDemand(bundles=[{"CPU": 0.1}] * 20, arithmetic=""), [HEAD])
 
 
 def test_a_process_needs_its_room_on_one_node() -> None:
-    demand = Demand(bundles=[{"CPU": 4.0}] * 2, arithmetic="2 rollout workers x 4 CPU")
+    demand = ResourceDemand(bundles=[{"CPU": 4.0}] * 2, arithmetic="2 rollout workers x 4 CPU")
     check_capacity(demand, [LARGE])
     with pytest.raises(ClusterTooSmall, match="4 CPU on one node"):
         check_capacity(demand, [Node(f"10.0.0.{index}", False, {"CPU": 2.0}) for index in range(4)])

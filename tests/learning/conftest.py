@@ -87,7 +87,7 @@ def battles() -> Callable[..., AgentTrajectory]:
             observations=rng.uniform(-1, 1, (steps, OBSERVATION_SIZE)).astype(np.float32),
             action_mask=action_mask,
             actions=actions,
-            behaviour_logp=np.log(rng.uniform(0.1, 0.9, steps)).astype(np.float32),
+            behavior_logp=np.log(rng.uniform(0.1, 0.9, steps)).astype(np.float32),
             rewards=rng.normal(size=steps).astype(np.float32),
             alive=rng.random(steps) < 0.8,
             episode_lengths=np.asarray(lengths, dtype=np.int64),

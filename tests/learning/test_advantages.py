@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dm2_ray.learning.advantages import generalised_advantages
+from dm2_ray.learning.advantages import generalized_advantages
 
 
 def battle_of(length: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, bool, float]:
@@ -24,7 +24,7 @@ def naive_advantages(rewards, values, terminated, bootstrap, gamma, lam) -> list
 
 def advantages_of(battles, gamma=0.99, lam=0.95):
     rewards, values, terminated, bootstrap = zip(*battles, strict=True)
-    return generalised_advantages(
+    return generalized_advantages(
         torch.tensor(np.concatenate(rewards), dtype=torch.float32),
         torch.tensor(np.concatenate(values), dtype=torch.float32),
         np.array([len(r) for r in rewards]),
@@ -81,7 +81,7 @@ def test_lambda_one_returns_are_discounted_sums_whatever_the_critic_says():
         np.testing.assert_allclose(returns.numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_battle_is_not_touched_by_its_neighbours():
+def test_a_battle_is_not_touched_by_its_neighbors():
     rng = np.random.default_rng(0)
     middle = battle_of(5, rng)
     alone, _ = advantages_of([middle])

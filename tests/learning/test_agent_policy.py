@@ -13,7 +13,7 @@ from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from dm2_ray.config.schema import PolicySettings
-from dm2_ray.learning.policy import AgentPolicy, policy_inputs, policy_parameter_groups
+from dm2_ray.learning.policy import AgentPolicy, build_policy_inputs, policy_parameter_groups
 from dm2_ray.learning.sequences import PackedLayout
 
 LENGTHS = [3, 7, 1, 5]
@@ -89,10 +89,10 @@ def test_the_last_action_matters_and_so_does_there_being_none(policy, battles):
 
 def test_inputs_by_hand():
     observations = torch.tensor([[0.5, -1.0], [2.0, 3.0]])
-    inputs = policy_inputs(observations, torch.tensor([-1, 2]), 3, 1, 2, PolicySettings())
+    inputs = build_policy_inputs(observations, torch.tensor([-1, 2]), 3, 1, 2, PolicySettings())
     assert inputs.tolist() == [[0.5, -1.0, 0, 0, 0, 0, 1], [2.0, 3.0, 0, 0, 1, 0, 1]]
     bare = PolicySettings(observe_last_action=False, observe_agent_id=False)
-    assert policy_inputs(observations, torch.tensor([-1, 2]), 3, 1, 2, bare).tolist() == observations.tolist()
+    assert build_policy_inputs(observations, torch.tensor([-1, 2]), 3, 1, 2, bare).tolist() == observations.tolist()
 
 
 @pytest.mark.parametrize("bptt_steps", [0, 4])
@@ -206,7 +206,7 @@ def test_rllib_builds_it_whole_and_for_inference_only(policy_spec):
             torch.testing.assert_close(value, whole.state_dict()[name], rtol=0, atol=0)
 
 
-def test_state_round_trip_keeps_the_normaliser_bit_for_bit(policy):
+def test_state_round_trip_keeps_the_normalizer_bit_for_bit(policy):
     module, other = policy(), policy(seed=5)
     module.value_normaliser.update(torch.randn(100) * 3 + 7)
     other.set_state(module.get_state())

@@ -1,4 +1,4 @@
-"""Behaviour cloning: the loss by hand, what it may and may not touch, and that it learns what it is shown."""
+"""Behavior cloning: the loss by hand, what it may and may not touch, and that it learns what it is shown."""
 
 from __future__ import annotations
 
@@ -142,14 +142,14 @@ def test_learns_what_needs_memory_and_leaves_the_critic_alone(policy: Callable) 
     )
     module = policy(hidden_size=16, observe_last_action=False)
     critic = [p.detach().clone() for p in module.critic.parameters()]
-    optimiser = torch.optim.Adam(module.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(module.parameters(), lr=3e-3)
     prepared = prepare_cloning_batch(module, demonstration)
     generator = torch.Generator().manual_seed(0)
     for _ in range(60):
         for columns in minibatches(prepared, 2, generator):
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             losses_of(module, columns)["total_loss"].backward()
-            optimiser.step()
+            optimizer.step()
     losses = losses_of(module, prepared.columns)
     assert losses["cloning_accuracy"] == 1.0
     assert losses["cloning_loss"] < 0.1

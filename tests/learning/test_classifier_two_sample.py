@@ -105,7 +105,7 @@ def test_padding_counts_as_often_as_the_visitation_has_it():
     assert accuracy == pytest.approx(0.75, abs=0.005) and js == pytest.approx(exact, abs=0.01)
 
 
-def test_battles_are_not_recognised_by_their_marks():
+def test_battles_are_not_recognized_by_their_marks():
     """Every battle has a mark of its own on all its steps; nothing else is in the data."""
     rng = np.random.default_rng(7)
     own, expert = (np.repeat(rng.normal(size=(200, 16)), LENGTH, axis=0) for _ in range(2))

@@ -18,13 +18,13 @@ from dm2_ray.learning.discriminator import (
     interpolate,
 )
 from dm2_ray.learning.discriminator_training import train_discriminator
-from dm2_ray.learning.unique_rows import DistinctRows
+from dm2_ray.learning.unique_rows import UniqueRows
 from dm2_ray.learning.visitation import discriminator_inputs
 
 SETTINGS = DiscriminatorSettings(gradient_penalty=10.0)
 
 
-def penalised_losses(module, expert_rows, agent_rows, interpolates):
+def penalized_losses(module, expert_rows, agent_rows, interpolates):
     is_expert = torch.arange(len(expert_rows) + len(agent_rows)) < len(expert_rows)
     output = module.forward_train({Columns.OBS: torch.cat([expert_rows, agent_rows]), "interpolates": interpolates})
     return discriminator_losses(output["logits"], is_expert, output["gradient_norms"], module.settings)
@@ -177,9 +177,7 @@ def test_a_batch_holds_both_sides_and_only_the_generator_decides_which_rows():
 
     def batch() -> dict[str, torch.Tensor]:
         generator = torch.Generator().manual_seed(3)
-        return discriminator_batch(
-            DistinctRows(expert, generator), DistinctRows(agent, generator), 12, settings, generator
-        )
+        return discriminator_batch(UniqueRows(expert, generator), UniqueRows(agent, generator), 12, settings, generator)
 
     one, two = batch(), batch()
     assert one[Columns.OBS].tolist() == [[1, 1], [0, 0]] and one["interpolates"].shape == (5, 2)
@@ -198,8 +196,8 @@ def test_learns_the_log_ratio_of_two_visitations(discriminator):
         for p in (p_expert, p_agent)
     )
     module = discriminator(observation_size=4, gradient_penalty=0.0, updates=300)
-    optimiser = torch.optim.Adam(module.parameters(), lr=5e-3)
-    statistics = train_discriminator(module, optimiser, expert, agent, torch.Generator().manual_seed(0), of="me")
+    optimizer = torch.optim.Adam(module.parameters(), lr=5e-3)
+    statistics = train_discriminator(module, optimizer, expert, agent, torch.Generator().manual_seed(0), of="me")
     logits = module.forward_inference({Columns.OBS: torch.from_numpy(states)})["logits"]
     np.testing.assert_allclose(logits.numpy(), np.log(p_expert / p_agent), atol=0.15)
     # The best possible accuracies here: rows 0 | 1, 2 undecided | 3.
@@ -212,13 +210,13 @@ def test_the_penalty_holds_the_gradient_near_one(discriminator):
     norms = {}
     for coefficient in (0.0, 10.0):
         module = discriminator(gradient_penalty=coefficient)
-        optimiser = torch.optim.Adam(module.parameters(), lr=3e-3)
+        optimizer = torch.optim.Adam(module.parameters(), lr=3e-3)
         generator = torch.Generator().manual_seed(0)
         for _ in range(150):
-            losses = penalised_losses(module, expert_rows, agent_rows, interpolate(expert_rows, agent_rows, generator))
-            optimiser.zero_grad()
+            losses = penalized_losses(module, expert_rows, agent_rows, interpolate(expert_rows, agent_rows, generator))
+            optimizer.zero_grad()
             losses["total_loss"].backward()
-            optimiser.step()
+            optimizer.step()
         norms[coefficient] = losses["gradient_norm"].item()
     assert abs(norms[10.0] - 1) < 0.15 < abs(norms[0.0] - 1)
 
@@ -245,14 +243,14 @@ def test_actions_must_be_discrete_to_be_looked_at(discriminator):
 
 class TestSpectralNorm:
     def trained(self, module, steps: int, seed: int = 0) -> None:
-        optimiser = torch.optim.Adam(module.parameters(), lr=3e-3)
+        optimizer = torch.optim.Adam(module.parameters(), lr=3e-3)
         generator = torch.Generator().manual_seed(seed)
         expert_rows, agent_rows = torch.randn(100, 6, generator=generator) + 2, torch.randn(100, 6, generator=generator)
         for _ in range(steps):
-            losses = penalised_losses(module, expert_rows, agent_rows, interpolate(expert_rows, agent_rows, generator))
-            optimiser.zero_grad()
+            losses = penalized_losses(module, expert_rows, agent_rows, interpolate(expert_rows, agent_rows, generator))
+            optimizer.zero_grad()
             losses["total_loss"].backward()
-            optimiser.step()
+            optimizer.step()
 
     def test_no_layer_stretches_anything(self, discriminator):
         module, plain = (discriminator(spectral_norm=on, gradient_penalty=0.0) for on in (True, False))

@@ -77,7 +77,7 @@ def test_equals_automatic_differentiation(
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-9, atol=1e-12)
 
 
-def test_spectrally_normalised_weights_are_refused() -> None:
+def test_spectrally_normalized_weights_are_refused() -> None:
     module = build(spectral_norm=True)
     rows = torch.zeros(2, FEATURES, dtype=torch.float64)
     with pytest.raises(ValueError, match="automatic differentiation"):

@@ -14,15 +14,15 @@ from dm2_ray.learning.gradients import LearningDiverged
 from dm2_ray.learning.visitation import VisitedRows, discriminator_inputs
 
 
-def rows_around(centre: float, seed: int) -> VisitedRows:
+def rows_around(center: float, seed: int) -> VisitedRows:
     generator = torch.Generator().manual_seed(seed)
-    return discriminator_inputs(torch.randn(60, 6, generator=generator) + centre, np.full(6, 10), "masked", 10)
+    return discriminator_inputs(torch.randn(60, 6, generator=generator) + center, np.full(6, 10), "masked", 10)
 
 
 def trained(module, *, lr: float = 1e-2, expert: float = 1.0, agent: float = -1.0) -> dict[str, float]:
-    optimiser = torch.optim.Adam(module.parameters(), lr=lr)
+    optimizer = torch.optim.Adam(module.parameters(), lr=lr)
     generator = torch.Generator().manual_seed(0)
-    return train_discriminator(module, optimiser, rows_around(expert, 1), rows_around(agent, 2), generator, of="me")
+    return train_discriminator(module, optimizer, rows_around(expert, 1), rows_around(agent, 2), generator, of="me")
 
 
 def test_takes_the_steps_that_are_asked_for_and_tells_of_the_last(discriminator):

@@ -15,7 +15,7 @@ from dm2_ray.config.schema import Experiment
 from dm2_ray.learning.agent_episodes import AgentDemonstration
 from dm2_ray.learning.agent_trajectory import AgentTrajectory
 from dm2_ray.learning.discriminator import discriminator_losses
-from dm2_ray.learning.distribution_matching import AgentMatching
+from dm2_ray.learning.distribution_matching import DistributionMatcher
 from dm2_ray.learning.ppo_batch import learning_rewards
 from dm2_ray.learning.reward_scale import RewardScale
 from dm2_ray.learning.rewards import matching_reward
@@ -56,20 +56,20 @@ def reordered(trajectory: AgentTrajectory, order: list[int]) -> tuple[AgentTraje
 
 
 class Agent:
-    """A discriminator with its optimiser and its matching."""
+    """A discriminator with its optimizer and its matching."""
 
     def __init__(self, discriminator, settings: Experiment) -> None:
         self.module = discriminator(
             padding=settings.matching.padding, **settings.discriminator.model_dump(exclude={"seed"})
         )
-        self.optimiser = torch.optim.Adam(self.module.parameters(), lr=1e-2)
-        self.matching = AgentMatching(settings, HORIZON, NUM_ACTIONS)
+        self.optimizer = torch.optim.Adam(self.module.parameters(), lr=1e-2)
+        self.matching = DistributionMatcher(settings, HORIZON, NUM_ACTIONS)
 
     def update(self, trajectory, demonstration, iteration: int = 0) -> tuple[torch.Tensor, dict[str, float]]:
         own, expert = self.matching.visited(trajectory, None), self.matching.visited(demonstration, None)
         generator = torch.Generator().manual_seed(iteration)
         return self.matching.update(
-            self.module, self.optimiser, trajectory, own, expert, generator, iteration=iteration, of="me"
+            self.module, self.optimizer, trajectory, own, expert, generator, iteration=iteration, of="me"
         )
 
     def logits(self, rows: torch.Tensor) -> torch.Tensor:
@@ -108,7 +108,7 @@ def test_the_order_of_battles_changes_neither_losses_nor_rewards(discriminator, 
     module = Agent(discriminator, settings).module
     trajectory, other = battles(LENGTHS, seed=1), battles([5, 1, 3], seed=9)
     again, rows = reordered(trajectory, [2, 0, 3, 1])
-    matching = AgentMatching(settings, HORIZON, NUM_ACTIONS)
+    matching = DistributionMatcher(settings, HORIZON, NUM_ACTIONS)
 
     def losses_and_rewards(one: AgentTrajectory) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         own, expert = matching.visited(one, None), matching.visited(demonstration_of(other), None)
@@ -132,7 +132,7 @@ def test_time_after_the_end_counts_only_where_there_is_padding(discriminator, ba
     trained = []
     for horizon in (HORIZON, 5 * HORIZON):
         agent = Agent(discriminator, experiment({"padding": padding}))
-        agent.matching = AgentMatching(experiment({"padding": padding}), horizon, NUM_ACTIONS)
+        agent.matching = DistributionMatcher(experiment({"padding": padding}), horizon, NUM_ACTIONS)
         rewards, _ = agent.update(trajectory, expert)
         trained.append([rewards, *agent.module.state_dict().values()])
     same = all(torch.equal(one, two) for one, two in zip(*trained, strict=True))
@@ -152,7 +152,7 @@ def test_only_what_was_visited_gets_a_gradient(discriminator, battles):
     assert moved == [True, True, False, True, True, True, True]
 
 
-def test_normalised_rewards_are_divided_alike_and_by_what_was_seen(discriminator, battles):
+def test_normalized_rewards_are_divided_alike_and_by_what_was_seen(discriminator, battles):
     plain, scaled = (
         Agent(discriminator, experiment({"padding": "absorbing", "reward": "matching", "normalise": normalise}))
         for normalise in (False, True)
@@ -204,7 +204,7 @@ def test_the_state_goes_on_bit_for_bit(discriminator, battles):
     for iteration in range(3):
         original.update(battles(LENGTHS, seed=iteration), demonstration, iteration)
     restored.module.load_state_dict(original.module.state_dict())
-    restored.optimiser.load_state_dict(copy.deepcopy(original.optimiser.state_dict()))
+    restored.optimizer.load_state_dict(copy.deepcopy(original.optimizer.state_dict()))
     restored.matching.load_arrays(original.matching.to_arrays(), None)
     for iteration in range(3, 6):
         trajectory = battles(LENGTHS, seed=iteration)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from dm2_ray.config.schema import PPOSettings
-from dm2_ray.learning.advantages import generalised_advantages
-from dm2_ray.learning.ppo import PPOBatch, normalise_advantages, ppo_losses
+from dm2_ray.learning.advantages import generalized_advantages
+from dm2_ray.learning.ppo import PPOBatch, normalize_advantages, ppo_losses
 
 SETTINGS = PPOSettings(
     gamma=0.5, gae_lambda=0.5, clip=0.1, huber_delta=1.0, value_coef=0.5, entropy_coef=0.01, clip_value_loss=True
@@ -26,7 +26,7 @@ def test_three_steps_from_reward_to_loss():
     delta                        5 + 2/2 - 2 = 4      1 + 4/2 - 2 = 1  0 + 0 - 4 = -4
     advantage                    4 + 0/4 = 4          1 - 4/4 = 0      -4
     return                       6                    2                0
-    normalised (std sqrt 32/3)   s = sqrt 3/2         0                -s
+    normalized (std sqrt 32/3)   s = sqrt 3/2         0                -s
 
     p new / p then               0.6 / 0.5 = 1.2      0.8 / 0.5 = 1.6  0.4 / 0.5 = 0.8
     clipped to 1 +- 0.1          1.1                  1.1              0.9
@@ -36,7 +36,7 @@ def test_three_steps_from_reward_to_loss():
     errors                       -3.5, -3.9           0, 0             3, 3.9
     the larger Huber loss        3.9 - 1/2 = 3.4      0                3.9 - 1/2 = 3.4
     """
-    advantages, returns = generalised_advantages(
+    advantages, returns = generalized_advantages(
         torch.tensor([5.0, 1.0, 0.0]),
         torch.tensor([2.0, 2.0, 4.0]),
         np.array([3]),
@@ -46,9 +46,9 @@ def test_three_steps_from_reward_to_loss():
         SETTINGS.gae_lambda,
     )
     assert advantages.tolist() == [4.0, 0.0, -4.0] and returns.tolist() == [6.0, 2.0, 0.0]
-    normalised = normalise_advantages(advantages, ALIVE)
+    normalized = normalize_advantages(advantages, ALIVE)
     s = math.sqrt(1.5)
-    assert normalised.tolist() == pytest.approx([s, 0.0, -s], abs=1e-5)
+    assert normalized.tolist() == pytest.approx([s, 0.0, -s], abs=1e-5)
 
     taken = [0.6, 0.8, 0.4]
     losses = ppo_losses(
@@ -56,8 +56,8 @@ def test_three_steps_from_reward_to_loss():
         torch.tensor([2.5, 2.0, 3.0]),
         PPOBatch(
             actions=torch.zeros(3, dtype=torch.int64),
-            behaviour_logp=torch.full((3,), math.log(0.5)),
-            advantages=normalised,
+            behavior_logp=torch.full((3,), math.log(0.5)),
+            advantages=normalized,
             alive=ALIVE,
             old_values=torch.tensor([2.0, 2.0, 4.0]),
             value_targets=returns,
@@ -78,7 +78,7 @@ def test_three_steps_from_reward_to_loss():
 
 def test_the_same_battle_cut_by_the_time_limit():
     """The value to come, 8, is worth 4 more in the last delta; a quarter of that arrives a step earlier, and so on."""
-    advantages, returns = generalised_advantages(
+    advantages, returns = generalized_advantages(
         torch.tensor([5.0, 1.0, 0.0]),
         torch.tensor([2.0, 2.0, 4.0]),
         np.array([3]),

@@ -23,20 +23,20 @@ Battle = list[tuple[int, int]]
 """State and action of each step."""
 
 
-def played(count: int, seed: int, *, favourite: int, boldness: float, lasting: float) -> list[Battle]:
+def played(count: int, seed: int, *, favorite: int, boldness: float, lasting: float) -> list[Battle]:
     """Battles of somebody who likes to be in one state, takes action 1 there, and fights for a while."""
     rng = np.random.default_rng(seed)
-    weights = np.where(np.arange(STATES) == favourite, 0.5, 0.25)
+    weights = np.where(np.arange(STATES) == favorite, 0.5, 0.25)
     battles = []
     for _ in range(count):
         length = 1 + int(rng.binomial(HORIZON - 1, lasting))
         states = rng.choice(STATES, size=length, p=weights)
-        battles.append([(int(s), int(rng.random() < (boldness if s == favourite else 0.5))) for s in states])
+        battles.append([(int(s), int(rng.random() < (boldness if s == favorite else 0.5))) for s in states])
     return battles
 
 
-EXPERT = played(160, 1, favourite=0, boldness=0.8, lasting=0.7)
-AGENT = played(140, 2, favourite=2, boldness=0.5, lasting=0.4)
+EXPERT = played(160, 1, favorite=0, boldness=0.8, lasting=0.7)
+AGENT = played(140, 2, favorite=2, boldness=0.5, lasting=0.4)
 
 
 def visitation(battles: list[Battle], kind: str, padding: str) -> dict[tuple, float]:

@@ -55,7 +55,7 @@ class CorridorWorld:
 def play(world, module, count, rng, generator) -> AgentTrajectory:
     world.reset(count, rng)
     last_actions, state = torch.full((count,), -1), {}
-    steps: dict[str, list[np.ndarray]] = {name: [] for name in ("observations", "actions", "behaviour_logp", "rewards")}
+    steps: dict[str, list[np.ndarray]] = {name: [] for name in ("observations", "actions", "behavior_logp", "rewards")}
     for t in range(world.limit):
         observations = world.observe(t)
         batch = {
@@ -70,7 +70,7 @@ def play(world, module, count, rng, generator) -> AgentTrajectory:
         state = {Columns.STATE_IN: output[Columns.STATE_OUT]} if Columns.STATE_OUT in output else {}
         steps["observations"].append(observations)
         steps["actions"].append(last_actions.numpy())
-        steps["behaviour_logp"].append(logp.gather(-1, last_actions[:, None]).squeeze(-1).numpy())
+        steps["behavior_logp"].append(logp.gather(-1, last_actions[:, None]).squeeze(-1).numpy())
         steps["rewards"].append(world.step(t, last_actions.numpy()))
     lived = np.arange(world.limit) < world.lengths[:, None]
     flat = {name: np.stack(columns, axis=1)[lived] for name, columns in steps.items()}
@@ -101,7 +101,7 @@ class Learner:
         ).build()
         groups = policy_parameter_groups(self.module)
         rates = {"actor": ppo.lr_actor, "critic": ppo.lr_critic}
-        self.optimiser = torch.optim.Adam(
+        self.optimizer = torch.optim.Adam(
             [{"params": parameters, "lr": rates[name]} for name, parameters in groups.items()], eps=ppo.adam_eps
         )
         self.generator = torch.Generator().manual_seed(0)
@@ -114,11 +114,11 @@ class Learner:
                 losses = ppo_losses(
                     output[Columns.ACTION_DIST_INPUTS], output["values"], PPOBatch.from_columns(batch), self.ppo
                 )
-                self.optimiser.zero_grad()
+                self.optimizer.zero_grad()
                 losses["total_loss"].backward()
                 for parameters in policy_parameter_groups(self.module).values():
                     torch.nn.utils.clip_grad_norm_(parameters, self.ppo.max_grad_norm)
-                self.optimiser.step()
+                self.optimizer.step()
 
 
 def success_in_memory_world(**policy) -> float:
@@ -150,7 +150,7 @@ def test_matching_alone_takes_the_agent_where_its_expert_goes(discriminator):
     world, rng = CorridorWorld(), np.random.default_rng(0)
     learner = Learner(world, PPOSettings(lr_actor=3e-3, lr_critic=3e-3, epochs=5), network="mlp")
     module = discriminator(observation_size=7, updates=10, minibatch_episodes=16)
-    optimiser = torch.optim.Adam(module.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
     # The expert walks to the right end and stays: 3, 4, 5, 6, 6, ...
     places = np.tile(np.minimum(3 + np.arange(world.limit), 6), 20)
     expert = discriminator_inputs(np.eye(7)[places], np.full(20, world.limit), "masked", world.limit)
@@ -159,7 +159,7 @@ def test_matching_alone_takes_the_agent_where_its_expert_goes(discriminator):
     for _ in range(30):
         trajectory = play(world, learner.module, 64, rng, learner.generator)
         agent = discriminator_inputs(trajectory.observations, trajectory.episode_lengths, "masked", world.limit)
-        train_discriminator(module, optimiser, expert, agent, learner.generator, of="me")
+        train_discriminator(module, optimizer, expert, agent, learner.generator, of="me")
         rewards, _ = learning_rewards(trajectory, module, agent, settings, world.limit, learner.ppo.gamma)
         learner.learn(trajectory, rewards)
         seen.append(float((trajectory.observations @ np.arange(7)).mean()))

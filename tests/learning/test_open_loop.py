@@ -12,7 +12,7 @@ from dm2_ray.config.schema import PolicySettings
 from dm2_ray.learning.agent_episodes import AgentDemonstration
 from dm2_ray.learning.agent_trajectory import AgentTrajectory
 from dm2_ray.learning.behavior_cloning import cloning_losses, prepare_cloning_batch
-from dm2_ray.learning.policy import policy_inputs
+from dm2_ray.learning.policy import build_policy_inputs
 from dm2_ray.learning.sequences import PackedLayout
 
 
@@ -32,7 +32,7 @@ def outputs(module, trajectory: AgentTrajectory, last_actions: np.ndarray) -> di
 
 def test_inputs_by_hand() -> None:
     observations, last_actions = torch.tensor([[0.5, -1.0], [2.0, 3.0]]), torch.tensor([-1, 2])
-    inputs = policy_inputs(observations, last_actions, 3, 1, 2, PolicySettings(open_loop=True))
+    inputs = build_policy_inputs(observations, last_actions, 3, 1, 2, PolicySettings(open_loop=True))
     assert inputs.tolist() == [[0.0, 0.0, 0.0, 1.0]] * 2
 
 
@@ -72,12 +72,12 @@ def test_learns_an_answer_that_depends_on_time_alone(policy: Callable) -> None:
         episode_ids=np.arange(episodes),
     )
     module = policy(open_loop=True, hidden_size=32)
-    optimiser = torch.optim.Adam(module.actor.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(module.actor.parameters(), lr=1e-2)
     columns = prepare_cloning_batch(module, demonstration).columns
     for _ in range(150):
         logits = module.forward_train(columns)[Columns.ACTION_DIST_INPUTS]
         losses = cloning_losses(logits, columns["actions"], columns["alive"])
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         losses["total_loss"].backward()
-        optimiser.step()
+        optimizer.step()
     assert losses["cloning_accuracy"] == 1.0

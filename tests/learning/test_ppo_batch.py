@@ -11,7 +11,7 @@ from ray.rllib.core.columns import Columns
 
 from dm2_ray.config.schema import MatchingSettings, PPOSettings
 from dm2_ray.learning.agent_trajectory import AgentTrajectory
-from dm2_ray.learning.policy import policy_inputs
+from dm2_ray.learning.policy import build_policy_inputs
 from dm2_ray.learning.ppo import PPOBatch, ppo_losses
 from dm2_ray.learning.ppo_batch import learning_rewards, minibatches, prepare_policy_batch
 from dm2_ray.learning.visitation import discriminator_inputs
@@ -27,7 +27,7 @@ def reference_values(module, trajectory) -> tuple[np.ndarray, np.ndarray]:
         rows = slice(first, first + trajectory.episode_lengths[e])
         observations = np.concatenate([trajectory.observations[rows], trajectory.final_observations[e : e + 1]])
         last_actions = np.concatenate([[-1], trajectory.actions[rows]])
-        inputs = policy_inputs(
+        inputs = build_policy_inputs(
             torch.from_numpy(observations),
             torch.from_numpy(last_actions),
             module.num_actions,
@@ -37,7 +37,7 @@ def reference_values(module, trajectory) -> tuple[np.ndarray, np.ndarray]:
         )
         with torch.no_grad():
             outputs, _ = module.critic(inputs, torch.ones(len(inputs), dtype=torch.int64))
-        *own, final = module.value_normaliser.denormalise(outputs.squeeze(-1)).tolist()
+        *own, final = module.value_normaliser.denormalize(outputs.squeeze(-1)).tolist()
         values += own
         finals.append(final)
     return np.array(values), np.array(finals)
@@ -76,7 +76,7 @@ def test_columns_equal_the_slow_reference(policy, battles, network, bptt_steps, 
     }
 
     np.testing.assert_array_equal(flat[Columns.OBS], trajectory.observations)
-    for name in ("last_actions", "action_mask", "actions", "behaviour_logp", "alive"):
+    for name in ("last_actions", "action_mask", "actions", "behavior_logp", "alive"):
         np.testing.assert_array_equal(flat[name], getattr(trajectory, name))
     living = expected[trajectory.alive]
     np.testing.assert_allclose(
@@ -85,7 +85,7 @@ def test_columns_equal_the_slow_reference(policy, battles, network, bptt_steps, 
         rtol=1e-3,
         atol=1e-4,
     )
-    returns = module.value_normaliser.denormalise(flat["value_targets"])
+    returns = module.value_normaliser.denormalize(flat["value_targets"])
     np.testing.assert_allclose(returns.numpy(), expected + values, rtol=1e-4, atol=1e-4)
     changed = any(not torch.equal(before[name], x) for name, x in module.value_normaliser.named_buffers())
     assert changed == value_normalisation
@@ -109,11 +109,11 @@ def test_minibatches_are_disjoint_whole_sequences_with_the_same_outputs(policy, 
     module, trajectory = policy(bptt_steps=bptt_steps), battles(LENGTHS)
     prepared = prepare_policy_batch(module, trajectory, trajectory.rewards, SETTINGS)
     whole = module.forward_train(prepared.columns)[Columns.ACTION_DIST_INPUTS].detach()
-    # behaviour_logp is different at every step, so it tells which step a row is.
-    place = {value: i for i, value in enumerate(prepared.columns["behaviour_logp"].tolist())}
+    # behavior_logp is different at every step, so it tells which step a row is.
+    place = {value: i for i, value in enumerate(prepared.columns["behavior_logp"].tolist())}
     seen = []
     for batch in minibatches(prepared, count, torch.Generator().manual_seed(0)):
-        rows = [place[value] for value in batch["behaviour_logp"].tolist()]
+        rows = [place[value] for value in batch["behavior_logp"].tolist()]
         seen += rows
         logits = module.forward_train(batch)[Columns.ACTION_DIST_INPUTS].detach()
         torch.testing.assert_close(logits, whole[rows], rtol=1e-5, atol=1e-5)

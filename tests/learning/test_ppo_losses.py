@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dm2_ray.config.schema import PPOSettings
-from dm2_ray.learning.ppo import PPOBatch, ValueNormaliser, normalise_advantages, ppo_losses
+from dm2_ray.learning.ppo import PPOBatch, ValueNormalizer, normalize_advantages, ppo_losses
 
 SETTINGS = PPOSettings(clip=0.2, entropy_coef=0.01, value_coef=0.5, huber_delta=1.0)
 ALL = torch.tensor([True, True, True, True])
@@ -23,7 +23,7 @@ def batch_of(**columns) -> PPOBatch:
     # The action is always 0; ratios are p / 0.5.
     defaults = {
         "actions": torch.zeros(4, dtype=torch.int64),
-        "behaviour_logp": torch.full((4,), math.log(0.5)),
+        "behavior_logp": torch.full((4,), math.log(0.5)),
         "advantages": torch.tensor([1.0, 1.0, -1.0, -1.0]),
         "alive": ALL,
         "old_values": torch.tensor([0.0, 0.0, 0.0, 0.0]),
@@ -91,7 +91,7 @@ def test_masked_steps_have_exactly_zero_gradient_even_with_absurd_numbers():
     logits = torch.randn(4, 3, requires_grad=True)
     batch = batch_of(
         alive=alive,
-        behaviour_logp=torch.tensor([-1.0, -1e4, -1.0, float("nan")]),
+        behavior_logp=torch.tensor([-1.0, -1e4, -1.0, float("nan")]),
         advantages=torch.tensor([1.0, float("inf"), -1.0, float("nan")]),
     )
     losses = ppo_losses(logits, torch.zeros(4), batch, SETTINGS)
@@ -113,7 +113,7 @@ def test_the_order_of_steps_does_not_matter():
     torch.manual_seed(1)
     batch = PPOBatch(
         actions=torch.randint(3, (50,)),
-        behaviour_logp=torch.randn(50) - 1,
+        behavior_logp=torch.randn(50) - 1,
         advantages=torch.randn(50),
         alive=torch.rand(50) < 0.7,
         old_values=torch.randn(50),
@@ -130,7 +130,7 @@ def test_entropy_of_masked_actions_is_finite_and_theirs_alone():
     logits = torch.tensor([[0.0, 0.0, -1e9], [0.0, -1e9, -1e9]], requires_grad=True)
     batch = PPOBatch(
         actions=torch.tensor([0, 0]),
-        behaviour_logp=torch.tensor([math.log(0.5), 0.0]),
+        behavior_logp=torch.tensor([math.log(0.5), 0.0]),
         advantages=torch.zeros(2),
         alive=torch.tensor([True, True]),
         old_values=torch.zeros(2),
@@ -156,55 +156,55 @@ def test_explained_variance():
     assert explained(targets, torch.ones(4)) == 0.0
 
 
-def test_advantages_are_normalised_over_the_living():
+def test_advantages_are_normalized_over_the_living():
     mask = torch.tensor([True, True, False, True])
-    result = normalise_advantages(torch.tensor([1.0, 2.0, 1e6, 6.0]), mask)
+    result = normalize_advantages(torch.tensor([1.0, 2.0, 1e6, 6.0]), mask)
     torch.testing.assert_close(result, torch.tensor([-2.0, -1.0, 0.0, 3.0]) / math.sqrt(14 / 3), rtol=1e-4, atol=0)
-    assert (normalise_advantages(torch.randn(4), ~ALL) == 0).all()
-    assert (normalise_advantages(torch.full((4,), 3.0), ALL) == 0).all()
+    assert (normalize_advantages(torch.randn(4), ~ALL) == 0).all()
+    assert (normalize_advantages(torch.full((4,), 3.0), ALL) == 0).all()
 
 
-class TestValueNormaliser:
+class TestValueNormalizer:
     def test_is_the_identity_before_its_first_update(self):
         x = torch.randn(5)
-        torch.testing.assert_close(ValueNormaliser().normalise(x), x, rtol=0, atol=0)
+        torch.testing.assert_close(ValueNormalizer().normalize(x), x, rtol=0, atol=0)
 
     def test_takes_over_the_first_batch_whole(self):
-        normaliser = ValueNormaliser()
-        normaliser.update(torch.tensor([1.0, 3.0]))
-        assert normaliser.mean.item() == pytest.approx(2.0) and normaliser.std.item() == pytest.approx(1.0)
+        normalizer = ValueNormalizer()
+        normalizer.update(torch.tensor([1.0, 3.0]))
+        assert normalizer.mean.item() == pytest.approx(2.0) and normalizer.std.item() == pytest.approx(1.0)
 
     def test_equals_the_debiased_average_of_its_definition(self):
         torch.manual_seed(0)
-        beta, normaliser = 0.9, ValueNormaliser(beta=0.9)
+        beta, normalizer = 0.9, ValueNormalizer(beta=0.9)
         batches = [torch.randn(20) * (j + 1) + 3 * j for j in range(8)]
         for batch in batches:
-            normaliser.update(batch)
+            normalizer.update(batch)
         weights = torch.tensor([(1 - beta) * beta ** (len(batches) - 1 - j) for j in range(len(batches))])
         weights /= weights.sum()
         mean = sum(w * b.mean() for w, b in zip(weights, batches, strict=True))
         square = sum(w * b.square().mean() for w, b in zip(weights, batches, strict=True))
-        torch.testing.assert_close(normaliser.mean, mean)
-        torch.testing.assert_close(normaliser.std, (square - mean**2).sqrt())
+        torch.testing.assert_close(normalizer.mean, mean)
+        torch.testing.assert_close(normalizer.std, (square - mean**2).sqrt())
 
     def test_converges_to_a_drifting_target(self):
         generator = torch.Generator().manual_seed(0)
-        normaliser = ValueNormaliser()
+        normalizer = ValueNormalizer()
         for _ in range(50):
-            normaliser.update(torch.randn(500, generator=generator))
+            normalizer.update(torch.randn(500, generator=generator))
         for _ in range(1200):
-            normaliser.update(torch.randn(500, generator=generator) * 4 + 100)
-        assert normaliser.mean.item() == pytest.approx(100, abs=0.5)
-        assert normaliser.std.item() == pytest.approx(4, rel=0.05)
+            normalizer.update(torch.randn(500, generator=generator) * 4 + 100)
+        assert normalizer.mean.item() == pytest.approx(100, abs=0.5)
+        assert normalizer.std.item() == pytest.approx(4, rel=0.05)
 
     def test_round_trip(self):
-        normaliser = ValueNormaliser()
-        normaliser.update(torch.randn(100) * 5 - 20)
+        normalizer = ValueNormalizer()
+        normalizer.update(torch.randn(100) * 5 - 20)
         x = torch.linspace(-50, 50, 11)
-        torch.testing.assert_close(normaliser.denormalise(normaliser.normalise(x)), x)
+        torch.testing.assert_close(normalizer.denormalize(normalizer.normalize(x)), x)
 
     def test_masked_and_empty_updates(self):
-        masked, plain = ValueNormaliser(), ValueNormaliser()
+        masked, plain = ValueNormalizer(), ValueNormalizer()
         masked.update(torch.tensor([1.0, 99.0, 3.0]), torch.tensor([True, False, True]))
         plain.update(torch.tensor([1.0, 3.0]))
         plain.update(torch.empty(0))
@@ -212,6 +212,6 @@ class TestValueNormaliser:
             torch.testing.assert_close(one, other, rtol=0, atol=0)
 
     def test_constant_returns_do_not_blow_up(self):
-        normaliser = ValueNormaliser()
-        normaliser.update(torch.full((10,), 5.0))
-        assert normaliser.normalise(torch.tensor(5.5)).item() == pytest.approx(5.0)
+        normalizer = ValueNormalizer()
+        normalizer.update(torch.full((10,), 5.0))
+        assert normalizer.normalize(torch.tensor(5.5)).item() == pytest.approx(5.0)

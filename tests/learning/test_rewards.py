@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from dm2_ray.learning.rewards import (
-    discounted_remainder,
+    absorbing_state_weight,
+    add_at_last_step,
     matching_reward,
     matching_shares,
     mix_rewards,
-    pay_at_last_step,
 )
 
 # D = 1/2, 3/4, 1/4: logits 0, log 3, -log 3. What each form pays there, worked out from D.
@@ -61,12 +61,12 @@ def test_what_is_learnt_from_by_source():
 
 
 def test_discounted_remainder_by_hand():
-    weights = discounted_remainder(np.array([3, 5, 4, 2]), np.array([True, True, True, False]), horizon=5, gamma=0.5)
+    weights = absorbing_state_weight(np.array([3, 5, 4, 2]), np.array([True, True, True, False]), horizon=5, gamma=0.5)
     assert weights.tolist() == [0.5 + 0.25, 0.0, 0.5, 0.0]
-    assert discounted_remainder(np.array([2]), np.array([True]), horizon=5, gamma=1.0).tolist() == [3.0]
-    assert discounted_remainder(np.array([2]), np.array([True]), horizon=5, gamma=0.0).tolist() == [0.0]
+    assert absorbing_state_weight(np.array([2]), np.array([True]), horizon=5, gamma=1.0).tolist() == [3.0]
+    assert absorbing_state_weight(np.array([2]), np.array([True]), horizon=5, gamma=0.0).tolist() == [0.0]
     with pytest.raises(ValueError, match="6 steps is longer than the horizon of 5"):
-        discounted_remainder(np.array([6]), np.array([True]), horizon=5, gamma=0.5)
+        absorbing_state_weight(np.array([6]), np.array([True]), horizon=5, gamma=0.5)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.9, 0.99, 1.0])
@@ -74,8 +74,8 @@ def test_returns_are_those_of_the_explicitly_padded_battle(gamma):
     rng = np.random.default_rng(0)
     horizon, padding_reward, lengths = 9, -0.7, np.array([4, 9, 1])
     rewards = rng.normal(size=lengths.sum())
-    weights = discounted_remainder(lengths, np.full(3, True), horizon, gamma)
-    paid = pay_at_last_step(torch.from_numpy(rewards), padding_reward * torch.from_numpy(weights), lengths).numpy()
+    weights = absorbing_state_weight(lengths, np.full(3, True), horizon, gamma)
+    paid = add_at_last_step(torch.from_numpy(rewards), padding_reward * torch.from_numpy(weights), lengths).numpy()
     first = 0
     for length in lengths:
         padded = np.concatenate([rewards[first : first + length], np.full(horizon - length, padding_reward)])
@@ -88,7 +88,7 @@ def test_returns_are_those_of_the_explicitly_padded_battle(gamma):
 
 def test_payment_leaves_its_argument_alone():
     rewards = torch.zeros(3)
-    assert pay_at_last_step(rewards, torch.tensor([1.0, 2.0]), np.array([2, 1])).tolist() == [0, 1, 2]
+    assert add_at_last_step(rewards, torch.tensor([1.0, 2.0]), np.array([2, 1])).tolist() == [0, 1, 2]
     assert rewards.tolist() == [0, 0, 0]
 
 

@@ -59,7 +59,7 @@ def test_groups_are_disjoint_complete_balanced_layouts_of_whole_sequences(length
     assert sorted(torch.cat([g.rows for g in groups]).tolist()) == list(range(sum(lengths)))
     sizes = [len(g.sequences) for g in groups]
     assert max(sizes) - min(sizes) <= 1
-    # Neighbours in length are dealt out, so the numbers of steps differ by at most the longest sequence.
+    # Neighbors in length are dealt out, so the numbers of steps differ by at most the longest sequence.
     steps = [len(g.rows) for g in groups]
     assert max(steps) - min(steps) <= int(layout.lengths.max())
 

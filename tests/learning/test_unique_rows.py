@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dm2_ray.learning.unique_rows import DistinctRows
+from dm2_ray.learning.unique_rows import UniqueRows
 from dm2_ray.learning.visitation import Padding, VisitedRows, discriminator_inputs
 
 HORIZON = 9
@@ -40,7 +40,7 @@ worlds = {
 @given(**worlds)
 def test_rows_and_counts_are_the_visitation(seed: int, episodes: int, kinds: int, padding: Padding) -> None:
     visited = visitation(seed, episodes, kinds, padding)
-    distinct = DistinctRows(visited, torch.Generator())
+    distinct = UniqueRows(visited, torch.Generator())
     rows, counts = torch.unique(whole(visited), dim=0, return_counts=True)
     found = {tuple(row.tolist()): int(count) for row, count in zip(distinct.rows, distinct.counts, strict=True)}
     assert found == {tuple(row.tolist()): int(count) for row, count in zip(rows, counts, strict=True)}
@@ -53,7 +53,7 @@ def test_a_pass_deals_rare_rows_once_and_frequent_ones_always(
     seed: int, episodes: int, kinds: int, padding: Padding, share: float
 ) -> None:
     visited = visitation(seed, episodes, kinds, padding)
-    distinct = DistinctRows(visited, torch.Generator().manual_seed(seed))
+    distinct = UniqueRows(visited, torch.Generator().manual_seed(seed))
     size = max(1, round(share * visited.num_rows))
     count = {tuple(row.tolist()): int(n) for row, n in zip(distinct.rows, distinct.counts, strict=True)}
     frequent = {row for row, n in count.items() if n * size >= visited.num_rows}
@@ -75,7 +75,7 @@ def test_a_pass_deals_rare_rows_once_and_frequent_ones_always(
 
 def test_minibatches_have_the_visitations_mean() -> None:
     visited = visitation(3, 60, 40, "absorbing")
-    distinct = DistinctRows(visited, torch.Generator().manual_seed(0))
+    distinct = UniqueRows(visited, torch.Generator().manual_seed(0))
     means = []
     for _ in range(2000):
         rows, weights = distinct.minibatch(visited.num_rows // 4)
@@ -87,7 +87,7 @@ def test_minibatches_have_the_visitations_mean() -> None:
 
 def test_single_draws_follow_the_counts() -> None:
     visited = visitation(4, 40, 3, "absorbing")
-    distinct = DistinctRows(visited, torch.Generator().manual_seed(0))
+    distinct = UniqueRows(visited, torch.Generator().manual_seed(0))
     drawn = distinct.draw(40_000)
     for row, count in zip(distinct.rows, distinct.counts, strict=True):
         expected = float(count) / visited.num_rows

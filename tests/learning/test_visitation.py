@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dm2_ray.learning.unique_rows import DistinctRows
+from dm2_ray.learning.unique_rows import UniqueRows
 from dm2_ray.learning.visitation import (
     VisitedRows,
     discriminator_features,
@@ -21,7 +21,7 @@ ACTIONS = np.array([0, 1, 2, 2, 0])
 
 def counted(visited: VisitedRows) -> dict[tuple[float, ...], int]:
     """How often each row occurs in the whole visitation."""
-    distinct = DistinctRows(visited, torch.Generator())
+    distinct = UniqueRows(visited, torch.Generator())
     return {tuple(row.tolist()): int(count) for row, count in zip(distinct.rows, distinct.counts, strict=True)}
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from dm2_ray.demonstrations import JointTrajectories, JointTrajectoryWriter, Manifest, Provenance
-from dm2_ray.demonstrations.episode_player import record_episodes
+from dm2_ray.demonstrations.episode_player import write_played_episodes
 from dm2_ray.world.battles.battle_vector import BattleVector
 from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.scripted.scripted_team import ScriptedTeam
@@ -20,7 +20,7 @@ POLICY = Provenance(kind="scripted", source="focus_fire", greedy=True, seed=4)
 def record(path: Path, episodes: int, columns: int, team: str = "focus_fire", **world: object) -> Manifest:
     battles = BattleVector("3m", columns, seed=4, **world)  # type: ignore[arg-type]
     with JointTrajectoryWriter(path) as writer:
-        return record_episodes(ScriptedTeam(team, battles), battles, episodes, writer, POLICY)
+        return write_played_episodes(ScriptedTeam(team, battles), battles, episodes, writer, POLICY)
 
 
 @pytest.mark.parametrize(("episodes", "columns"), [(1, 4), (4, 4), (7, 3)])
@@ -94,7 +94,7 @@ def test_a_team_is_told_what_it_must_forget(tmp_path: Path) -> None:
     team, told = Listener(), []
     battles = BattleVector("3m", 2)
     with JointTrajectoryWriter(tmp_path / "demos") as writer:
-        record_episodes(team, battles, 3, writer, POLICY, lambda done, total: told.append((done, total)))
+        write_played_episodes(team, battles, 3, writer, POLICY, lambda done, total: told.append((done, total)))
     assert team.begun == 1
     assert team.ended.tolist() == [2, 1]
     assert told[-1] == (3, 3)

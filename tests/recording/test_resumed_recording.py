@@ -26,7 +26,7 @@ from dm2_ray.demonstrations.verifying import verify_set
 from dm2_ray.recording.chunk import CHUNK_BATTLES
 from dm2_ray.recording.progress import RecordingProgress, RecordingState
 from dm2_ray.recording.recorder import RecordingInterrupted, record
-from dm2_ray.recording.resumable_parts import RecordingParts, parts_directory
+from dm2_ray.recording.resumable_parts import ResumableParts, parts_directory
 
 EPISODES = 3 * CHUNK_BATTLES + 30
 
@@ -186,7 +186,7 @@ def test_two_do_not_record_the_same_set_at_once(tmp_path: Path) -> None:
     out = tmp_path / "set"
     interrupted(out, 1)
     identity = json.loads((parts_directory(out) / "identity.json").read_text())
-    with closing(RecordingParts(out, identity)):
+    with closing(ResumableParts(out, identity)):
         with pytest.raises(DemonstrationError, match="is being recorded by another process"):
             record_random(out)
     assert record_random(out).episodes == EPISODES

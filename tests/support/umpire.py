@@ -30,7 +30,7 @@ WORST_CROWD = 0.5
 MEAN_CROWD = 0.1
 """The same, but the mean over all moments looked at."""
 LONGEST_PUSH = 1.5
-"""Cells in one env step by which neighbours carry a unit beyond what it walks."""
+"""Cells in one env step by which neighbors carry a unit beyond what it walks."""
 
 
 def look(units, rows=slice(None)):

@@ -40,7 +40,7 @@ def package(tmp_path: Path) -> Path:
     shutil.copy(compile_cache.__file__, package)
     (package / "callee.py").write_text(CALLEE.format(factor=3.0))
     (package / "caller.py").write_text(CALLER)
-    (package / "bystander.py").write_text("colour = 1\n")
+    (package / "bystander.py").write_text("color = 1\n")
     return package
 
 
@@ -65,7 +65,7 @@ def test_edits_of_a_called_kernel_in_another_file_take_effect(package: Path) -> 
         assert found["result"] == 7.0
         assert Path(found["directory"]).parent == package / "__pycache__"
         assert found["numba_setting"] == ""
-    (package / "bystander.py").write_text("colour = 2\n")
+    (package / "bystander.py").write_text("color = 2\n")
     warm = report(start(package))
     assert (warm["result"], warm["from_disk"]) == (7.0, 1)
     (package / "callee.py").write_text(CALLEE.format(factor=5.0))

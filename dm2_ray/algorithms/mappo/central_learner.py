@@ -13,17 +13,17 @@ from dm2_ray.algorithms.mappo.joint_battles import JointBattles
 from dm2_ray.algorithms.mappo.joint_preparation import prepare_joint_batch
 from dm2_ray.config.schema import Experiment
 from dm2_ray.distributed.learners.agent_learner import LearningDiverged, as_arrays, as_tensors
-from dm2_ray.distributed.process_setup import one_thread
-from dm2_ray.distributed.random_streams import Role, stream_seed
+from dm2_ray.distributed.process_setup import single_threaded_torch
+from dm2_ray.distributed.random_streams import Role, derive_seed
 from dm2_ray.learning.ppo import PPOBatch, ppo_losses
 from dm2_ray.learning.ppo_batch import minibatches
 
 CENTRAL = "central"
-"""Module id of what only the learner needs: critic and value normaliser."""
+"""Module id of what only the learner needs: critic and value normalizer."""
 
 
 class CentralLearner:
-    """Shared actor, central critic and their optimisers; an update is a function of (state, battles, seed).
+    """Shared actor, central critic and their optimizers; an update is a function of (state, battles, seed).
 
     Args:
         experiment: `seed`, `policy` and `ppo` are used.
@@ -34,7 +34,7 @@ class CentralLearner:
     def __init__(self, experiment: Experiment, sizes: tuple[int, int, int], state_size: int) -> None:
         self._experiment = experiment
         self._num_agents = sizes[0]
-        seed = stream_seed(experiment.seed, Role.AGENT_INITIALISATION, 0)
+        seed = derive_seed(experiment.seed, Role.AGENT_INITIALISATION, 0)
         self.module = CentralPolicy(*sizes, state_size, experiment.policy, seed)
         settings = experiment.ppo
         rates = {"actor": settings.lr_actor, "critic": settings.lr_critic}
@@ -45,7 +45,7 @@ class CentralLearner:
         self.version = 0
         """Updates done so far."""
 
-    @one_thread()
+    @single_threaded_torch()
     def train(self, battles: JointBattles) -> dict[str, float]:
         """One update on one iteration's battles; returns what it was like.
 
@@ -53,7 +53,7 @@ class CentralLearner:
             LearningDiverged: A gradient is not finite; the state is then not to be used.
         """
         settings = self._experiment.ppo
-        seed = stream_seed(self._experiment.seed, Role.AGENT_UPDATE, 0, self.version)
+        seed = derive_seed(self._experiment.seed, Role.AGENT_UPDATE, 0, self.version)
         generator = torch.Generator().manual_seed(seed)
         prepared = prepare_joint_batch(self.module, battles, settings)
         metrics = {"policy_age": float(self.version - battles.trajectories[0].policy_version), **prepared.statistics}

@@ -21,12 +21,12 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from dm2_ray.config.schema import PolicySettings
-from dm2_ray.learning.policy import UNAVAILABLE_LOGIT, AgentNetwork, input_size, policy_inputs
-from dm2_ray.learning.ppo import ValueNormaliser
+from dm2_ray.learning.policy import UNAVAILABLE_LOGIT, AgentNetwork, build_policy_inputs, input_size
+from dm2_ray.learning.ppo import ValueNormalizer
 
 
 class CentralPolicy(nn.Module):
-    """Actor, critic and value normaliser that all agents share; the initial weights are a function of `seed`."""
+    """Actor, critic and value normalizer that all agents share; the initial weights are a function of `seed`."""
 
     def __init__(
         self,
@@ -46,11 +46,11 @@ class CentralPolicy(nn.Module):
         critic_inputs = state_size + (num_agents if settings.observe_agent_id else 0)
         self.actor = AgentNetwork(actor_inputs, num_actions, settings, settings.actor_gain, generator)
         self.critic = AgentNetwork(critic_inputs, 1, settings, 1.0, generator)
-        self.value_normaliser = ValueNormaliser()
+        self.value_normaliser = ValueNormalizer()
 
     def actor_inputs(self, observations: Tensor, last_actions: Tensor, agent: int) -> Tensor:
         """[..., I] what the actor sees as one agent, from observations [..., O] and last actions [...]."""
-        return policy_inputs(observations, last_actions, self.num_actions, agent, self.num_agents, self.settings)
+        return build_policy_inputs(observations, last_actions, self.num_actions, agent, self.num_agents, self.settings)
 
     def critic_inputs(self, states: Tensor, agent: int) -> Tensor:
         """[..., Z (+ N)] what the critic sees as one agent, from global states [..., Z]."""
@@ -61,7 +61,7 @@ class CentralPolicy(nn.Module):
         return torch.cat([states, identity.expand(*states.shape[:-1], self.num_agents)], dim=-1)
 
     def forward(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """Masked logits [S, A], and values [S] in the normaliser's units.
+        """Masked logits [S, A], and values [S] in the normalizer's units.
 
         Columns read: "actor_inputs" [S, I], "critic_inputs" [S, Z (+ N)], "action_mask" [S, A] bool, "batch_sizes" [T]
         int64 on the CPU; optionally Columns.STATE_IN {"actor": [Q, H], "critic": [Q, H]}.

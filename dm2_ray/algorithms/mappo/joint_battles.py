@@ -1,8 +1,8 @@
-"""Whole battles as a centralised learner needs them: every agent's own view, and the global state.
+"""Whole battles as a centralized learner needs them: every agent's own view, and the global state.
 
 Shapes: E episodes (whole battles), S steps of all episodes laid end to end, N agents, Z size of the global state.
 
-The env runner of a centralised learner: the battles of a BattleEnvRunner, with their global states.
+The env runner of a centralized learner: the battles of a BattleEnvRunner, with their global states.
 """
 
 from __future__ import annotations

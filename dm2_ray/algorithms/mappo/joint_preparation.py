@@ -16,8 +16,8 @@ from torch import Tensor
 from dm2_ray.algorithms.mappo.central_policy import CentralPolicy
 from dm2_ray.algorithms.mappo.joint_battles import JointBattles
 from dm2_ray.config.schema import PPOSettings
-from dm2_ray.learning.advantages import generalised_advantages
-from dm2_ray.learning.ppo import normalise_advantages
+from dm2_ray.learning.advantages import generalized_advantages
+from dm2_ray.learning.ppo import normalize_advantages
 from dm2_ray.learning.ppo_batch import PreparedBatch, batch_statistics
 from dm2_ray.learning.sequences import PackedLayout
 
@@ -27,8 +27,8 @@ def prepare_joint_batch(module: CentralPolicy, battles: JointBattles, settings: 
     """Values, advantages, targets, and the columns of `CentralPolicy.forward` and `PPOBatch`, in packed order.
 
     As `prepare_policy_batch` does it for one agent: the critic reads whole battles once, battles cut by the time limit
-    are bootstrapped with the value of their final state, the value normaliser takes in the returns, chunks of
-    `bptt_steps` start in the states of this pass. Advantages are normalised over the living steps of all agents.
+    are bootstrapped with the value of their final state, the value normalizer takes in the returns, chunks of
+    `bptt_steps` start in the states of this pass. Advantages are normalized over the living steps of all agents.
     """
     flat = _columns(module, battles)
     agents = battles.num_agents
@@ -36,11 +36,11 @@ def prepare_joint_batch(module: CentralPolicy, battles: JointBattles, settings: 
     layout = PackedLayout.from_lengths(lengths)
     outputs, critic_features = module.critic(layout.pack(flat["critic_inputs"]), layout.batch_sizes)
     outputs = layout.unpack(outputs.squeeze(-1))
-    values = module.value_normaliser.denormalise(outputs)
+    values = module.value_normaliser.denormalize(outputs)
     if critic_features is not None:
         critic_features = layout.unpack(critic_features)
 
-    advantages, returns = generalised_advantages(
+    advantages, returns = generalized_advantages(
         torch.from_numpy(np.array(battles.trajectories[0].rewards)).repeat(agents),
         values,
         lengths,
@@ -51,9 +51,9 @@ def prepare_joint_batch(module: CentralPolicy, battles: JointBattles, settings: 
     )
     if settings.value_normalisation:
         module.value_normaliser.update(returns)
-    flat["advantages"] = normalise_advantages(advantages, flat["alive"])
+    flat["advantages"] = normalize_advantages(advantages, flat["alive"])
     flat["old_values"] = outputs
-    flat["value_targets"] = module.value_normaliser.normalise(returns)
+    flat["value_targets"] = module.value_normaliser.normalize(returns)
 
     state_in = {}
     if module.settings.bptt_steps > 0 and critic_features is not None:
@@ -82,7 +82,7 @@ def _columns(module: CentralPolicy, battles: JointBattles) -> dict[str, Tensor]:
         last_actions = torch.from_numpy(trajectory.last_actions)
         flat["actor_inputs"].append(module.actor_inputs(observations, last_actions, agent))
         flat["critic_inputs"].append(module.critic_inputs(states, agent))
-        for name in ("action_mask", "actions", "behaviour_logp", "alive"):
+        for name in ("action_mask", "actions", "behavior_logp", "alive"):
             flat.setdefault(name, []).append(torch.from_numpy(np.array(getattr(trajectory, name))))
     return {name: torch.cat(parts) for name, parts in flat.items()}
 
@@ -99,5 +99,5 @@ def _bootstrap_values(module: CentralPolicy, battles: JointBattles, critic_featu
             state = None if critic_features is None else critic_features.index_select(0, last_rows)
             inputs = module.critic_inputs(final_states, agent)
             outputs, _ = module.critic(inputs, torch.tensor([len(cut)]), state)
-            values[agent, torch.from_numpy(cut)] = module.value_normaliser.denormalise(outputs.squeeze(-1))
+            values[agent, torch.from_numpy(cut)] = module.value_normaliser.denormalize(outputs.squeeze(-1))
     return values.flatten()

@@ -1,4 +1,4 @@
-"""MAPPO: the centralised reference that decentralised learners are compared with.
+"""MAPPO: the centralized reference that decentralized learners are compared with.
 
  driver: MAPPO: one CentralLearner in this very process
    │
@@ -25,13 +25,13 @@ from dm2_ray.algorithms.dm2_config import DM2Config
 from dm2_ray.algorithms.mappo.central_learner import CentralLearner
 from dm2_ray.algorithms.mappo.joint_battles import JointBattles, JointEnvRunner
 from dm2_ray.config.schema import Experiment
-from dm2_ray.distributed.fault_log import FaultKind, FaultLog, NodeWatch
+from dm2_ray.distributed.fault_log import FaultKind, FaultLog, NodeMonitor
 from dm2_ray.distributed.resources import check_resources
 from dm2_ray.distributed.rollout.battle_collector import BattleStatistics
 from dm2_ray.distributed.rollout.env_runner import RolloutTask
-from dm2_ray.distributed.rollout.env_runner_group import RunnerFleet
+from dm2_ray.distributed.rollout.env_runner_group import BattleEnvRunnerGroup
 from dm2_ray.distributed.rollout.rollout_pool import Rollout, RolloutPool
-from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.options import SmacOptions
 from dm2_ray.world.smac.rules_tables import build_tables
 
 RETRIES = 5
@@ -55,7 +55,7 @@ class MAPPO:
         self._config = config
         self._env_steps = 0
         self._episodes = 0
-        tables = build_tables(config.map_spec, SmacSwitches.from_arguments(experiment.world.smac))
+        tables = build_tables(config.map_spec, SmacOptions.from_arguments(experiment.world.smac))
         self.learner = CentralLearner(experiment, config.sizes(), tables.state_size)
         self.faults = FaultLog()
         """What was lost on the way."""
@@ -63,16 +63,20 @@ class MAPPO:
         """Addresses of the nodes that played the last iteration's battles."""
         rollout, evaluation = experiment.rollout, experiment.evaluation
         self._fleets = [
-            RunnerFleet(config, number=rollout.env_runners, maximum=rollout.max_env_runners, faults=self.faults)
+            BattleEnvRunnerGroup(
+                config, number=rollout.env_runners, maximum=rollout.max_env_runners, faults=self.faults
+            )
         ]
         if evaluation.env_runners:
             kind = FaultKind.EVALUATION_WORKER
-            self._fleets.append(RunnerFleet(config, number=evaluation.env_runners, kind=kind, faults=self.faults))
+            self._fleets.append(
+                BattleEnvRunnerGroup(config, number=evaluation.env_runners, kind=kind, faults=self.faults)
+            )
         for fleet in self._fleets:
             fleet.wait_until_ready(experiment.faults.wait_for_resources_s)
         pools = [self._pool(fleet) for fleet in self._fleets]
         self._rollouts, self._evaluations = pools[0], pools[-1]
-        self._nodes = NodeWatch(self.faults) if rollout.env_runners else None
+        self._nodes = NodeMonitor(self.faults) if rollout.env_runners else None
         self._weights = self._shared_weights()
 
     @property
@@ -171,7 +175,7 @@ class MAPPO:
         weights = self.learner.actor_weights()
         return [ray.put(weights) if self._config.experiment.rollout.env_runners else weights] * self._config.num_agents
 
-    def _pool(self, fleet: RunnerFleet) -> RolloutPool:
+    def _pool(self, fleet: BattleEnvRunnerGroup) -> RolloutPool:
         return RolloutPool(
             fleet,
             num_trajectories=1,

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from dm2_ray.config.schema import DemonstrationSettings, Experiment
 from dm2_ray.demonstrations.episode_server import open_experts
-from dm2_ray.demonstrations.source_checks import check_settings, needs_experts
-from dm2_ray.world.configured import RunWorld
+from dm2_ray.demonstrations.source_checks import check_settings, uses_demonstrations
+from dm2_ray.world.configured import ConfiguredWorld
 
 if TYPE_CHECKING:
-    from dm2_ray.distributed.demonstration_sources.server_pool import ExpertPlacement
-    from dm2_ray.distributed.demonstration_sources.sources import ExpertPool
+    from dm2_ray.distributed.demonstration_sources.server_pool import ActorOptions
+    from dm2_ray.distributed.demonstration_sources.sources import DemonstrationSource
 
 
 def check_experts(experiment: Experiment) -> None:
@@ -23,19 +23,19 @@ def check_experts(experiment: Experiment) -> None:
     Raises:
         DemonstrationError: A set or team is missing, damaged, or does not fit the run.
     """
-    if not needs_experts(experiment):
+    if not uses_demonstrations(experiment):
         return
-    world = RunWorld.of(experiment.world)
+    world = ConfiguredWorld.of(experiment.world)
     check_settings(experiment, world.num_agents)
     if experiment.demonstrations.source == "set":
         open_experts(experiment.demonstrations, world)
     elif experiment.demonstrations.source == "live":
-        from dm2_ray.distributed.demonstration_sources.live import live_teams
+        from dm2_ray.distributed.demonstration_sources.live import parse_live_teams
 
-        live_teams(experiment.demonstrations, world)
+        parse_live_teams(experiment.demonstrations, world)
 
 
-def start_experts(experiment: Experiment, *, where: ExpertPlacement | None = None) -> ExpertPool:
+def build_source(experiment: Experiment, *, where: ActorOptions | None = None) -> DemonstrationSource:
     """Starts whoever provides the run's demonstrations.
 
     Args:
@@ -45,23 +45,23 @@ def start_experts(experiment: Experiment, *, where: ExpertPlacement | None = Non
     Raises:
         DemonstrationError: As `check_experts`.
     """
-    from dm2_ray.distributed.demonstration_sources.server_pool import ExpertPlacement
+    from dm2_ray.distributed.demonstration_sources.server_pool import ActorOptions
 
-    where = where or ExpertPlacement(timeout_s=experiment.faults.wait_for_resources_s)
+    where = where or ActorOptions(timeout_s=experiment.faults.wait_for_resources_s)
     settings: DemonstrationSettings = experiment.demonstrations
-    world = RunWorld.of(experiment.world)
+    world = ConfiguredWorld.of(experiment.world)
     check_settings(experiment, world.num_agents)
     seed = experiment.seed
     if settings.source == "set":
-        from dm2_ray.distributed.demonstration_sources.sources import StoredExperts
+        from dm2_ray.distributed.demonstration_sources.sources import StoredDemonstrations
 
         open_experts(settings, world)
-        return StoredExperts(settings, world, seed=seed, where=where)
+        return StoredDemonstrations(settings, world, seed=seed, where=where)
     if settings.source == "live":
-        from dm2_ray.distributed.demonstration_sources.live import LiveExperts, live_teams
+        from dm2_ray.distributed.demonstration_sources.live import LiveDemonstrations, parse_live_teams
 
-        return LiveExperts(
-            live_teams(settings, world),
+        return LiveDemonstrations(
+            parse_live_teams(settings, world),
             settings,
             experiment.world,
             seed=seed,

@@ -22,14 +22,14 @@ from dm2_ray.demonstrations.episode_player import Team, joint_episodes
 from dm2_ray.demonstrations.episode_server import expert_names
 from dm2_ray.demonstrations.manifest import DemonstrationError
 from dm2_ray.demonstrations.parquet_layout import JointEpisode
-from dm2_ray.distributed.demonstration_sources.server_pool import Call, ExpertPlacement, ExpertProcesses
-from dm2_ray.distributed.demonstration_sources.sources import RequestedExperts
-from dm2_ray.distributed.random_streams import Role, stream_seed
-from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies, actor_weights, policies_of
+from dm2_ray.distributed.demonstration_sources.server_pool import ActorOptions, Call, EpisodeServerPool
+from dm2_ray.distributed.demonstration_sources.sources import AsyncDemonstrationSource
+from dm2_ray.distributed.random_streams import Role, derive_seed
+from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies, actor_weights, load_policies
 from dm2_ray.learning.agent_episodes import AgentDemonstration
 from dm2_ray.world import SCRIPTED_TEAMS, ScriptedTeam, world_map
 from dm2_ray.world.battles.backend import BattleBackend
-from dm2_ray.world.configured import RunWorld, battles_of
+from dm2_ray.world.configured import ConfiguredWorld, build_battles
 
 SCRIPTED_PREFIX = "scripted:"
 BATTLES_AT_ONCE = 64
@@ -46,7 +46,7 @@ class LiveTeam:
     """Per agent, the actor's parameters."""
 
     @classmethod
-    def named(cls, name: str, world: RunWorld) -> LiveTeam:
+    def named(cls, name: str, world: ConfiguredWorld) -> LiveTeam:
         """The team that `scripted:NAME`, a checkpoint or a run directory means.
 
         Raises:
@@ -75,7 +75,7 @@ class LiveTeam:
                     raise DemonstrationError(
                         f"live expert {checkpoint.path} was trained with {key} {value}, this run has {expected}"
                     )
-            policies_of(checkpoint, greedy=True)  # whatever is wrong with the files shows now
+            load_policies(checkpoint, greedy=True)  # whatever is wrong with the files shows now
             return cls(policy=settings.policy, weights=actor_weights(checkpoint))
         except CheckpointError as error:
             raise DemonstrationError(f"live expert: {error}") from None
@@ -98,7 +98,7 @@ class LiveExpert:
         self._settings = settings
         self._seed = seed
         self._world = world
-        self._num_agents = RunWorld.of(world).num_agents
+        self._num_agents = ConfiguredWorld.of(world).num_agents
         self._battles: BattleBackend | None = None
 
     def draw(self, iteration: int) -> tuple[Any, ...]:
@@ -127,9 +127,9 @@ class LiveExpert:
 
     def _play(self, team: LiveTeam, episodes: int, counters: tuple[int, int]) -> list[JointEpisode]:
         if self._battles is None:
-            self._battles = battles_of(self._world, min(episodes, BATTLES_AT_ONCE), self._seed)
+            self._battles = build_battles(self._world, min(episodes, BATTLES_AT_ONCE), self._seed)
         battles = self._battles
-        action_seed = stream_seed(self._seed, Role.EXPERT_ACTIONS, *counters)
+        action_seed = derive_seed(self._seed, Role.EXPERT_ACTIONS, *counters)
         players: Team
         if team.policy is None:
             assert team.script is not None
@@ -145,11 +145,11 @@ class LiveExpert:
             )
             policies.load(team.weights)
             players = policies
-        battle_seed = stream_seed(self._seed, Role.EXPERT_BATTLES, *counters)
+        battle_seed = derive_seed(self._seed, Role.EXPERT_BATTLES, *counters)
         return list(joint_episodes(players, battles, episodes, seed=battle_seed))
 
 
-class LiveExperts(RequestedExperts):
+class LiveDemonstrations(AsyncDemonstrationSource):
     """Processes that play the experts' battles, as many iterations ahead of the learners as there are processes."""
 
     def __init__(
@@ -160,11 +160,11 @@ class LiveExperts(RequestedExperts):
         *,
         seed: int,
         num_agents: int,
-        where: ExpertPlacement,
+        where: ActorOptions,
     ) -> None:
         """
         Args:
-            teams: `live_teams`.
+            teams: `parse_live_teams`.
             settings: How many battles a draw, how many processes (0: all in this one).
             world: Where they play: the run's own world.
             seed: The experiment's seed.
@@ -172,14 +172,14 @@ class LiveExperts(RequestedExperts):
             where: The processes go, how long a lost one is waited for, and who is told of losses.
         """
         arguments = {"teams": teams, "settings": settings, "world": world, "seed": seed}
-        processes = ExpertProcesses(LiveExpert, arguments, settings, where=where)
+        processes = EpisodeServerPool(LiveExpert, arguments, settings, where=where)
         super().__init__(processes, num_agents, ahead=len(processes))
 
     def _call(self, iteration: int) -> Call:
         return Call(turn=iteration, method="draw", arguments=[iteration])
 
 
-def live_teams(settings: DemonstrationSettings, world: RunWorld) -> list[LiveTeam]:
+def parse_live_teams(settings: DemonstrationSettings, world: ConfiguredWorld) -> list[LiveTeam]:
     """The configured teams: one, or one per agent.
 
     Raises:

@@ -19,17 +19,17 @@ from dm2_ray.config.schema import DemonstrationSettings
 from dm2_ray.demonstrations.best_episodes import BestEpisodes
 from dm2_ray.distributed.demonstration_sources.self_imitation_actor import SelfImitationActor
 from dm2_ray.distributed.demonstration_sources.server_pool import (
+    ActorOptions,
     Call,
-    ExpertPlacement,
-    ExpertProcesses,
+    EpisodeServerPool,
     ExpertsLost,
-    value_of,
+    get_if_ref,
 )
-from dm2_ray.distributed.demonstration_sources.sources import ExpertPool
+from dm2_ray.distributed.demonstration_sources.sources import DemonstrationSource
 from dm2_ray.distributed.errors import RolloutDataLost
 
 
-class SelfImitation(ExpertPool):
+class SelfImitation(DemonstrationSource):
     """The agents' stores and who works on them."""
 
     def __init__(
@@ -39,7 +39,7 @@ class SelfImitation(ExpertPool):
         seed: int,
         gamma: float,
         num_agents: int,
-        where: ExpertPlacement,
+        where: ActorOptions,
     ) -> None:
         """
         Args:
@@ -50,7 +50,7 @@ class SelfImitation(ExpertPool):
             where: The processes go, how long a lost one is waited for, and who is told of losses.
         """
         arguments = {"settings": settings, "seed": seed, "gamma": gamma, "num_agents": num_agents}
-        processes = ExpertProcesses(SelfImitationActor, arguments, settings, where=where)
+        processes = EpisodeServerPool(SelfImitationActor, arguments, settings, where=where)
         super().__init__(processes, num_agents)
         self._before: list[Any] = [None] * num_agents
         self._after = self._before
@@ -60,8 +60,8 @@ class SelfImitation(ExpertPool):
         """Whose battles `_after` has absorbed and `_before` has not."""
 
     def draw(self, iteration: int, trajectories: Sequence[Sequence[Any]]) -> list[Any]:
-        """As ExpertPool's; asked for again with other references (the battles were lost and played again), it starts
-        from the stores of the iteration before.
+        """As DemonstrationSource's; asked for again with other references (the battles were lost and played again), it
+        starts from the stores of the iteration before.
 
         Raises:
             RolloutDataLost: Trajectories are gone.
@@ -87,12 +87,12 @@ class SelfImitation(ExpertPool):
             store if answers[agent][2]["episodes_new"] else self._before[agent]
             for agent, (store, _, _) in sorted(answers.items())
         ]
-        self._pinned = [value_of(store) for store in self._after]
+        self._pinned = [get_if_ref(store) for store in self._after]
         self._report = answers[0][2]
         return [demonstration for _, (_, demonstration, _) in sorted(answers.items())]
 
     def state(self) -> dict[str, dict[str, Any]] | None:
-        stores = [value_of(store) for store in self._after]
+        stores = [get_if_ref(store) for store in self._after]
         if any(store is None for store in stores):
             return None
         return {f"agent_{index}": store.to_arrays() for index, store in enumerate(stores)}

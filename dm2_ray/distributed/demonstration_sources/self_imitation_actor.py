@@ -54,7 +54,7 @@ class SelfImitationActor:
         for trajectory in trajectories:
             new.append(_ranked(trajectory, agent_index, first_id, self._gamma))
             first_id += trajectory.num_episodes
-        best = BestEpisodes.best_of([*([] if store is None else [store]), *new], self._settings.store_episodes)
+        best = BestEpisodes.top_k([*([] if store is None else [store]), *new], self._settings.store_episodes)
         try:
             places = draw_episodes(
                 best.episodes.num_episodes,

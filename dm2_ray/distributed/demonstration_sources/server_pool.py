@@ -20,7 +20,7 @@ from dm2_ray.distributed.fault_log import FaultKind, FaultLog
 from dm2_ray.world.starcraft.protocol import StarCraftError
 
 _PAUSE_S = 0.1
-ROOM_AFTER_S = 20.0
+CAPACITY_WAIT_S = 20.0
 """A process that has its place, and plays no long battles, has answered by then."""
 
 Key = TypeVar("Key", bound=Hashable)
@@ -47,18 +47,18 @@ def anywhere(index: int) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ExpertPlacement:
+class ActorOptions:
     """Where processes go, how long a lost one is waited for, and who is told of losses."""
 
     options: Callable[[int], dict[str, Any]] = anywhere
     """The index-th process's options for Ray."""
     timeout_s: float = 600.0
     faults: FaultLog = field(default_factory=FaultLog)
-    make_room: Callable[[], None] = lambda: None
+    free_capacity: Callable[[], None] = lambda: None
     """Is called now and then while an answer is waited for: the process may have lost its place."""
 
 
-class ExpertProcesses:
+class EpisodeServerPool:
     """`demonstrations.expert_actors` processes; with 0, the object lives in this one and its answers are values."""
 
     def __init__(
@@ -67,7 +67,7 @@ class ExpertProcesses:
         arguments: Mapping[str, Any],
         settings: DemonstrationSettings,
         *,
-        where: ExpertPlacement,
+        where: ActorOptions,
         is_reconstructable: bool = False,
     ) -> None:
         """
@@ -91,7 +91,7 @@ class ExpertProcesses:
     def call(self, call: Call, num_returns: int) -> list[Any]:
         """The answer's parts, and who gives it: references, or values where there are no processes."""
         if self._local is not None:
-            return [*getattr(self._local, call.method)(*map(value_of, call.arguments)), None]
+            return [*getattr(self._local, call.method)(*map(get_if_ref, call.arguments)), None]
         actor = self._actors[call.turn % len(self._actors)]
         return list(actor.answer.options(num_returns=num_returns + 1).remote(call.method, *call.arguments))
 
@@ -108,7 +108,7 @@ class ExpertProcesses:
 
         Raises:
             ExpertsLost: A process did not come back in time.
-            DemonstrationError, StarCraftError, ray.exceptions.RayError: As `value_of`.
+            DemonstrationError, StarCraftError, ray.exceptions.RayError: As `get_if_ref`.
         """
         answers: dict[Key, list[Any]] = {}
         asked = dict(begun or {})
@@ -124,7 +124,7 @@ class ExpertProcesses:
                 try:
                     *parts, last, answered_by = answer
                     answers[key] = [*parts, self._awaited(last, deadline)]
-                    self._where.faults.back(FaultKind.EXPERT, process, value_of(answered_by))
+                    self._where.faults.back(FaultKind.EXPERT, process, get_if_ref(answered_by))
                 except ray.exceptions.RayActorError as error:
                     lost.append(key)
                     self._where.faults.lost(FaultKind.EXPERT, process, type(error).__name__)
@@ -169,15 +169,15 @@ class ExpertProcesses:
         return actor.remote(self._kind, **self._arguments)
 
     def _awaited(self, item: Any, deadline: float) -> Any:
-        """As `value_of`, by a time of the monotonic clock."""
+        """As `get_if_ref`, by a time of the monotonic clock."""
         while True:
             left_s = max(0.0, deadline - time.monotonic())
             try:
-                return value_of(item, min(left_s, ROOM_AFTER_S))
+                return get_if_ref(item, min(left_s, CAPACITY_WAIT_S))
             except ray.exceptions.GetTimeoutError:
-                if left_s <= ROOM_AFTER_S:
+                if left_s <= CAPACITY_WAIT_S:
                     raise
-                self._where.make_room()
+                self._where.free_capacity()
 
     def _replace_if_dead(self, error: ray.exceptions.RayActorError, turn: int) -> None:
         """Where Ray itself will not bring a process back, somebody ended it for good."""
@@ -187,7 +187,7 @@ class ExpertProcesses:
             self._actors[index] = self._start(index)
 
 
-def value_of(item: Any, timeout_s: float | None = None) -> Any:
+def get_if_ref(item: Any, timeout_s: float | None = None) -> Any:
     """What a reference refers to; anything else is its own value.
 
     Args:

@@ -1,4 +1,4 @@
-"""ExpertPool: whoever provides the agents' demonstrations, iteration by iteration.
+"""DemonstrationSource: whoever provides the agents' demonstrations, iteration by iteration.
 
     request(iteration)              work that can be done beforehand begins
     draw(iteration, trajectories)   per agent a reference to its slice
@@ -6,8 +6,8 @@
 A draw is a pure function of what it is made of (sets, teams, the team's own battles), the seed and the iteration:
 whichever process answers, and however often it was restarted, all agents get their slices of the same joint episodes.
 
-    StoredExperts   demonstration sets: read once, one copy in the memory of every node that draws from them
-    LiveExperts     teams that play fresh battles (live_experts.py)
+    StoredDemonstrations   demonstration sets: read once, one copy in the memory of every node that draws from them
+    LiveDemonstrations     teams that play fresh battles (live_experts.py)
     SelfImitation   the team's own best battles so far (self_imitation.py)
 """
 
@@ -20,21 +20,21 @@ from typing import Any
 import ray
 
 from dm2_ray.config.schema import DemonstrationSettings
-from dm2_ray.demonstrations.episode_server import ExpertActor
+from dm2_ray.demonstrations.episode_server import EpisodeServer
 from dm2_ray.distributed.demonstration_sources.server_pool import (
+    ActorOptions,
     Call,
-    ExpertPlacement,
-    ExpertProcesses,
+    EpisodeServerPool,
     ExpertsLost,
-    value_of,
+    get_if_ref,
 )
-from dm2_ray.world.configured import RunWorld
+from dm2_ray.world.configured import ConfiguredWorld
 
 
-class ExpertPool(ABC):
+class DemonstrationSource(ABC):
     """Where demonstrations come from."""
 
-    def __init__(self, processes: ExpertProcesses, num_agents: int) -> None:
+    def __init__(self, processes: EpisodeServerPool, num_agents: int) -> None:
         self.processes = processes
         self._num_agents = num_agents
         self._report: dict[str, float] = {}
@@ -86,10 +86,10 @@ class ExpertPool(ABC):
         self.processes.shutdown()
 
 
-class RequestedExperts(ExpertPool):
+class AsyncDemonstrationSource(DemonstrationSource):
     """Draws that depend on the iteration alone, so that they are begun before they are needed."""
 
-    def __init__(self, processes: ExpertProcesses, num_agents: int, *, ahead: int = 0) -> None:
+    def __init__(self, processes: EpisodeServerPool, num_agents: int, *, ahead: int = 0) -> None:
         """
         Args:
             processes: Who draws.
@@ -120,17 +120,17 @@ class RequestedExperts(ExpertPool):
         """What to ask a process for."""
 
 
-class StoredExperts(RequestedExperts):
+class StoredDemonstrations(AsyncDemonstrationSource):
     """Demonstration sets. Each process reads some agents' parts; what it has read lies in the object store, where the
     processes of a node share it, and this object holds the references: a process that dies takes nothing along."""
 
     def __init__(
         self,
         settings: DemonstrationSettings,
-        world: RunWorld,
+        world: ConfiguredWorld,
         *,
         seed: int,
-        where: ExpertPlacement,
+        where: ActorOptions,
     ) -> None:
         """
         Args:
@@ -140,7 +140,7 @@ class StoredExperts(RequestedExperts):
             where: The processes go, how long a lost one is waited for, and who is told of losses.
         """
         arguments = {"settings": settings, "world": world, "seed": seed}
-        processes = ExpertProcesses(ExpertActor, arguments, settings, where=where, is_reconstructable=True)
+        processes = EpisodeServerPool(EpisodeServer, arguments, settings, where=where, is_reconstructable=True)
         super().__init__(processes, world.num_agents)
         self._where = where
         read = [processes.call(Call(turn=i, method="read", arguments=[i]), 2) for i in range(world.num_agents)]
@@ -158,7 +158,7 @@ class StoredExperts(RequestedExperts):
                     f"{self._where.timeout_s:.0f} s; see `ray status` for the cluster's nodes and resources"
                 )
         for count in counts:
-            value_of(count)  # the data themselves stay where they are
+            get_if_ref(count)  # the data themselves stay where they are
 
     def _call(self, iteration: int) -> Call:
         return Call(turn=iteration, method="draw", arguments=[iteration, *self._whole])

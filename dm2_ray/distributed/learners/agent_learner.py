@@ -8,7 +8,7 @@
 
 In the first `cloning.iterations` updates the actor imitates its expert's actions instead, and nothing else is learnt.
 
-It holds exactly one agent's policy, critic, normalisers, discriminator, recent visitations and optimisers, and is sent
+It holds exactly one agent's policy, critic, normalizers, discriminator, recent visitations and optimizers, and is sent
 nothing of any other agent.
 
 LearnerState: everything that an agent's next update depends on, as it travels and as it is saved.
@@ -26,13 +26,13 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.utils.annotations import override
 
-from dm2_ray.distributed.process_setup import one_thread
-from dm2_ray.distributed.random_streams import Role, stream_seed
+from dm2_ray.distributed.process_setup import single_threaded_torch
+from dm2_ray.distributed.random_streams import Role, derive_seed
 from dm2_ray.learning.agent_trajectory import AgentTrajectory
 from dm2_ray.learning.behavior_cloning import cloning_losses, prepare_cloning_batch
 from dm2_ray.learning.classifier_two_sample import visitation_divergence
-from dm2_ray.learning.distribution_matching import AgentMatching
-from dm2_ray.learning.gradients import LearningDiverged, checked_norm, refuse_not_finite
+from dm2_ray.learning.distribution_matching import DistributionMatcher
+from dm2_ray.learning.gradients import LearningDiverged, check_finite, clip_grad_norm_checked
 from dm2_ray.learning.policy import policy_parameter_groups
 from dm2_ray.learning.ppo import PPOBatch, ppo_losses
 from dm2_ray.learning.ppo_batch import minibatches, prepare_policy_batch
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from dm2_ray.algorithms.dm2_config import DM2Config
     from dm2_ray.demonstrations.dataset import AgentDemonstration
 
-__all__ = ["AgentLearner", "LearnerNotAdmitted", "LearnerState", "LearningDiverged"]
+__all__ = ["AgentLearner", "LearnerNotReady", "LearnerState", "LearningDiverged"]
 
 
-class LearnerNotAdmitted(RuntimeError):
+class LearnerNotReady(RuntimeError):
     """A learner was asked to train before it was given a state, or with a state of another iteration."""
 
 
@@ -57,13 +57,13 @@ class AgentLearner(TorchLearner):
         self.agent_id = config.agent_ids[agent_index]
         self._experiment = config.experiment
         self._discriminator_id = config.discriminator_id(self.agent_id)
-        self._matching = AgentMatching(self._experiment, config.episode_limit, config.sizes()[2])
+        self._matching = DistributionMatcher(self._experiment, config.episode_limit, config.sizes()[2])
         self._version = 0
         # A process that Ray restarted has fresh weights and must not pass for the one that died.
         self._admitted = False
         self._statistics: dict[str, torch.Tensor] = {}
         """Losses and statistics of the last gradient step."""
-        with one_thread():
+        with single_threaded_torch():
             self.build()
 
     # The actor's calls.
@@ -98,7 +98,7 @@ class AgentLearner(TorchLearner):
         self._admitted = True
         return self.inference_weights()
 
-    @one_thread()
+    @single_threaded_torch()
     def train(
         self, iteration: int, demonstration: AgentDemonstration | None, *trajectories: AgentTrajectory
     ) -> tuple[dict[str, float], dict[str, np.ndarray], LearnerState]:
@@ -110,12 +110,12 @@ class AgentLearner(TorchLearner):
             trajectories: This agent's part of the iteration's rollouts, in the rollouts' order; none while cloning.
 
         Raises:
-            LearnerNotAdmitted: The learner is fresh from a restart or is not at this iteration.
+            LearnerNotReady: The learner is fresh from a restart or is not at this iteration.
             LearningDiverged: Data, a loss or a gradient is not finite; the state is then not to be used.
             ValueError: There is nothing to learn from, or the expert did what cannot be cloned.
         """
         if not self._admitted or self._version != iteration:
-            raise LearnerNotAdmitted(
+            raise LearnerNotReady(
                 f"{self.agent_id} is {'at iteration' if self._admitted else 'not admitted, at'} {self._version}, "
                 f"asked for {iteration}"
             )
@@ -148,7 +148,7 @@ class AgentLearner(TorchLearner):
     # Learning. Every part draws from a stream of its own, so that none changes what another learns.
 
     def _generator(self, role: Role, iteration: int) -> torch.Generator:
-        seed = stream_seed(self._experiment.seed, role, self.agent_index, iteration)
+        seed = derive_seed(self._experiment.seed, role, self.agent_index, iteration)
         return torch.Generator().manual_seed(seed)
 
     def _clone(self, iteration: int, demonstration: AgentDemonstration | None) -> dict[str, float]:
@@ -166,9 +166,9 @@ class AgentLearner(TorchLearner):
         self, iteration: int, demonstration: AgentDemonstration | None, trajectory: AgentTrajectory
     ) -> dict[str, float]:
         of = f"{self.agent_id}, iteration {iteration}"
-        refuse_not_finite({"observations": trajectory.observations, "rewards": trajectory.rewards}, of=of)
+        check_finite({"observations": trajectory.observations, "rewards": trajectory.rewards}, of=of)
         if demonstration is not None:
-            refuse_not_finite({"observations": demonstration.observations}, of=f"{of}, demonstration")
+            check_finite({"observations": demonstration.observations}, of=f"{of}, demonstration")
         metrics: dict[str, float] = {"policy_age": float(iteration - trajectory.policy_version)}
         rewards = torch.from_numpy(np.array(trajectory.rewards))
         if demonstration is not None:
@@ -260,7 +260,7 @@ class AgentLearner(TorchLearner):
             parameters = [p for p in optimizer.param_groups[0]["params"] if p.grad is not None]
             if parameters:
                 part = name.rsplit("_", 1)[-1]
-                self._statistics[f"grad_norm_{part}"] = checked_norm(
+                self._statistics[f"grad_norm_{part}"] = clip_grad_norm_checked(
                     parameters,
                     self._statistics["total_loss"],
                     limit=self._experiment.ppo.max_grad_norm,

@@ -16,13 +16,13 @@ import ray
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 
 from dm2_ray.distributed.learners.agent_learner import LearnerState
-from dm2_ray.distributed.random_streams import Role, stream_seed
+from dm2_ray.distributed.random_streams import Role, derive_seed
 
 if TYPE_CHECKING:
     from dm2_ray.algorithms.dm2_config import DM2Config
     from dm2_ray.distributed.placement import LearnerPlacement
 
-ROOM_AFTER_S = 20.0
+CAPACITY_WAIT_S = 20.0
 """A process that has its place is up by then."""
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ class LearnerLost(RuntimeError):
     """An agent's learner died and could not be brought back."""
 
 
-class ResultLost(RuntimeError):
+class UpdateResultLost(RuntimeError):
     """An update was done, and what came of it died with its node."""
 
 
@@ -48,7 +48,7 @@ class LearnerProcesses:
             placement: Where they go; None in Tune's placement group, or where it does not matter.
         """
         self.are_processes = config.experiment.learners.processes == "per_agent"
-        self.make_room: Callable[[], None] = lambda: None
+        self.free_capacity: Callable[[], None] = lambda: None
         """Is called now and then while a learner waits for a place."""
         self._patience_s = config.experiment.faults.wait_for_resources_s
         self._factories = {
@@ -57,7 +57,7 @@ class LearnerProcesses:
         }
         self.learners: dict[str, Any] = {agent: make() for agent, make in self._factories.items()}
 
-    def admit_all(self) -> dict[str, tuple[Weights, LearnerState]]:
+    def start_all(self) -> dict[str, tuple[Weights, LearnerState]]:
         """Accepts the learners' initial states; returns per agent its weights and its snapshot.
 
         Raises:
@@ -82,8 +82,8 @@ class LearnerProcesses:
             return weights
         return self._persist(agent, partial(self._ask, agent, "restore", snapshot))
 
-    def begin_update(self, agent: str, iteration: int, data: Sequence[Any]) -> Any:
-        """Has a learner train; returns what `finish_update` takes.
+    def submit_update(self, agent: str, iteration: int, data: Sequence[Any]) -> Any:
+        """Has a learner train; returns what `await_update` takes.
 
         Args:
             agent: Whose learner.
@@ -92,14 +92,14 @@ class LearnerProcesses:
         """
         if self.are_processes:
             return self.learners[agent].train.options(num_returns=3).remote(iteration, *data)
-        return lambda: self.learners[agent].train(iteration, *map(value_of, data))
+        return lambda: self.learners[agent].train(iteration, *map(get_if_ref, data))
 
-    def finish_update(self, update: Any, timeout_s: float) -> tuple[dict[str, float], Weights, LearnerState]:
+    def await_update(self, update: Any, timeout_s: float) -> tuple[dict[str, float], Weights, LearnerState]:
         """An update's metrics, weights and snapshot, once they are here.
 
         Raises:
             ray.exceptions.GetTimeoutError: The learner does not answer in time.
-            ResultLost: What came of it is gone.
+            UpdateResultLost: What came of it is gone.
             Exception: As `AgentLearner.train`, and as Ray has it where the learner or the data died.
         """
         if not self.are_processes:
@@ -110,10 +110,10 @@ class LearnerProcesses:
         try:
             weights, snapshot = ray.get(state, timeout=timeout_s)
         except ray.exceptions.ObjectLostError as error:
-            raise ResultLost(str(error)) from None
+            raise UpdateResultLost(str(error)) from None
         return learnt, weights, snapshot
 
-    def end_hanging(self, agent: str) -> None:
+    def kill_hung(self, agent: str) -> None:
         """Ends a process that does not answer; Ray starts it anew."""
         ray.kill(self.learners[agent], no_restart=False)
 
@@ -125,11 +125,11 @@ class LearnerProcesses:
 
     def _ask(self, agent: str, method: str, *arguments: Any) -> Any:
         answer = getattr(self.learners[agent], method).remote(*arguments)
-        return ray.get(answer, timeout=min(self._patience_s, ROOM_AFTER_S))
+        return ray.get(answer, timeout=min(self._patience_s, CAPACITY_WAIT_S))
 
     def _persist(self, agent: str, ask: Callable[[], T]) -> T:
         now = time.monotonic()
-        deadline, room_due = now + self._patience_s, now + ROOM_AFTER_S
+        deadline, room_due = now + self._patience_s, now + CAPACITY_WAIT_S
         while True:
             try:
                 return ask()
@@ -142,8 +142,8 @@ class LearnerProcesses:
             except ray.exceptions.GetTimeoutError:
                 pass
             if time.monotonic() > room_due:
-                self.make_room()
-                room_due += ROOM_AFTER_S
+                self.free_capacity()
+                room_due += CAPACITY_WAIT_S
             if time.monotonic() > deadline:
                 raise LearnerLost(
                     f"the learner of {agent} did not come up within {self._patience_s:.0f} s; see `ray status` for the "
@@ -151,7 +151,7 @@ class LearnerProcesses:
                 ) from None
 
 
-def value_of(item: Any) -> Any:
+def get_if_ref(item: Any) -> Any:
     """What a reference refers to; anything else is its own value."""
     return ray.get(item) if isinstance(item, ray.ObjectRef) else item
 
@@ -174,7 +174,7 @@ def learner_factory(
     own_config = config.copy(copy_frozen=False)
     own_config.learner_placement = None
     own_config.num_learners = 1 if in_process else 0
-    own_config.seed = stream_seed(config.experiment.seed, Role.AGENT_INITIALISATION, index) % 2**32
+    own_config.seed = derive_seed(config.experiment.seed, Role.AGENT_INITIALISATION, index) % 2**32
     arguments: dict[str, Any] = {"agent_index": index, "module_spec": MultiRLModuleSpec(rl_module_specs=specs)}
     if not in_process:
         return lambda: own_config.learner_class(config=own_config, **arguments)

@@ -4,7 +4,7 @@
            ◄──────── metrics_i, weights_i, snapshot_i ────────────                  (3 returns, owned by the driver)
 
 The learners never talk to each other: there is no process group, no collective, no common object. A learner that died
-comes back empty and refuses work (`LearnerNotAdmitted`) until it is given the snapshot that the driver holds; then the
+comes back empty and refuses work (`LearnerNotReady`) until it is given the snapshot that the driver holds; then the
 same update is done again on the same data, so a death changes no number.
 """
 
@@ -25,9 +25,9 @@ from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
 from dm2_ray.distributed.errors import RolloutDataLost
 from dm2_ray.distributed.fault_log import FaultKind, FaultLog
-from dm2_ray.distributed.learners.agent_learner import LearnerNotAdmitted, LearnerState, LearningDiverged
+from dm2_ray.distributed.learners.agent_learner import LearnerNotReady, LearnerState, LearningDiverged
 from dm2_ray.distributed.learners.diverged_update import UpdateDiverged
-from dm2_ray.distributed.learners.learner_actors import LearnerLost, LearnerProcesses, ResultLost, value_of
+from dm2_ray.distributed.learners.learner_actors import LearnerLost, LearnerProcesses, UpdateResultLost, get_if_ref
 
 if TYPE_CHECKING:
     from dm2_ray.algorithms.dm2_config import DM2Config
@@ -74,13 +74,13 @@ class DecoupledLearnerGroup(LearnerGroup):
         # again while some agents are ahead, and what is saved when a run has to end in between.
         self._complete_snapshots: dict[str, LearnerState] = {}
         self._complete_weights: dict[str, Any] = {}
-        for agent, (weights, snapshot) in self._processes.admit_all().items():
+        for agent, (weights, snapshot) in self._processes.start_all().items():
             self._take_over(agent, weights, snapshot)
         self._complete_iteration()
 
-    def call_for_room(self, make_room: Callable[[], None]) -> None:
-        """`make_room` is called now and then while a learner waits for a place."""
-        self._processes.make_room = make_room
+    def on_capacity_needed(self, free_capacity: Callable[[], None]) -> None:
+        """`free_capacity` is called now and then while a learner waits for a place."""
+        self._processes.free_capacity = free_capacity
 
     # Training.
 
@@ -110,23 +110,23 @@ class DecoupledLearnerGroup(LearnerGroup):
                 agent: [None if demonstrations is None else demonstrations[index], *trajectories[index]]
                 for index, agent in enumerate(self.agent_ids)
             }
-            updates = {agent: self._processes.begin_update(agent, iteration, data[agent]) for agent in waiting}
+            updates = {agent: self._processes.submit_update(agent, iteration, data[agent]) for agent in waiting}
             deadline = time.monotonic() + timeout_s
             lost: dict[str, str] = {}
             data_lost = False
             for agent, update in updates.items():
                 try:
-                    learnt = self._processes.finish_update(update, max(0.0, deadline - time.monotonic()))
+                    learnt = self._processes.await_update(update, max(0.0, deadline - time.monotonic()))
                 except ray.exceptions.GetTimeoutError:
-                    self._processes.end_hanging(agent)
+                    self._processes.kill_hung(agent)
                     lost[agent] = f"no answer within {timeout_s:.0f} s"
-                except ResultLost:
+                except UpdateResultLost:
                     lost[agent] = "its node died with the result"
                 except (ray.exceptions.RayError, LearningDiverged) as error:
                     cause = getattr(error, "cause", None) or error
                     if isinstance(cause, LearningDiverged):
                         raise UpdateDiverged.of(cause, agent, iteration, data[agent]) from None
-                    if isinstance(cause, (LearnerNotAdmitted, ray.exceptions.RayActorError)):
+                    if isinstance(cause, (LearnerNotReady, ray.exceptions.RayActorError)):
                         lost[agent] = type(cause).__name__
                     elif isinstance(cause, ray.exceptions.ObjectLostError):
                         data_lost = True
@@ -202,7 +202,7 @@ class DecoupledLearnerGroup(LearnerGroup):
         if wanted:
             named = {c.split("/")[2] for c in wanted if c.count("/") >= 2}
             agents = [agent for agent in self.agent_ids if not named or agent in named]
-            weights = dict(zip(agents, [value_of(self._complete_weights[agent]) for agent in agents], strict=True))
+            weights = dict(zip(agents, [get_if_ref(self._complete_weights[agent]) for agent in agents], strict=True))
             return {COMPONENT_LEARNER: {COMPONENT_RL_MODULE: weights, WEIGHTS_SEQ_NO: self.version}}
         return {"agents": self.snapshots()}
 

@@ -76,7 +76,7 @@ class BattleCollector:
     Args:
         battles: Are played.
         policies: Play.
-        keep_states: For a centralised critic: `global_states` then holds the states of the last collection that kept
+        keep_states: For a centralized critic: `global_states` then holds the states of the last collection that kept
             its trajectories.
     """
 
@@ -127,7 +127,7 @@ class BattleCollector:
                 self._columns["action_mask"][time] = battles.action_mask
                 self._columns["alive"][time] = battles.alive
                 self._columns["actions"][time] = joint_actions
-                self._columns["behaviour_logp"][time] = logp.T
+                self._columns["behavior_logp"][time] = logp.T
                 if self._keep_states:
                     self._columns["states"][time] = battles.state
             battles.step(joint_actions, running)
@@ -183,7 +183,7 @@ class BattleCollector:
                 observations=flat["observations"][rows, agent],
                 action_mask=flat["action_mask"][rows, agent],
                 actions=flat["actions"][rows, agent],
-                behaviour_logp=flat["behaviour_logp"][rows, agent],
+                behavior_logp=flat["behavior_logp"][rows, agent],
                 rewards=rewards,
                 alive=flat["alive"][rows, agent],
                 episode_lengths=statistics.lengths,
@@ -216,7 +216,7 @@ class BattleCollector:
             "action_mask": np.empty((*agents, battles.num_actions), bool),
             "alive": np.empty(agents, bool),
             "actions": np.empty(agents, np.int64),
-            "behaviour_logp": np.empty(agents, np.float32),
+            "behavior_logp": np.empty(agents, np.float32),
             "rewards": np.empty(lead, np.float32),
         }
         if self._keep_states:

@@ -36,11 +36,11 @@ from ray.rllib.utils.metrics import (
 )
 
 from dm2_ray.distributed.process_setup import process_name
-from dm2_ray.distributed.random_streams import Role, stream_seed
+from dm2_ray.distributed.random_streams import Role, derive_seed
 from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleQuota, BattleStatistics
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies
 from dm2_ray.learning.agent_trajectory import AgentTrajectory
-from dm2_ray.world.configured import battles_of
+from dm2_ray.world.configured import build_battles
 
 if TYPE_CHECKING:
     from dm2_ray.algorithms.dm2_config import DM2Config
@@ -110,7 +110,7 @@ class BattleEnvRunner(EnvRunner, Checkpointable):
     def make_env(self) -> None:
         if self._stands_in:
             return
-        self.env = battles_of(
+        self.env = build_battles(
             self._experiment.world, self._experiment.rollout.battles_per_env_runner, self._experiment.seed
         )
 
@@ -161,8 +161,8 @@ class BattleEnvRunner(EnvRunner, Checkpointable):
         self._policy_version = policy_version
         trajectories, statistics = self._collector.collect(
             task.quota,
-            battle_seed=stream_seed(self._experiment.seed, battles, *seeds),
-            action_seed=stream_seed(self._experiment.seed, actions, *seeds),
+            battle_seed=derive_seed(self._experiment.seed, battles, *seeds),
+            action_seed=derive_seed(self._experiment.seed, actions, *seeds),
             policy_version=policy_version,
             keep=not task.evaluation,
         )
@@ -197,7 +197,7 @@ class BattleEnvRunner(EnvRunner, Checkpointable):
     @override(EnvRunner)
     def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
         _, *sizes = self.config.sizes()
-        spaces = agent_spaces(*sizes)
+        spaces = observation_and_action_spaces(*sizes)
         agents = {agent: spaces for agent in self.config.agent_ids}
         return {INPUT_ENV_SPACES: spaces, INPUT_ENV_SINGLE_SPACES: spaces, **agents}
 
@@ -224,8 +224,8 @@ class BattleEnvRunner(EnvRunner, Checkpointable):
         seeds = (self.worker_index, self._sample_calls)
         _, statistics = self._collector.collect(
             quota,
-            battle_seed=stream_seed(self._experiment.seed, Role.EVALUATION_BATTLES, *seeds),
-            action_seed=stream_seed(self._experiment.seed, Role.EVALUATION_ACTIONS, *seeds),
+            battle_seed=derive_seed(self._experiment.seed, Role.EVALUATION_BATTLES, *seeds),
+            action_seed=derive_seed(self._experiment.seed, Role.EVALUATION_ACTIONS, *seeds),
             keep=False,
         )
         self._log(statistics)
@@ -280,6 +280,6 @@ class BattleEnvRunner(EnvRunner, Checkpointable):
         self.metrics.log_value(NUM_ENV_STEPS_SAMPLED_LIFETIME, statistics.env_steps, reduce="lifetime_sum")
 
 
-def agent_spaces(obs_size: int, num_actions: int) -> tuple[gym.Space, gym.Space]:
+def observation_and_action_spaces(obs_size: int, num_actions: int) -> tuple[gym.Space, gym.Space]:
     """One agent's observation and action space."""
     return gym.spaces.Box(-np.inf, np.inf, (obs_size,), np.float32), gym.spaces.Discrete(num_actions)

@@ -1,4 +1,4 @@
-"""RunnerFleet: the processes that play battles: how they are started, which of them are alive, how many there are.
+"""BattleEnvRunnerGroup: the processes that play battles; how they start, which are alive, and how many there are.
 
     start ─► waiting ─► at work ─► lost ─► waiting (Ray restarts it where there is room) ─► at work …
                                             └─► given up: it was more than `number`, and its node is gone
@@ -34,7 +34,7 @@ PING_PAUSE_S = 0.2
 """Between two questions to a process that is being restarted."""
 
 
-class RunnerFleet:
+class BattleEnvRunnerGroup:
     """Env runners, each in a process of its own, spread over the nodes."""
 
     def __init__(
@@ -107,7 +107,7 @@ class RunnerFleet:
                 "has, or its nodes cannot start processes; see `ray status`"
             )
 
-    def adapt(self) -> None:
+    def resize(self) -> None:
         """Takes in what has come up, starts more where the cluster has room, gives up what will not return."""
         self.look(timeout_s=0.0)
         if time.monotonic() - self._grown_at < GROWTH_PAUSE_S:
@@ -134,9 +134,9 @@ class RunnerFleet:
         self.faults.lost(self.kind, runner, why)
         self._ping_again.setdefault(runner, 0.0)
 
-    def yield_room(self) -> None:
-        """Ends a process, if it is not the last one, for something that the run needs more; `adapt` starts another once
-        there is room again. One that is waiting for a place goes first."""
+    def release_capacity(self) -> None:
+        """Ends a process, if it is not the last one, for something that the run needs more; `resize` starts another
+        once there is room again. One that is waiting for a place goes first."""
         if len(self.handles) < 2:
             return
         waiting = self.handles.keys() - self.at_work

@@ -16,7 +16,7 @@ import ray
 
 from dm2_ray.distributed.rollout.battle_collector import BattleQuota, BattleStatistics
 from dm2_ray.distributed.rollout.env_runner import RolloutReport, RolloutTask
-from dm2_ray.distributed.rollout.env_runner_group import RunnerFleet
+from dm2_ray.distributed.rollout.env_runner_group import BattleEnvRunnerGroup
 from dm2_ray.world.starcraft.protocol import StarCraftError
 
 MAX_ATTEMPTS = 20
@@ -56,7 +56,7 @@ class RolloutPool:
     """
 
     def __init__(
-        self, fleet: RunnerFleet, *, num_trajectories: int, task_timeout_s: float, restore_timeout_s: float
+        self, fleet: BattleEnvRunnerGroup, *, num_trajectories: int, task_timeout_s: float, restore_timeout_s: float
     ) -> None:
         self.fleet = fleet
         self._num_trajectories = num_trajectories
@@ -82,7 +82,7 @@ class RolloutPool:
         """
         if self.fleet.local is not None:
             return self._run_locally(tasks, policy_version, weights)
-        self.fleet.adapt()
+        self.fleet.resize()
         queue = deque(range(len(tasks)))
         done: dict[int, Rollout] = {}
         busy: dict[Any, _Attempt] = {}

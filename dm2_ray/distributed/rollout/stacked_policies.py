@@ -20,8 +20,8 @@ from torch.nn import functional
 
 from dm2_ray.checkpoints import Checkpoint, CheckpointError
 from dm2_ray.config.schema import PolicySettings
-from dm2_ray.distributed.process_setup import one_thread
-from dm2_ray.learning.policy import input_size, sees_last_action
+from dm2_ray.distributed.process_setup import single_threaded_torch
+from dm2_ray.learning.policy import input_has_last_action, input_size
 
 if TYPE_CHECKING:
     from dm2_ray.world.battles.backend import BattleBackend
@@ -51,7 +51,7 @@ class StackedPolicies:
         self.settings = settings
         self.greedy = greedy
         self._input_size = input_size(obs_size, num_actions, num_agents, settings)
-        self._sees_last_action = sees_last_action(settings)
+        self._sees_last_action = input_has_last_action(settings)
         self._linears: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._recurrent: tuple[torch.Tensor, ...] | None = None
         self._generator = torch.Generator().manual_seed(seed)
@@ -113,7 +113,7 @@ class StackedPolicies:
         actions, _ = self.act_with_logp(battles.observations, battles.action_mask)
         return actions.T.contiguous().numpy()
 
-    @one_thread()
+    @single_threaded_torch()
     @torch.inference_mode()
     def act_with_logp(self, observations: np.ndarray, action_mask: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """One step of all agents in all battles.
@@ -191,7 +191,7 @@ def _gru_cell(
     return torch.lerp(new, hidden, update)
 
 
-def policies_of(checkpoint: Checkpoint, *, greedy: bool, seed: int = 0) -> StackedPolicies:
+def load_policies(checkpoint: Checkpoint, *, greedy: bool, seed: int = 0) -> StackedPolicies:
     """The checkpoint's team.
 
     Raises:

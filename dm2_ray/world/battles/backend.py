@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from dm2_ray.world.battles.units_view import UnitsView
 from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.maps.map_spec import MapSpec
-from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.options import SmacOptions
 
 
 class BattleBackend(Protocol):
@@ -25,7 +25,7 @@ class BattleBackend(Protocol):
     map_spec: MapSpec
     map_name: str
     seed: int
-    switches: SmacSwitches
+    switches: SmacOptions
     engine_settings: EngineSettings
     num_battles: int
     num_agents: int

@@ -12,21 +12,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dm2_ray.world.battles.joint_actions import check_actions
-from dm2_ray.world.battles.recompute import look_again, look_back
-from dm2_ray.world.battles.set_units import clear_marks, placed
-from dm2_ray.world.battles.unit_records import SideChange, Sides, read_sides
+from dm2_ray.world.battles.recompute import observe_again, observe_final
+from dm2_ray.world.battles.set_units import clear_flags, placed
+from dm2_ray.world.battles.unit_records import SideChange, Sides, parse_sides
 from dm2_ray.world.battles.units_view import UnitsView
-from dm2_ray.world.engine.battle_step import advance_battles, allocate_battles
+from dm2_ray.world.engine.battle_step import allocate_battles, step_battles
 from dm2_ray.world.engine.game_loop import ENGINE_VERSION
 from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.maps.map_spec import MapSpec
 from dm2_ray.world.maps.registry import load_map
 from dm2_ray.world.maps.terrain import build_terrain
-from dm2_ray.world.smac.heuristic import Heuristic
-from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.heuristic import SmacHeuristic
+from dm2_ray.world.smac.options import SmacOptions
 from dm2_ray.world.smac.rules_tables import build_tables
 from dm2_ray.world.units.state import HEALTH, NONE, TARGET, allocate_workspace
-from dm2_ray.world.units.tables import build_opening, build_unit_tables
+from dm2_ray.world.units.tables import build_initial_units, build_unit_tables
 
 __all__ = ["BattleVector", "UnitsView"]
 
@@ -75,10 +75,10 @@ class BattleVector:
         self.seed = seed
         self.first_battle = first_battle
         self.engine_settings = engine or EngineSettings()
-        self.switches = SmacSwitches.from_arguments(smac_arguments)
+        self.switches = SmacOptions.from_arguments(smac_arguments)
         self._tables = build_unit_tables(self.map_spec, self.engine_settings)
         self._terrain = build_terrain(self.map_spec.walkable)
-        self._opening = build_opening(self.map_spec, self.engine_settings)
+        self._opening = build_initial_units(self.map_spec, self.engine_settings)
         self._rules = build_tables(self.map_spec, self.switches, balance=self.engine_settings.balance)
         self._battles = allocate_battles(num_battles, self._rules)
         num_units = self._rules.num_agents + self._rules.num_enemies
@@ -89,7 +89,9 @@ class BattleVector:
         self._played = np.zeros((num_battles, self._rules.num_agents), np.int64)
         self._no_actions = np.zeros((num_battles, self._rules.num_agents), np.int64)
         self._heuristic = (
-            Heuristic(self._rules, num_battles, self.switches.heuristic_rest) if self.switches.heuristic_ai else None
+            SmacHeuristic(self._rules, num_battles, self.switches.heuristic_rest)
+            if self.switches.heuristic_ai
+            else None
         )
         self._started = False
 
@@ -186,7 +188,9 @@ class BattleVector:
         self._played[...] = joint_actions
         self._advance(joint_actions, mask, -1)
 
-    def _step_by_heuristic(self, heuristic: Heuristic, given: NDArray[np.int64], running: NDArray[np.bool_]) -> None:
+    def _step_by_heuristic(
+        self, heuristic: SmacHeuristic, given: NDArray[np.int64], running: NDArray[np.bool_]
+    ) -> None:
         battles = self._battles
         steps = battles.steps + 1
         self._played[...] = heuristic.choose(battles.units, battles.action_mask, running)
@@ -197,11 +201,11 @@ class BattleVector:
         battles.last_actions[goes_on] = given[goes_on]
         if self.switches.obs_last_action or self.switches.state_last_action:
             # Quirk: SMAC notes the actions it was given before its heuristic replaces them.
-            look_again(self._rules, battles, goes_on)
-            look_back(self._rules, battles, ended, given, steps)
+            observe_again(self._rules, battles, goes_on)
+            observe_final(self._rules, battles, ended, given, steps)
 
     def _advance(self, actions: NDArray[np.int64], running: NDArray[np.bool_], first_battle: int) -> None:
-        advance_battles(
+        step_battles(
             self._tables,
             self._terrain,
             self._opening,
@@ -231,7 +235,7 @@ class BattleVector:
 
     def unit_records(self, column: int) -> Sides:
         """The units of one column's battle as records."""
-        return read_sides(self.map_spec, self.units(), column)
+        return parse_sides(self.map_spec, self.units(), column)
 
     def place_units(self, column: int, allies: SideChange | None = None, enemies: SideChange | None = None) -> None:
         """Put the battle in one column into a given state, from which it goes on.
@@ -252,12 +256,12 @@ class BattleVector:
         battles.units[column] = placed(
             self.map_spec, self._tables.stats, self._terrain, self._rules, battles.units[column], allies, enemies
         )
-        clear_marks(battles.marks[column])
+        clear_flags(battles.marks[column])
         battles.dead[column] = battles.units[column, HEALTH] == 0.0
         which = np.arange(self.num_battles) == column
         if self._heuristic is not None:
             self._heuristic.forget(which)
-        look_again(self._rules, battles, which)
+        observe_again(self._rules, battles, which)
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """Copies of all arrays that make up the battles; `restore` goes on from there, bit for bit."""

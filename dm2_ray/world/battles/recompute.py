@@ -9,19 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.engine.battle_step import BattleArrays
-from dm2_ray.world.smac.rules import perceive
+from dm2_ray.world.smac.rules import update_views
 from dm2_ray.world.smac.rules_tables import RulesTables
 from dm2_ray.world.units.state import COOLDOWN, ENERGY, HEALTH, SHIELD, X, Y
 
 
-def look_again(rules: RulesTables, battles: BattleArrays, which: NDArray[np.bool_]) -> None:
+def observe_again(rules: RulesTables, battles: BattleArrays, which: NDArray[np.bool_]) -> None:
     """Observations, masks and states of the battles under way that are marked in `which` [B]."""
     battles.alive[which] = battles.units[which, HEALTH, : rules.num_agents] > 0.0
     now = battles.action_mask, battles.observations, battles.state
     _perceive(rules, battles.units, battles.last_actions, battles.steps, which, *now)
 
 
-def look_back(
+def observe_final(
     rules: RulesTables,
     battles: BattleArrays,
     which: NDArray[np.bool_],
@@ -45,4 +45,4 @@ def _perceive(
 ) -> None:
     x, y, health = (np.ascontiguousarray(units[:, row]) for row in (X, Y, HEALTH))
     shield, energy, cooldown = (np.ascontiguousarray(units[:, row]) for row in (SHIELD, ENERGY, COOLDOWN))
-    perceive(rules, x, y, health, shield, energy, cooldown, last_actions, steps, which, mask, observations, state)
+    update_views(rules, x, y, health, shield, energy, cooldown, last_actions, steps, which, mask, observations, state)

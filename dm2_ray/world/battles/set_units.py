@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from dm2_ray.world.battles.unit_records import SideChange, changes_of
+from dm2_ray.world.battles.unit_records import SideChange, unit_changes
 from dm2_ray.world.engine.movement import POSITION_GRID
 from dm2_ray.world.maps.map_spec import MapSpec
 from dm2_ray.world.maps.terrain import Terrain
@@ -66,7 +66,7 @@ def placed(
     ):
         if change is None:
             continue
-        for index, numbers in changes_of(side, change, kinds):
+        for index, numbers in unit_changes(side, change, kinds):
             _change_unit(f"{side}[{index}] ({kinds[index]})", stats, terrain, changed, first + index, numbers)
     health, shield = changed[HEALTH], changed[SHIELD]
     if settle(rules, health, shield, health, shield, health == 0.0, 0).terminated:
@@ -102,7 +102,7 @@ def _change_unit(
             )
 
 
-def clear_marks(marks: NDArray[np.int64]) -> None:
+def clear_flags(marks: NDArray[np.int64]) -> None:
     """Take all targets and attacks in progress out of one battle's `marks` [G, U]; agents stop, scripted units go on
     obeying their script."""
     is_scripted = marks[ORDER] == ORDER_SCRIPTED

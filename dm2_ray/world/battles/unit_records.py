@@ -50,7 +50,7 @@ SideChange: TypeAlias = "Sequence[UnitChange | None] | Mapping[int, UnitChange]"
 NUMBERS = tuple(field.name for field in fields(UnitRecord) if field.name != "kind")
 
 
-def read_sides(spec: MapSpec, units: UnitsView, column: int) -> Sides:
+def parse_sides(spec: MapSpec, units: UnitsView, column: int) -> Sides:
     """Records of one column's units."""
     numbers = zip(*(getattr(units, name)[column].tolist() for name in NUMBERS), strict=True)
     kinds = (*spec.ally_kinds, *spec.enemy_kinds)
@@ -60,7 +60,7 @@ def read_sides(spec: MapSpec, units: UnitsView, column: int) -> Sides:
     return Sides(records[: spec.num_agents], records[spec.num_agents :])
 
 
-def changes_of(side: str, change: SideChange, kinds: Sequence[str]) -> Iterator[tuple[int, dict[str, float]]]:
+def unit_changes(side: str, change: SideChange, kinds: Sequence[str]) -> Iterator[tuple[int, dict[str, float]]]:
     """Unit indices and the numbers given for them, checked for form: known fields, the map's kinds, finite numbers.
 
     Args:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.compile_cache import kernel
-from dm2_ray.world.engine.game_loop import create_units, give_orders, run_loops
+from dm2_ray.world.engine.game_loop import create_units, give_orders, run_game_loops
 from dm2_ray.world.maps.terrain import Terrain
 from dm2_ray.world.randomness import battle_key
 from dm2_ray.world.smac.rules import available_actions, global_state, observe
@@ -30,7 +30,7 @@ from dm2_ray.world.units.state import (
     X,
     Y,
 )
-from dm2_ray.world.units.tables import Opening, UnitTables
+from dm2_ray.world.units.tables import InitialUnits, UnitTables
 
 
 class BattleArrays(NamedTuple):
@@ -158,7 +158,7 @@ def _view(rules: RulesTables, battles: BattleArrays, b: int, units: Units) -> No
 
 
 @kernel(inline=True, allocates=False)
-def _keep_final(battles: BattleArrays, b: int, units: Units) -> None:
+def _store_final_state(battles: BattleArrays, b: int, units: Units) -> None:
     """Copy what battle b's agents saw last, element by element: assigning slices costs seconds of compilation."""
     for i in range(battles.observations.shape[1]):
         for k in range(battles.observations.shape[2]):
@@ -173,10 +173,10 @@ def _keep_final(battles: BattleArrays, b: int, units: Units) -> None:
 
 
 @kernel(allocates=False)
-def advance_battles(
+def step_battles(
     tables: UnitTables,
     terrain: Terrain,
-    opening: Opening,
+    opening: InitialUnits,
     rules: RulesTables,
     work: Workspace,
     before: Units,
@@ -225,10 +225,10 @@ def advance_battles(
                 battles.steps[b] += 1
                 loops = loops_per_step
             key = battle_key(seed, battles.battle_number[b])
-            run_loops(tables, terrain, units, marks, work, key, battles.loop[b], loops)
+            run_game_loops(tables, terrain, units, marks, work, key, battles.loop[b], loops)
             battles.loop[b] += loops
             _view(rules, battles, b, units)
             if not is_opening:
                 begins = _settle_step(rules, battles, b, before, units)
                 if begins:
-                    _keep_final(battles, b, units)
+                    _store_final_state(battles, b, units)

@@ -17,19 +17,19 @@ from dm2_ray.world.units.state import (
     HEALTH,
     SHIELD,
     SHIELD_WAIT,
-    Marks,
+    UnitFlags,
     Units,
 )
 from dm2_ray.world.units.tables import ARMOUR, EXPLODES, SHIELD_DELAY, Stats
 
 MIN_DAMAGE = 0.5
-"""A hit on bare health takes at least this, whatever the armour."""
+"""A hit on bare health takes at least this, whatever the armor."""
 ALARM_LOOPS = 32.0
 """For how long a unit remembers who hit it: two "Normal" seconds, the period of StarCraft II's calls for help."""
 
 
 @kernel(allocates=False)
-def fall(stats: Stats, units: Units, marks: Marks, i: int) -> None:
+def fall(stats: Stats, units: Units, marks: UnitFlags, i: int) -> None:
     """Unit i dies; what explodes when killed will do so before the loop ends."""
     units[HEALTH, i] = 0.0
     units[SHIELD, i] = 0.0
@@ -38,8 +38,8 @@ def fall(stats: Stats, units: Units, marks: Marks, i: int) -> None:
 
 
 @kernel(allocates=False)
-def strike(stats: Stats, damage: Stats, units: Units, marks: Marks, i: int, j: int) -> None:
-    """One hit of unit i on unit j: shields absorb first and unarmoured, the overflow is reduced by armour."""
+def strike(stats: Stats, damage: Stats, units: Units, marks: UnitFlags, i: int, j: int) -> None:
+    """One hit of unit i on unit j: shields absorb first and unarmored, the overflow is reduced by armor."""
     if units[HEALTH, j] <= 0.0:
         return
     dealt = damage[i, j]

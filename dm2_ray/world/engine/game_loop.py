@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.compile_cache import kernel
-from dm2_ray.world.engine.healing import FOLLOW_DISTANCE, choose_patient, follow_army, heal_patients
-from dm2_ray.world.engine.movement import POSITION_GRID, find_contacts, move_units, relieve_crowd, walk_towards
-from dm2_ray.world.engine.opponent import ARRIVAL_DISTANCE, choose_scripted_target, note_way
+from dm2_ray.world.engine.healing import FOLLOW_DISTANCE, choose_heal_target, follow_allies, heal_patients
+from dm2_ray.world.engine.movement import POSITION_GRID, find_contacts, move_units, relieve_crowd, walk_toward
+from dm2_ray.world.engine.opponent import ARRIVAL_DISTANCE, choose_scripted_target, store_waypoint
 from dm2_ray.world.engine.splash import settle_explosions
 from dm2_ray.world.engine.weapons import (
     begin_loop,
     cancel_attack,
-    centre_distance,
+    center_distance,
     reach_between,
     release_attack,
     start_attack,
@@ -70,7 +70,7 @@ from dm2_ray.world.units.state import (
     TARGET,
     WINDUP,
     WINDUP_TARGET,
-    Marks,
+    UnitFlags,
     Units,
     Workspace,
     X,
@@ -84,7 +84,7 @@ from dm2_ray.world.units.tables import (
     LAYER,
     SHIELD_MAX,
     SPEED,
-    Opening,
+    InitialUnits,
     Stats,
     UnitTables,
 )
@@ -98,7 +98,7 @@ SIDESTEP_LOOPS = 32
 
 @kernel(inline=True, allocates=False)
 def create_units(
-    opening: Opening, tables: UnitTables, terrain: Terrain, units: Units, marks: Marks, key: np.uint64
+    opening: InitialUnits, tables: UnitTables, terrain: Terrain, units: Units, marks: UnitFlags, key: np.uint64
 ) -> None:
     """Put all units of a new battle in their places, whole and under their first orders."""
     num_agents = tables.num_agents
@@ -145,7 +145,7 @@ def create_units(
 
 
 @kernel(allocates=False)
-def _sort_agents(kind_order: Marks, num_agents: int, units: Units) -> None:
+def _sort_agents(kind_order: UnitFlags, num_agents: int, units: Units) -> None:
     """SMAC numbers agents by (unit type, x, y) at every reset; insertion sort within each kind."""
     for i in range(1, num_agents):
         j = i
@@ -160,7 +160,9 @@ def _sort_agents(kind_order: Marks, num_agents: int, units: Units) -> None:
 
 
 @kernel(inline=True, allocates=False)
-def give_orders(tables: UnitTables, units: Units, marks: Marks, actions: NDArray[np.int64], move_amount: float) -> None:
+def give_orders(
+    tables: UnitTables, units: Units, marks: UnitFlags, actions: NDArray[np.int64], move_amount: float
+) -> None:
     """Turn a joint action [N] into orders; each replaces the one before and cuts a backswing short.
 
     A healer's targets are agents.
@@ -195,7 +197,7 @@ def _act(
     tables: UnitTables,
     terrain: Terrain,
     units: Units,
-    marks: Marks,
+    marks: UnitFlags,
     work: Workspace,
     i: int,
     key: np.uint64,
@@ -223,7 +225,7 @@ def _act(
         if target != NONE:
             goal_x = units[X, target]
             goal_y = units[Y, target]
-            walks = centre_distance(units, i, target) > reach_between(stats, i, target)
+            walks = center_distance(units, i, target) > reach_between(stats, i, target)
             if not walks:
                 units[BLOCKED, i] = 0.0
                 if units[COOLDOWN, i] <= 0.0:
@@ -238,7 +240,7 @@ def _act(
             is_detour = target != NONE and units[BLOCKED, i] < 0.0 and marks[AVOIDED, i] in (NONE, target)
             is_open = _walk(tables.stats, terrain, units, work, i, goal_x, goal_y, is_detour)
             if target != NONE:
-                note_way(tables, units, marks, work, i, target, is_open)
+                store_waypoint(tables, units, marks, work, i, target, is_open)
     if marks[WINDUP_TARGET, i] != NONE and units[WINDUP, i] <= 0.0:
         release_attack(tables.num_agents, stats, tables.damage, units, marks, i)
 
@@ -254,24 +256,26 @@ def _walk(
     goal_y: float,
     is_detour: bool,
 ) -> bool:
-    """Choose unit i's displacement on its way to a point. Returns False if neighbours close the way."""
+    """Choose unit i's displacement on its way to a point. Returns False if neighbors close the way."""
     speed = stats[SPEED, i]
     if stats[ACCELERATION, i] > 0.0:
         before = math.sqrt(units[HEADING_X, i] ** 2 + units[HEADING_Y, i] ** 2)
         speed = min(speed, before + stats[ACCELERATION, i])
     if terrain.has_obstacles and stats[LAYER, i] == GROUND:
         goal_x, goal_y = next_place(terrain, units[X, i], units[Y, i], goal_x, goal_y)
-    return walk_towards(speed, units, work, i, goal_x, goal_y, is_detour)
+    return walk_toward(speed, units, work, i, goal_x, goal_y, is_detour)
 
 
 @kernel(allocates=False)
-def _act_as_healer(tables: UnitTables, terrain: Terrain, units: Units, marks: Marks, work: Workspace, i: int) -> None:
+def _act_as_healer(
+    tables: UnitTables, terrain: Terrain, units: Units, marks: UnitFlags, work: Workspace, i: int
+) -> None:
     """One loop of healer i: tend a patient, fly to it, follow the army, or follow the order."""
     work.floats[MOVE_X, i] = 0.0
     work.floats[MOVE_Y, i] = 0.0
     first = 0 if i < tables.num_agents else tables.num_agents
     last = tables.num_agents if i < tables.num_agents else units.shape[1]
-    patient = choose_patient(tables, units, marks, i, first, last)
+    patient = choose_heal_target(tables, units, marks, i, first, last)
     goal_x = units[GOAL_X, i]
     goal_y = units[GOAL_Y, i]
     enough = 0.0
@@ -280,7 +284,7 @@ def _act_as_healer(tables: UnitTables, terrain: Terrain, units: Units, marks: Ma
         goal_y = units[Y, patient]
         enough = reach_between(tables.stats, i, patient)
     elif marks[ORDER, i] == ORDER_SCRIPTED:
-        enough = FOLLOW_DISTANCE if follow_army(tables.stats, units, i, first, last) else ARRIVAL_DISTANCE
+        enough = FOLLOW_DISTANCE if follow_allies(tables.stats, units, i, first, last) else ARRIVAL_DISTANCE
         goal_x = units[GOAL_X, i]
         goal_y = units[GOAL_Y, i]
     elif marks[ORDER, i] != ORDER_MOVE:
@@ -292,7 +296,7 @@ def _act_as_healer(tables: UnitTables, terrain: Terrain, units: Units, marks: Ma
 
 
 @kernel(allocates=False)
-def _act_as_healers(tables: UnitTables, terrain: Terrain, units: Units, marks: Marks, work: Workspace) -> None:
+def _act_as_healers(tables: UnitTables, terrain: Terrain, units: Units, marks: UnitFlags, work: Workspace) -> None:
     """One loop of all healers. Who is tended since the last loop gets health first."""
     heal_patients(tables.stats, units, marks)
     for i in range(units.shape[1]):
@@ -301,11 +305,11 @@ def _act_as_healers(tables: UnitTables, terrain: Terrain, units: Units, marks: M
 
 
 @kernel(allocates=False)
-def run_loops(
+def run_game_loops(
     tables: UnitTables,
     terrain: Terrain,
     units: Units,
-    marks: Marks,
+    marks: UnitFlags,
     work: Workspace,
     key: np.uint64,
     first_loop: int,

@@ -9,7 +9,7 @@ begins, on both sides at once.
 from __future__ import annotations
 
 from dm2_ray.world.compile_cache import kernel
-from dm2_ray.world.engine.weapons import centre_distance, reach_between
+from dm2_ray.world.engine.weapons import center_distance, reach_between
 from dm2_ray.world.units.state import (
     ENERGY,
     GOAL_X,
@@ -21,7 +21,7 @@ from dm2_ray.world.units.state import (
     ORDER_ATTACK,
     ORDER_SCRIPTED,
     TARGET,
-    Marks,
+    UnitFlags,
     Units,
     X,
     Y,
@@ -45,7 +45,7 @@ FOLLOW_DISTANCE = 1.0
 
 
 @kernel(allocates=False)
-def _needs_care(stats: Stats, units: Units, i: int) -> bool:
+def _needs_healing(stats: Stats, units: Units, i: int) -> bool:
     return stats[IS_HEALABLE, i] > 0.0 and 0.0 < units[HEALTH, i] < stats[HEALTH_MAX, i]
 
 
@@ -56,9 +56,9 @@ def _worst_hurt_friend(stats: Stats, units: Units, i: int, first: int, last: int
     best_share = 1.0
     best_distance = 0.0
     for j in range(first, last):
-        if j == i or not _needs_care(stats, units, j):
+        if j == i or not _needs_healing(stats, units, j):
             continue
-        distance = centre_distance(units, i, j)
+        distance = center_distance(units, i, j)
         if distance > stats[HEAL_SCAN_RANGE, i] + stats[RADIUS, i] + stats[RADIUS, j]:
             continue
         share = units[HEALTH, j] / stats[HEALTH_MAX, j]
@@ -70,7 +70,7 @@ def _worst_hurt_friend(stats: Stats, units: Units, i: int, first: int, last: int
 
 
 @kernel(allocates=False)
-def follow_army(stats: Stats, units: Units, i: int, first: int, last: int) -> bool:
+def follow_allies(stats: Stats, units: Units, i: int, first: int, last: int) -> bool:
     """Set a scripted healer's goal to the middle of its living fighters; False, and no change, without any."""
     count = 0
     x = 0.0
@@ -87,7 +87,7 @@ def follow_army(stats: Stats, units: Units, i: int, first: int, last: int) -> bo
 
 
 @kernel(allocates=False)
-def choose_patient(tables: UnitTables, units: Units, marks: Marks, i: int, first: int, last: int) -> int:
+def choose_heal_target(tables: UnitTables, units: Units, marks: UnitFlags, i: int, first: int, last: int) -> int:
     """Whom healer i tends or flies to in this loop, or NONE; [first, last) is its side.
 
     An ordered healer waits by an unhurt patient, as its order stands until the next one.
@@ -101,8 +101,8 @@ def choose_patient(tables: UnitTables, units: Units, marks: Marks, i: int, first
         patient = marks[TARGET, i]
         if patient != NONE and (units[HEALTH, patient] <= 0.0 or stats[IS_HEALABLE, patient] == 0.0):
             patient = NONE
-    is_near = patient != NONE and centre_distance(units, i, patient) <= reach_between(stats, i, patient)
-    if is_near and _needs_care(stats, units, patient):
+    is_near = patient != NONE and center_distance(units, i, patient) <= reach_between(stats, i, patient)
+    if is_near and _needs_healing(stats, units, patient):
         # Energy runs down to nothing once begun, but does not suffice to begin.
         needed = 0.0 if marks[HEALING, i] == patient else stats[HEAL_MIN_ENERGY, i]
         marks[HEALING, i] = patient if units[ENERGY, i] > 0.0 and units[ENERGY, i] >= needed else NONE
@@ -112,7 +112,7 @@ def choose_patient(tables: UnitTables, units: Units, marks: Marks, i: int, first
 
 
 @kernel(allocates=False)
-def heal_patients(stats: Stats, units: Units, marks: Marks) -> None:
+def heal_patients(stats: Stats, units: Units, marks: UnitFlags) -> None:
     """One loop's energy for every healer, and health for everybody who is being tended."""
     for i in range(units.shape[1]):
         if stats[HEAL_RATE, i] == 0.0 or units[HEALTH, i] <= 0.0:

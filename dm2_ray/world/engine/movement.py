@@ -41,7 +41,7 @@ from dm2_ray.world.units.state import (
 from dm2_ray.world.units.tables import LAYER, SEPARATION, SPEED, Stats
 
 CONTACT_MARGIN = 0.06
-"""Units closer than this to touching count as neighbours."""
+"""Units closer than this to touching count as neighbors."""
 STANDING_SHARE = 0.1
 """How easily a standing unit gives way, compared with a walking one."""
 PUSH_STIFFNESS = 0.8
@@ -51,7 +51,7 @@ CROWDED = 0.7
 RELIEF_ROUNDS = 2
 """Further pushes per loop in a crowd."""
 MAX_PUSH = 0.25
-"""Longest displacement by neighbours in one loop."""
+"""Longest displacement by neighbors in one loop."""
 CREEP = 0.05
 """Along a wall a unit that would move less than this in a loop counts as standing."""
 POSITION_GRID = 4096.0
@@ -59,14 +59,14 @@ POSITION_GRID = 4096.0
 HEAD_ON = 0.995
 """Cosine from which an obstacle counts as straight ahead."""
 GRAZING = 0.01
-"""Cosine up to which a neighbour is passed without a detour."""
+"""Cosine up to which a neighbor is passed without a detour."""
 MAX_DETOURS = 4
-"""Neighbours that a unit gets round in one loop; with more in the way it stands."""
+"""Neighbors that a unit gets round in one loop; with more in the way it stands."""
 
 
 @kernel(inline=True, allocates=False)
 def find_contacts(stats: Stats, units: Units, work: Workspace) -> bool:
-    """Find the neighbours of all units and the push-out of overlapping pairs; layers do not touch one another.
+    """Find the neighbors of all units and the push-out of overlapping pairs; layers do not touch one another.
 
     A unit that walks gives way to one that stands; two alike share. What cannot move does not give way. Returns whether
     some pair overlaps so much that it is a crowd.
@@ -116,7 +116,7 @@ def _touch(
     distance: float,
     separation: float,
 ) -> None:
-    """Note the pair (i, j), whose centres are (dx, dy) apart, as neighbours and push it apart if it overlaps."""
+    """Note the pair (i, j), whose centers are (dx, dy) apart, as neighbors and push it apart if it overlaps."""
     floats = work.floats
     integers = work.integers
     if integers[NUM_CONTACTS, i] < MAX_CONTACTS:
@@ -149,12 +149,12 @@ def _touch(
 
 
 @kernel(inline=True, allocates=False)
-def walk_towards(
+def walk_toward(
     speed: float, units: Units, work: Workspace, i: int, goal_x: float, goal_y: float, is_detour: bool
 ) -> bool:
-    """Choose unit i's displacement towards a point. Returns False if neighbours close the way.
+    """Choose unit i's displacement toward a point. Returns False if neighbors close the way.
 
-    The component of the direction that leads into a neighbour is dropped, and the rest is walked at full speed. On a
+    The component of the direction that leads into a neighbor is dropped, and the rest is walked at full speed. On a
     detour the unit goes round its crowd, unless nobody at all stands in the straight way.
     """
     floats = work.floats
@@ -167,7 +167,7 @@ def walk_towards(
         dx /= distance
         dy /= distance
         for attempt in range(MAX_DETOURS):
-            # The neighbour most in the way first, so that the order in which they are listed does not matter.
+            # The neighbor most in the way first, so that the order in which they are listed does not matter.
             worst = 0.0
             worst_x = 0.0
             worst_y = 0.0
@@ -246,7 +246,7 @@ def _displace(
 
 @kernel(inline=True, allocates=False)
 def move_units(passable: NDArray[np.bool_], stats: Stats, units: Units, work: Workspace) -> None:
-    """Move every living unit by its chosen displacement plus the push of its neighbours."""
+    """Move every living unit by its chosen displacement plus the push of its neighbors."""
     for i in range(units.shape[1]):
         if work.integers[ALIVE, i]:
             units[HEADING_X, i] = work.floats[MOVE_X, i]

@@ -1,6 +1,6 @@
 """The scripted opponent's kernels: whom a unit under an attack-move order fights.
 
-SMAC's enemies are not led by an AI player: each obeys one attack-move order with StarCraft II's stock unit behaviour,
+SMAC's enemies are not led by an AI player: each obeys one attack-move order with StarCraft II's stock unit behavior,
 which is closed. This is a model of it: keep a target while it is about in range, else take the nearest in sight, else
 go for whoever hit a friend near by, else walk on.
 
@@ -14,7 +14,7 @@ import math
 
 from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.engine.damage import ALARM_LOOPS
-from dm2_ray.world.engine.weapons import centre_distance, reach_between
+from dm2_ray.world.engine.weapons import center_distance, reach_between
 from dm2_ray.world.units.state import (
     ALARM,
     ALIVE,
@@ -28,7 +28,7 @@ from dm2_ray.world.units.state import (
     ROUND_Y,
     SIDESTEP,
     TARGET,
-    Marks,
+    UnitFlags,
     Units,
     Workspace,
     X,
@@ -78,7 +78,7 @@ def _nearest_foe(stats: Stats, damage: Stats, units: Units, i: int, first: int, 
 
 @kernel(allocates=False)
 def _attacker_of_friends(
-    tables: UnitTables, units: Units, marks: Marks, work: Workspace, i: int, first_friend: int, last_friend: int
+    tables: UnitTables, units: Units, marks: UnitFlags, work: Workspace, i: int, first_friend: int, last_friend: int
 ) -> int:
     """Nearest living foe that lately hit unit i or a friend within the help radius, inside the leash; or NONE."""
     best = NONE
@@ -89,9 +89,9 @@ def _attacker_of_friends(
         foe = marks[ATTACKER, friend]
         if units[HEALTH, foe] <= 0.0 or tables.damage[i, foe] <= 0.0:
             continue
-        if centre_distance(units, i, friend) > tables.help_radius:
+        if center_distance(units, i, friend) > tables.help_radius:
             continue
-        distance = centre_distance(units, i, foe)
+        distance = center_distance(units, i, foe)
         if distance <= best_distance:
             best = foe
             best_distance = distance
@@ -99,13 +99,13 @@ def _attacker_of_friends(
 
 
 @kernel(allocates=False)
-def choose_scripted_target(tables: UnitTables, units: Units, marks: Marks, work: Workspace, i: int) -> int:
+def choose_scripted_target(tables: UnitTables, units: Units, marks: UnitFlags, work: Workspace, i: int) -> int:
     """Target of a scripted unit for this loop, or NONE."""
     stats = tables.stats
     avoided = marks[AVOIDED, i] if units[BLOCKED, i] < 0.0 else NONE
     target = marks[TARGET, i]
     if target != NONE and units[HEALTH, target] > 0.0:
-        beyond_reach = centre_distance(units, i, target) - reach_between(stats, i, target)
+        beyond_reach = center_distance(units, i, target) - reach_between(stats, i, target)
         if beyond_reach <= 0.0 or (beyond_reach <= stats[CHASE, i] and target != avoided):
             return target
     first_foe = tables.num_agents if i < tables.num_agents else 0
@@ -119,13 +119,15 @@ def choose_scripted_target(tables: UnitTables, units: Units, marks: Marks, work:
 
 
 @kernel(allocates=False)
-def _go_round(units: Units, i: int, target: int, first_foe: int, last_foe: int, fallback_side: float) -> None:
+def _walk_around_obstacle(
+    units: Units, i: int, target: int, first_foe: int, last_foe: int, fallback_side: float
+) -> None:
     """Let unit i, which has no way to its target, go round the foes about it, by the nearer end of their line."""
     x = 0.0
     y = 0.0
     count = 0
     for foe in range(first_foe, last_foe):
-        if units[HEALTH, foe] > 0.0 and centre_distance(units, target, foe) <= CROWD_RADIUS:
+        if units[HEALTH, foe] > 0.0 and center_distance(units, target, foe) <= CROWD_RADIUS:
             x += units[X, foe]
             y += units[Y, foe]
             count += 1
@@ -139,8 +141,8 @@ def _go_round(units: Units, i: int, target: int, first_foe: int, last_foe: int, 
 
 
 @kernel(inline=True, allocates=False)
-def note_way(
-    tables: UnitTables, units: Units, marks: Marks, work: Workspace, i: int, target: int, is_open: bool
+def store_waypoint(
+    tables: UnitTables, units: Units, marks: UnitFlags, work: Workspace, i: int, target: int, is_open: bool
 ) -> None:
     """Count the loops in which the way to the target was closed; after too many the unit goes round."""
     if is_open:
@@ -151,6 +153,6 @@ def note_way(
         if units[BLOCKED, i] >= (BLOCKED_LOOPS_MELEE if is_melee else BLOCKED_LOOPS_RANGED):
             first_foe = tables.num_agents if i < tables.num_agents else 0
             last_foe = units.shape[1] if i < tables.num_agents else tables.num_agents
-            _go_round(units, i, target, first_foe, last_foe, work.floats[SIDESTEP, i])
+            _walk_around_obstacle(units, i, target, first_foe, last_foe, work.floats[SIDESTEP, i])
             units[BLOCKED, i] = -ROUND_LOOPS_MELEE if is_melee else -ROUND_LOOPS_RANGED
             marks[AVOIDED, i] = NONE if is_melee else target

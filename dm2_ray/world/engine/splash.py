@@ -15,7 +15,7 @@ from dm2_ray.world.units.state import (
     EXPLODING,
     HEALTH,
     NOT_EXPLODING,
-    Marks,
+    UnitFlags,
     Units,
     X,
     Y,
@@ -24,7 +24,7 @@ from dm2_ray.world.units.tables import RADIUS, SIMULTANEOUS_HITS, SPLASH_HALF_LE
 
 
 @kernel(allocates=False)
-def strike_line(num_agents: int, stats: Stats, damage: Stats, units: Units, marks: Marks, i: int, j: int) -> None:
+def strike_line(num_agents: int, stats: Stats, damage: Stats, units: Units, marks: UnitFlags, i: int, j: int) -> None:
     """Unit i fires across unit j: every foe whose edge is near the line through j, across the shot, is hit."""
     dx = units[X, j] - units[X, i]
     dy = units[Y, j] - units[Y, i]
@@ -54,7 +54,7 @@ def strike_line(num_agents: int, stats: Stats, damage: Stats, units: Units, mark
 
 
 @kernel(allocates=False)
-def _explode(num_agents: int, stats: Stats, damage: Stats, units: Units, marks: Marks, i: int) -> None:
+def _explode(num_agents: int, stats: Stats, damage: Stats, units: Units, marks: UnitFlags, i: int) -> None:
     """Unit i, dead, bursts: every foe on the ground whose edge is within the splash radius is hit."""
     first_foe = num_agents if i < num_agents else 0
     last_foe = units.shape[1] if i < num_agents else num_agents
@@ -69,7 +69,7 @@ def _explode(num_agents: int, stats: Stats, damage: Stats, units: Units, marks: 
 
 
 @kernel(allocates=False)
-def settle_explosions(num_agents: int, stats: Stats, damage: Stats, units: Units, marks: Marks) -> None:
+def settle_explosions(num_agents: int, stats: Stats, damage: Stats, units: Units, marks: UnitFlags) -> None:
     """Let everybody who is about to explode do so, then those whom that killed, and so on.
 
     All of a round burst from the same state of affairs, whichever side they are on.

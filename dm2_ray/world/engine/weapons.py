@@ -26,7 +26,7 @@ from dm2_ray.world.units.state import (
     SHIELD_WAIT,
     WINDUP,
     WINDUP_TARGET,
-    Marks,
+    UnitFlags,
     Units,
     Workspace,
     X,
@@ -56,8 +56,8 @@ from dm2_ray.world.units.tables import (
 
 
 @kernel(allocates=False)
-def centre_distance(units: Units, i: int, j: int) -> float:
-    """Distance between the centres of units i and j."""
+def center_distance(units: Units, i: int, j: int) -> float:
+    """Distance between the centers of units i and j."""
     dx = units[X, j] - units[X, i]
     dy = units[Y, j] - units[Y, i]
     return math.sqrt(dx * dx + dy * dy)
@@ -65,12 +65,12 @@ def centre_distance(units: Units, i: int, j: int) -> float:
 
 @kernel(allocates=False)
 def reach_between(stats: Stats, i: int, j: int) -> float:
-    """Centre distance up to which unit i may start an attack on unit j: ranges run from edge to edge."""
+    """Center distance up to which unit i may start an attack on unit j: ranges run from edge to edge."""
     return stats[WEAPON_RANGE, i] + stats[RADIUS, i] + stats[RADIUS, j]
 
 
 @kernel(inline=True, allocates=False)
-def start_attack(stats: Stats, units: Units, marks: Marks, i: int, j: int, key: np.uint64, loop: int) -> None:
+def start_attack(stats: Stats, units: Units, marks: UnitFlags, i: int, j: int, key: np.uint64, loop: int) -> None:
     """Begin an attack; the cooldown runs from its start, so the period does not depend on the damage point."""
     delay = stats[DELAY_MIN, i] + stats[DELAY_SPAN, i] * uniform_draw(key, loop, i, DRAW_WEAPON_DELAY)
     units[COOLDOWN, i] = stats[PERIOD, i] + delay
@@ -79,7 +79,7 @@ def start_attack(stats: Stats, units: Units, marks: Marks, i: int, j: int, key: 
 
 
 @kernel(allocates=False)
-def cancel_attack(units: Units, marks: Marks, i: int) -> None:
+def cancel_attack(units: Units, marks: UnitFlags, i: int) -> None:
     """Give up the attack in progress, if any: the weapon is ready again at once."""
     if marks[WINDUP_TARGET, i] != NONE:
         marks[WINDUP_TARGET, i] = NONE
@@ -87,14 +87,14 @@ def cancel_attack(units: Units, marks: Marks, i: int) -> None:
 
 
 @kernel(allocates=False)
-def release_attack(num_agents: int, stats: Stats, damage: Stats, units: Units, marks: Marks, i: int) -> None:
+def release_attack(num_agents: int, stats: Stats, damage: Stats, units: Units, marks: UnitFlags, i: int) -> None:
     """The moment of the shot: an instant weapon hits now, a missile leaves, a second blade follows later, a baneling
     gives itself up.
 
     The attack is lost if its target has died or left by more than the range slop.
     """
     j = marks[WINDUP_TARGET, i]
-    distance = centre_distance(units, i, j)
+    distance = center_distance(units, i, j)
     if units[HEALTH, j] <= 0.0 or distance > reach_between(stats, i, j) + stats[RANGE_SLOP, i]:
         cancel_attack(units, marks, i)
         return
@@ -118,7 +118,7 @@ def release_attack(num_agents: int, stats: Stats, damage: Stats, units: Units, m
 
 
 @kernel(inline=True, allocates=False)
-def begin_loop(stats: Stats, damage: Stats, units: Units, marks: Marks, work: Workspace) -> None:
+def begin_loop(stats: Stats, damage: Stats, units: Units, marks: UnitFlags, work: Workspace) -> None:
     """Take the roll of the living, let timers run, shields and health grow, missiles and second blows land."""
     for i in range(units.shape[1]):
         work.integers[ALIVE, i] = units[HEALTH, i] > 0.0

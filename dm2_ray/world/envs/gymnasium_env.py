@@ -66,7 +66,7 @@ class TeamEnv(gymnasium.Env[Observation, NDArray[Any]]):
         if seed is not None:
             self._battles.reset(seed=seed)
         elif not self._begun:
-            self._battles.reset(seed=spaces.drawn_seed(self.np_random) if self._seed is None else self._seed)
+            self._battles.reset(seed=spaces.sample_seed(self.np_random) if self._seed is None else self._seed)
         elif self._under_way:
             self._battles.reset(first_battle=int(self._battles.battle_number[0]) + 1)
         # Otherwise the battle's end has begun the next one already.
@@ -85,7 +85,7 @@ class TeamEnv(gymnasium.Env[Observation, NDArray[Any]]):
         if not self._under_way:
             raise RuntimeError("no battle is under way: call reset() first")
         battles = self._battles
-        joint_action, unavailable = spaces.made_available(battles, np.asarray(action)[np.newaxis])
+        joint_action, unavailable = spaces.ensure_available(battles, np.asarray(action)[np.newaxis])
         battles.step(joint_action)
         terminated, truncated = bool(battles.terminated[0]), bool(battles.truncated[0])
         self._under_way = not (terminated or truncated)

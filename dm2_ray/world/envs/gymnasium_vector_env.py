@@ -66,7 +66,7 @@ class TeamVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         if seed is not None:
             self._battles.reset(seed=seed)
         elif not self._begun:
-            self._battles.reset(seed=spaces.drawn_seed(self.np_random) if self._seed is None else self._seed)
+            self._battles.reset(seed=spaces.sample_seed(self.np_random) if self._seed is None else self._seed)
         else:
             self._battles.reset(first_battle=int(self._battles.battle_number.max()) + 1)
         self._begun = True
@@ -84,7 +84,7 @@ class TeamVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         if not self._begun:
             raise RuntimeError("step() before reset(): call reset() once to begin the battles")
         battles = self._battles
-        joint_actions, unavailable = spaces.made_available(battles, np.asarray(actions))
+        joint_actions, unavailable = spaces.ensure_available(battles, np.asarray(actions))
         battles.step(joint_actions)
         terminated, truncated = battles.terminated.copy(), battles.truncated.copy()
         ended = terminated | truncated

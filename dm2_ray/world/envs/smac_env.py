@@ -18,7 +18,7 @@ from dm2_ray.world.battles.unit_records import SideChange, Sides
 from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.envs.smac_view import SmacView
 from dm2_ray.world.maps.map_spec import MapSpec
-from dm2_ray.world.viewing.action_log import BattleStory
+from dm2_ray.world.viewing.action_log import ActionLog
 from dm2_ray.world.viewing.screen import Screen
 
 _log = logging.getLogger(__name__)
@@ -61,8 +61,8 @@ class SMACEnv(SmacView):
         """What the last step returned."""
         self._is_relaunched = True
         self._episode_count = self._total_steps = 0
-        self._story: BattleStory | None = None
-        self._last_story: BattleStory | None = None
+        self._story: ActionLog | None = None
+        self._last_story: ActionLog | None = None
         self._screen: Screen | None = None
 
     def reset(self) -> tuple[list[NDArray[np.floating]], NDArray[np.float32]]:
@@ -83,7 +83,7 @@ class SMACEnv(SmacView):
     def _tell_from_here(self, start: dict[str, NDArray[Any]] | None = None) -> None:
         if self._story is not None and self._story.actions:
             self._last_story = self._story
-        self._story = BattleStory(battle_number=int(self._battles.battle_number[0]), start=start)
+        self._story = ActionLog(battle_number=int(self._battles.battle_number[0]), start=start)
 
     def step(self, actions: Iterable[SupportsInt]) -> tuple[float, bool, dict[str, Any]]:
         """Play one joint action [N].

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.envs import smac_features
-from dm2_ray.world.envs.smac_units import SmacRoll, SmacUnit
+from dm2_ray.world.envs.smac_units import SmacUnit, SmacUnitIndex
 from dm2_ray.world.maps.map_spec import MapSpec
-from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.options import SmacOptions
 from dm2_ray.world.smac.rules import EAST, FIRST_TARGET, NORTH, SHOOT_RANGE, SIGHT_RANGE
 from dm2_ray.world.smac.rules_tables import NUM_MOVES, NUM_RING_CELLS, RulesTables, build_tables, max_reward
 from dm2_ray.world.unit_kinds import Balance
@@ -46,9 +46,9 @@ class SmacInterface:
     n_obs_pathing = NUM_RING_CELLS
     n_obs_height = NUM_RING_CELLS + 1
 
-    def __init__(self, spec: MapSpec, switches: SmacSwitches, balance: Balance) -> None:
+    def __init__(self, spec: MapSpec, switches: SmacOptions, balance: Balance) -> None:
         self._tables: RulesTables = build_tables(spec, switches, balance=balance)
-        self._roll = SmacRoll(spec, balance)
+        self._roll = SmacUnitIndex(spec, balance)
         tables = self._tables
         self.map_name = spec.name
         self.map_type = spec.map_type
@@ -177,11 +177,11 @@ class SmacInterface:
         return self._type_index[unit.unit_type]
 
     def unit_shoot_range(self, agent_id: int) -> int:
-        """Distance of centres up to which an agent may be ordered to attack: the same for all."""
+        """Distance of centers up to which an agent may be ordered to attack: the same for all."""
         return int(SHOOT_RANGE)
 
     def unit_sight_range(self, agent_id: int) -> int:
-        """Distance of centres below which an agent sees: the same for all."""
+        """Distance of centers below which an agent sees: the same for all."""
         return int(SIGHT_RANGE)
 
     def unit_max_cooldown(self, unit: SmacUnit) -> int:
@@ -209,7 +209,7 @@ class SmacInterface:
         move = NORTH + Direction(direction)
         east = (move == EAST) - (move == EAST + 1)
         north = (move == NORTH) - (move == NORTH + 1)
-        # Quirk: truncation towards zero, as everywhere.
+        # Quirk: truncation toward zero, as everywhere.
         x, y = int(unit.pos.x + ahead * east), int(unit.pos.y + ahead * north)
         return self.check_bounds(x, y) and bool(self.pathing_grid[x, y])
 

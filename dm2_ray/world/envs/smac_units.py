@@ -65,7 +65,7 @@ class SmacUnit:
     """Game loops until the next attack may start."""
 
 
-class SmacRoll:
+class SmacUnitIndex:
     """Who is who on one map: turns records into units with SMAC's attributes.
 
     Args:

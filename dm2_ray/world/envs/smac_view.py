@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.battles.battle_vector import BattleVector
-from dm2_ray.world.battles.unit_records import Sides, read_sides
+from dm2_ray.world.battles.unit_records import Sides, parse_sides
 from dm2_ray.world.battles.units_view import UnitsView
 from dm2_ray.world.envs.smac_interface import SmacInterface
 from dm2_ray.world.envs.smac_units import SmacUnit
@@ -103,7 +103,7 @@ class SmacView(SmacInterface):
 
     def units(self) -> Sides:
         """All units as they are: `allies` and `enemies`, lists of records in SMAC's order."""
-        return read_sides(self._battles.map_spec, self._units_view(), 0)
+        return parse_sides(self._battles.map_spec, self._units_view(), 0)
 
     @property
     def agents(self) -> dict[int, SmacUnit]:

@@ -72,7 +72,7 @@ def seen(battles: BattleVector, is_final: bool = False) -> dict[str, NDArray[Any
     return {"observation": obs.copy(), "action_mask": mask.astype(np.int8), "state": state.copy()}
 
 
-def made_available(battles: BattleVector, actions: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def ensure_available(battles: BattleVector, actions: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Joint actions [B, N] in which those that are not available have become stop (no-op for the dead), and how many
     there were in each battle [B]. With heuristic_ai anything goes.
 
@@ -104,6 +104,6 @@ def outcome(battles: BattleVector, unavailable: NDArray[np.int64]) -> dict[str, 
     }
 
 
-def drawn_seed(generator: np.random.Generator) -> int:
+def sample_seed(generator: np.random.Generator) -> int:
     """A seed of battles."""
     return int(generator.integers(_SEED_RANGE))

@@ -16,8 +16,8 @@
         0011
 
 Places are map cells: x grows east, y north, the south-western corner is (0, 0). Without an order the enemies attack
-towards the first agents' place. The rules are SMAC's: a side shows shields if any of its kinds has them; unit types are
-shown where a side has several, in the order of SMAC's catalogue; with medivacs the rules of its MMM maps hold.
+toward the first agents' place. The rules are SMAC's: a side shows shields if any of its kinds has them; unit types are
+shown where a side has several, in the order of SMAC's catalog; with medivacs the rules of its MMM maps hold.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dm2_ray.config.errors import describe_refusal
+from dm2_ray.config.errors import format_validation_error
 from dm2_ray.config.yaml_reader import KeyPath, YamlError, read_yaml_mapping
 from dm2_ray.world.maps.map_spec import MapSpec
 from dm2_ray.world.maps.scenario_builder import build_map
@@ -93,7 +93,7 @@ def _build(content: Mapping[str, Any], origin: str, lines: Mapping[KeyPath, int]
         return build_map(Scenario.model_validate(content))
     except ValidationError as refusal:
         error = refusal.errors(include_url=False)[0]
-        key, problem = tuple(map(str, error["loc"])), describe_refusal(error, Scenario)
+        key, problem = tuple(map(str, error["loc"])), format_validation_error(error, Scenario)
     except Refusal as refusal:
         key, problem = refusal.key, str(refusal)
     while key and key not in lines:

@@ -22,7 +22,7 @@ from dm2_ray.world.maps.map_spec import (
     num_actions_for,
     type_bits_for,
 )
-from dm2_ray.world.maps.scenario_checks import ExactPlace, check_places
+from dm2_ray.world.maps.scenario_checks import FixedPosition, check_places
 from dm2_ray.world.maps.scenario_schema import MAX_CELLS, MAX_UNITS, MIN_CELLS, Refusal, Scenario, Terrain, UnitGroup
 from dm2_ray.world.maps.smac_maps import (
     map_names,
@@ -54,7 +54,7 @@ def build_map(scenario: Scenario) -> MapSpec:
         raise Refusal(("name",), f"{scenario.name} is one of SMAC's maps; choose another name")
     walkable, terrain_height = _ground(scenario.terrain)
     spawns: list[Spawn] = []
-    exact: list[ExactPlace] = []
+    exact: list[FixedPosition] = []
     _create(scenario.agents, "agents", 1, walkable, spawns, exact)
     _create(scenario.enemies, "enemies", 2, walkable, spawns, exact)
     kinds = {owner: [s.kind for s in spawns if s.owner == owner for _ in range(s.count)] for owner in (1, 2)}
@@ -63,7 +63,7 @@ def build_map(scenario: Scenario) -> MapSpec:
             raise Refusal((side,), f"has {len(created)} units; a side has at most {MAX_UNITS}")
         if set(created) == {"medivac"}:
             raise Refusal((side,), "has only medivacs; a side that cannot fight is beaten from the start")
-    # Agents are numbered by kind in the catalogue's order, then by place; enemies as they are created.
+    # Agents are numbered by kind in the catalog's order, then by place; enemies as they are created.
     ally_kinds, enemy_kinds = tuple(sorted(kinds[1], key=kind_names().index)), tuple(kinds[2])
     first = spawns[0]
     order = scenario.enemy_order or EnemyOrder(kind="attack_move", start=(first.x, first.y), end=(first.x, first.y))
@@ -100,7 +100,7 @@ def _create(
     owner: Owner,
     walkable: NDArray[np.bool_],
     spawns: list[Spawn],
-    exact: list[ExactPlace],
+    exact: list[FixedPosition],
 ) -> None:
     """Append one side's spawns, and the places that are given one by one."""
     for index, group in enumerate(groups):
@@ -121,7 +121,7 @@ def _create(
         for number, (x, y) in enumerate(group.at):
             place = (*key, "at", str(number))
             _check_ground(walkable, (x, y), place)
-            exact.append(ExactPlace(place, owner, group.kind, x, y))
+            exact.append(FixedPosition(place, owner, group.kind, x, y))
             spawns.append(Spawn(owner=owner, count=1, kind=group.kind, x=x, y=y))
 
 

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.maps.map_spec import MapSpec
 from dm2_ray.world.maps.scenario_schema import Refusal
-from dm2_ray.world.maps.spawn_positions import starting_positions
+from dm2_ray.world.maps.spawn_positions import spawn_positions
 from dm2_ray.world.unit_kinds import UnitKind, unit_kind
 
 _TOLERANCE = 1e-3
 """Of distances: places are rounded to the engine's grid of 1/4096 cells."""
 
 
-class ExactPlace(NamedTuple):
+class FixedPosition(NamedTuple):
     """A place that the scenario gives to one unit."""
 
     key: tuple[str, ...]
@@ -43,13 +43,13 @@ def starting_places(spec: MapSpec) -> NDArray[np.float64]:
     sides = ((1, spec.ally_kinds), (2, spec.enemy_kinds))
     return np.concatenate(
         [
-            starting_positions(spec, owner, kinds, balance=settings.balance, pitch=settings.spawn_pitch)
+            spawn_positions(spec, owner, kinds, balance=settings.balance, pitch=settings.spawn_pitch)
             for owner, kinds in sides
         ]
     )
 
 
-def check_places(spec: MapSpec, exact: Sequence[ExactPlace]) -> None:
+def check_places(spec: MapSpec, exact: Sequence[FixedPosition]) -> None:
     """Raises Refusal where units would overlap, find no room, or not stand where the scenario says."""
     for one, other in combinations(exact, 2):
         if problem := _overlap(one.kind, (one.x, one.y), other.kind, (other.x, other.y)):

@@ -19,7 +19,7 @@ _GRID = 4096.0
 _TOLERANCE = 1e-3
 
 
-def starting_positions(
+def spawn_positions(
     spec: MapSpec, owner: int, kinds: Sequence[str], *, balance: Balance, pitch: float
 ) -> NDArray[np.float64]:
     """Starting places [n, 2] of one side's units, whose kinds are given in index order.

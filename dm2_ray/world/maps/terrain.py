@@ -2,8 +2,8 @@
 
 Shapes: C walkable cells; grids are [X, Y] cells, indexed [x, y]; L = 3 layers of movement.
 
-Ways are found between cells: Dijkstra over the eight neighbours (scipy), then pulled straight. A unit in cell c bound
-for cell g walks in a straight line to the centre of waypoint[c, g], which it can do from any place within c.
+Ways are found between cells: Dijkstra over the eight neighbors (scipy), then pulled straight. A unit in cell c bound
+for cell g walks in a straight line to the center of waypoint[c, g], which it can do from any place within c.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_CELLS_WITH_OBSTACLES = 4096
 """Ways are tabulated for every pair of walkable cells."""
 
 _CORNER = 0.5 - 1e-3
-"""Offset of a cell's corners from its centre, a little inside."""
+"""Offset of a cell's corners from its center, a little inside."""
 _NEIGHBOURS = ((1, 0), (0, 1), (1, 1), (1, -1))
 
 
@@ -38,12 +38,12 @@ class Terrain(NamedTuple):
     """Constants of a map's ground."""
 
     passable: NDArray[np.bool_]
-    """[L, X, Y] cells in which the centre of a unit of each layer may be."""
+    """[L, X, Y] cells in which the center of a unit of each layer may be."""
     has_obstacles: bool
     """Whether some way between walkable cells is not straight; if not, the tables below are empty."""
     cell_number: NDArray[np.int64]
     """[X, Y] number of a walkable cell, -1 elsewhere."""
-    cell_centres: NDArray[np.float64]
+    cell_centers: NDArray[np.float64]
     """[C, 2]"""
     waypoint: NDArray[np.int16]
     """[C, C] next cell to walk to in a straight line from the row's cell to the column's; -1 if there is no way."""
@@ -60,12 +60,12 @@ def build_terrain(walkable: NDArray[np.bool_]) -> Terrain:
 @lru_cache(maxsize=32)
 def _build(shape: tuple[int, int], cells: bytes) -> Terrain:
     walkable = np.frombuffer(cells, dtype=np.bool_).reshape(shape).copy()
-    passable = np.stack([walkable, _over_cliffs(walkable), np.ones_like(walkable)])
+    passable = np.stack([walkable, _flyable_cells(walkable), np.ones_like(walkable)])
     open_ground = Terrain(
         passable=passable,
         has_obstacles=False,
         cell_number=np.full((1, 1), -1, np.int64),
-        cell_centres=np.zeros((1, 2)),
+        cell_centers=np.zeros((1, 2)),
         waypoint=np.full((1, 1), -1, np.int16),
     )
     occupied = np.argwhere(walkable)
@@ -78,21 +78,21 @@ def _build(shape: tuple[int, int], cells: bytes) -> Terrain:
         )
     number = np.full(shape, -1, np.int64)
     number[walkable] = np.arange(len(occupied))
-    distance, onward = _shortest_ways(number)
+    distance, onward = _shortest_paths(number)
     waypoint = np.full(onward.shape, -1, np.int16)
-    _pull_straight(number, occupied, np.argsort(distance, axis=1, kind="stable"), onward, waypoint)
+    _straighten_path(number, occupied, np.argsort(distance, axis=1, kind="stable"), onward, waypoint)
     goals = np.broadcast_to(np.arange(len(occupied)), waypoint.shape)
     if np.array_equal(np.where(waypoint < 0, goals, waypoint), goals):
         return open_ground
-    centres = occupied.astype(np.float64) + 0.5
-    return open_ground._replace(has_obstacles=True, cell_number=number, cell_centres=centres, waypoint=waypoint)
+    centers = occupied.astype(np.float64) + 0.5
+    return open_ground._replace(has_obstacles=True, cell_number=number, cell_centers=centers, waypoint=waypoint)
 
 
 def _box(cells: NDArray[np.int64]) -> list[tuple[int, int]]:
     return [(int(column.min()), int(column.max())) for column in cells.T]
 
 
-def _over_cliffs(walkable: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _flyable_cells(walkable: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Walkable cells and the narrow cliffs between them."""
     crossed = walkable.copy()
     for axis in (0, 1):
@@ -105,8 +105,8 @@ def _over_cliffs(walkable: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return crossed
 
 
-def _shortest_ways(number: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Distances [C, C] from each goal (row) and the next cell towards it (negative: none). Corners are not cut."""
+def _shortest_paths(number: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Distances [C, C] from each goal (row) and the next cell toward it (negative: none). Corners are not cut."""
     # Only maps with obstacles need scipy, and loading it takes as long as loading the rest of the world.
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import dijkstra
@@ -176,7 +176,7 @@ def _sees(number: NDArray[np.int64], cells: NDArray[np.int64], a: int, b: int) -
 
 
 @kernel(allocates=False)
-def _pull_straight(
+def _straighten_path(
     number: NDArray[np.int64],
     cells: NDArray[np.int64],
     nearest_first: NDArray[np.int64],
@@ -198,7 +198,7 @@ def _pull_straight(
 
 @kernel(allocates=False)
 def is_passable(passable: NDArray[np.bool_], layer: int, x: float, y: float) -> bool:
-    """Whether the centre of a unit of a layer may be at (x, y)."""
+    """Whether the center of a unit of a layer may be at (x, y)."""
     if x < 0.0 or y < 0.0:
         return False
     cell_x = int(x)
@@ -219,6 +219,6 @@ def next_place(terrain: Terrain, x: float, y: float, goal_x: float, goal_y: floa
         if here >= 0 and goal >= 0:
             waypoint = terrain.waypoint[here, goal]
             if waypoint >= 0 and waypoint != goal:
-                place_x = terrain.cell_centres[waypoint, 0]
-                place_y = terrain.cell_centres[waypoint, 1]
+                place_x = terrain.cell_centers[waypoint, 0]
+                place_y = terrain.cell_centers[waypoint, 1]
     return place_x, place_y

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.compile_cache import kernel
-from dm2_ray.world.scripted.scripted_kernels import Columns, Knowledge, distance_between, strike_or_advance
+from dm2_ray.world.scripted.scripted_kernels import Columns, UnitKnowledge, distance_between, strike_or_advance
 from dm2_ray.world.smac.rules import EAST, NO_OP, NORTH, SOUTH, STOP, WEST
 
 LOOKAHEAD_CELLS = 4
@@ -40,7 +40,7 @@ class KiteRules(NamedTuple):
 
 @kernel(allocates=False)
 def melee_clearance(
-    knowledge: Knowledge, x: Columns, y: Columns, health: Columns, b: int, i: int, at_x: float, at_y: float
+    knowledge: UnitKnowledge, x: Columns, y: Columns, health: Columns, b: int, i: int, at_x: float, at_y: float
 ) -> float:
     """Least distance from a point to a melee enemy's reach of agent i; infinite without melee enemies."""
     clearance = np.inf
@@ -54,7 +54,7 @@ def melee_clearance(
 
 @kernel(allocates=False)
 def pursuer_clearance(
-    knowledge: Knowledge, rules: KiteRules, x: Columns, y: Columns, health: Columns, b: int, i: int
+    knowledge: UnitKnowledge, rules: KiteRules, x: Columns, y: Columns, health: Columns, b: int, i: int
 ) -> float:
     """Least distance from agent i to the reach of a melee enemy that is after it: one to whom no other agent is nearer,
     or one that is very near anyway. Infinite without such an enemy."""
@@ -90,7 +90,7 @@ def open_cells(walkable: NDArray[np.bool_], at_x: float, at_y: float, step_x: in
 
 @kernel(allocates=False)
 def escape_move(
-    knowledge: Knowledge,
+    knowledge: UnitKnowledge,
     rules: KiteRules,
     mask: NDArray[np.bool_],
     x: Columns,
@@ -127,7 +127,7 @@ def escape_move(
 
 @kernel(allocates=False)
 def choose_kite(
-    knowledge: Knowledge,
+    knowledge: UnitKnowledge,
     rules: KiteRules,
     mask: NDArray[np.bool_],
     x: Columns,

@@ -3,7 +3,7 @@
 Shapes: B battles, N agents, M enemies, U = N + M units (agents first), A actions; grids are [X, Y] cells.
 
 Unit columns x, y, health, shield, cooldown are [B, U]; `mask` is [B, N, A]; `out` [B, N] receives the actions. `reach`
-[U, U] is the centre distance up to which the row's unit can hit the column's, `stride` [U] the way walked in an env
+[U, U] is the center distance up to which the row's unit can hit the column's, `stride` [U] the way walked in an env
 step, `is_melee` [U].
 """
 
@@ -26,7 +26,7 @@ PATIENCE_STEPS = 15
 """Teams that hold their ground go to look for the enemy after this many env steps."""
 
 
-class Knowledge(NamedTuple):
+class UnitKnowledge(NamedTuple):
     """What a scripted team knows about the map and its units."""
 
     num_agents: int
@@ -72,14 +72,14 @@ def choose_random(
 
 @kernel(allocates=False)
 def distance_between(x: Columns, y: Columns, b: int, i: int, j: int) -> float:
-    """Centre distance of two units."""
+    """Center distance of two units."""
     dx = x[b, j] - x[b, i]
     dy = y[b, j] - y[b, i]
     return math.sqrt(dx * dx + dy * dy)
 
 
 @kernel(allocates=False)
-def nearest_enemy(knowledge: Knowledge, x: Columns, y: Columns, health: Columns, b: int, i: int) -> int:
+def nearest_enemy(knowledge: UnitKnowledge, x: Columns, y: Columns, health: Columns, b: int, i: int) -> int:
     """Nearest living enemy that agent i can hit, by unit index, or NO_ENEMY."""
     best = NO_ENEMY
     best_distance = np.inf
@@ -93,7 +93,7 @@ def nearest_enemy(knowledge: Knowledge, x: Columns, y: Columns, health: Columns,
 
 
 @kernel(allocates=False)
-def step_towards(mask: NDArray[np.bool_], x: Columns, y: Columns, b: int, i: int, j: int) -> int:
+def step_toward(mask: NDArray[np.bool_], x: Columns, y: Columns, b: int, i: int, j: int) -> int:
     """The available move that leads along the larger coordinate difference, else along the other, else stop."""
     dx = x[b, j] - x[b, i]
     dy = y[b, j] - y[b, i]
@@ -108,16 +108,18 @@ def step_towards(mask: NDArray[np.bool_], x: Columns, y: Columns, b: int, i: int
 
 
 @kernel(allocates=False)
-def pursue(mask: NDArray[np.bool_], x: Columns, y: Columns, num_agents: int, b: int, i: int, j: int) -> int:
+def attack_or_approach(mask: NDArray[np.bool_], x: Columns, y: Columns, num_agents: int, b: int, i: int, j: int) -> int:
     """Attack enemy j if that is available, else go there."""
     attack = FIRST_TARGET + j - num_agents
     if mask[b, i, attack]:
         return attack
-    return step_towards(mask, x, y, b, i, j)
+    return step_toward(mask, x, y, b, i, j)
 
 
 @kernel(allocates=False)
-def tend(knowledge: Knowledge, mask: NDArray[np.bool_], x: Columns, y: Columns, health: Columns, b: int, i: int) -> int:
+def healer_action(
+    knowledge: UnitKnowledge, mask: NDArray[np.bool_], x: Columns, y: Columns, health: Columns, b: int, i: int
+) -> int:
     """A healer's action: heal the worst hurt fighter in range, else go to the worst hurt, else to the nearest."""
     best = NO_ENEMY
     best_rank = np.inf
@@ -138,12 +140,12 @@ def tend(knowledge: Knowledge, mask: NDArray[np.bool_], x: Columns, y: Columns, 
         return STOP
     if mask[b, i, FIRST_TARGET + best]:
         return FIRST_TARGET + best
-    return step_towards(mask, x, y, b, i, best)
+    return step_toward(mask, x, y, b, i, best)
 
 
 @kernel(allocates=False)
 def choose_nearest(
-    knowledge: Knowledge,
+    knowledge: UnitKnowledge,
     mask: NDArray[np.bool_],
     x: Columns,
     y: Columns,
@@ -161,18 +163,20 @@ def choose_nearest(
             if health[b, i] <= 0.0:
                 continue
             if knowledge.is_healer[i]:
-                out[b, i] = tend(knowledge, mask, x, y, health, b, i)
+                out[b, i] = healer_action(knowledge, mask, x, y, health, b, i)
                 continue
             target = targets[b, i]
             if target == NO_ENEMY or health[b, target] <= 0.0:
                 target = nearest_enemy(knowledge, x, y, health, b, i)
                 targets[b, i] = target
-            out[b, i] = STOP if target == NO_ENEMY else pursue(mask, x, y, knowledge.num_agents, b, i, target)
+            out[b, i] = (
+                STOP if target == NO_ENEMY else attack_or_approach(mask, x, y, knowledge.num_agents, b, i, target)
+            )
 
 
 @kernel(allocates=False)
 def weakest_enemy(
-    knowledge: Knowledge,
+    knowledge: UnitKnowledge,
     mask: NDArray[np.bool_],
     x: Columns,
     y: Columns,
@@ -202,7 +206,7 @@ def weakest_enemy(
 
 @kernel(allocates=False)
 def strike_or_advance(
-    knowledge: Knowledge,
+    knowledge: UnitKnowledge,
     mask: NDArray[np.bool_],
     x: Columns,
     y: Columns,
@@ -212,9 +216,9 @@ def strike_or_advance(
     b: int,
     i: int,
 ) -> int:
-    """Hold the ground and shoot the weakest enemy in range; look for the nearest once patience ends. Healers tend."""
+    """Hold the ground and shoot the weakest enemy in range; look for the nearest once patience ends. Healers heal."""
     if knowledge.is_healer[i]:
-        return tend(knowledge, mask, x, y, health, b, i)
+        return healer_action(knowledge, mask, x, y, health, b, i)
     target = weakest_enemy(knowledge, mask, x, y, health, shield, b, i)
     if target == NO_ENEMY:
         target = nearest_enemy(knowledge, x, y, health, b, i)
@@ -223,12 +227,12 @@ def strike_or_advance(
         is_far = distance_between(x, y, b, i, target) > knowledge.reach[i, target] + 2.0 * knowledge.stride[i]
         if is_far and step < PATIENCE_STEPS:
             return STOP
-    return pursue(mask, x, y, knowledge.num_agents, b, i, target)
+    return attack_or_approach(mask, x, y, knowledge.num_agents, b, i, target)
 
 
 @kernel(allocates=False)
 def choose_focus_fire(
-    knowledge: Knowledge,
+    knowledge: UnitKnowledge,
     mask: NDArray[np.bool_],
     x: Columns,
     y: Columns,

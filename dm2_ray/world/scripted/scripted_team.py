@@ -19,7 +19,7 @@ from dm2_ray.world.battles.backend import BattleBackend
 from dm2_ray.world.scripted.kiting import KiteRules, choose_kite
 from dm2_ray.world.scripted.scripted_kernels import (
     NO_ENEMY,
-    Knowledge,
+    UnitKnowledge,
     choose_focus_fire,
     choose_nearest,
     choose_random,
@@ -66,7 +66,7 @@ class ScriptedTeam:
         self.map_name = battles.map_name
         self.kite_rules = KITE_RULES
         self._seed_word = np.uint64(seed % _SEED_RANGE)
-        self._knowledge = _know(battles)
+        self._knowledge = _build_knowledge(battles)
         self._targets = np.full((battles.num_battles, battles.num_agents), NO_ENEMY, np.int64)
 
     def begin(self, battles: BattleBackend) -> None:
@@ -116,12 +116,12 @@ class ScriptedTeam:
         return actions
 
 
-def _know(battles: BattleBackend) -> Knowledge:
+def _build_knowledge(battles: BattleBackend) -> UnitKnowledge:
     spec = battles.map_spec
     kinds = [unit_kind(name, battles.engine_settings.balance) for name in (*spec.ally_kinds, *spec.enemy_kinds)]
     ranges = np.array([kind.weapon.range if kind.weapon is not None else 0.0 for kind in kinds])
     radii = np.array([kind.radius for kind in kinds])
-    return Knowledge(
+    return UnitKnowledge(
         num_agents=spec.num_agents,
         reach=(ranges + radii)[:, None] + radii[None, :],
         stride=np.array([kind.speed_per_loop for kind in kinds]) * battles.switches.step_mul,

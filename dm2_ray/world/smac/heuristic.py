@@ -24,7 +24,7 @@ from dm2_ray.world.units.state import HEALTH, Units, X, Y
 NO_TARGET = -1
 
 
-class Heuristic:
+class SmacHeuristic:
     """Chooses the agents' actions in B battles; remembers whom each agent is after.
 
     Args:

@@ -13,12 +13,12 @@ DIFFICULTIES = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "A")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SmacSwitches:
+class SmacOptions:
     """Constructor arguments of SMAC other than the map's name and the seed.
 
     Raises:
         TypeError: a value of the wrong type.
-        ValueError: a number out of range, or a switch that the embedded world cannot honour.
+        ValueError: a number out of range, or a switch that the embedded world cannot honor.
     """
 
     step_mul: int = 8
@@ -51,7 +51,7 @@ class SmacSwitches:
     heuristic_ai: bool = False
     """Agents are played by SMAC's built-in heuristic; the actions given only show as last actions."""
     heuristic_rest: bool = False
-    """The heuristic walks towards a target that an agent may not shoot at, one move at a time, instead of ordering an
+    """The heuristic walks toward a target that an agent may not shoot at, one move at a time, instead of ordering an
     attack. Without effect unless heuristic_ai."""
     difficulty: str = "7"
     """One of DIFFICULTIES. Without effect: SMAC's maps start no computer player, whatever the level."""
@@ -96,7 +96,7 @@ class SmacSwitches:
             object.__setattr__(self, "obs_own_health", True)
 
     @classmethod
-    def from_arguments(cls, arguments: Mapping[str, Any]) -> SmacSwitches:
+    def from_arguments(cls, arguments: Mapping[str, Any]) -> SmacOptions:
         """Switches from keyword arguments.
 
         Raises:

@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from dm2_ray.world.maps.map_spec import MapSpec
 from dm2_ray.world.maps.registry import load_map
-from dm2_ray.world.smac.options import SmacSwitches
-from dm2_ray.world.smac.rules import NO_ACTION, perceive, settle
+from dm2_ray.world.smac.options import SmacOptions
+from dm2_ray.world.smac.rules import NO_ACTION, settle, update_views
 from dm2_ray.world.smac.rules_tables import build_tables
 from dm2_ray.world.unit_kinds import Balance
 
@@ -50,7 +50,7 @@ class RulesReplay:
         **smac_arguments: Any,
     ) -> None:
         self.map_spec = map_name if isinstance(map_name, MapSpec) else load_map(map_name)
-        self.switches = SmacSwitches.from_arguments(smac_arguments)
+        self.switches = SmacOptions.from_arguments(smac_arguments)
         self.tables = build_tables(self.map_spec, self.switches, terrain_height, balance)
         tables = self.tables
         num_units = tables.num_agents + tables.num_enemies
@@ -129,7 +129,7 @@ class RulesReplay:
     def _perceive(self) -> Perception:
         tables, t = self.tables, self._t
         x, y, health, shield, energy, cooldown = self._units[:, np.newaxis]
-        perceive(
+        update_views(
             tables,
             x,
             y,

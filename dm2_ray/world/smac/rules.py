@@ -19,28 +19,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.compile_cache import kernel
-from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.options import SmacOptions
 from dm2_ray.world.smac.rules_tables import RulesTables, build_tables, max_reward
-from dm2_ray.world.smac.step_outcome import Settlement, as_seen, settle
+from dm2_ray.world.smac.step_outcome import StepOutcome, as_seen, settle
 
 __all__ = [
     "RulesTables",
-    "Settlement",
-    "SmacSwitches",
+    "StepOutcome",
+    "SmacOptions",
     "available_actions",
     "build_tables",
     "global_state",
     "max_reward",
     "observe",
-    "perceive",
+    "update_views",
     "settle",
     "visibility",
 ]
 
 SIGHT_RANGE = 9.0
-"""Of every unit, whatever its kind; centre to centre."""
+"""Of every unit, whatever its kind; center to center."""
 SHOOT_RANGE = 6.0
-"""Within which an attack may be ordered, whatever the weapon's range; centre to centre."""
+"""Within which an attack may be ordered, whatever the weapon's range; center to center."""
 NO_OP, STOP, NORTH, SOUTH, EAST, WEST, FIRST_TARGET = 0, 1, 2, 3, 4, 5, 6
 NO_ACTION = -1
 """In `last_actions`: nothing has been done yet."""
@@ -62,7 +62,7 @@ def available_actions(tables: RulesTables, x: Column, y: Column, health: Column,
         own_x, own_y = as_seen(x[i]), as_seen(y[i])
         out_mask[i, STOP] = True
         for move in range(NORTH, WEST + 1):
-            # Quirk: cells are found by truncation towards zero, so that x - probe in (-1, 0) still counts as cell 0.
+            # Quirk: cells are found by truncation toward zero, so that x - probe in (-1, 0) still counts as cell 0.
             cell_x = int(own_x + (probe if move == EAST else -probe if move == WEST else 0.0))
             cell_y = int(own_y + (probe if move == NORTH else -probe if move == SOUTH else 0.0))
             inside = 0 <= cell_x < size_x and 0 <= cell_y < size_y
@@ -261,7 +261,7 @@ def global_state(
 
 
 @kernel(allocates=False)
-def perceive(
+def update_views(
     tables: RulesTables,
     x: Columns,
     y: Columns,

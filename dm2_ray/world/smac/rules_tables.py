@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.maps.map_spec import MapSpec
-from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.options import SmacOptions
 from dm2_ray.world.unit_kinds import Balance, unit_kind
 
 NUM_MOVES = 4
@@ -105,7 +105,7 @@ class RulesTables(NamedTuple):
     """[U] index in the one-hot of unit types."""
 
 
-def max_reward(map_spec: MapSpec, switches: SmacSwitches, balance: Balance = "liberty") -> float:
+def max_reward(map_spec: MapSpec, switches: SmacOptions, balance: Balance = "liberty") -> float:
     """Greatest undiscounted sum of rewards without regeneration, before scaling (SMAC's `max_reward`).
 
     Quirk not reproduced: SMAC adds the enemies' hit points again when reset() is called twice before its first
@@ -125,7 +125,7 @@ def height_image(map_spec: MapSpec) -> NDArray[np.uint8]:
 
 def build_tables(
     map_spec: MapSpec,
-    switches: SmacSwitches,
+    switches: SmacOptions,
     terrain_height: NDArray[np.uint8] | None = None,
     balance: Balance = "liberty",
 ) -> RulesTables:

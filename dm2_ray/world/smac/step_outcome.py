@@ -14,7 +14,7 @@ from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.smac.rules_tables import RulesTables
 
 
-class Settlement(NamedTuple):
+class StepOutcome(NamedTuple):
     """What one step led to."""
 
     reward: float
@@ -52,7 +52,7 @@ def settle(
     shield: NDArray[np.float64],
     dead: NDArray[np.bool_],
     t: int,
-) -> Settlement:
+) -> StepOutcome:
     """Reward and outcome of the step that led from `previous_*` to the present columns, `t` counting that step.
 
     Args:
@@ -105,7 +105,7 @@ def settle(
     reward /= tables.reward_divisor
 
     truncated = timed_out and tables.continuing_episode
-    return Settlement(
+    return StepOutcome(
         reward,
         decided or (timed_out and not truncated),
         truncated,

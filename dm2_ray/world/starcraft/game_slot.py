@@ -1,4 +1,4 @@
-"""StarCraftColumn: one game after another, and in each battle after battle.
+"""GameSlot: one game after another, and in each battle after battle.
 
     no game ──launch──► fresh battle ──play──► battle under way ──(ended) begin──► fresh battle
                              ▲                        │
@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from dm2_ray.config.schema import StarCraftSettings
 from dm2_ray.files import write_atomically
 from dm2_ray.world.maps.map_spec import MapSpec
-from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.options import SmacOptions
 from dm2_ray.world.smac.rules_tables import RulesTables
 from dm2_ray.world.starcraft import requests
 from dm2_ray.world.starcraft.game import GameLost, StarCraftGame
 from dm2_ray.world.starcraft.install import Installation, MapFile
 from dm2_ray.world.starcraft.protocol import StarCraftError
 from dm2_ray.world.starcraft.units import BattleUnits, rules_of_map, rules_of_units
-from dm2_ray.world.units.state import Marks, Units, X, Y
+from dm2_ray.world.units.state import UnitFlags, Units, X, Y
 
 logger = logging.getLogger(__name__)
 
@@ -48,13 +48,13 @@ class BattleOrder:
     installation: Installation
     map_file: MapFile
     map_spec: MapSpec
-    switches: SmacSwitches
+    switches: SmacOptions
     settings: StarCraftSettings
     rules: RulesTables
     """As packaged; the game's own numbers replace them."""
 
 
-class StarCraftColumn:
+class GameSlot:
     """One column of a StarCraftVector. All methods wait for the game; other columns are other threads' business.
 
     Args:
@@ -63,7 +63,7 @@ class StarCraftColumn:
         units, marks: [F, U] and [G, U] of the battle under way, which the column keeps up to date (see BattleUnits).
     """
 
-    def __init__(self, order: BattleOrder, index: int, units: Units, marks: Marks) -> None:
+    def __init__(self, order: BattleOrder, index: int, units: Units, marks: UnitFlags) -> None:
         self.game: StarCraftGame | None = None
         self.rules = order.rules
         """Of the battle under way."""

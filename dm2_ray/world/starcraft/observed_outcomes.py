@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.engine.battle_step import BattleArrays
-from dm2_ray.world.smac.rules import NO_ACTION, perceive, settle
+from dm2_ray.world.smac.rules import NO_ACTION, settle, update_views
 from dm2_ray.world.smac.rules_tables import RulesTables
 from dm2_ray.world.units.state import COOLDOWN, ENERGY, HEALTH, SHIELD, X, Y
 
 
-def show_beginning(battles: BattleArrays, b: int, rules: RulesTables) -> None:
+def write_initial_views(battles: BattleArrays, b: int, rules: RulesTables) -> None:
     """Battle b has just begun: bring what its agents see up to date with its units."""
     battles.steps[b] = 0
     battles.last_actions[b] = NO_ACTION
@@ -64,7 +64,7 @@ def clear_outcomes(battles: BattleArrays) -> None:
 def _perceive(battles: BattleArrays, b: int, rules: RulesTables) -> None:
     one = slice(b, b + 1)
     units = battles.units[b]
-    perceive(
+    update_views(
         rules,
         units[X : X + 1],
         units[Y : Y + 1],

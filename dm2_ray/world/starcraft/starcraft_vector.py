@@ -1,6 +1,6 @@
 """StarCraftVector: battles of real StarCraft II, side by side, behind BattleVector's door.
 
-    StarCraftVector ──a thread each──► B × StarCraftColumn ──websocket──► B × StarCraft II process (under a guard)
+    StarCraftVector ──a thread each──► B × GameSlot ──websocket──► B × StarCraft II process (under a guard)
           │                                   ▲ units of the observation
           └── the rules' kernels: observations, masks, state, rewards, ends: the same code as over the embedded engine
 
@@ -34,12 +34,12 @@ from dm2_ray.world.engine.battle_step import allocate_battles
 from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.maps.map_spec import MapSpec
 from dm2_ray.world.maps.registry import load_map
-from dm2_ray.world.smac.heuristic import Heuristic
-from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.heuristic import SmacHeuristic
+from dm2_ray.world.smac.options import SmacOptions
 from dm2_ray.world.smac.rules_tables import build_tables
-from dm2_ray.world.starcraft.game_slot import BattleOrder, StarCraftColumn
+from dm2_ray.world.starcraft.game_slot import BattleOrder, GameSlot
 from dm2_ray.world.starcraft.install import find_installation, find_map
-from dm2_ray.world.starcraft.observed_outcomes import clear_outcomes, show_beginning, show_step
+from dm2_ray.world.starcraft.observed_outcomes import clear_outcomes, show_step, write_initial_views
 from dm2_ray.world.starcraft.protocol import StarCraftError, StarCraftNotInstalled, load_protocol, load_websocket
 from dm2_ray.world.units.state import HEALTH, NONE, SHIELD, TARGET
 
@@ -84,17 +84,17 @@ class StarCraftVector:
         self.map_name = self.map_spec.name
         self.seed = seed
         self.first_battle = first_battle
-        self.switches = SmacSwitches.from_arguments(smac_arguments)
+        self.switches = SmacOptions.from_arguments(smac_arguments)
         self.engine_settings = EngineSettings()
         """The embedded engine's; here they only tell scripted teams which balance of units to expect."""
         self.settings = settings or StarCraftSettings()
         self._rules = rules = build_tables(self.map_spec, self.switches)
         self._battles = battles = allocate_battles(num_battles, rules)
-        self._columns: list[StarCraftColumn] = []
+        self._columns: list[GameSlot] = []
         self._threads: ThreadPoolExecutor | None = None
         self._closes = weakref.finalize(self, _close_all, self._columns)
         self._started = False
-        self._heuristics = {b: Heuristic(rules, 1, self.switches.heuristic_rest) for b in range(num_battles)}
+        self._heuristics = {b: SmacHeuristic(rules, 1, self.switches.heuristic_rest) for b in range(num_battles)}
         self._played = np.zeros((num_battles, rules.num_agents), np.int64)
         self._dropped = np.zeros(num_battles, np.bool_)
 
@@ -257,9 +257,7 @@ class StarCraftVector:
             rules=self._rules,
         )
         battles = self._battles
-        self._columns.extend(
-            StarCraftColumn(order, b, battles.units[b], battles.marks[b]) for b in range(self.num_battles)
-        )
+        self._columns.extend(GameSlot(order, b, battles.units[b], battles.marks[b]) for b in range(self.num_battles))
 
     def _chosen(self, given: NDArray[np.int64], running: NDArray[np.bool_]) -> NDArray[np.int64]:
         """[B, N] what is to be played: with heuristic_ai its choice, else what was given."""
@@ -274,8 +272,8 @@ class StarCraftVector:
 
     def _show_beginning(self, b: int) -> None:
         rules = self._columns[b].rules
-        show_beginning(self._battles, b, rules)
-        self._heuristics[b] = Heuristic(rules, 1, self.switches.heuristic_rest)
+        write_initial_views(self._battles, b, rules)
+        self._heuristics[b] = SmacHeuristic(rules, 1, self.switches.heuristic_rest)
 
     def _begin(self, columns: Sequence[int]) -> None:
         self._in_parallel([partial(self._columns[b].begin, self.seed) for b in columns])
@@ -310,7 +308,7 @@ def check_starcraft(map_name: str, settings: StarCraftSettings, game_version: st
     find_map(find_installation(settings.path, game_version), map_name)
 
 
-def _close_all(columns: Sequence[StarCraftColumn]) -> None:
+def _close_all(columns: Sequence[GameSlot]) -> None:
     # All are told before the first is waited for. (No threads: this also runs when the interpreter ends.)
     for column in columns:
         if column.game is not None:

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.maps.map_spec import MapSpec
-from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.options import SmacOptions
 from dm2_ray.world.smac.rules_tables import RulesTables
 from dm2_ray.world.starcraft.protocol import StarCraftError
 from dm2_ray.world.unit_kinds import unit_kind
-from dm2_ray.world.units.state import COOLDOWN, ENERGY, HEALTH, NONE, SHIELD, TARGET, Marks, Units, X, Y
+from dm2_ray.world.units.state import COOLDOWN, ENERGY, HEALTH, NONE, SHIELD, TARGET, UnitFlags, Units, X, Y
 
 AGENTS_OWNER, ENEMIES_OWNER = 1, 2
 
@@ -55,7 +55,7 @@ class BattleUnits:
         marks: [G, U] likewise; only TARGET is.
     """
 
-    def __init__(self, raw_units: Iterable[Any], map_spec: MapSpec, units: Units, marks: Marks) -> None:
+    def __init__(self, raw_units: Iterable[Any], map_spec: MapSpec, units: Units, marks: UnitFlags) -> None:
         found = list(raw_units)
         # SMAC numbers agents by kind and place, enemies as the game lists them.
         agents = [unit for unit in found if unit.owner == AGENTS_OWNER]
@@ -116,7 +116,7 @@ def rules_of_map(rules: RulesTables, game_info: Any) -> RulesTables:
     )
 
 
-def rules_of_units(rules: RulesTables, map_spec: MapSpec, switches: SmacSwitches, units: BattleUnits) -> RulesTables:
+def rules_of_units(rules: RulesTables, map_spec: MapSpec, switches: SmacOptions, units: BattleUnits) -> RulesTables:
     """The tables with the constants of these very units: kinds, order and greatest health as the game says.
 
     Raises:

@@ -1,7 +1,7 @@
 """How unit state is laid out: rows of two arrays per battle, so that kernels pass two pointers and not twenty.
 
 Shapes: B battles, U = N + M units, agents first; `units` is [F, U] float64, one row per quantity below, `marks` is
-[G, U] int64; of B battles [B, F, U] and [B, G, U]. K neighbours are kept per unit.
+[G, U] int64; of B battles [B, F, U] and [B, G, U]. K neighbors are kept per unit.
 
 Positions are map cells (x east, y north) and multiples of 1/4096, as in StarCraft II, so that float32 holds them
 exactly. Times are game loops.
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Units = NDArray[np.float64]
-Marks = NDArray[np.int64]
+UnitFlags = NDArray[np.int64]
 
 # Rows of `units`.
 X, Y = 0, 1
@@ -71,7 +71,7 @@ ORDER_STOP, ORDER_MOVE, ORDER_ATTACK, ORDER_SCRIPTED = 0, 1, 2, 3
 MOVE_X, MOVE_Y = 0, 1
 """Displacement chosen in this loop."""
 PUSH_X, PUSH_Y = 2, 3
-"""Displacement by overlapping neighbours."""
+"""Displacement by overlapping neighbors."""
 SIDESTEP = 4
 """+1 or -1: the side on which a unit passes an obstacle straight ahead."""
 NEAR_X, NEAR_Y, NEAR_RADIUS = 5, 6, 7
@@ -85,7 +85,7 @@ NEAR_UNIT = 1
 """Unit behind each closed-up column."""
 NUM_CONTACTS = 2
 FIRST_CONTACT = 3
-"""The first of K rows: neighbours that touch."""
+"""The first of K rows: neighbors that touch."""
 MAX_CONTACTS = 8
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.maps.map_spec import MapSpec
-from dm2_ray.world.maps.spawn_positions import starting_positions
+from dm2_ray.world.maps.spawn_positions import spawn_positions
 from dm2_ray.world.maps.terrain import AIR, CLIFF_WALKER, GROUND
 from dm2_ray.world.unit_kinds import UnitKind, unit_kind
 
@@ -75,7 +75,7 @@ class UnitTables(NamedTuple):
     stats: NDArray[np.float64]
     """[35, U] times in game loops, lengths in cells, rates per loop."""
     damage: NDArray[np.float64]
-    """[U, U] damage of one hit of the row's unit on the column's, before armour; 0 if it cannot be hit."""
+    """[U, U] damage of one hit of the row's unit on the column's, before armor; 0 if it cannot be hit."""
     has_healers: bool
     has_explosions: bool
     help_radius: float
@@ -83,13 +83,13 @@ class UnitTables(NamedTuple):
     retaliation: bool
 
 
-class Opening(NamedTuple):
+class InitialUnits(NamedTuple):
     """How battles begin."""
 
     start: NDArray[np.float64]
     """[U, 2] starting places."""
     attack_line: NDArray[np.float64]
-    """[2 sides, 4]: a scripted side attacks towards a point drawn on the segment (x0, y0, x1, y1)."""
+    """[2 sides, 4]: a scripted side attacks toward a point drawn on the segment (x0, y0, x1, y1)."""
     kind_order: NDArray[np.int64]
     """[U] equal for units of one kind: agents are sorted within these groups when they are created."""
     holds_ground: bool
@@ -112,7 +112,7 @@ def build_unit_tables(spec: MapSpec, settings: EngineSettings) -> UnitTables:
     return UnitTables(
         num_agents=spec.num_agents,
         stats=stats,
-        damage=np.array([[_damage_of_hit(kind, target) for target in kinds] for kind in kinds]),
+        damage=np.array([[_hit_damage(kind, target) for target in kinds] for kind in kinds]),
         has_healers=any(kind.healing is not None for kind in kinds),
         has_explosions=any(kind.splash is not None and kind.splash.explodes_when_killed for kind in kinds),
         help_radius=float(settings.help_radius),
@@ -126,7 +126,7 @@ def _statistics(kind: UnitKind, settings: EngineSettings) -> dict[int, float]:
     body = {
         HEALTH_MAX: kind.health,
         SHIELD_MAX: kind.shield,
-        ARMOUR: kind.armour,
+        ARMOUR: kind.armor,
         HEALTH_REGENERATION: kind.health_regen_per_loop,
         SHIELD_REGENERATION: kind.shield_regen_per_loop,
         SHIELD_DELAY: kind.shield_regen_delay_loops,
@@ -137,10 +137,10 @@ def _statistics(kind: UnitKind, settings: EngineSettings) -> dict[int, float]:
         LAYER: float(AIR if kind.flies else CLIFF_WALKER if kind.cliff_walker else GROUND),
         IS_HEALABLE: float("Biological" in kind.attributes and "Structure" not in kind.attributes),
     }
-    return dict.fromkeys(range(NUM_STATS), 0.0) | body | _armament(kind, settings) | _care(kind)
+    return dict.fromkeys(range(NUM_STATS), 0.0) | body | _weapon_table(kind, settings) | _healing_table(kind)
 
 
-def _armament(kind: UnitKind, settings: EngineSettings) -> dict[int, float]:
+def _weapon_table(kind: UnitKind, settings: EngineSettings) -> dict[int, float]:
     weapon, splash = kind.weapon, kind.splash
     if weapon is None:
         return {}
@@ -168,7 +168,7 @@ def _armament(kind: UnitKind, settings: EngineSettings) -> dict[int, float]:
     }
 
 
-def _care(kind: UnitKind) -> dict[int, float]:
+def _healing_table(kind: UnitKind) -> dict[int, float]:
     healing = kind.healing
     if healing is None:
         return {}
@@ -184,14 +184,14 @@ def _care(kind: UnitKind) -> dict[int, float]:
     }
 
 
-def build_opening(spec: MapSpec, settings: EngineSettings) -> Opening:
+def build_initial_units(spec: MapSpec, settings: EngineSettings) -> InitialUnits:
     """How battles on a map begin."""
     names = (*spec.ally_kinds, *spec.enemy_kinds)
     enemy_point = next((spawn.x, spawn.y) for spawn in spec.spawns if spawn.owner == 2)
-    return Opening(
+    return InitialUnits(
         start=np.concatenate(
             [
-                starting_positions(spec, owner, side, balance=settings.balance, pitch=settings.spawn_pitch)
+                spawn_positions(spec, owner, side, balance=settings.balance, pitch=settings.spawn_pitch)
                 for owner, side in ((1, spec.ally_kinds), (2, spec.enemy_kinds))
             ]
         ),
@@ -206,7 +206,7 @@ def build_opening(spec: MapSpec, settings: EngineSettings) -> Opening:
     )
 
 
-def _damage_of_hit(kind: UnitKind, target: UnitKind) -> float:
+def _hit_damage(kind: UnitKind, target: UnitKind) -> float:
     weapon = kind.weapon
     if weapon is None or (target.flies and not weapon.hits_air):
         return 0.0

@@ -1,4 +1,4 @@
-"""BattleStory: what it takes to fight one battle again, and to write it down only when somebody wants to look at it.
+"""ActionLog: what it takes to fight one battle again, and to write it down only when somebody wants to look at it.
 
 Shapes: N agents.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True, slots=True)
-class BattleStory:
+class ActionLog:
     """A battle is a function of its seed, its number and the joint actions: recording costs no more than these."""
 
     battle_number: int

@@ -33,7 +33,7 @@ OUTCOME_TEXTS = {
 }
 
 _CLOSE_UP_MARGIN = 2.0
-"""Cells around the outermost units' centres."""
+"""Cells around the outermost units' centers."""
 _INK, _MUTED, _BAR = (236, 240, 245), (150, 160, 172), (10, 12, 15)
 
 
@@ -41,7 +41,7 @@ class MissingPackageError(ImportError):
     """An optional package is needed; the message says how to get it."""
 
 
-class Film:
+class Animation:
     """Pictures of a battle at a constant rate.
 
     Args:
@@ -134,19 +134,19 @@ def _bar(width: int, height: int, title: str, text: str, is_loud: bool, agents: 
     middle, right = unit / 2, width * finer - 0.5 * unit
     draw.text((0.5 * unit, middle), title, _INK, font, anchor="lm")
     draw.text((width * finer / 2, middle), text, _INK if is_loud else _MUTED, font, anchor="mm")
-    for colour, count in ((TEAM_COLOURS[1], enemies), (TEAM_COLOURS[0], agents)):
+    for color, count in ((TEAM_COLOURS[1], enemies), (TEAM_COLOURS[0], agents)):
         draw.text((right, middle), str(count), _INK, font, anchor="rm")
         right -= font.getlength("00") + 0.45 * unit
         radius = 0.22 * unit
-        draw.ellipse((right - radius, middle - radius, right + radius, middle + radius), fill=colour)
+        draw.ellipse((right - radius, middle - radius, right + radius, middle + radius), fill=color)
         right -= 0.8 * unit
     return bar.reduce(finer)
 
 
-def gif_bytes(film: Film, colours: int = 64) -> bytes:
-    """The film as an endless GIF of at most 256 colours."""
+def gif_bytes(film: Animation, colors: int = 64) -> bytes:
+    """The film as an endless GIF of at most 256 colors."""
     pictures = list(film)
-    palette = _palette(pictures, colours)
+    palette = _palette(pictures, colors)
     frames: list[Image.Image] = []
     shown_ms: list[int] = []
     start = 0
@@ -166,7 +166,7 @@ def gif_bytes(film: Film, colours: int = 64) -> bytes:
     return file.getvalue()
 
 
-def mp4_bytes(film: Film) -> bytes:
+def mp4_bytes(film: Animation) -> bytes:
     """The film as an H.264 video that every browser plays.
 
     Raises MissingPackageError without imageio-ffmpeg.
@@ -188,8 +188,8 @@ def mp4_bytes(film: Film) -> bytes:
         return path.read_bytes()
 
 
-def _palette(pictures: list[Image.Image], colours: int) -> Image.Image:
-    """One palette for all pictures. Most pixels are ground, in few colours; so what changes from picture to picture is
+def _palette(pictures: list[Image.Image], colors: int) -> Image.Image:
+    """One palette for all pictures. Most pixels are ground, in few colors; so what changes from picture to picture is
     given twice their weight."""
     chosen = np.unique(np.linspace(0, len(pictures) - 1, 12).astype(np.int64))
     sample = np.stack([np.asarray(pictures[i]) for i in chosen])
@@ -197,7 +197,7 @@ def _palette(pictures: list[Image.Image], colours: int) -> Image.Image:
     still = sample[0].reshape(-1, 3)
     still = still[:: max(1, 2 * len(still) // max(len(changing), 1))]
     pixels = np.concatenate([changing, still])
-    return Image.fromarray(pixels[None]).quantize(colours, method=Image.Quantize.MEDIANCUT)
+    return Image.fromarray(pixels[None]).quantize(colors, method=Image.Quantize.MEDIANCUT)
 
 
 @lru_cache(maxsize=8)

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dm2_ray.arrays import check_arrays
-from dm2_ray.world.viewing.frame import Moment, between
+from dm2_ray.world.viewing.frame import FrameState, between
 from dm2_ray.world.viewing.scene import Stage
 
 if TYPE_CHECKING:
     from dm2_ray.world.battles.backend import BattleBackend
     from dm2_ray.world.engine_settings import EngineSettings
-    from dm2_ray.world.smac.options import SmacSwitches
+    from dm2_ray.world.smac.options import SmacOptions
 
 FORMAT = "dm2-ray-battle-1"
 
@@ -111,7 +111,7 @@ class BattleRecording:
         added = {name: np.asarray(values, dtype=np.float32) for name, values in series.items()}
         return replace(self, series={**self.series, **added})
 
-    def moment(self, time: float) -> Moment:
+    def moment(self, time: float) -> FrameState:
         """All units at a time in env steps, 0 to T; between steps they are interpolated."""
         last = self.num_steps
         step = min(max(int(time), 0), last)
@@ -121,10 +121,10 @@ class BattleRecording:
             return before
         return between(before, self._at(step + 1), share, self.step_loops, self.stage.weapon_period)
 
-    def _at(self, step: int) -> Moment:
+    def _at(self, step: int) -> FrameState:
         dead_steps = (self.health[: step + 1] <= 0).sum(0) - 1
         columns = {name: getattr(self, name)[step].astype(np.float64) for name in _COLUMNS}
-        return Moment(**columns, target=self.target[step], dead_loops=np.maximum(dead_steps, 0.0) * self.step_loops)
+        return FrameState(**columns, target=self.target[step], dead_loops=np.maximum(dead_steps, 0.0) * self.step_loops)
 
     # As text.
 
@@ -211,7 +211,7 @@ class BattleRecorder:
         self._begun = False
         self._outcome: Outcome = "unfinished"
         self._provenance: BattleProvenance | None = None
-        self._moments: list[Moment] = []
+        self._moments: list[FrameState] = []
         self._actions: list[NDArray[np.int64]] = []
         self._available: list[NDArray[np.bool_]] = []
         self._rewards: list[float] = []
@@ -235,7 +235,7 @@ class BattleRecorder:
             smac=_changed(self._battles.switches),
             scenario_hash=self._battles.map_spec.scenario_hash,
         )
-        self._moments = [Moment.of(self._battles.units(), self._column)]
+        self._moments = [FrameState.of(self._battles.units(), self._column)]
         self._actions, self._rewards = [], []
         self._available = [self._battles.action_mask[self._column].copy()]
 
@@ -260,7 +260,7 @@ class BattleRecorder:
             self.begin()
             return
         ended = bool(battles.terminated[column] or battles.truncated[column])
-        self._moments.append(Moment.of(battles.final_units() if ended else battles.units(), column))
+        self._moments.append(FrameState.of(battles.final_units() if ended else battles.units(), column))
         self._actions.append(given)
         self._rewards.append(float(battles.rewards[column]))
         if ended:
@@ -303,7 +303,7 @@ def _outcome(battles: BattleBackend, column: int) -> Outcome:
     return "draw" if everybody_fell and battles.map_spec.map_type != "MMM" else "lost"
 
 
-def _changed(settings: EngineSettings | SmacSwitches) -> dict[str, Any]:
+def _changed(settings: EngineSettings | SmacOptions) -> dict[str, Any]:
     """Names and values of the fields that differ from their defaults."""
     return {f.name: value for f in fields(settings) if (value := getattr(settings, f.name)) != f.default}
 

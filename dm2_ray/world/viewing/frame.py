@@ -18,7 +18,7 @@ LONG_AGO = 1e9
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Moment:
+class FrameState:
     """Columns [U] of one battle; a dead unit stays where it fell."""
 
     x: NDArray[np.floating]
@@ -37,9 +37,9 @@ class Moment:
     """Game loops since a dead unit fell, LONG_AGO where that is not known."""
 
     @staticmethod
-    def of(units: UnitsView, column: int = 0) -> Moment:
+    def of(units: UnitsView, column: int = 0) -> FrameState:
         """One column of the units of battles side by side, copied."""
-        return Moment(
+        return FrameState(
             x=np.array(units.x[column]),
             y=np.array(units.y[column]),
             health=np.array(units.health[column]),
@@ -51,7 +51,9 @@ class Moment:
         )
 
 
-def between(before: Moment, after: Moment, share: float, step_loops: int, weapon_period: NDArray[np.float64]) -> Moment:
+def between(
+    before: FrameState, after: FrameState, share: float, step_loops: int, weapon_period: NDArray[np.float64]
+) -> FrameState:
     """The moment `share` (0 to 1) of the way through the env step that led from one moment to another.
 
     Units move in a straight line and lose health evenly; a weapon that was fired in between has its cooldown jump up
@@ -74,7 +76,7 @@ def between(before: Moment, after: Moment, share: float, step_loops: int, weapon
     fell = (before.health > 0) & (after.health <= 0)
     # The target at the end is whom the step was spent on, unless it fell or the battle ended.
     target = np.where(after.target >= 0, after.target, before.target) if share > 0 else before.target
-    return Moment(
+    return FrameState(
         x=mixed(before.x, after.x),
         y=mixed(before.y, after.y),
         health=mixed(before.health, after.health),

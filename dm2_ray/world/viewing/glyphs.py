@@ -1,4 +1,4 @@
-"""The sign that tells a unit's kind, and the colours: shared by pictures and the HTML replay.
+"""The sign that tells a unit's kind, and the colors: shared by pictures and the HTML replay.
 
 A glyph is a list of polygons in a disc of radius 1, x to the right and y up.
 """
@@ -8,13 +8,13 @@ from __future__ import annotations
 from math import cos, pi, sin
 
 Polygon = tuple[tuple[float, float], ...]
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
-TEAM_COLOURS: tuple[Colour, Colour] = ((58, 146, 240), (238, 136, 34))
-"""Agents blue, enemies orange: told apart with every common form of colour blindness, and in grey by lightness."""
-SHIELD_COLOUR: Colour = (150, 232, 255)
-ENERGY_COLOUR: Colour = (226, 150, 255)
-HEAL_COLOUR: Colour = (120, 240, 170)
+TEAM_COLOURS: tuple[Color, Color] = ((58, 146, 240), (238, 136, 34))
+"""Agents blue, enemies orange: told apart with every common form of color blindness, and in gray by lightness."""
+SHIELD_COLOUR: Color = (150, 232, 255)
+ENERGY_COLOUR: Color = (226, 150, 255)
+HEAL_COLOUR: Color = (120, 240, 170)
 
 
 def _star(points: int, outer: float, inner: float, turn: float = 0.0) -> Polygon:

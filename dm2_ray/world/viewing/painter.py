@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from dm2_ray.world.viewing.frame import Moment
-from dm2_ray.world.viewing.glyphs import ENERGY_COLOUR, HEAL_COLOUR, SHIELD_COLOUR, TEAM_COLOURS, Colour, Polygon, glyph
+from dm2_ray.world.viewing.frame import FrameState
+from dm2_ray.world.viewing.glyphs import ENERGY_COLOUR, HEAL_COLOUR, SHIELD_COLOUR, TEAM_COLOURS, Color, Polygon, glyph
 from dm2_ray.world.viewing.scene import Stage
 from dm2_ray.world.viewing.terrain_image import paint_ground
 
@@ -28,8 +28,8 @@ _FINEST = 4
 """Of a stamp, to the picture's fine size."""
 _FRACTIONS = 48
 _MELEE_RANGE = 1.0
-_WHITE: Colour = (248, 250, 252)
-_DARK: Colour = (12, 14, 18)
+_WHITE: Color = (248, 250, 252)
+_DARK: Color = (12, 14, 18)
 
 
 class Painter:
@@ -48,7 +48,7 @@ class Painter:
         west, south, east, north = stage.view
         self.stage = stage
         scale = size / max(east - west, north - south)
-        # Even numbers: video codecs halve the resolution of colours.
+        # Even numbers: video codecs halve the resolution of colors.
         self.width, self.height = (max(2, 2 * round(side * scale / 2)) for side in (east - west, north - south))
         self._scale = scale * _FINER
         self._west, self._north = west, north
@@ -59,7 +59,7 @@ class Painter:
         self._order = np.argsort(stage.radius, kind="stable")
         self._thin = max(1, round(0.06 * self._scale))
 
-    def paint(self, moment: Moment) -> Image.Image:
+    def paint(self, moment: FrameState) -> Image.Image:
         """An RGB picture of `width` x `height` pixels."""
         picture = self._ground.copy()
         draw = ImageDraw.Draw(picture, "RGBA")
@@ -77,26 +77,26 @@ class Painter:
             self._impact(picture, u, int(moment.target[u]), x, y, float(shot_age[u]))
         return picture.reduce(_FINER)
 
-    def _shot_age(self, moment: Moment) -> NDArray[np.floating]:
+    def _shot_age(self, moment: FrameState) -> NDArray[np.floating]:
         """[U] game loops since the last shot, as far as the cooldown tells; infinite where there was none."""
         period = self.stage.weapon_period
         return np.where((period > 0) & (moment.cooldown > 0), np.maximum(period - moment.cooldown, 0.0), np.inf)
 
-    def _unit(self, picture: Image.Image, moment: Moment, u: int, x: int, y: int) -> None:
-        stage, radius, colour = self.stage, float(self._radius[u]), self._team[u]
+    def _unit(self, picture: Image.Image, moment: FrameState, u: int, x: int, y: int) -> None:
+        stage, radius, color = self.stage, float(self._radius[u]), self._team[u]
         ring = max(2.0, 0.2 * radius)
 
-        def stamp(colour: Colour, mask: Image.Image) -> None:
-            picture.paste(colour, (x - mask.width // 2, y - mask.height // 2), mask)
+        def stamp(color: Color, mask: Image.Image) -> None:
+            picture.paste(color, (x - mask.width // 2, y - mask.height // 2), mask)
 
         stamp(_DARK, _disc(radius + 2.0))
-        stamp(_shade(colour, 0.34), _disc(radius))
-        stamp(_shade(colour, 0.92), _disc(radius - ring))
+        stamp(_shade(color, 0.34), _disc(radius))
+        stamp(_shade(color, 0.92), _disc(radius - ring))
         if stage.weapon_period[u] > 0 and moment.cooldown[u] > 0:
             waiting = _level(float(moment.cooldown[u]), float(stage.weapon_period[u]))
-            stamp(_shade(colour, 0.55), _wedge(radius - ring, waiting))
+            stamp(_shade(color, 0.55), _wedge(radius - ring, waiting))
         stamp(_WHITE, _sign(glyph(stage.kinds[u]), radius - ring))
-        stamp(_shade(colour, 1.0, 0.72), _arc(radius, ring, _level(float(moment.health[u]), stage.health_max[u])))
+        stamp(_shade(color, 1.0, 0.72), _arc(radius, ring, _level(float(moment.health[u]), stage.health_max[u])))
         for amount, most, outer in (
             (moment.shield[u], stage.shield_max[u], SHIELD_COLOUR),
             (moment.energy[u], stage.energy_max[u], ENERGY_COLOUR),
@@ -108,10 +108,10 @@ class Painter:
         self, draw: ImageDraw.ImageDraw, u: int, v: int, x: NDArray[np.floating], y: NDArray[np.floating], age: float
     ) -> None:
         heals = self.stage.energy_max[u] > 0
-        colour = HEAL_COLOUR if heals else self._team[u]
-        draw.line([(x[u], y[u]), (x[v], y[v])], fill=(*colour, 170 if heals else 60), width=self._thin)
+        color = HEAL_COLOUR if heals else self._team[u]
+        draw.line([(x[u], y[u]), (x[v], y[v])], fill=(*color, 170 if heals else 60), width=self._thin)
         if age < SHOT_LOOPS and self.stage.weapon_range[u] >= _MELEE_RANGE:
-            bright = _shade(colour, 1.0, 0.6)
+            bright = _shade(color, 1.0, 0.6)
             draw.line(
                 [(x[u], y[u]), (x[v], y[v])], fill=(*bright, round(235 * (1 - age / SHOT_LOOPS))), width=2 * self._thin
             )
@@ -153,46 +153,46 @@ def _level(amount: float, most: float) -> int:
     return max(1, round(share * _FRACTIONS)) if share > 0 else 0
 
 
-def _shade(colour: Colour, brightness: float, white: float = 0.0) -> Colour:
+def _shade(color: Color, brightness: float, white: float = 0.0) -> Color:
     """Darkened, then mixed with white."""
-    red, green, blue = (round(c * brightness * (1.0 - white) + 255 * white) for c in colour)
+    red, green, blue = (round(c * brightness * (1.0 - white) + 255 * white) for c in color)
     return red, green, blue
 
 
-# Stamps: masks whose middle pixel is the centre. Radii in fine pixels.
+# Stamps: masks whose middle pixel is the center. Radii in fine pixels.
 
 
 @lru_cache(maxsize=4096)
 def _arc(radius: float, thickness: float, level: int) -> Image.Image:
-    mask, draw, centre = _blank(radius)
+    mask, draw, center = _blank(radius)
     if level > 0:
-        box = _box(centre, radius)
+        box = _box(center, radius)
         draw.pieslice(box, -90, -90 + 360 * level / _FRACTIONS, fill=255)
-        draw.ellipse(_box(centre, radius - thickness), fill=0)
+        draw.ellipse(_box(center, radius - thickness), fill=0)
     return mask.reduce(_FINEST)
 
 
 @lru_cache(maxsize=4096)
 def _wedge(radius: float, level: int) -> Image.Image:
-    mask, draw, centre = _blank(radius)
+    mask, draw, center = _blank(radius)
     if level > 0:
-        draw.pieslice(_box(centre, radius), -90 - 360 * level / _FRACTIONS, -90, fill=255)
+        draw.pieslice(_box(center, radius), -90 - 360 * level / _FRACTIONS, -90, fill=255)
     return mask.reduce(_FINEST)
 
 
 @lru_cache(maxsize=256)
 def _disc(radius: float) -> Image.Image:
-    mask, draw, centre = _blank(radius)
-    draw.ellipse(_box(centre, radius), fill=255)
+    mask, draw, center = _blank(radius)
+    draw.ellipse(_box(center, radius), fill=255)
     return mask.reduce(_FINEST)
 
 
 @lru_cache(maxsize=4096)
 def _sign(polygons: tuple[Polygon, ...], radius: float, sixteenths: int = 16) -> Image.Image:
     """Polygons, as opaque as `sixteenths` says."""
-    mask, draw, centre = _blank(radius)
+    mask, draw, center = _blank(radius)
     for polygon in polygons:
-        draw.polygon([(centre + x * radius * _FINEST, centre - y * radius * _FINEST) for x, y in polygon], fill=255)
+        draw.polygon([(center + x * radius * _FINEST, center - y * radius * _FINEST) for x, y in polygon], fill=255)
     return mask.reduce(_FINEST).point([value * sixteenths // 16 for value in range(256)])
 
 
@@ -202,6 +202,6 @@ def _blank(radius: float) -> tuple[Image.Image, ImageDraw.ImageDraw, float]:
     return mask, ImageDraw.Draw(mask), side / 2 - 0.5
 
 
-def _box(centre: float, radius: float) -> tuple[float, float, float, float]:
+def _box(center: float, radius: float) -> tuple[float, float, float, float]:
     r = max(radius, 0.0) * _FINEST
-    return centre - r, centre - r, centre + r, centre + r
+    return center - r, center - r, center + r, center + r

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from dm2_ray.files import write_atomically
 from dm2_ray.world.maps.map_spec import MapSpec
-from dm2_ray.world.viewing.animation import Film, gif_bytes, mp4_bytes
+from dm2_ray.world.viewing.animation import Animation, gif_bytes, mp4_bytes
 from dm2_ray.world.viewing.battle_recording import BattleRecording
-from dm2_ray.world.viewing.frame import Moment
+from dm2_ray.world.viewing.frame import FrameState
 from dm2_ray.world.viewing.painter import Painter
 from dm2_ray.world.viewing.scene import Stage
 
@@ -39,7 +39,7 @@ def draw(map_spec: MapSpec, units: UnitsView, column: int = 0, *, size: int = 64
     Returns:
         [h, w, 3] uint8, h and w even.
     """
-    return np.asarray(_painter(map_spec, size).paint(Moment.of(units, column))).copy()
+    return np.asarray(_painter(map_spec, size).paint(FrameState.of(units, column))).copy()
 
 
 def write_gif(
@@ -51,7 +51,7 @@ def write_gif(
     size: int = 480,
     hold_s: float = 2.0,
     close_up: bool = False,
-    colours: int = 64,
+    colors: int = 64,
 ) -> None:
     """A battle as an endless GIF; units move smoothly between env steps.
 
@@ -63,10 +63,10 @@ def write_gif(
         size: pixels of the longer side of the battlefield.
         hold_s: seconds for which the end is shown.
         close_up: show only the part of the battlefield where units come.
-        colours: at most 256; fewer make a smaller file.
+        colors: at most 256; fewer make a smaller file.
     """
-    film = Film(recording, fps=fps, speed=speed, size=size, hold_s=hold_s, close_up=close_up)
-    write_atomically(Path(path), gif_bytes(film, colours))
+    film = Animation(recording, fps=fps, speed=speed, size=size, hold_s=hold_s, close_up=close_up)
+    write_atomically(Path(path), gif_bytes(film, colors))
 
 
 def write_mp4(
@@ -83,7 +83,7 @@ def write_mp4(
 
     Raises MissingPackageError without imageio-ffmpeg (`pip install 'dm2-ray[view]'`).
     """
-    film = Film(recording, fps=fps, speed=speed, size=size, hold_s=hold_s, close_up=close_up)
+    film = Animation(recording, fps=fps, speed=speed, size=size, hold_s=hold_s, close_up=close_up)
     write_atomically(Path(path), mp4_bytes(film))
 
 

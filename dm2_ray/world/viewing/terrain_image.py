@@ -14,7 +14,7 @@ from dm2_ray.world.viewing.scene import Stage
 CLIFF_LEVEL = 2.0
 """Height of one cliff level in the maps."""
 
-_VOID, _FLOOR, _PLATEAU = (np.array(colour, dtype=np.float64) for colour in ((15, 17, 21), (43, 49, 57), (70, 77, 86)))
+_VOID, _FLOOR, _PLATEAU = (np.array(color, dtype=np.float64) for color in ((15, 17, 21), (43, 49, 57), (70, 77, 86)))
 _EDGE = (128, 142, 158, 200)
 _GRID = (255, 255, 255, 9)
 
@@ -27,14 +27,14 @@ def paint_ground(stage: Stage, width: int, height: int) -> Image.Image:
     levels = (_heights(stage, x, y) - _floor_height(stage)) / CLIFF_LEVEL
     up = np.clip(levels, 0.0, 1.5)[..., None]
     down = np.clip(-levels, 0.0, 1.0)[..., None]
-    colours = _FLOOR + up * (_PLATEAU - _FLOOR) + down * (_VOID - _FLOOR)
+    colors = _FLOOR + up * (_PLATEAU - _FLOOR) + down * (_VOID - _FLOOR)
     # Light from the north-west.
     slope_y, slope_x = np.gradient(levels, -(north - south) / height, (east - west) / width)
     slope: NDArray[np.float64] = np.asarray(slope_y - slope_x)
-    colours += 13.0 * np.clip(slope, -2.0, 2.0)[..., None] * (1.0 - down)
+    colors += 13.0 * np.clip(slope, -2.0, 2.0)[..., None] * (1.0 - down)
     off_limits = ~_sampled(stage.ground, x, y)
-    colours[off_limits] = colours[off_limits] * 0.45 + 0.2 * _VOID
-    picture = Image.fromarray(np.clip(np.round(colours), 0, 255).astype(np.uint8), "RGB")
+    colors[off_limits] = colors[off_limits] * 0.45 + 0.2 * _VOID
+    picture = Image.fromarray(np.clip(np.round(colors), 0, 255).astype(np.uint8), "RGB")
     _draw_lines(picture, stage, (width / (east - west), height / (north - south)))
     return picture
 
@@ -77,18 +77,18 @@ def _draw_lines(picture: Image.Image, stage: Stage, scale: tuple[float, float]) 
     west, _, _, north = stage.view
     draw = ImageDraw.Draw(picture, "RGBA")
 
-    def line(x0: int, y0: int, x1: int, y1: int, colour: tuple[int, ...], thickness: int) -> None:
+    def line(x0: int, y0: int, x1: int, y1: int, color: tuple[int, ...], thickness: int) -> None:
         ends = [((x - west) * scale[0], (north - y) * scale[1]) for x, y in ((x0, y0), (x1, y1))]
-        draw.line(ends, fill=colour, width=thickness)
+        draw.line(ends, fill=color, width=thickness)
 
     thickness = max(1, round(0.09 * scale[0]))
     padded = np.pad(stage.ground, 1)
-    for grid, colour, width in ((True, _GRID, max(1, thickness // 2)), (False, _EDGE, thickness)):
+    for grid, color, width in ((True, _GRID, max(1, thickness // 2)), (False, _EDGE, thickness)):
         # Between cells (x - 1, y) and (x, y), and between (x, y - 1) and (x, y).
         for axis in (0, 1):
             first, second = (padded[:-1], padded[1:]) if axis == 0 else (padded[:, :-1], padded[:, 1:])
             for i, j in np.argwhere(first & second if grid else first != second).tolist():
                 if axis == 0:
-                    line(i, j - 1, i, j, colour, width)
+                    line(i, j - 1, i, j, color, width)
                 else:
-                    line(i - 1, j, i, j, colour, width)
+                    line(i - 1, j, i, j, color, width)

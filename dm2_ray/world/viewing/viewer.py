@@ -11,7 +11,7 @@ import numpy as np
 
 from dm2_ray.world.maps.map_spec import MapSpec
 from dm2_ray.world.viewing.animation import LOOPS_PER_SECOND, MissingPackageError
-from dm2_ray.world.viewing.frame import Moment, between
+from dm2_ray.world.viewing.frame import FrameState, between
 from dm2_ray.world.viewing.painter import Painter
 from dm2_ray.world.viewing.scene import Stage
 
@@ -54,7 +54,7 @@ class Window:
         self._painter = Painter(self._stage, size)
         self._step_loops = step_loops
         self._step_s = step_loops / LOOPS_PER_SECOND / speed if speed > 0 else 0.0
-        self._last: Moment | None = None
+        self._last: FrameState | None = None
         self._pygame = _pygame()
         self._screen: Any = self._open()
         self._pygame.display.set_caption(f"DM2-Ray: {map_spec.name}")
@@ -73,7 +73,7 @@ class Window:
         """
         if not self.is_open:
             return
-        now, last = Moment.of(units, column), self._last
+        now, last = FrameState.of(units, column), self._last
         if last is None or _is_another_battle(last, now):
             last = now
         fallen = (now.health <= 0) & (last.health <= 0)
@@ -108,7 +108,7 @@ class Window:
                 f"no window can be opened ({error}); use render_mode='rgb_array', or `dm2 replay` for a file to look at"
             ) from error
 
-    def _paint(self, moment: Moment) -> bool:
+    def _paint(self, moment: FrameState) -> bool:
         """False when the user has closed the window."""
         picture = self._painter.paint(moment)
         surface = self._pygame.image.frombuffer(picture.tobytes(), picture.size, "RGB")
@@ -122,7 +122,7 @@ class Window:
         return True
 
 
-def _is_another_battle(last: Moment, now: Moment) -> bool:
+def _is_another_battle(last: FrameState, now: FrameState) -> bool:
     rose = (last.health <= 0) & (now.health > 0)
     jumped = np.hypot(now.x - last.x, now.y - last.y) > _LONGEST_STEP
     return bool(rose.any() or jumped.any())

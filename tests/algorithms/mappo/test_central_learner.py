@@ -46,7 +46,7 @@ def joint_battles() -> Callable[..., JointBattles]:
                     observations=rng.uniform(-1, 1, (steps, OBS_SIZE)).astype(np.float32),
                     action_mask=action_mask,
                     actions=actions,
-                    behaviour_logp=np.log(rng.uniform(0.1, 0.9, steps)).astype(np.float32),
+                    behavior_logp=np.log(rng.uniform(0.1, 0.9, steps)).astype(np.float32),
                     rewards=rewards,
                     alive=rng.random(steps) < 0.8,
                     episode_lengths=np.asarray(lengths, np.int64),
@@ -130,7 +130,7 @@ def test_one_agent_whose_state_is_its_observation_is_independent_ppo(joint_battl
     ).build()
     independent.load_state_dict(shared.state_dict())
     ppo = PPOSettings()
-    for _ in range(2):  # a second time, with a normaliser that has seen returns
+    for _ in range(2):  # a second time, with a normalizer that has seen returns
         joint = prepare_joint_batch(shared, battles, ppo)
         alone = prepare_policy_batch(independent, view, view.rewards, ppo)
         assert joint.statistics == alone.statistics

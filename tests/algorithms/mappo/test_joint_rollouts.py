@@ -9,12 +9,12 @@ from dm2_ray.config.schema import PolicySettings, WorldSettings
 from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleQuota
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies
 from dm2_ray.learning.agent_trajectory import AgentTrajectory
-from dm2_ray.world.configured import battles_of
+from dm2_ray.world.configured import build_battles
 
 
 def collected(smac: dict, *, keep_states: bool) -> tuple[BattleCollector, list[AgentTrajectory]]:
     settings = PolicySettings(hidden_size=8, actor_gain=1.0)
-    with closing(battles_of(WorldSettings(map="2m_vs_1z", smac=smac), 4, seed=1)) as battles:
+    with closing(build_battles(WorldSettings(map="2m_vs_1z", smac=smac), 4, seed=1)) as battles:
         sizes = (battles.num_agents, battles.obs_size, battles.num_actions)
         weights = CentralPolicy(*sizes, battles.state_size, settings, seed=0).state_dict()
         team = StackedPolicies(*sizes, settings)

@@ -16,15 +16,15 @@ from dm2_ray.checkpoints import save_checkpoint
 from dm2_ray.config.schema import Experiment
 from dm2_ray.demonstrations import AgentDemonstration, DemonstrationError
 from dm2_ray.demonstrations.best_episodes import discounted_returns
-from dm2_ray.distributed.demonstration_sources.factory import check_experts, start_experts
-from dm2_ray.distributed.demonstration_sources.server_pool import ExpertPlacement
-from dm2_ray.distributed.demonstration_sources.sources import ExpertPool, StoredExperts
-from dm2_ray.distributed.random_streams import Role, stream_seed
+from dm2_ray.distributed.demonstration_sources.factory import build_source, check_experts
+from dm2_ray.distributed.demonstration_sources.server_pool import ActorOptions
+from dm2_ray.distributed.demonstration_sources.sources import DemonstrationSource, StoredDemonstrations
+from dm2_ray.distributed.random_streams import Role, derive_seed
 from dm2_ray.files import file_sha256
 from dm2_ray.learning.agent_trajectory import AgentTrajectory
 from dm2_ray.recording.recorder import record
 from dm2_ray.world import BattleVector
-from dm2_ray.world.configured import RunWorld
+from dm2_ray.world.configured import ConfiguredWorld
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -40,8 +40,8 @@ def experiment(**demonstrations: Any) -> Experiment:
 
 
 @contextmanager
-def started(asked: Experiment) -> Iterator[ExpertPool]:
-    experts = start_experts(asked)
+def started(asked: Experiment) -> Iterator[DemonstrationSource]:
+    experts = build_source(asked)
     try:
         experts.wait_until_ready()
         yield experts
@@ -49,7 +49,7 @@ def started(asked: Experiment) -> Iterator[ExpertPool]:
         experts.shutdown()
 
 
-def drawn(experts: ExpertPool, iteration: int, trajectories: Any = ()) -> list[AgentDemonstration]:
+def drawn(experts: DemonstrationSource, iteration: int, trajectories: Any = ()) -> list[AgentDemonstration]:
     return [ray.get(x) if isinstance(x, ray.ObjectRef) else x for x in experts.draw(iteration, trajectories)]
 
 
@@ -121,7 +121,7 @@ def test_live_battles_are_the_joint_battles_they_claim_to_be(teams: list[str]) -
         report = experts.report()
     assert [found.agent_index for found in slices] == [0, 1]
     assert report["episodes"] == 4
-    battles = BattleVector(MAP, 1, seed=stream_seed(3, Role.EXPERT_BATTLES, 5, 0))
+    battles = BattleVector(MAP, 1, seed=derive_seed(3, Role.EXPERT_BATTLES, 5, 0))
     row = won = 0
     total = 0.0
     for number, length in enumerate(slices[0].episode_lengths):
@@ -179,7 +179,7 @@ def test_independent_live_agents_imitate_their_own_team(teams: list[str]) -> Non
         learnt = drawn(experts, 0)
     np.testing.assert_array_equal(first.observations, learnt[0].observations)
     # The other one's is what the script does where it plays: its greedy rule has no other randomness than the battles'.
-    battles = BattleVector(MAP, 1, seed=stream_seed(3, Role.EXPERT_BATTLES, 0, 1))
+    battles = BattleVector(MAP, 1, seed=derive_seed(3, Role.EXPERT_BATTLES, 0, 1))
     battles.reset(first_battle=0)
     np.testing.assert_array_equal(second.observations[0], battles.observations[0, 1])
 
@@ -209,7 +209,7 @@ def battles_of_iteration(iteration: int, rollouts: int = 2) -> list[list[AgentTr
             observations=np.stack([np.full(steps, agent), np.full(steps, iteration), episodes], 1).astype(np.float32),
             action_mask=np.ones((steps, 3), bool),
             actions=rng.integers(0, 3, steps),
-            behaviour_logp=np.zeros(steps, np.float32),
+            behavior_logp=np.zeros(steps, np.float32),
             rewards=rewards[rollout],
             alive=np.ones(steps, bool),
             episode_lengths=lengths[rollout],
@@ -323,7 +323,7 @@ def test_experts_that_cannot_be_are_refused_in_one_line(
     rename_map(other, "3m")
     places = {"tmp": tmp_path, "damaged": damaged, "other": other}
     asked = experiment(**{key: v.format(**places) if isinstance(v, str) else v for key, v in named.items()})
-    for refusing in (check_experts, start_experts):
+    for refusing in (check_experts, build_source):
         with pytest.raises(DemonstrationError, match=words) as refused:
             refusing(asked)
         assert "\n" not in str(refused.value)
@@ -335,7 +335,7 @@ def test_a_damaged_set_is_refused_where_it_is_read(stored: str, tmp_path: Path) 
     shutil.copytree(stored, copy)
     asked = experiment(path=str(copy), expert_actors=1)
     next(copy.glob("*.parquet")).write_bytes(b"nothing")
-    experts = StoredExperts(asked.demonstrations, RunWorld.of(asked.world), seed=0, where=ExpertPlacement())
+    experts = StoredDemonstrations(asked.demonstrations, ConfiguredWorld.of(asked.world), seed=0, where=ActorOptions())
     with pytest.raises(DemonstrationError, match="is damaged or was altered") as refused:
         experts.wait_until_ready()
     assert "\n" not in str(refused.value)

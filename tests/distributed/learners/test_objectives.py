@@ -82,7 +82,7 @@ def told(algorithm: DM2, iterations: int) -> list[dict[str, dict[str, float]]]:
 
 
 def policies(state: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Weights and optimiser moments of actors and critics."""
+    """Weights and optimizer moments of actors and critics."""
     found = {}
     for agent in AGENTS:
         snapshot = state["agents"][agent]

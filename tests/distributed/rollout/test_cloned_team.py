@@ -17,7 +17,7 @@ from dm2_ray.learning.behavior_cloning import cloning_losses, prepare_cloning_ba
 from dm2_ray.learning.policy import AgentPolicy
 from dm2_ray.learning.ppo_batch import minibatches
 from dm2_ray.recording.recorder import record
-from dm2_ray.world.configured import battles_of
+from dm2_ray.world.configured import build_battles
 
 
 def untrained(settings: PolicySettings, agents: int, obs_size: int, actions: int) -> list[AgentPolicy]:
@@ -33,7 +33,7 @@ def untrained(settings: PolicySettings, agents: int, obs_size: int, actions: int
 
 
 def played(modules: list[AgentPolicy], settings: PolicySettings, *, greedy: bool) -> BattleStatistics:
-    with closing(battles_of(WorldSettings(map="3m"), 32, seed=5)) as battles:
+    with closing(build_battles(WorldSettings(map="3m"), 32, seed=5)) as battles:
         team = StackedPolicies(battles.num_agents, battles.obs_size, battles.num_actions, settings, greedy=greedy)
         team.load([module.state_dict() for module in modules])
         quota = BattleQuota(episodes=64)
@@ -51,15 +51,15 @@ def test_a_cloned_script_fights_where_chance_does_not(tmp_path: Path) -> None:
     chance = played(modules, settings, greedy=False)
     generator = torch.Generator().manual_seed(0)
     for agent, module in enumerate(modules):
-        optimiser = torch.optim.Adam(module.actor.parameters(), lr=3e-3)
+        optimizer = torch.optim.Adam(module.actor.parameters(), lr=3e-3)
         batch = prepare_cloning_batch(module, demonstrations.agent_slice(agent, np.arange(80)))
         for _ in range(12):
             for columns in minibatches(batch, 4, generator):
                 logits = module.forward_train(columns)[Columns.ACTION_DIST_INPUTS]
                 losses = cloning_losses(logits, columns["actions"], columns["alive"])
-                optimiser.zero_grad(set_to_none=True)
+                optimizer.zero_grad(set_to_none=True)
                 losses["total_loss"].backward()
-                optimiser.step()
+                optimizer.step()
         assert losses["cloning_accuracy"] > 0.8
     cloned = played(modules, settings, greedy=True)
     assert chance.won.mean() < 0.05

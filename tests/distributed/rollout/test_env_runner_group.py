@@ -11,24 +11,24 @@ from dm2_ray.algorithms.dm2_config import DM2Config
 from dm2_ray.distributed.fault_log import FaultLog
 from dm2_ray.distributed.resources import NotEnoughResources
 from dm2_ray.distributed.rollout.env_runner import BattleEnvRunner, RolloutTask
-from dm2_ray.distributed.rollout.env_runner_group import RunnerFleet
+from dm2_ray.distributed.rollout.env_runner_group import BattleEnvRunnerGroup
 from dm2_ray.distributed.rollout.rollout_pool import RolloutPool
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 
-def until(fleet: RunnerFleet, number: int, seconds: float = 60.0) -> None:
+def until(fleet: BattleEnvRunnerGroup, number: int, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while len(fleet.at_work) != number:
         assert time.monotonic() < deadline, f"{len(fleet.at_work)} of {number} at work after {seconds} s"
-        fleet.adapt()
+        fleet.resize()
         time.sleep(0.1)
 
 
 def test_a_fleet_grows_heals_and_plays_what_one_process_plays(small: DM2Config) -> None:
     config = small.dm2(rollout={"env_runners": 1, "max_env_runners": 2, "cpus_per_env_runner": 0.1, "tasks": 3})
     faults = FaultLog()
-    fleet = RunnerFleet(config, number=1, maximum=2, faults=faults)
+    fleet = BattleEnvRunnerGroup(config, number=1, maximum=2, faults=faults)
     pool = RolloutPool(fleet, num_trajectories=2, task_timeout_s=60.0, restore_timeout_s=60.0)
     here = BattleEnvRunner(config=small.dm2(rollout={"env_runners": 0}), worker_index=0)
     weights = [here.module[agent].get_state(inference_only=True) for agent in config.agent_ids]
@@ -62,7 +62,7 @@ def test_a_runner_that_cannot_start_says_why(small: DM2Config) -> None:
 
     config = small.dm2(rollout={"env_runners": 1, "cpus_per_env_runner": 0.1})
     config.env_runner_cls = Unwilling
-    fleet = RunnerFleet(config, number=1)
+    fleet = BattleEnvRunnerGroup(config, number=1)
     with pytest.raises(OSError, match="no world here"):
         fleet.wait_until_ready(60.0)
     fleet.shutdown()
@@ -70,7 +70,7 @@ def test_a_runner_that_cannot_start_says_why(small: DM2Config) -> None:
 
 def test_without_room_the_wait_ends(small: DM2Config, tmp_path: Path) -> None:
     config = small.dm2(rollout={"env_runners": 1, "cpus_per_env_runner": 1000.0})
-    fleet = RunnerFleet(config, number=1)
+    fleet = BattleEnvRunnerGroup(config, number=1)
     with pytest.raises(NotEnoughResources, match="no rollout worker could be started within 1 s"):
         fleet.wait_until_ready(1.0)
     fleet.shutdown()

@@ -100,7 +100,7 @@ def test_marauders_cannot_hit_what_flies_and_marines_can():
     battles = mmm(placed, {}, passive=[ENEMY_MARINE, ENEMY_MEDIVAC])
     attack = ATTACK + ENEMY_MEDIVAC - 10
     assert play(battles, {MARAUDER: attack, MARINE: STOP}, steps=4).health[0, ENEMY_MEDIVAC] == 150.0
-    assert play(battles, {MARAUDER: STOP, MARINE: attack}).health[0, ENEMY_MEDIVAC] == 145.0, "6 less armour 1"
+    assert play(battles, {MARAUDER: STOP, MARINE: attack}).health[0, ENEMY_MEDIVAC] == 145.0, "6 less armor 1"
 
 
 def test_enemy_marauders_do_not_go_for_what_they_cannot_hit():
@@ -110,8 +110,8 @@ def test_enemy_marauders_do_not_go_for_what_they_cannot_hit():
     assert units.x[0, ENEMY_MARAUDER] < 20.5, "it walks on"
 
 
-def test_marauders_do_twice_the_damage_to_armoured_units_by_missile():
-    # MMM has no armoured enemy on the ground but marauders: 10 + 10 - 1; a marine takes 10.
+def test_marauders_do_twice_the_damage_to_armored_units_by_missile():
+    # MMM has no armored enemy on the ground but marauders: 10 + 10 - 1; a marine takes 10.
     for target, place, lost in ((ENEMY_MARAUDER, (13.0, 16.0), 19.0), (ENEMY_MARINE, (13.0, 16.0), 10.0)):
         battles = mmm({MARAUDER: (8.0, 16.0), target: place}, {}, passive=[target], engine=CALM)
         before = battles.units().health[0, target]
@@ -156,7 +156,7 @@ def test_a_colossus_burns_a_line_across_its_target_and_spares_friends():
     assert lost[16] == 0 and lost[17] == 0 and lost[4] == 0
 
 
-def test_each_of_the_colossus_beams_meets_armour():
+def test_each_of_the_colossus_beams_meets_armor():
     placed = {0: (9.0, 16.0), 13: (13.0, 16.0)}
     everyone = np.zeros(18)
     everyone[[0, 13]] = (200.0, 100.0)
@@ -265,7 +265,7 @@ def test_hydralisk_missiles_and_zerg_health_growing_back():
 
 
 def test_a_spine_crawler_stays_reaches_seven_and_regenerates():
-    # 2s_vs_1sc: agents 0-1 stalkers, enemy 2 the crawler: 25 + 5 against armoured stalkers.
+    # 2s_vs_1sc: agents 0-1 stalkers, enemy 2 the crawler: 25 + 5 against armored stalkers.
     reach = 7.0 + 0.875 + 0.625
     for gap, is_hit in ((-0.05, True), (0.3, False)):
         battles = on_stage("2s_vs_1sc", {0: (13.92, 20.04 - reach - gap), 2: (13.92, 20.04)}, engine=CALM)

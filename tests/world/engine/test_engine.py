@@ -163,24 +163,24 @@ def test_stalker_missiles_take_their_time_and_outlive_their_shooter():
     assert battles.units().shield[0, 3] == 40
 
 
-def test_zealots_hit_twice_and_armour_counts_after_shields():
+def test_zealots_hit_twice_and_armor_counts_after_shields():
     engine = EngineSettings(random_delay=False)
     places = [(16.0, 16.0), None, None, (17.1, 16.0), None, None]
     battles = stage("3s_vs_3z", places, engine, shield=[10, 0, 0, 50, 0, 0])
     battles.step([[STOP, 0, 0]])
     units = battles.units()
-    # 8 on the shield, then 2 on the shield and 6 - 1 armour on the health, 4.48 loops (five) later.
+    # 8 on the shield, then 2 on the shield and 6 - 1 armor on the health, 4.48 loops (five) later.
     assert (units.shield[0, 0], units.health[0, 0]) == (0.0, 75.0)
     battles = stage("2m_vs_1z", [(16.0, 16.0), None, (17.0, 16.0)], engine)
     battles.step([[STOP, 0]])
-    assert battles.units().health[0, 0] == 45 - 16, "marines have no armour"
+    assert battles.units().health[0, 0] == 45 - 16, "marines have no armor"
 
 
 def test_small_hits_do_at_least_half_a_point():
     places = [(14.0, 16.0), None, (17.0, 16.0)]
     battles = stage("2m_vs_1z", places, EngineSettings(), shield=[0, 0, 5.75])
     battles.step([[ATTACK, 0]])
-    # 6 damage: 5.75 on the shield, 0.25 minus armour 1 is raised to 0.5.
+    # 6 damage: 5.75 on the shield, 0.25 minus armor 1 is raised to 0.5.
     assert (battles.units().shield[0, 2], battles.units().health[0, 2]) == (0.0, 99.5)
 
 

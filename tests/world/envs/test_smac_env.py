@@ -1,4 +1,4 @@
-"""SMACEnv behaves as oxwhirl/smac's StarCraft2Env towards code that only knows the latter."""
+"""SMACEnv behaves as oxwhirl/smac's StarCraft2Env toward code that only knows the latter."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from support.reference_rules import ReferenceRules
 
 from dm2_ray.world import BattleVector, SMACEnv, load_map, map_names, scenario_from_mapping
 from dm2_ray.world.envs.smac_interface import Direction
-from dm2_ray.world.viewing.action_log import BattleStory
+from dm2_ray.world.viewing.action_log import ActionLog
 
 METHODS = """
     can_move check_bounds close distance full_restart get_ally_num_attributes get_avail_actions get_avail_agent_actions
@@ -303,7 +303,7 @@ def test_a_story_retold_is_the_battle(switches: dict) -> None:
     battles.reset()
     battles.step(np.ones((1, 10), np.int64))
     battles.place_units(0, allies={0: {"x": 12.0}})
-    story = BattleStory(battle_number=5, start=battles.snapshot())
+    story = ActionLog(battle_number=5, start=battles.snapshot())
     rows, rewards, played = [], [], []
     while battles.battle_number[0] == 5:
         units = battles.units()

@@ -31,12 +31,12 @@ from dm2_ray.world import (
 from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.maps.scenario import read_scenario
 from dm2_ray.world.maps.scenario_checks import separate_areas, starting_places
-from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.options import SmacOptions
 from dm2_ray.world.smac.rules_tables import build_tables, height_image, max_reward
 from dm2_ray.world.unit_kinds import kind_names, unit_kind
 from dm2_ray.world.viewing.text_map import count_units, draw_map
 
-EVERYTHING = SmacSwitches.from_arguments(
+EVERYTHING = SmacOptions.from_arguments(
     {"obs_last_action": True, "obs_pathing_grid": True, "obs_terrain_height": True, "state_timestep_number": True}
 )
 OPEN = {"size": [32, 32]}
@@ -420,7 +420,7 @@ def test_a_drawing_shows_ground_and_sides() -> None:
 
 
 def test_max_reward_counts_the_enemies() -> None:
-    assert max_reward(built(duel()), SmacSwitches()) == 2 * 10 + 200 + 2 * 150
+    assert max_reward(built(duel()), SmacOptions()) == 2 * 10 + 200 + 2 * 150
 
 
 # Refusals.

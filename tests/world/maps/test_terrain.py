@@ -72,7 +72,7 @@ def test_ways_reach_every_goal_and_are_no_longer_than_a_search_finds(data):
         if np.isinf(steps[tuple(start)]):
             assert next_place(terrain, *from_place, *to_place) == tuple(to_place), "no way: straight on"
         elif terrain.has_obstacles:
-            # Both ends lie up to a cell's diagonal from the centres.
+            # Both ends lie up to a cell's diagonal from the centers.
             assert walk(terrain, from_place, to_place) <= steps[tuple(start)] + 2.0
 
 

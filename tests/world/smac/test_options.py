@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dm2_ray.world import load_map, map_names
-from dm2_ray.world.smac.options import SmacSwitches
+from dm2_ray.world.smac.options import SmacOptions
 from dm2_ray.world.smac.rules import build_tables, max_reward
 from dm2_ray.world.smac.rules_tables import height_image
 
@@ -37,29 +37,29 @@ VARIANTS = {
 @pytest.mark.parametrize("name", map_names())
 def test_sizes_equal_smac(name: str) -> None:
     spec, smac = load_map(name), SMAC[name]
-    tables = build_tables(spec, SmacSwitches())
+    tables = build_tables(spec, SmacOptions())
     assert (tables.obs_size, tables.state_size) == (smac["obs_size"], smac["state_size"])
     assert tables.enemies_at == smac["move_feats"]
     assert [spec.num_enemies, tables.enemy_width] == smac["enemy_feats"]
     assert [spec.num_agents - 1, tables.ally_width] == smac["ally_feats"]
     assert tables.obs_size - tables.own_at == smac["own_feats"]
-    assert max_reward(spec, SmacSwitches()) == smac["max_reward"]
+    assert max_reward(spec, SmacOptions()) == smac["max_reward"]
     assert set(VARIANTS) == set(smac["variants"])
     for variant, sizes in smac["variants"].items():
-        tables = build_tables(spec, SmacSwitches.from_arguments(VARIANTS[variant]))
+        tables = build_tables(spec, SmacOptions.from_arguments(VARIANTS[variant]))
         # SMAC understates its observations by the time that it appends.
         assert tables.obs_size - tables.obs_timestep_number == sizes["obs_size"], variant
         assert tables.state_size == sizes["state_size"], variant
 
 
 def test_seeing_all_health_implies_seeing_ones_own() -> None:
-    assert SmacSwitches(obs_own_health=False).obs_own_health
-    assert not SmacSwitches(obs_all_health=False, obs_own_health=False).obs_own_health
+    assert SmacOptions(obs_own_health=False).obs_own_health
+    assert not SmacOptions(obs_all_health=False, obs_own_health=False).obs_own_health
 
 
 def test_unknown_argument_names_the_nearest() -> None:
     with pytest.raises(TypeError, match="obs_last_actions.*'obs_last_action'"):
-        SmacSwitches.from_arguments({"obs_last_actions": True})
+        SmacOptions.from_arguments({"obs_last_actions": True})
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_unknown_argument_names_the_nearest() -> None:
 )
 def test_refuses(arguments: dict, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
-        SmacSwitches.from_arguments(arguments)
+        SmacOptions.from_arguments(arguments)
 
 
 def test_height_image_shows_floor_and_plateau() -> None:
@@ -93,4 +93,4 @@ def test_height_image_shows_floor_and_plateau() -> None:
 
 def test_height_image_of_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match=r"\(16, 16\)"):
-        build_tables(load_map("3m"), SmacSwitches(), np.zeros((16, 16), dtype=np.uint8))
+        build_tables(load_map("3m"), SmacOptions(), np.zeros((16, 16), dtype=np.uint8))

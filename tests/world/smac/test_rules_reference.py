@@ -14,8 +14,8 @@ from support.reference_rules import HEALTH, SHIELD, ReferenceRules
 
 from dm2_ray.world import RulesReplay, load_map, map_names
 from dm2_ray.world.envs.smac_interface import SmacInterface
-from dm2_ray.world.smac.heuristic import Heuristic
-from dm2_ray.world.smac.rules import SmacSwitches, build_tables, visibility
+from dm2_ray.world.smac.heuristic import SmacHeuristic
+from dm2_ray.world.smac.rules import SmacOptions, build_tables, visibility
 from dm2_ray.world.units.state import HEALTH as HEALTH_ROW
 from dm2_ray.world.units.state import NUM_UNIT_ROWS, X, Y
 
@@ -115,8 +115,8 @@ def choose(map_name: str, rest: bool, move_amount: float, seed: int) -> None:
     """The heuristic's choices in a battle of random states are the reference's."""
     rng = np.random.default_rng(seed)
     spec = load_map(map_name)
-    tables = build_tables(spec, SmacSwitches(heuristic_ai=True, heuristic_rest=rest, move_amount=move_amount))
-    heuristic = Heuristic(tables, 1, rest)
+    tables = build_tables(spec, SmacOptions(heuristic_ai=True, heuristic_rest=rest, move_amount=move_amount))
+    heuristic = SmacHeuristic(tables, 1, rest)
     reference = ReferenceRules(map_name, np.zeros(spec.walkable.shape), move_amount=move_amount)
     allies, enemies = random_side(rng, spec.ally_kinds, None, 0.2), random_side(rng, spec.enemy_kinds, None, 0.2)
     *_, avail = reference.reset(allies, enemies)
@@ -180,7 +180,7 @@ def test_the_reference_has_smacs_sizes(map_name: str) -> None:
 @given(arguments=switches())
 def test_sizes_equal_plain_python(map_name: str, arguments: dict) -> None:
     sizes = ReferenceRules(map_name, None, **arguments).sizes()
-    interface = SmacInterface(load_map(map_name), SmacSwitches(**arguments), "liberty")
+    interface = SmacInterface(load_map(map_name), SmacOptions(**arguments), "liberty")
     assert sizes == {
         "obs_size": interface.get_obs_size(),
         "state_size": interface.get_state_size(),

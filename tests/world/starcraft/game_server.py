@@ -107,14 +107,14 @@ class World:
         self._ended = False
         self._killed: set[int] = set()
         self._observed = False
-        agent_kinds = sorted(set(self.spec.ally_kinds), key=self._catalogue_place)
+        agent_kinds = sorted(set(self.spec.ally_kinds), key=self._catalog_place)
         self._types = [
             *(FIRST_AGENT_TYPE + agent_kinds.index(kind) for kind in self.spec.ally_kinds),
             *(STOCK_TYPES[kind] for kind in self.spec.enemy_kinds),
         ]
 
     @staticmethod
-    def _catalogue_place(kind: str) -> int:
+    def _catalog_place(kind: str) -> int:
         return KINDS_IN_CATALOGUE_ORDER.index(kind) if kind in KINDS_IN_CATALOGUE_ORDER else 0
 
     @property

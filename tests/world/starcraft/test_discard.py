@@ -10,7 +10,7 @@ import torch
 
 from dm2_ray.config.schema import PolicySettings
 from dm2_ray.demonstrations import JointTrajectories, JointTrajectoryWriter, Provenance
-from dm2_ray.demonstrations.episode_player import record_episodes
+from dm2_ray.demonstrations.episode_player import write_played_episodes
 from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleQuota
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies
 from dm2_ray.learning.policy import AgentPolicy
@@ -87,7 +87,7 @@ def test_recorded_battles_are_whole_ones(installation, open_vector, tmp_path: Pa
     team = ScriptedTeam("focus_fire", vector)
     provenance = Provenance(kind="scripted", source="focus_fire", greedy=True, seed=0)
     with JointTrajectoryWriter(tmp_path / "set") as writer:
-        manifest = record_episodes(team, vector, 2, writer, provenance)
+        manifest = write_played_episodes(team, vector, 2, writer, provenance)
     assert vector.restarts >= 1
     assert (manifest.backend, manifest.engine_version, manifest.engine) == ("starcraft", "4.10.0.75689", {})
     found = JointTrajectories.open(tmp_path / "set")

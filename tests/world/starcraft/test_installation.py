@@ -78,7 +78,7 @@ def test_no_map(installation) -> None:
     assert "AutoML" not in message
 
 
-def test_the_other_smac_is_recognised(installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_other_smac_is_recognized(installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (installation.root / "Maps" / "SMAC_Maps" / "3m.SC2Map").unlink()
     package = tmp_path / "site" / "smac"
     package.mkdir(parents=True)

@@ -16,9 +16,9 @@ from PIL import Image
 from dm2_ray.world import BattleVector, ScriptedTeam, load_map, map_names
 from dm2_ray.world.maps.map_spec import MapSpec
 from dm2_ray.world.unit_kinds import kind_names
-from dm2_ray.world.viewing.animation import Film
+from dm2_ray.world.viewing.animation import Animation
 from dm2_ray.world.viewing.battle_recording import BattleRecorder, BattleRecording
-from dm2_ray.world.viewing.frame import LONG_AGO, Moment
+from dm2_ray.world.viewing.frame import LONG_AGO, FrameState
 from dm2_ray.world.viewing.glyphs import GLYPHS, TEAM_COLOURS
 from dm2_ray.world.viewing.painter import Painter
 from dm2_ray.world.viewing.render import draw, write_gif, write_mp4
@@ -27,12 +27,12 @@ from dm2_ray.world.viewing.scene import Stage
 SIZE = 640
 
 
-def start(spec: MapSpec) -> Moment:
+def start(spec: MapSpec) -> FrameState:
     """Everybody unhurt, in two rows on the ground, nobody aiming at anybody."""
     stage = Stage.of(spec)
     xs, ys = np.nonzero(stage.ground)
     places = np.linspace(0, len(xs) - 1, stage.num_units).astype(int)
-    return Moment(
+    return FrameState(
         x=xs[places] + 0.5,
         y=ys[places] + 0.5,
         health=stage.health_max,
@@ -44,7 +44,7 @@ def start(spec: MapSpec) -> Moment:
     )
 
 
-def changed(moment: Moment, name: str, unit: int, value: float) -> Moment:
+def changed(moment: FrameState, name: str, unit: int, value: float) -> FrameState:
     column = np.array(getattr(moment, name))
     column[unit] = value
     return dataclasses.replace(moment, **{name: column})
@@ -59,10 +59,10 @@ class Canvas:
         west, south, east, north = self.stage.view
         self.scale = self.painter.width / (east - west)
 
-    def picture(self, moment: Moment) -> NDArray[np.int16]:
+    def picture(self, moment: FrameState) -> NDArray[np.int16]:
         return np.asarray(self.painter.paint(moment)).astype(np.int16)
 
-    def distance_to(self, moment: Moment, unit: int) -> NDArray[np.float64]:
+    def distance_to(self, moment: FrameState, unit: int) -> NDArray[np.float64]:
         """[h, w] in map cells."""
         west, _, _, north = self.stage.view
         x = west + (np.arange(self.painter.width) + 0.5) / self.scale
@@ -76,7 +76,7 @@ def canvas() -> Canvas:
 
 
 @pytest.fixture(scope="module")
-def moment() -> Moment:
+def moment() -> FrameState:
     return start(load_map("2s3z"))
 
 
@@ -106,20 +106,20 @@ def test_draw_takes_what_battles_give() -> None:
         draw(battles.map_spec, battles.units(), size=10)
 
 
-def test_north_is_up_and_east_is_right(canvas: Canvas, moment: Moment) -> None:
+def test_north_is_up_and_east_is_right(canvas: Canvas, moment: FrameState) -> None:
     empty = canvas.picture(dataclasses.replace(moment, x=moment.x + 1000))
 
-    def centre(x: float, y: float) -> tuple[float, float]:
+    def center(x: float, y: float) -> tuple[float, float]:
         one = changed(changed(dataclasses.replace(moment, x=moment.x + 1000), "x", 0, x), "y", 0, y)
         rows, columns = np.nonzero((canvas.picture(one) != empty).any(-1))
         return float(columns.mean()), float(rows.mean())
 
-    (left, middle), (right, _), (_, top) = centre(8, 16), centre(20, 16), centre(8, 20)
+    (left, middle), (right, _), (_, top) = center(8, 16), center(20, 16), center(8, 20)
     assert right - left == pytest.approx(12 * canvas.scale, abs=1.0)
     assert middle - top == pytest.approx(4 * canvas.scale, abs=1.0)
 
 
-def test_moving_a_unit_changes_only_the_pixels_around_it(canvas: Canvas, moment: Moment) -> None:
+def test_moving_a_unit_changes_only_the_pixels_around_it(canvas: Canvas, moment: FrameState) -> None:
     moved = changed(moment, "x", 2, moment.x[2] + 0.7)
     differs = (canvas.picture(moment) != canvas.picture(moved)).any(-1)
     reach = canvas.stage.radius[2] + 0.4
@@ -131,7 +131,7 @@ def test_moving_a_unit_changes_only_the_pixels_around_it(canvas: Canvas, moment:
     ("name", "unit", "value"),
     [("health", 0, 20.0), ("shield", 0, 20.0), ("cooldown", 0, 12.0), ("health", 7, 1.0), ("health", 7, 0.0)],
 )
-def test_what_a_unit_has_shows_on_it(canvas: Canvas, moment: Moment, name: str, unit: int, value: float) -> None:
+def test_what_a_unit_has_shows_on_it(canvas: Canvas, moment: FrameState, name: str, unit: int, value: float) -> None:
     differs = (canvas.picture(moment) != canvas.picture(changed(moment, name, unit, value))).any(-1)
     distance = canvas.distance_to(moment, unit)
     assert differs.sum() > 10
@@ -144,7 +144,7 @@ def test_medivacs_show_their_energy() -> None:
     assert differs.sum() > 10 and canvas.distance_to(moment, 9)[differs].max() < canvas.stage.radius[9] + 0.4
 
 
-def test_the_dead_are_faint_and_stay_where_they_fell(canvas: Canvas, moment: Moment) -> None:
+def test_the_dead_are_faint_and_stay_where_they_fell(canvas: Canvas, moment: FrameState) -> None:
     unit = 8
     disc = canvas.distance_to(moment, unit) < canvas.stage.radius[unit]
     ground = canvas.picture(changed(moment, "x", unit, 1000.0))
@@ -155,15 +155,15 @@ def test_the_dead_are_faint_and_stay_where_they_fell(canvas: Canvas, moment: Mom
     assert 0 < fainter[1] < fainter[0] < alive and fainter[1] < alive / 4
 
 
-def test_teams_have_colours_of_their_own(canvas: Canvas, moment: Moment) -> None:
+def test_teams_have_colors_of_their_own(canvas: Canvas, moment: FrameState) -> None:
     picture = canvas.picture(moment)
     for unit in range(canvas.stage.num_units):
         disc = picture[canvas.distance_to(moment, unit) < 0.8 * canvas.stage.radius[unit]]
-        distances = [np.abs(disc - colour).sum(-1) for colour in TEAM_COLOURS]
+        distances = [np.abs(disc - color).sum(-1) for color in TEAM_COLOURS]
         ours, theirs = distances if unit < 5 else reversed(distances)
         assert (ours < 60).mean() > 0.3 and (theirs < 60).sum() == 0
-    # Told apart without colour, too.
-    lightness = [np.dot(colour, (0.299, 0.587, 0.114)) for colour in TEAM_COLOURS]
+    # Told apart without color, too.
+    lightness = [np.dot(color, (0.299, 0.587, 0.114)) for color in TEAM_COLOURS]
     assert abs(lightness[0] - lightness[1]) > 20
 
 
@@ -174,7 +174,7 @@ def test_every_kind_has_a_sign_of_its_own() -> None:
         assert all(x * x + y * y <= 1 for polygon in polygons for x, y in polygon)
 
 
-def test_lines_lead_to_targets_and_flash_when_a_shot_is_fired(canvas: Canvas, moment: Moment) -> None:
+def test_lines_lead_to_targets_and_flash_when_a_shot_is_fired(canvas: Canvas, moment: FrameState) -> None:
     west, _, _, north = canvas.stage.view
     shooter, target = 0, 9
     middle_x, middle_y = (moment.x[shooter] + moment.x[target]) / 2, (moment.y[shooter] + moment.y[target]) / 2
@@ -227,7 +227,7 @@ def test_a_gif_can_be_read_and_is_small(recording: BattleRecording, tmp_path: Pa
     assert [entry.name for entry in path.parent.iterdir()] == ["battle.gif"]
     assert path.stat().st_size / recording.num_steps < 1_500_000 / 60
     with Image.open(path) as image:
-        film = Film(recording)
+        film = Animation(recording)
         assert image.size == film.size and max(image.size) in (480, 482)
         assert image.info["loop"] == 0
         duration, frames = 0, []
@@ -252,7 +252,7 @@ def test_an_mp4_can_be_read(recording: BattleRecording, tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["battle.mp4"]
     reader = imageio_ffmpeg.read_frames(str(path))
     information = next(reader)
-    film = Film(recording, fps=20, speed=4, size=320, hold_s=0.5)
+    film = Animation(recording, fps=20, speed=4, size=320, hold_s=0.5)
     assert tuple(information["size"]) == film.size and information["fps"] == 20
     width, height = film.size
     frames = [np.frombuffer(frame, np.uint8).reshape(height, width, 3).astype(np.int16) for frame in reader]
@@ -277,7 +277,7 @@ def test_without_imageio_ffmpeg_one_line_says_what_to_do(recording: BattleRecord
 
 
 def test_a_close_up_shows_everybody_larger(recording: BattleRecording) -> None:
-    wide, close = Film(recording, size=320), Film(recording, size=320, close_up=True)
+    wide, close = Animation(recording, size=320), Animation(recording, size=320, close_up=True)
     pictures = [np.asarray(list(film)[-1]).astype(np.int16) for film in (wide, close)]
     blue = [(picture[..., 2] - picture[..., 0] > 90).sum() for picture in pictures]
     assert blue[1] > 1.2 * blue[0] and max(close.size) == max(wide.size)
@@ -286,4 +286,4 @@ def test_a_close_up_shows_everybody_larger(recording: BattleRecording) -> None:
 @pytest.mark.parametrize("wrong", [{"fps": 0}, {"speed": 0.0}, {"size": 3}, {"hold_s": -1.0}])
 def test_films_refuse_impossible_numbers(recording: BattleRecording, wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError):
-        Film(recording, **wrong)  # type: ignore[arg-type]
+        Animation(recording, **wrong)  # type: ignore[arg-type]
