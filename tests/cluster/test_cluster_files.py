@@ -153,7 +153,7 @@ def test_a_job_starts_what_the_image_has() -> None:
     inside = Path(script).relative_to("/home/ray/dm2-ray")
     assert os.access(ROOT / inside, os.X_OK)
     assert inside.as_posix() in (CLUSTER / "Dockerfile").read_text()
-    from dm2_ray.cli import _parser
+    from dm2_ray.cli.main import _parser
 
     _parser().parse_args(["train", *arguments[1:]])
     runtime_env = yaml.safe_load(job["spec"]["runtimeEnvYAML"])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dm2_ray.cli import _parser, main
+from dm2_ray.cli.main import _parser, main
 from dm2_ray.config.schema import Experiment
 from dm2_ray.jobs.capacity import ClusterTooSmall, ResourceDemand, check_capacity, demand_of
 from dm2_ray.jobs.dashboard import ClusterError, Node

@@ -117,7 +117,8 @@ def find_map(installation: Installation, map_name: str) -> MapFile:
         return MapFile(name=found[0].relative_to(maps).as_posix(), data=found[0].read_bytes())
     looked = f"{maps}/**"
     spec = find_spec("smac")
-    if spec is not None and spec.submodule_search_locations:
+    # A directory that happens to be called smac on the path is no installed package (it has no origin).
+    if spec is not None and spec.origin is not None and spec.submodule_search_locations:
         package = Path(next(iter(spec.submodule_search_locations)))
         if (package / "env" / "starcraft2").is_dir():
             packaged = sorted((package / "env" / "starcraft2" / "maps").rglob(file_name))

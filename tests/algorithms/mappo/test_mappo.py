@@ -90,4 +90,4 @@ def test_one_place_alone_knows_of_this_room() -> None:
     package = Path(dm2_ray.__file__).parent
     others = [path for path in package.rglob("*.py") if path.parent.name != "mappo"]
     knowing = [path for path in others if "dm2_ray.algorithms.mappo" in path.read_text()]
-    assert knowing == [package / "experiments" / "algorithms.py"]
+    assert knowing == [package / "runs" / "trainables.py"]
