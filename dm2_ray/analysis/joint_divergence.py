@@ -58,6 +58,7 @@ from dm2_ray.learning.held_out_test import (
 )
 from dm2_ray.learning.visitation import VisitedRows, discriminator_inputs
 from dm2_ray.runs.joint_rollouts import JointRollouts
+from dm2_ray.statistics import Estimate
 
 STEPS = 400
 """Gradient steps of each classifier: twice those of a measurement during training."""
@@ -69,23 +70,15 @@ MOST_VALUES = 2**26
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
-    """A number with its 95 % interval, a percentile bootstrap over held-out battles.
-
-    The interval tells how much depends on which battles were held out, not on which were learnt from.
-    """
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Divergence:
     """How well two visitations can be told apart on held-out battles."""
 
     accuracy: Estimate
-    """Balanced; 0.5 is chance."""
+    """Balanced; 0.5 is chance.
+
+    The intervals (95 %) are percentile bootstraps over held-out battles: they tell how much depends on which battles
+    were held out, not on which were learned from.
+    """
     js: Estimate
     """In nats, log 2 at most, cut off at 0."""
 

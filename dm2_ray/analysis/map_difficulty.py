@@ -16,7 +16,7 @@ BATTLES_AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Difficulty:
+class MapDifficulty:
     """What the scripted teams won on one map."""
 
     map: str
@@ -46,14 +46,14 @@ class Difficulty:
         return {"map": self.map, "battles": self.battles, "teams": teams}
 
 
-def measure(
+def measure_win_rates(
     map_spec: MapSpec,
     *,
     battles: int,
     seed: int = 0,
     teams: Iterable[str] = SCRIPTED_TEAMS,
     progress: Callable[[str, int], None] | None = None,
-) -> Difficulty:
+) -> MapDifficulty:
     """Lets every team play the same battles, those numbered 0 to battles - 1; a function of its arguments alone.
 
     Args:
@@ -67,7 +67,7 @@ def measure(
     vector = BattleVector(map_spec, min(battles, BATTLES_AT_ONCE), seed)
     for team in teams:
         won[team] = _battles_won(ScriptedTeam(team, vector, seed), vector, battles, progress)
-    return Difficulty(map=map_spec.name, battles=battles, won=won)
+    return MapDifficulty(map=map_spec.name, battles=battles, won=won)
 
 
 def _battles_won(
@@ -90,7 +90,7 @@ def _battles_won(
     return won
 
 
-def markdown_table(results: Iterable[Difficulty]) -> str:
+def markdown_table(results: Iterable[MapDifficulty]) -> str:
     """Maps down, teams across; each cell a win rate and its interval."""
     rows = list(results)
     teams = list(rows[0].won)

@@ -78,7 +78,7 @@ def write_replay(
         raise ConfigError(f"--out {path}: cannot be written ({error})") from error
 
 
-def replay(
+def record_battle(
     team_name: str,
     *,
     map_name: str | None = None,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dm2_ray.analysis.joint_divergence import Divergence, Estimate, JointComparison, measure_joint_divergence
+from dm2_ray.analysis.joint_divergence import Divergence, JointComparison, measure_joint_divergence
 from dm2_ray.analysis.visitation_plots import Measured, World, draw_differences, shortened
 from dm2_ray.config.errors import ConfigError
 from dm2_ray.config.schema import WorldSettings
@@ -18,7 +18,7 @@ from dm2_ray.distributed.process_setup import single_threaded_torch
 from dm2_ray.files import write_atomically
 from dm2_ray.learning.held_out_test import FEWEST_EPISODES
 from dm2_ray.runs.joint_rollouts import JointRollouts
-from dm2_ray.statistics import wilson_interval
+from dm2_ray.statistics import Estimate, wilson_interval
 from dm2_ray.world.configured import ConfiguredWorld
 from dm2_ray.world.maps.registry import world_map
 from dm2_ray.world.smac.options import SmacOptions

@@ -46,30 +46,32 @@ class DriverCost:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
+class LinearFit:
     """driver_cpu_ms = fixed_ms + per_worker_ms x workers."""
 
     fixed_ms: float
     per_worker_ms: float
     largest_error_ms: float
-    """Of the measurements from the line."""
+    """Largest distance of a measurement from the line."""
+
+    @classmethod
+    def fit(cls, costs: Sequence[DriverCost]) -> LinearFit:
+        """Least squares over at least two numbers of workers, with errors relative to each cost.
+
+        With absolute errors the large sizes, whose times scatter more, would decide alone.
+        """
+        workers = np.array([cost.workers for cost in costs], float)
+        cpu = np.array([cost.driver_cpu_ms for cost in costs])
+        per_worker, fixed = np.polyfit(workers, cpu, 1, w=1 / cpu)
+        errors = np.abs(fixed + per_worker * workers - cpu)
+        return cls(fixed_ms=float(fixed), per_worker_ms=float(per_worker), largest_error_ms=float(errors.max()))
 
     def workers_at(self, driver_ms: float) -> float:
-        """Workers at which the driver needs so many milliseconds an iteration; may be inf."""
+        """Number of workers at which the driver needs `driver_ms` per iteration; may be inf."""
         return (driver_ms - self.fixed_ms) / self.per_worker_ms if self.per_worker_ms > 0 else float("inf")
 
 
-def fitted(costs: Sequence[DriverCost]) -> Line:
-    """Least squares over at least two sizes, each error counted relative to the cost itself: large sizes, whose times
-    scatter more, would have the line to themselves otherwise."""
-    workers = np.array([cost.workers for cost in costs], float)
-    cpu = np.array([cost.driver_cpu_ms for cost in costs])
-    per_worker, fixed = np.polyfit(workers, cpu, 1, w=1 / cpu)
-    errors = np.abs(fixed + per_worker * workers - cpu)
-    return Line(fixed_ms=float(fixed), per_worker_ms=float(per_worker), largest_error_ms=float(errors.max()))
-
-
-def measure(workers: int, iterations: int) -> DriverCost:
+def measure_driver_cost(workers: int, iterations: int) -> DriverCost:
     """Runs IPPO with so many workers; a Ray with CPUs for them must run."""
     config = DM2Config().dm2(
         variant="ippo",
@@ -117,8 +119,8 @@ def bench_driver(sizes: Sequence[int], *, iterations: int, as_json: bool) -> int
                      f"{max(0.0, free - RESERVE_MIB) / 1024:.1f} GiB are free")  # fmt: skip
                 continue
             _say(f"{workers} workers …")
-            costs.append(measure(workers, iterations))
-    line = fitted(costs) if len(costs) > 1 else None
+            costs.append(measure_driver_cost(workers, iterations))
+    line = LinearFit.fit(costs) if len(costs) > 1 else None
     limit_ms = SHARE * ITERATION_S * 1000
     if as_json:
         reached = None if line is None else line.workers_at(limit_ms)

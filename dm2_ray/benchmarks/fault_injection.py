@@ -56,7 +56,7 @@ class FaultInjectionPlan:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ChaosResult:
+class FaultInjectionResult:
     """What came of it."""
 
     plan: FaultInjectionPlan
@@ -145,7 +145,7 @@ class Recovery:
         )
 
 
-class ChaosFailed(RuntimeError):
+class FaultInjectionFailed(RuntimeError):
     """A run ended otherwise than by its limit."""
 
 
@@ -156,12 +156,14 @@ def bench_faults(plan: FaultInjectionPlan, *, as_json: bool) -> int:
         Exit code: 0 if the run that was killed at learnt what the other learnt, and all its checkpoints are intact.
     """
     with _sigterm_unwinds():
-        result = chaos(plan, say=_say)
+        result = run_fault_injection(plan, say=_say)
     print(json.dumps(result.record()) if as_json else result.text())
     return 0 if result.passed else 1
 
 
-def chaos(plan: FaultInjectionPlan, *, say: Callable[[str], None] = lambda _: None) -> ChaosResult:
+def run_fault_injection(
+    plan: FaultInjectionPlan, *, say: Callable[[str], None] = lambda _: None
+) -> FaultInjectionResult:
     """Both runs, one after the other, each in a process of its own.
 
     Args:
@@ -169,9 +171,9 @@ def chaos(plan: FaultInjectionPlan, *, say: Callable[[str], None] = lambda _: No
         say: Takes lines for the person at the terminal.
 
     Raises:
-        ChaosFailed: A run ended otherwise than by its limit; its directory is kept.
+        FaultInjectionFailed: A run ended otherwise than by its limit; its directory is kept.
     """
-    directory = Path(tempfile.mkdtemp(prefix="dm2-chaos-"))
+    directory = Path(tempfile.mkdtemp(prefix="dm2-faults-"))
     say(f"working in {directory}")
     demonstrations = directory / "demonstrations"
     recording = _dm2(
@@ -192,7 +194,7 @@ def chaos(plan: FaultInjectionPlan, *, say: Callable[[str], None] = lambda _: No
     disturbed, disturbed_s = _run(plan, directory / "disturbed", demonstrations, say, killing)
     summaries = [json.loads(run.summary.read_text()) for run in (undisturbed, disturbed)]
     kept = [path for path in disturbed.checkpoints.iterdir() if path.is_dir()]
-    result = ChaosResult(
+    result = FaultInjectionResult(
         plan=plan,
         kills=killers[0].kills,
         undisturbed_s=undisturbed_s,
@@ -254,7 +256,7 @@ def _run(
 
 def _check(exit_code: int, what: str, log: Path) -> None:
     if exit_code != 0:
-        raise ChaosFailed(f"{what}: exit code {exit_code}: {_last_line(log)} (see {log})")
+        raise FaultInjectionFailed(f"{what}: exit code {exit_code}: {_last_line(log)} (see {log})")
 
 
 def _last_line(log: Path) -> str:

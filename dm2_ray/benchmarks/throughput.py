@@ -32,7 +32,7 @@ EPOCHS = 10
 Network = Literal["gru", "mlp"]
 
 
-def bench(*, map_name: str, repetitions: int, as_json: bool) -> int:
+def bench_rllib(*, map_name: str, repetitions: int, as_json: bool) -> int:
     """Measures engine, rollouts and iterations; prints a table (or one JSON object)."""
     with contextlib.redirect_stdout(sys.stderr), ray_session(needed_cpus=16):  # Ray prints notices of its own
         stock = _stock_config(map_name).build_algo()

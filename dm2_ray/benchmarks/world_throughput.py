@@ -155,7 +155,7 @@ def bench_world(maps: Sequence[str], *, repetitions: int, as_json: bool) -> int:
         print(
             f"one thread, {BATTLES} battles side by side (SMACEnv: one), random actions; median of {repetitions} rounds"
         )
-        print(table(speeds))
+        print(speed_table(speeds))
         print(
             f"first call in a new process, {first_call.map}: "
             f"{first_call.cold_s:.1f} s ({first_call.cold_cpu_s:.1f} s of CPU time) with nothing compiled, "
@@ -241,7 +241,7 @@ def _cpu_s_of_children() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def table(speeds: Sequence[MapSpeed]) -> str:
+def speed_table(speeds: Sequence[MapSpeed]) -> str:
     """Maps down."""
     lines = [f"{'':18}{'units':>8}{'env steps/s':>14}{'per CPU s':>12}{'us/env step':>13}{'SMACEnv steps/s':>17}"]
     for speed in speeds:

@@ -74,15 +74,13 @@ def bench(options: argparse.Namespace) -> int:
         from dm2_ray.benchmarks.memory_trend import bench_memory
 
         return bench_memory(options.memory, as_json=options.json)
-    from dm2_ray.benchmarks.throughput import bench as bench_against_stock
+    from dm2_ray.benchmarks.throughput import bench_rllib
 
-    return bench_against_stock(
-        map_name=_map(options, "5m_vs_6m"), repetitions=options.repetitions, as_json=options.json
-    )
+    return bench_rllib(map_name=_map(options, "5m_vs_6m"), repetitions=options.repetitions, as_json=options.json)
 
 
 def _bench_faults(options: argparse.Namespace) -> int:
-    from dm2_ray.benchmarks.fault_injection import ChaosFailed, FaultInjectionPlan, bench_faults
+    from dm2_ray.benchmarks.fault_injection import FaultInjectionFailed, FaultInjectionPlan, bench_faults
     from dm2_ray.world.maps.registry import world_map
 
     map_name = _map(options, "3m")
@@ -92,7 +90,7 @@ def _bench_faults(options: argparse.Namespace) -> int:
     )
     try:
         return bench_faults(plan, as_json=options.json)
-    except ChaosFailed as error:
+    except FaultInjectionFailed as error:
         print(f"dm2: {error}", file=sys.stderr)
         return EXIT_FAILED
 

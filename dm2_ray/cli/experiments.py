@@ -51,7 +51,7 @@ def experiment(options: argparse.Namespace) -> int:
     from dm2_ray.cli.runs import EXIT_INTERRUPTED
     from dm2_ray.config.errors import ConfigError
     from dm2_ray.experiments.matrix_file import load_matrix, write_matrix
-    from dm2_ray.experiments.steps import plan
+    from dm2_ray.experiments.steps import build_plan
 
     for setting in options.settings:
         if "=" not in setting:
@@ -66,10 +66,10 @@ def experiment(options: argparse.Namespace) -> int:
     directory = options.run_dir or Path("runs") / f"{Path(options.name).stem}-{Path(matrix.map).stem}"
     if options.report_only:
         return _report_experiment(directory)
-    stages = plan(matrix, source, directory)
+    plan = build_plan(matrix, source, directory)
     if options.dry_run:
-        for stage in stages.stages.values():
-            print(stage.command())
+        for step in plan.steps.values():
+            print(step.command())
         return 0
 
     from dm2_ray.experiments.pipeline import run_pipeline
@@ -79,10 +79,10 @@ def experiment(options: argparse.Namespace) -> int:
 
     def begin() -> None:
         write_matrix(matrix, directory / EXPERIMENT_FILE)
-        lines = [stage.command() for stage in stages.stages.values()]
+        lines = [step.command() for step in plan.steps.values()]
         write_atomically(directory / COMMANDS_FILE, "\n".join([*lines, ""]).encode())
 
-    outcome = run_pipeline(stages, jobs=options.jobs, progress=PipelineProgress(), begin=begin)
+    outcome = run_pipeline(plan, jobs=options.jobs, progress=PipelineProgress(), begin=begin)
     _report_experiment(directory)
     if outcome.stopped_by is not None:
         print(f"stopped by {outcome.stopped_by}; the same command goes on")

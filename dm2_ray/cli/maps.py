@@ -131,7 +131,7 @@ def maps_check(options: argparse.Namespace) -> int:
 
 
 def maps_difficulty(options: argparse.Namespace) -> int:
-    from dm2_ray.analysis.map_difficulty import markdown_table, measure
+    from dm2_ray.analysis.map_difficulty import markdown_table, measure_win_rates
     from dm2_ray.world.maps.registry import load_map
     from dm2_ray.world.maps.smac_maps import map_names
 
@@ -145,7 +145,9 @@ def maps_difficulty(options: argparse.Namespace) -> int:
         def show(team: str, ended: int, where: str = where) -> None:
             print(f"\r{where}  {team} {ended}/{options.battles}\x1b[K", end="", file=sys.stderr, flush=True)
 
-        result = measure(spec, battles=options.battles, seed=options.seed, progress=show if is_terminal else None)
+        result = measure_win_rates(
+            spec, battles=options.battles, seed=options.seed, progress=show if is_terminal else None
+        )
         rates = ", ".join(f"{team} {result.win_rate(team):.2f}" for team in result.won)
         line = f"{where}  {rates}  ({time.monotonic() - started:.1f} s)"
         print(f"\r{line}\x1b[K" if is_terminal else line, file=sys.stderr, flush=True)

@@ -143,12 +143,11 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def replay(options: argparse.Namespace) -> int:
-    from dm2_ray.analysis.replay import check_files, write_replay
-    from dm2_ray.analysis.replay import replay as play_again
+    from dm2_ray.analysis.replay import check_files, record_battle, write_replay
 
     files = options.out or [Path("replay.html")]
     check_files(files)
-    recording = play_again(
+    recording = record_battle(
         options.team,
         map_name=options.map,
         seed=options.seed,
@@ -164,7 +163,7 @@ def replay(options: argparse.Namespace) -> int:
 
 
 def quickstart(options: argparse.Namespace) -> int:
-    from dm2_ray.experiments.quickstart import quickstart as run_quickstart
+    from dm2_ray.experiments.quickstart import run_quickstart
 
     config_file, overrides = split_settings(options.settings)
     if config_file is not None:

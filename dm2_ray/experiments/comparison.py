@@ -33,7 +33,7 @@ class Demonstrators:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ComparedRow:
+class ConditionResults:
     """The runs of one row on one map."""
 
     name: str
@@ -62,14 +62,14 @@ class Comparison:
 
     title: str
     map: str
-    rows: tuple[ComparedRow, ...]
+    rows: tuple[ConditionResults, ...]
     thresholds: tuple[float, ...]
     paper: str | None = None
     commands: tuple[str, ...] = ()
     """What makes the runs again."""
 
     @property
-    def evaluated(self) -> list[ComparedRow]:
+    def evaluated(self) -> list[ConditionResults]:
         """Rows of which there is something to compare."""
         return [row for row in self.rows if row.curves]
 
@@ -98,7 +98,7 @@ class Comparison:
             },
         }
 
-    def _row_record(self, row: ComparedRow) -> dict[str, Any]:
+    def _row_record(self, row: ConditionResults) -> dict[str, Any]:
         record: dict[str, Any] = {
             "name": row.name,
             "label": row.label,
@@ -119,13 +119,15 @@ class Comparison:
         return record
 
 
-def env_steps_to(row: ComparedRow, threshold: float) -> list[float]:
+def env_steps_to(row: ConditionResults, threshold: float) -> list[float]:
     """Env steps to a win rate, per run; infinite where it is never reached."""
     reached = [curve.env_steps_to(threshold) for curve in row.curves]
     return [NEVER if steps is None else steps for steps in reached]
 
 
-def improvements(comparisons: Sequence[Comparison], metric: str) -> list[tuple[ComparedRow, ComparedRow, Estimate]]:
+def improvements(
+    comparisons: Sequence[Comparison], metric: str
+) -> list[tuple[ConditionResults, ConditionResults, Estimate]]:
     """Pairs of rows and the probability that a run of the first scores higher than one of the second, over all maps
     on which both have runs."""
     found = []

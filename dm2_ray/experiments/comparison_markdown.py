@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 
-from dm2_ray.experiments.comparison import NEVER, ComparedRow, Comparison, env_steps_to, improvements
+from dm2_ray.experiments.comparison import NEVER, Comparison, ConditionResults, env_steps_to, improvements
 from dm2_ray.experiments.learning_curve import SMOOTHING
 from dm2_ray.statistics import Estimate, interquartile_mean
 
@@ -56,7 +56,7 @@ def _state(comparison: Comparison) -> str:
     return "Unfinished runs, which count as far as they have come:\n" + "\n".join(lines)
 
 
-def _main_table(comparison: Comparison, rows: Sequence[ComparedRow]) -> str:
+def _main_table(comparison: Comparison, rows: Sequence[ConditionResults]) -> str:
     header = ["", "runs", "final win rate"]
     header += [f"env steps to {threshold:g}" for threshold in comparison.thresholds]
     header += ["area, win rate", "area, return", "final return", "minutes"]
@@ -99,7 +99,7 @@ def _estimates_table(comparisons: Sequence[Comparison]) -> str:
     return f"## Statistics\n\n{text}.\n\n{_table(header, lines)}"
 
 
-def _demonstrations_table(rows: Sequence[ComparedRow]) -> str:
+def _demonstrations_table(rows: Sequence[ConditionResults]) -> str:
     shown = {row.demonstrators.name: row.demonstrators for row in rows if row.demonstrators is not None}
     if not shown:
         return ""
@@ -111,7 +111,7 @@ def _demonstrations_table(rows: Sequence[ComparedRow]) -> str:
     return "## Demonstrations\n\n" + _table(["set", "teams", "own win rate", "own return"], lines)
 
 
-def _uses_table(rows: Sequence[ComparedRow]) -> str:
+def _uses_table(rows: Sequence[ConditionResults]) -> str:
     keys = list(dict.fromkeys(key for row in rows for key in row.uses))
     if not keys:
         return ""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dm2_ray.experiments.comparison import ComparedRow, Comparison
+from dm2_ray.experiments.comparison import Comparison, ConditionResults
 from dm2_ray.experiments.learning_curve import SMOOTHING, LearningCurve
 from dm2_ray.statistics import interquartile_mean
 
@@ -86,7 +86,7 @@ def band(curves: Sequence[LearningCurve]) -> tuple[Floats, Floats, Floats, Float
     return steps, rates.min(axis=0), np.median(rates, axis=0), rates.max(axis=0)
 
 
-def _draw_course(axes: Any, row: ComparedRow, color: str, *, order: int) -> bool:
+def _draw_course(axes: Any, row: ConditionResults, color: str, *, order: int) -> bool:
     """Whether the row has a course to draw."""
     if not row.learns or max(curve.env_steps[-1] for curve in row.curves) == 0:
         level = float(np.median(row.scores("final_win_rate")))
@@ -102,7 +102,7 @@ def _draw_course(axes: Any, row: ComparedRow, color: str, *, order: int) -> bool
     return True
 
 
-def _draw_ends(axes: Any, row: ComparedRow, place: int, color: str) -> None:
+def _draw_ends(axes: Any, row: ConditionResults, place: int, color: str) -> None:
     scores = row.scores("final_win_rate")
     estimate = interquartile_mean([scores])
     axes.plot([estimate.low, estimate.high], [place, place], color=color, linewidth=5, alpha=0.3, zorder=2,
@@ -111,9 +111,9 @@ def _draw_ends(axes: Any, row: ComparedRow, place: int, color: str) -> None:
     axes.scatter(scores, [place] * len(scores), s=26, color=color, edgecolors="white", linewidths=0.6, zorder=4)
 
 
-def _draw_demonstrators(course: Any, ends: Any, rows: Sequence[ComparedRow], colors: dict[str, str]) -> None:
+def _draw_demonstrators(course: Any, ends: Any, rows: Sequence[ConditionResults], colors: dict[str, str]) -> None:
     """One set: a gray line and its name; several: lines in the colors of the rows that learn from them."""
-    users: dict[str, list[ComparedRow]] = {}
+    users: dict[str, list[ConditionResults]] = {}
     for row in rows:
         if row.demonstrators is not None:
             users.setdefault(row.demonstrators.name, []).append(row)

@@ -47,7 +47,7 @@ class DemonstrationSet(Section):
     """Of the recorded battles; a second team's are the next ones."""
 
 
-class Row(Section):
+class Condition(Section):
     """What is compared; either a variant that learns or a scripted team that plays."""
 
     label: str | None = None
@@ -84,7 +84,7 @@ class Matrix(Section):
     """Shared by all runs, the experts' included; what an expert or a row sets itself wins."""
     experts: dict[str, Expert] = Field(default_factory=dict)
     sets: dict[str, DemonstrationSet] = Field(default_factory=dict)
-    rows: dict[str, Row] = Field(min_length=1)
+    rows: dict[str, Condition] = Field(min_length=1)
 
     def label(self, row: str, demonstrated: float | None = None) -> str:
         """A row's name in tables and pictures; `demonstrated` is its demonstrations' own win rate, if there are any."""

@@ -10,7 +10,7 @@ from dm2_ray.config.documents import variant_names
 from dm2_ray.config.errors import ConfigError, nearest, shown
 from dm2_ray.config.schema import Experiment
 from dm2_ray.config.yaml_reader import KeyPath
-from dm2_ray.experiments.matrix import DemonstrationSet, Expert, Matrix, Row
+from dm2_ray.experiments.matrix import Condition, DemonstrationSet, Expert, Matrix
 from dm2_ray.experiments.matrix_source import MatrixSource
 from dm2_ray.world.maps.map_spec import UnknownMapError
 from dm2_ray.world.maps.registry import load_map
@@ -103,12 +103,12 @@ class _Checks:
                                            f"{self._matrix.map}), got {len(demonstrations.paths)}")  # fmt: skip
         self._check_scripted(path, demonstrations.scripted)
 
-    def _check_scripted_row(self, path: KeyPath, row: Row) -> None:
+    def _check_scripted_row(self, path: KeyPath, row: Condition) -> None:
         self._check_scripted(path, row.scripted)
         if given := row.model_fields_set - {"scripted", "label"}:
             self._refuse(path, f"{_key(path)}: a scripted team takes a label and nothing else, got {sorted(given)[0]}")
 
-    def _check_learning_row(self, path: KeyPath, row: Row) -> None:
+    def _check_learning_row(self, path: KeyPath, row: Condition) -> None:
         if row.variant is None:
             self._refuse(path, f"{_key(path)} needs either a variant that learns or a scripted team")
         self._check_variant(path, row.variant)

@@ -1,6 +1,6 @@
-"""Runs an experiment's stages as processes of the command line, some at once, and goes on where an earlier start ended.
+"""Runs an experiment's steps as processes of the command line, some at once, and goes on where an earlier start ended.
 
-    plan ──► [ready stages] ──► dm2 train | resume | demos record   (a process each, log in logs/STAGE.log)
+    plan ──► [ready steps] ──► dm2 train | resume | demos record   (a process each, log in logs/STEP.log)
                   ▲                        │ exit
                   └──── state on disk ◄────┘
 
@@ -28,8 +28,8 @@ from types import FrameType
 from typing import IO
 
 from dm2_ray.experiments.pipeline_progress import PipelineProgress
-from dm2_ray.experiments.step_state import StageState, state_of
-from dm2_ray.experiments.steps import Plan, Stage
+from dm2_ray.experiments.step_state import StepState, state_of
+from dm2_ray.experiments.steps import ExperimentPlan, Step
 from dm2_ray.runs.run_directory import RunDirectoryError
 
 TAIL_LINES = 15
@@ -40,7 +40,7 @@ SECOND_STOP_TIMEOUT_S = 30.0
 
 @dataclass(kw_only=True, slots=True)
 class PipelineResult:
-    """How it ended, by names of stages."""
+    """How it ended, by names of steps."""
 
     finished: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
@@ -51,19 +51,19 @@ class PipelineResult:
 
 @dataclass(kw_only=True, slots=True)
 class _Running:
-    stage: Stage
+    step: Step
     process: subprocess.Popen[bytes]
     log: Path
     log_start: int
 
 
 def run_pipeline(
-    plan: Plan, *, jobs: int, progress: PipelineProgress, begin: Callable[[], None] = lambda: None
+    plan: ExperimentPlan, *, jobs: int, progress: PipelineProgress, begin: Callable[[], None] = lambda: None
 ) -> PipelineResult:
     """Runs what is not finished yet.
 
     Args:
-        plan: The stages.
+        plan: The steps.
         jobs: Processes at once.
         progress: Who is told.
         begin: Called once it is clear that everything fits what the directory holds, before the first process.
@@ -73,7 +73,7 @@ def run_pipeline(
     """
     plan.directory.mkdir(parents=True, exist_ok=True)
     with _directory_lock(plan.directory), _stop_signals() as stop:
-        states = {name: state_of(stage) for name, stage in plan.stages.items()}
+        states = {name: state_of(step) for name, step in plan.steps.items()}
         begin()
         return _PipelineRunner(plan, jobs, progress, states, stop).run()
 
@@ -92,15 +92,15 @@ class _Stop:
 
 class _PipelineRunner:
     def __init__(
-        self, plan: Plan, jobs: int, progress: PipelineProgress, states: dict[str, StageState], stop: _Stop
+        self, plan: ExperimentPlan, jobs: int, progress: PipelineProgress, states: dict[str, StepState], stop: _Stop
     ) -> None:
         self._plan, self._jobs, self._progress, self._stop = plan, jobs, progress, stop
         self._states = states
         self._result = PipelineResult()
         self._running: dict[str, _Running] = {}
-        self._left = deque(plan.stages)
+        self._left = deque(plan.steps)
         self._left_behind: dict[str, float] = {}
-        """Deadlines of processes of an earlier start, by stage."""
+        """Deadlines of processes of an earlier start, by step."""
 
     def run(self) -> PipelineResult:
         for name in list(self._left):
@@ -117,7 +117,7 @@ class _PipelineRunner:
                     self._pass_on_stop(stops_sent)
                 if not self._stop.count:
                     self._start_ready()
-                self._progress.update({name: running.stage for name, running in self._running.items()})
+                self._progress.update({name: running.step for name, running in self._running.items()})
                 time.sleep(POLL_S)
         finally:
             for running in self._running.values():  # an error of ours: nothing stays behind
@@ -131,28 +131,28 @@ class _PipelineRunner:
         for name in list(self._left):
             if len(self._running) >= self._jobs or self._stop.count:
                 return
-            stage = self._plan.stages[name]
-            if any(need in self._result.failed for need in stage.needs):
+            step = self._plan.steps[name]
+            if any(need in self._result.failed for need in step.needs):
                 self._left.remove(name)
                 self._result.failed.append(name)
-                failed = next(need for need in stage.needs if need in self._result.failed)
+                failed = next(need for need in step.needs if need in self._result.failed)
                 self._progress.note(f"{name}: left out, because {failed} failed")
-            elif all(need in self._result.finished for need in stage.needs):
-                self._start(stage)
+            elif all(need in self._result.finished for need in step.needs):
+                self._start(step)
 
-    def _start(self, stage: Stage) -> None:
-        """Starts a stage's process; leaves the stage where it is if one of an earlier start still works on it."""
-        log = self._plan.directory / "logs" / f"{stage.name}.log"
+    def _start(self, step: Step) -> None:
+        """Starts a step's process; leaves the step where it is if one of an earlier start still works on it."""
+        log = self._plan.directory / "logs" / f"{step.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "ab") as output:
-            if not self._is_free(stage, output):
+            if not self._is_free(step, output):
                 return
-            self._left.remove(stage.name)
-            state = state_of(stage)
+            self._left.remove(step.name)
+            state = state_of(step)
             if state.status == "finished":  # by a process of an earlier start
-                self._end_well(stage, state)
+                self._end_well(step, state)
                 return
-            arguments = self._arguments(stage, state)
+            arguments = self._arguments(step, state)
             line = shlex.join(("dm2", *arguments))
             output.write(f"$ {line}\n".encode())
             output.flush()
@@ -166,11 +166,11 @@ class _PipelineRunner:
                 start_new_session=True,
             )
             _pid_file(log).write_text(str(process.pid))
-            self._running[stage.name] = _Running(stage=stage, process=process, log=log, log_start=output.tell())
-            self._progress.note(f"{stage.name}: {'going on' if arguments[0] == 'resume' else 'started'}, log in {log}")
+            self._running[step.name] = _Running(step=step, process=process, log=log, log_start=output.tell())
+            self._progress.note(f"{step.name}: {'going on' if arguments[0] == 'resume' else 'started'}, log in {log}")
 
-    def _is_free(self, stage: Stage, log: IO[bytes]) -> bool:
-        """Locks the log file, which the stage's process inherits, so that it stays locked as long as that lives.
+    def _is_free(self, step: Step, log: IO[bytes]) -> bool:
+        """Locks the log file, which the step's process inherits, so that it stays locked as long as that lives.
 
         Who still holds it from an earlier start is asked to save and stop.
         """
@@ -179,35 +179,35 @@ class _PipelineRunner:
             return True
         except BlockingIOError:
             pass
-        if stage.name not in self._left_behind:
-            self._left_behind[stage.name] = time.monotonic() + LEFT_BEHIND_TIMEOUT_S
+        if step.name not in self._left_behind:
+            self._left_behind[step.name] = time.monotonic() + LEFT_BEHIND_TIMEOUT_S
             pid = _pid_file(Path(log.name)).read_text()
-            self._progress.note(f"{stage.name}: process {pid} of an earlier start still works on it: stopping that")
+            self._progress.note(f"{step.name}: process {pid} of an earlier start still works on it: stopping that")
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGTERM)
-        if time.monotonic() > self._left_behind[stage.name]:
-            self._left.remove(stage.name)
-            self._result.failed.append(stage.name)
-            self._progress.note(f"{stage.name}: a process of an earlier start does not let go of {log.name}: end it")
+        if time.monotonic() > self._left_behind[step.name]:
+            self._left.remove(step.name)
+            self._result.failed.append(step.name)
+            self._progress.note(f"{step.name}: a process of an earlier start does not let go of {log.name}: end it")
         return False
 
-    def _arguments(self, stage: Stage, state: StageState) -> tuple[str, ...]:
-        """The stage's command, or the one that goes on with what there is of it."""
+    def _arguments(self, step: Step, state: StepState) -> tuple[str, ...]:
+        """The step's command, or the one that goes on with what there is of it."""
         if state.status == "damaged":
-            self._progress.note(f"{stage.name}: {state.problem}; it is recorded again")
-            shutil.rmtree(stage.path)
+            self._progress.note(f"{step.name}: {state.problem}; it is recorded again")
+            shutil.rmtree(step.path)
         if state.status != "begun":
-            return stage.arguments
+            return step.arguments
         # Only here: it brings torch, which a start without interrupted runs need not wait for.
         from dm2_ray.checkpoints import intact_checkpoints
 
-        if not intact_checkpoints(stage.path / "checkpoints"):
-            self._progress.note(f"{stage.name}: ended before its first checkpoint; it begins again")
-            shutil.rmtree(stage.path)
-            return stage.arguments
-        assert stage.experiment is not None
-        limits = stage.experiment.stop
-        resume = ["resume", str(stage.path)]
+        if not intact_checkpoints(step.path / "checkpoints"):
+            self._progress.note(f"{step.name}: ended before its first checkpoint; it begins again")
+            shutil.rmtree(step.path)
+            return step.arguments
+        assert step.experiment is not None
+        limits = step.experiment.stop
+        resume = ["resume", str(step.path)]
         if limits.env_steps is not None:
             resume += ["--env-steps", str(limits.env_steps)]
         if limits.iterations is not None:
@@ -221,23 +221,23 @@ class _PipelineRunner:
                 continue
             del self._running[name]
             try:
-                state = state_of(running.stage)
+                state = state_of(running.step)
             except RunDirectoryError as error:
                 # What the package reads has changed since this start: defaults of another version, say.
                 self._result.failed.append(name)
                 self._progress.note(f"{name}: {error}")
                 continue
             if state.status == "finished":
-                self._end_well(running.stage, state)
+                self._end_well(running.step, state)
             elif self._stop.count:
                 self._left.appendleft(name)
             else:
                 self._result.failed.append(name)
-                self._progress.failed(running.stage, code, _tail(running.log, running.log_start), running.log)
+                self._progress.failed(running.step, code, _tail(running.log, running.log_start), running.log)
 
-    def _end_well(self, stage: Stage, state: StageState) -> None:
-        self._result.finished.append(stage.name)
-        self._progress.finished(stage, state)
+    def _end_well(self, step: Step, state: StepState) -> None:
+        self._result.finished.append(step.name)
+        self._progress.finished(step, state)
 
     def _pass_on_stop(self, count: int) -> None:
         waiting = "nothing is under way" if not self._running else "waiting for the runs to save"
@@ -280,7 +280,7 @@ def _pid_file(log: Path) -> Path:
 
 
 def _tail(log: Path, start: int) -> list[str]:
-    """The last lines that a stage's latest process wrote."""
+    """The last lines that a step's latest process wrote."""
     with open(log, "rb") as file:
         file.seek(start)
         return file.read().decode(errors="replace").splitlines()[-TAIL_LINES:]

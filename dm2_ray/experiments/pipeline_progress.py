@@ -9,15 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from dm2_ray.experiments.step_state import StageState, last_record
-from dm2_ray.experiments.steps import Plan, Stage
+from dm2_ray.experiments.step_state import StepState, last_record
+from dm2_ray.experiments.steps import ExperimentPlan, Step
 
 TERMINAL_EVERY_S = 2.0
 PLAIN_EVERY_S = 60.0
 
 
 class PipelineProgress:
-    """Prints what happens to the stages of a plan.
+    """Prints what happens to the steps of a plan.
 
     Where the stream is a terminal, the line about what runs now replaces the one before it.
 
@@ -37,17 +37,17 @@ class PipelineProgress:
         self._done = 0
         self._total = 0
 
-    def start(self, plan: Plan, states: Mapping[str, StageState]) -> None:
+    def start(self, plan: ExperimentPlan, states: Mapping[str, StepState]) -> None:
         """Tells what there is already."""
-        self._total = len(plan.stages)
+        self._total = len(plan.steps)
         self._done = sum(state.status == "finished" for state in states.values())
-        for name, stage in plan.stages.items():
-            if stage.experiment is not None and stage.experiment.stop.env_steps is not None:
-                self._limits[name] = stage.experiment.stop.env_steps
+        for name, step in plan.steps.items():
+            if step.experiment is not None and step.experiment.stop.env_steps is not None:
+                self._limits[name] = step.experiment.stop.env_steps
                 self._env_steps[name] = states[name].env_steps
         self._started = self._last = self._clock()
         self._first_env_steps = self._env_steps_done()
-        trained = sum(stage.kind == "train" for stage in plan.stages.values())
+        trained = sum(step.kind == "train" for step in plan.steps.values())
         sets = self._total - trained
         parts = [f"{trained} runs of {sum(self._limits.values()):,} env steps in all"]
         if sets:
@@ -55,15 +55,15 @@ class PipelineProgress:
         finished = f"; {self._done} finished already" if self._done else ""
         self.note(f"{plan.matrix.title}: {' and '.join(parts)} on {plan.matrix.map}{finished}")
 
-    def update(self, running: Mapping[str, Stage]) -> None:
+    def update(self, running: Mapping[str, Step]) -> None:
         """Shows what runs now, now and then."""
         now = self._clock()
         if now - self._last < self._every_s or not running:
             return
         self._last = now
         parts = []
-        for name, stage in running.items():
-            record = last_record(stage.path / "metrics.jsonl") if stage.kind == "train" else {}
+        for name, step in running.items():
+            record = last_record(step.path / "metrics.jsonl") if step.kind == "train" else {}
             parts.append(self._part(name, record))
         line = f"[{self._done}/{self._total}] " + " | ".join(parts) + self._time_left()
         if self._is_terminal:
@@ -73,21 +73,21 @@ class PipelineProgress:
         else:
             self._write(line + "\n")
 
-    def finished(self, stage: Stage, state: StageState) -> None:
-        """A stage has ended well."""
+    def finished(self, step: Step, state: StepState) -> None:
+        """A step has ended well."""
         self._done += 1
-        if stage.name in self._limits:
-            self._env_steps[stage.name] = self._limits[stage.name]
+        if step.name in self._limits:
+            self._env_steps[step.name] = self._limits[step.name]
         what = f"{state.env_steps:,} env steps"
-        if stage.recorded is not None:
-            what = f"{stage.recorded.episodes} joint episodes, win rate {state.win_rate:.2f}"
+        if step.recorded is not None:
+            what = f"{step.recorded.episodes} joint episodes, win rate {state.win_rate:.2f}"
         elif state.greedy_win_rate is not None:
             what += f", greedy win rate {state.greedy_win_rate:.2f}"
-        self.note(f"[{self._done}/{self._total}] {stage.name}: {what}{self._time_left()}")
+        self.note(f"[{self._done}/{self._total}] {step.name}: {what}{self._time_left()}")
 
-    def failed(self, stage: Stage, code: int, tail: Sequence[str], log: Path) -> None:
-        """A stage has failed; the others go on."""
-        self.note(f"{stage.name} FAILED (exit code {code}); the end of {log}:")
+    def failed(self, step: Step, code: int, tail: Sequence[str], log: Path) -> None:
+        """A step has failed; the others go on."""
+        self.note(f"{step.name} FAILED (exit code {code}); the end of {log}:")
         for line in tail:
             self.note(f"    {line}")
 

@@ -20,7 +20,7 @@ from dm2_ray.config.schema import Experiment
 from dm2_ray.demonstrations import JointTrajectories, Manifest
 from dm2_ray.distributed.ray_session import ray_session
 from dm2_ray.experiments.learning_curve import LearningCurve
-from dm2_ray.experiments.quickstart_report import draw, table
+from dm2_ray.experiments.quickstart_report import draw_quickstart, quickstart_table
 from dm2_ray.recording.checkpoint_choice import closest_to_win_rate
 from dm2_ray.recording.recorder import record
 from dm2_ray.runs.experiment_loading import load_experiment
@@ -44,7 +44,9 @@ class SeedOutcome:
     commands: list[str]
 
 
-def quickstart(directory: Path, *, seeds: int, map_name: str, scale: float = 1.0, overrides: Sequence[str] = ()) -> int:
+def run_quickstart(
+    directory: Path, *, seeds: int, map_name: str, scale: float = 1.0, overrides: Sequence[str] = ()
+) -> int:
     """Runs the story for `seeds` seeds and prints the comparison.
 
     Args:
@@ -70,8 +72,8 @@ def quickstart(directory: Path, *, seeds: int, map_name: str, scale: float = 1.0
     curves = [curve for outcome in outcomes for curve in outcome.curves]
     demonstrated = [outcome.demonstrations.win_rate or 0.0 for outcome in outcomes]
     picture = directory / "result.png"
-    draw(curves, demonstrated, experiment.world.map, picture)
-    text = table(curves, demonstrated)
+    draw_quickstart(curves, demonstrated, experiment.world.map, picture)
+    text = quickstart_table(curves, demonstrated)
     (directory / "result.md").write_text(text + "\n")
     print(f"\n{text}\n\npicture: {picture}\nin all {(time.monotonic() - started) / 60:.1f} minutes\n")
     print("the same by hand, to vary:")

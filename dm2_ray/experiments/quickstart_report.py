@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dm2_ray.experiments.comparison import ComparedRow, Comparison, Demonstrators
+from dm2_ray.experiments.comparison import Comparison, ConditionResults, Demonstrators
 from dm2_ray.experiments.learning_curve import SMOOTHING, LearningCurve
 
 THRESHOLDS = (0.5, 0.8)
@@ -37,7 +37,7 @@ def summary_rows(curves: Sequence[LearningCurve]) -> list[dict[str, Any]]:
     return rows
 
 
-def table(curves: Sequence[LearningCurve], demonstration_win_rates: Sequence[float]) -> str:
+def quickstart_table(curves: Sequence[LearningCurve], demonstration_win_rates: Sequence[float]) -> str:
     """The rows as Markdown."""
     lines = [
         "| | seeds | env steps to win rate 0.5 | to 0.8 | final greedy win rate | minutes |",
@@ -57,7 +57,9 @@ def table(curves: Sequence[LearningCurve], demonstration_win_rates: Sequence[flo
     return "\n".join(lines)
 
 
-def draw(curves: Sequence[LearningCurve], demonstration_win_rates: Sequence[float], map_name: str, path: Path) -> None:
+def draw_quickstart(
+    curves: Sequence[LearningCurve], demonstration_win_rates: Sequence[float], map_name: str, path: Path
+) -> None:
     """Greedy win rate over env steps, and where every run ends."""
     # Only here: matplotlib takes a second.
     from dm2_ray.experiments.comparison_plot import draw_comparison
@@ -67,7 +69,7 @@ def draw(curves: Sequence[LearningCurve], demonstration_win_rates: Sequence[floa
     for variant in dict.fromkeys(curve.variant for curve in curves):
         own = tuple(curve for curve in curves if curve.variant == variant)
         rows.append(
-            ComparedRow(
+            ConditionResults(
                 name=variant,
                 label=_LABELS.get(variant, variant),
                 curves=own,

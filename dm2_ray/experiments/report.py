@@ -14,7 +14,7 @@ from dm2_ray.config.overrides import flattened
 from dm2_ray.config.schema import Experiment
 from dm2_ray.demonstrations import DemonstrationError
 from dm2_ray.demonstrations.manifest import Manifest
-from dm2_ray.experiments.comparison import ComparedRow, Comparison, Demonstrators
+from dm2_ray.experiments.comparison import Comparison, ConditionResults, Demonstrators
 from dm2_ray.experiments.comparison_markdown import markdown, overall_markdown
 from dm2_ray.experiments.learning_curve import LearningCurve, NotEvaluated
 from dm2_ray.experiments.matrix import Matrix
@@ -72,7 +72,7 @@ def runs_comparisons(paths: Sequence[Path]) -> list[Comparison]:
                 map=map_name,
                 thresholds=THRESHOLDS,
                 rows=tuple(
-                    ComparedRow(
+                    ConditionResults(
                         name=label,
                         label=label,
                         curves=_curves([run for run, _ in members]),
@@ -106,7 +106,7 @@ def write_report(comparisons: Sequence[Comparison], directory: Path) -> str:
     return text
 
 
-def _experiment_row(matrix: Matrix, directory: Path, name: str) -> ComparedRow:
+def _experiment_row(matrix: Matrix, directory: Path, name: str) -> ConditionResults:
     row, root = matrix.rows[name], directory / "rows" / name
     paths = [root / f"seed_{seed}" for seed in matrix.seeds]
     if row.scripted is not None:
@@ -118,7 +118,7 @@ def _experiment_row(matrix: Matrix, directory: Path, name: str) -> ComparedRow:
             for seed, played in found
             for win_rate, mean in played
         )
-        return ComparedRow(name=name, label=matrix.label(name), curves=curves, planned=len(paths), learns=False)
+        return ConditionResults(name=name, label=matrix.label(name), curves=curves, planned=len(paths), learns=False)
     runs = [RunDirectory(path) for path in paths if (path / "config.yaml").is_file()]
     demonstrators = None
     if row.set is not None:
@@ -128,7 +128,7 @@ def _experiment_row(matrix: Matrix, directory: Path, name: str) -> ComparedRow:
             sets, who = [sets[row.team]], f"{row.set} (team {row.team})"
         demonstrators = _demonstrators(who, sets)
     demonstrated = None if demonstrators is None else statistics.mean(demonstrators.win_rates)
-    return ComparedRow(
+    return ConditionResults(
         name=name,
         label=matrix.label(name, demonstrated),
         curves=_curves(runs),

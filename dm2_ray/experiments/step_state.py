@@ -1,4 +1,4 @@
-"""How far a stage has come, read from what it leaves on the disk."""
+"""How far a step has come, read from what it leaves on the disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dm2_ray.config.documents import experiment_hash
 from dm2_ray.config.overrides import flattened
 from dm2_ray.config.schema import Experiment
 from dm2_ray.demonstrations import DemonstrationError, JointTrajectories
-from dm2_ray.experiments.steps import Stage
+from dm2_ray.experiments.steps import Step
 from dm2_ray.runs.run_directory import RunDirectory, RunDirectoryError
 
 # More than the longest line of metrics.jsonl.
@@ -19,8 +19,8 @@ _TAIL_BYTES = 2**18
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StageState:
-    """What there is of a stage."""
+class StepState:
+    """What there is of a step."""
 
     status: Literal["new", "begun", "finished", "damaged"]
     env_steps: int = 0
@@ -33,20 +33,20 @@ class StageState:
     """Of a damaged demonstration set."""
 
 
-def state_of(stage: Stage) -> StageState:
-    """Reads a stage's state.
+def state_of(step: Step) -> StepState:
+    """Reads a step's state.
 
     Raises:
         RunDirectoryError: What is there was made with other settings.
     """
-    return _run_state(stage) if stage.kind == "train" else _set_state(stage)
+    return _run_state(step) if step.kind == "train" else _set_state(step)
 
 
-def _run_state(stage: Stage) -> StageState:
-    run, planned = RunDirectory(stage.path), stage.experiment
+def _run_state(step: Step) -> StepState:
+    run, planned = RunDirectory(step.path), step.experiment
     assert planned is not None
     if not run.config.is_file():
-        return StageState(status="new")
+        return StepState(status="new")
     check_same_settings(run, planned)
     last = last_record(run.metrics)
     summary = json.loads(run.summary.read_text()) if run.summary.exists() else {}
@@ -57,7 +57,7 @@ def _run_state(stage: Stage) -> StageState:
         (limits.env_steps is not None and summary["env_steps"] >= limits.env_steps)
         or (limits.iterations is not None and summary["iterations"] >= limits.iterations)
     )
-    return StageState(
+    return StepState(
         status="finished" if is_finished else "begun",
         env_steps=env_steps,
         iteration=iteration,
@@ -66,22 +66,22 @@ def _run_state(stage: Stage) -> StageState:
     )
 
 
-def _set_state(stage: Stage) -> StageState:
-    assert stage.recorded is not None
-    if not stage.path.exists():
-        return StageState(status="new")
+def _set_state(step: Step) -> StepState:
+    assert step.recorded is not None
+    if not step.path.exists():
+        return StepState(status="new")
     try:
-        manifest = JointTrajectories.open(stage.path).manifest
+        manifest = JointTrajectories.open(step.path).manifest
     except DemonstrationError as error:
-        return StageState(status="damaged", problem=str(error))
-    for name, wanted in asdict(stage.recorded).items():
+        return StepState(status="damaged", problem=str(error))
+    for name, wanted in asdict(step.recorded).items():
         own = manifest.episodes if name == "episodes" else getattr(manifest.policy, name)
         if own != wanted:
             raise RunDirectoryError(
-                f"{stage.path} was recorded with {name} {own}, now it is {wanted}: choose another --run-dir, or remove "
+                f"{step.path} was recorded with {name} {own}, now it is {wanted}: choose another --run-dir, or remove "
                 "that set"
             )
-    return StageState(status="finished", env_steps=manifest.env_steps, win_rate=manifest.win_rate)
+    return StepState(status="finished", env_steps=manifest.env_steps, win_rate=manifest.win_rate)
 
 
 def check_same_settings(run: RunDirectory, planned: Experiment) -> None:

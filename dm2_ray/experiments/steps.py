@@ -23,7 +23,7 @@ from dm2_ray.config.yaml_reader import KeyPath
 from dm2_ray.demonstrations import DemonstrationError
 from dm2_ray.demonstrations.source_checks import check_settings
 from dm2_ray.distributed.demonstration_sources.factory import check_experts
-from dm2_ray.experiments.matrix import Expert, Matrix, Row
+from dm2_ray.experiments.matrix import Condition, Expert, Matrix
 from dm2_ray.experiments.matrix_source import MatrixSource
 from dm2_ray.runs.experiment_loading import load_experiment
 from dm2_ray.world.maps.registry import load_map
@@ -42,7 +42,7 @@ class RecordedAs:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Stage:
+class Step:
     """One command, what it leaves behind and what it waits for."""
 
     name: str
@@ -53,7 +53,7 @@ class Stage:
     arguments: tuple[str, ...]
     """Of `dm2`."""
     needs: tuple[str, ...] = ()
-    """Names of the stages that come before."""
+    """Names of the steps that come before."""
     experiment: Experiment | None = None
     """What is trained."""
     recorded: RecordedAs | None = None
@@ -67,16 +67,16 @@ class Stage:
 
 
 @dataclass(kw_only=True)
-class Plan:
-    """All stages of an experiment."""
+class ExperimentPlan:
+    """All steps of an experiment."""
 
     matrix: Matrix
     directory: Path
-    stages: dict[str, Stage] = field(default_factory=dict)
+    steps: dict[str, Step] = field(default_factory=dict)
 
-    def rows(self, row: str) -> list[Stage]:
-        """A row's stages, by seed."""
-        return [stage for stage in self.stages.values() if stage.row == row]
+    def rows(self, row: str) -> list[Step]:
+        """A row's steps, by seed."""
+        return [step for step in self.steps.values() if step.row == row]
 
     def set_paths(self, name: str) -> list[Path]:
         """Directories of a demonstration set, one per team."""
@@ -92,7 +92,7 @@ def set_paths(matrix: Matrix, directory: Path, name: str) -> list[Path]:
     return [directory / "sets" / name / f"team_{team}" for team in range(teams)]
 
 
-def plan(matrix: Matrix, source: MatrixSource, directory: Path) -> Plan:
+def build_plan(matrix: Matrix, source: MatrixSource, directory: Path) -> ExperimentPlan:
     """Lays out an experiment; every run's configuration is built and checked.
 
     Args:
@@ -104,27 +104,27 @@ def plan(matrix: Matrix, source: MatrixSource, directory: Path) -> Plan:
         ConfigError: A run's settings do not fit together.
         DemonstrationError: A given set is damaged or of another world.
     """
-    laid_out = Plan(matrix=matrix, directory=directory)
+    plan = ExperimentPlan(matrix=matrix, directory=directory)
     num_agents = load_map(matrix.map).num_agents
     used = {row.set for row in matrix.rows.values() if row.set is not None}
     for name in matrix.sets:
         if name in used:
-            _add_set(laid_out, source, name, num_agents)
+            _add_set(plan, source, name, num_agents)
     for position, seed in enumerate(matrix.seeds):
         for name, row in matrix.rows.items():
-            _add_row(laid_out, source, name, row, position, seed, num_agents)
-    return laid_out
+            _add_row(plan, source, name, row, position, seed, num_agents)
+    return plan
 
 
-def _add_set(laid_out: Plan, source: MatrixSource, name: str, num_agents: int) -> None:
-    matrix, demonstrations = laid_out.matrix, laid_out.matrix.sets[name]
+def _add_set(plan: ExperimentPlan, source: MatrixSource, name: str, num_agents: int) -> None:
+    matrix, demonstrations = plan.matrix, plan.matrix.sets[name]
     if demonstrations.paths:
         return
-    for team, path in enumerate(laid_out.set_paths(name)):
+    for team, path in enumerate(plan.set_paths(name)):
         needs: tuple[str, ...] = ()
         who = f"scripted:{demonstrations.scripted}"
         if demonstrations.expert is not None:
-            expert = _add_expert(laid_out, source, demonstrations.expert, team, num_agents)
+            expert = _add_expert(plan, source, demonstrations.expert, team, num_agents)
             needs, who = (expert.name,), str(expert.path)
         arguments = ["demos", "record", who, "--map", matrix.map, "--episodes", str(demonstrations.episodes),
                      "--seed", str(demonstrations.seed + team), "--out", str(path)]  # fmt: skip
@@ -132,7 +132,7 @@ def _add_set(laid_out: Plan, source: MatrixSource, name: str, num_agents: int) -
             arguments.append("--stochastic")
         if demonstrations.win_rate is not None:
             arguments += ["--win-rate", str(demonstrations.win_rate)]
-        stage = Stage(
+        step = Step(
             name=f"sets/{name}/team_{team}",
             kind="record",
             path=path,
@@ -145,43 +145,43 @@ def _add_set(laid_out: Plan, source: MatrixSource, name: str, num_agents: int) -
                 target_win_rate=demonstrations.win_rate,
             ),
         )
-        laid_out.stages[stage.name] = stage
+        plan.steps[step.name] = step
 
 
-def _add_expert(laid_out: Plan, source: MatrixSource, name: str, team: int, num_agents: int) -> Stage:
-    stage_name = f"experts/{name}/team_{team}"
-    if stage_name in laid_out.stages:  # several sets are recorded of it
-        return laid_out.stages[stage_name]
-    matrix, expert = laid_out.matrix, laid_out.matrix.experts[name]
+def _add_expert(plan: ExperimentPlan, source: MatrixSource, name: str, team: int, num_agents: int) -> Step:
+    step_name = f"experts/{name}/team_{team}"
+    if step_name in plan.steps:  # several sets are recorded of it
+        return plan.steps[step_name]
+    matrix, expert = plan.matrix, plan.matrix.experts[name]
     settings = _settings(matrix, expert)
     if any(other.expert == name and other.win_rate is not None for other in matrix.sets.values()):
         # A choice of checkpoints needs them all.
         settings = {"checkpoint.keep": "0", **settings}
-    stage = _training(
-        laid_out,
+    step = _training(
+        plan,
         source,
         ("experts", name),
-        stage_name,
+        step_name,
         expert.variant,
         expert.seed + team,
         expert.env_steps,
         settings,
     )
-    laid_out.stages[stage_name] = stage
-    return stage
+    plan.steps[step_name] = step
+    return step
 
 
 def _add_row(
-    laid_out: Plan, source: MatrixSource, name: str, row: Row, position: int, seed: int, num_agents: int
+    plan: ExperimentPlan, source: MatrixSource, name: str, row: Condition, position: int, seed: int, num_agents: int
 ) -> None:
-    matrix = laid_out.matrix
-    stage_name = f"rows/{name}/seed_{seed}"
-    path = laid_out.directory / stage_name
+    matrix = plan.matrix
+    step_name = f"rows/{name}/seed_{seed}"
+    path = plan.directory / step_name
     if row.scripted is not None:
         arguments = ("demos", "record", f"scripted:{row.scripted}", "--map", matrix.map, "--episodes",
                      str(SCRIPTED_ROW_EPISODES), "--seed", str(seed), "--out", str(path))  # fmt: skip
-        laid_out.stages[stage_name] = Stage(
-            name=stage_name,
+        plan.steps[step_name] = Step(
+            name=step_name,
             kind="record",
             path=path,
             arguments=arguments,
@@ -195,18 +195,18 @@ def _add_row(
     demonstrations: list[Path] = []
     needs: list[str] = []
     if row.set is not None:
-        sets = laid_out.set_paths(row.set)
+        sets = plan.set_paths(row.set)
         if row.experts == "independent":
             chosen = list(range(len(sets)))
         else:
             chosen = [position % len(sets) if row.team == "by_seed" else row.team]
         demonstrations = [sets[team] for team in chosen]
         needs = [] if matrix.sets[row.set].paths else [f"sets/{row.set}/team_{team}" for team in chosen]
-    laid_out.stages[stage_name] = _training(
-        laid_out,
+    plan.steps[step_name] = _training(
+        plan,
         source,
         ("rows", name),
-        stage_name,
+        step_name,
         row.variant,
         seed,
         matrix.env_steps,
@@ -216,14 +216,14 @@ def _add_row(
         row=name,
     )
     if position == 0:
-        _check_demonstrations(laid_out, source, name, num_agents)
+        _check_demonstrations(plan, source, name, num_agents)
 
 
 def _training(
-    laid_out: Plan,
+    plan: ExperimentPlan,
     source: MatrixSource,
     place: KeyPath,
-    stage_name: str,
+    step_name: str,
     variant: str,
     seed: int,
     env_steps: int | None,
@@ -232,8 +232,8 @@ def _training(
     demonstrations: Sequence[Path] = (),
     needs: tuple[str, ...] = (),
     row: str | None = None,
-) -> Stage:
-    matrix, path = laid_out.matrix, laid_out.directory / stage_name
+) -> Step:
+    matrix, path = plan.matrix, plan.directory / step_name
     typed = [f"{key}={value}" for key, value in settings.items()]
     own = [f"seed={seed}"]
     if env_steps is not None:
@@ -259,8 +259,8 @@ def _training(
         arguments += ["--env-steps", str(env_steps)]
     for path_of_set in demonstrations:
         arguments += ["--demos", str(path_of_set)]
-    return Stage(
-        name=stage_name,
+    return Step(
+        name=step_name,
         kind="train",
         path=path,
         arguments=(*arguments, "--run-dir", str(path), *typed),
@@ -271,26 +271,26 @@ def _training(
     )
 
 
-def _settings(matrix: Matrix, own: Expert | Row) -> dict[str, str]:
+def _settings(matrix: Matrix, own: Expert | Condition) -> dict[str, str]:
     """Shared settings, and those of a row or an expert over them, as KEY and VALUE of the command line."""
     return {**dotted_settings(matrix.settings), **dotted_settings(own.settings)}
 
 
-def _check_demonstrations(laid_out: Plan, source: MatrixSource, name: str, num_agents: int) -> None:
+def _check_demonstrations(plan: ExperimentPlan, source: MatrixSource, name: str, num_agents: int) -> None:
     """What the learner would refuse hours later: too few episodes for the sampling, a given set of another world."""
-    row = laid_out.matrix.rows[name]
-    experiment = laid_out.rows(name)[0].experiment
+    row = plan.matrix.rows[name]
+    experiment = plan.rows(name)[0].experiment
     assert experiment is not None
     try:
         check_settings(experiment, num_agents)
-        if row.set is not None and laid_out.matrix.sets[row.set].paths:
+        if row.set is not None and plan.matrix.sets[row.set].paths:
             check_experts(experiment)
     except DemonstrationError as error:
         place = source.place(("rows", name) if row.set is None else ("sets", row.set, "paths"))
         raise DemonstrationError(f"{place}: rows.{name}: {error}") from None
     if row.set is None:
         return
-    demonstrations = laid_out.matrix.sets[row.set]
+    demonstrations = plan.matrix.sets[row.set]
     needed = num_agents if experiment.demonstrations.sampling == "non_concurrent" else 1
     if not demonstrations.paths and demonstrations.episodes < needed:
         place = source.place(("sets", row.set, "episodes"))

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from dm2_ray.algorithms.dm2_config import DM2Config
-from dm2_ray.analysis.replay import replay
+from dm2_ray.analysis.replay import record_battle
 from dm2_ray.checkpoints import Checkpoint, save_checkpoint
 from dm2_ray.cli import main
 from dm2_ray.config.schema import Experiment
@@ -79,7 +79,7 @@ def test_a_script_becomes_every_kind_of_file(tmp_path: Path, capsys: pytest.Capt
     assert f"return {recording.rewards.sum():.2f}" in line
     assert (recording.provenance.seed, recording.provenance.battle) == (4, 2)
     assert recording.provenance.team == "scripted team kite"
-    assert recording.to_json() == replay("scripted:kite", map_name="2s3z", seed=4, battle=2).to_json()
+    assert recording.to_json() == record_battle("scripted:kite", map_name="2s3z", seed=4, battle=2).to_json()
     with Image.open(files[1]) as image:
         assert image.n_frames > recording.num_steps
     assert files[2].read_bytes()[4:8] == b"ftyp"
@@ -99,12 +99,12 @@ def test_films_can_be_made_larger_and_faster(tmp_path: Path) -> None:
 
 def test_until_finds_a_battle_that_ends_so() -> None:
     for until, outcome in (("win", "won"), ("loss", "lost")):
-        recording = replay("scripted:nearest", map_name="3m", until=until)  # type: ignore[arg-type]
+        recording = record_battle("scripted:nearest", map_name="3m", until=until)  # type: ignore[arg-type]
         assert recording.outcome == outcome
-        again = replay("scripted:nearest", map_name="3m", battle=recording.provenance.battle)
+        again = record_battle("scripted:nearest", map_name="3m", battle=recording.provenance.battle)
         assert again.to_json() == recording.to_json()
         for battle in range(recording.provenance.battle):
-            earlier = replay("scripted:nearest", map_name="3m", battle=battle).outcome
+            earlier = record_battle("scripted:nearest", map_name="3m", battle=battle).outcome
             assert (earlier == "won") != (until == "win")
 
 
@@ -178,10 +178,10 @@ def test_a_checkpoint_tells_what_its_networks_think(checkpoint: Checkpoint, tmp_
 
 def test_sampled_actions_are_a_function_of_seed_and_battle(checkpoint: Checkpoint) -> None:
     def text(battle: int, seed: int = 0) -> str:
-        return replay(str(checkpoint.path), greedy=False, seed=seed, battle=battle).to_json()
+        return record_battle(str(checkpoint.path), greedy=False, seed=seed, battle=battle).to_json()
 
     assert text(1) == text(1) != text(1, seed=1)
-    lost = replay(str(checkpoint.path), greedy=False, battle=0, until="loss")
+    lost = record_battle(str(checkpoint.path), greedy=False, battle=0, until="loss")
     assert lost.to_json() == text(lost.provenance.battle)
 
 
@@ -189,7 +189,9 @@ def test_sampled_actions_are_a_function_of_seed_and_battle(checkpoint: Checkpoin
 def test_the_matching_reward_is_that_of_the_runs_own_form_and_input(tmp_path: Path, kind: str) -> None:
     """Two checkpoints with the same weights in all networks."""
     logits, bounded = (
-        replay(str(untrained(tmp_path / form, matching=0.3, form=form, kind=kind).path)).series["matching_reward"]
+        record_battle(str(untrained(tmp_path / form, matching=0.3, form=form, kind=kind).path)).series[
+            "matching_reward"
+        ]
         for form in ("airl", "bounded")
     )
     np.testing.assert_allclose(bounded, np.tanh(np.array(logits) / 2), atol=1e-3)
@@ -197,7 +199,7 @@ def test_the_matching_reward_is_that_of_the_runs_own_form_and_input(tmp_path: Pa
 
 
 def test_without_discriminators_there_is_no_matching_reward(tmp_path: Path) -> None:
-    recording = replay(str(untrained(tmp_path, matching=0.0).path))
+    recording = record_battle(str(untrained(tmp_path, matching=0.0).path))
     assert set(recording.series) == {"action_probability", "value"}
     assert recording.provenance.team.startswith("ippo")
 

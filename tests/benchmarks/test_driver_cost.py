@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dm2_ray.benchmarks.driver_cost import DriverCost, fitted
+from dm2_ray.benchmarks.driver_cost import DriverCost, LinearFit
 from dm2_ray.cli import main
 
 
@@ -13,14 +13,14 @@ def costs(*points: tuple[int, float]) -> list[DriverCost]:
 
 
 def test_the_line_goes_through_points_on_a_line() -> None:
-    line = fitted(costs((1, 12.0), (2, 14.0), (8, 26.0), (32, 74.0)))
+    line = LinearFit.fit(costs((1, 12.0), (2, 14.0), (8, 26.0), (32, 74.0)))
     assert (line.fixed_ms, line.per_worker_ms) == pytest.approx((10.0, 2.0))
     assert line.largest_error_ms == pytest.approx(0.0, abs=1e-9)
     assert line.workers_at(1000.0) == pytest.approx(495.0)
 
 
 def test_a_cost_that_does_not_grow_has_no_end() -> None:
-    assert fitted(costs((1, 10.0), (32, 10.0))).workers_at(1000.0) > 1e9
+    assert LinearFit.fit(costs((1, 10.0), (32, 10.0))).workers_at(1000.0) > 1e9
 
 
 def test_sizes_that_do_not_fit_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dm2_ray.benchmarks.fault_injection import SETTINGS, FaultInjectionPlan, chaos
+from dm2_ray.benchmarks.fault_injection import SETTINGS, FaultInjectionPlan, run_fault_injection
 from dm2_ray.checkpoints import intact_checkpoints
 
 TINY = (
@@ -31,7 +31,7 @@ TINY = (
 def test_kills_change_nothing() -> None:
     lines: list[str] = []
     plan = FaultInjectionPlan(map="2m_vs_1z", kills=6, seed=1, iterations=130, settings=(*SETTINGS, *TINY))
-    result = chaos(plan, say=lines.append)
+    result = run_fault_injection(plan, say=lines.append)
     assert result.passed, result.text()
     assert len(result.kills) == 6 and len({kill.kind for kill in result.kills}) >= 3
     assert sum("kill " in line for line in lines) == 6

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dm2_ray.benchmarks.world_throughput import BATTLES, MAPS, measure_first_call, measure_speeds, table
+from dm2_ray.benchmarks.world_throughput import BATTLES, MAPS, measure_first_call, measure_speeds, speed_table
 from dm2_ray.cli import main
 from dm2_ray.world import BattleVector, load_map
 from dm2_ray.world.compile_cache import cache_directory
@@ -28,7 +28,7 @@ def test_speeds_of_several_maps() -> None:
         assert speed.engine.env_steps_per_s > speed.smac_env.env_steps_per_s > 0
         assert speed.engine.env_steps_per_cpu_s > 0 and speed.smac_env.env_steps_per_cpu_s > 0
     assert told == ["round 1 of 2", "round 2 of 2"]
-    head, *rows = table(speeds).splitlines()
+    head, *rows = speed_table(speeds).splitlines()
     assert "env steps/s" in head and len({len(row) for row in (head, *rows)}) == 1
     assert [row.split()[:2] for row in rows] == [["3m", "3+3"], ["MMM2", "10+12"], ["bridge_4s_vs_12z", "4+12"]]
 

@@ -9,7 +9,7 @@ import pytest
 from dm2_ray.cli import main
 from dm2_ray.config.errors import ConfigError
 from dm2_ray.experiments.matrix_file import experiment_names, load_matrix, write_matrix
-from dm2_ray.experiments.steps import Plan, plan
+from dm2_ray.experiments.steps import ExperimentPlan, build_plan
 from dm2_ray.world.maps.registry import load_map
 
 PAPERS_MAPS = {
@@ -43,13 +43,13 @@ rows:
 """
 
 
-def planned(name: str, directory: Path, *overrides: str, map_name: str | None = None) -> Plan:
+def planned(name: str, directory: Path, *overrides: str, map_name: str | None = None) -> ExperimentPlan:
     matrix, source = load_matrix(name, map_name=map_name, overrides=overrides)
-    return plan(matrix, source, directory)
+    return build_plan(matrix, source, directory)
 
 
-def commands(laid_out: Plan) -> list[list[str]]:
-    return [shlex.split(stage.command()) for stage in laid_out.stages.values()]
+def commands(plan: ExperimentPlan) -> list[list[str]]:
+    return [shlex.split(step.command()) for step in plan.steps.values()]
 
 
 # The packaged experiments.
@@ -65,30 +65,30 @@ def test_every_experiment_of_the_paper_is_there() -> None:
 def test_a_packaged_experiment_plans_on_every_map_of_the_paper(name: str, map_name: str, tmp_path: Path) -> None:
     assert len(load_matrix(name)[0].seeds) == 5
     matrix, source = load_matrix(name, map_name=map_name, num_seeds=2)
-    laid_out = plan(matrix, source, tmp_path)
-    names = list(laid_out.stages)
-    for position, stage in enumerate(laid_out.stages.values()):
-        assert all(need in names[:position] for need in stage.needs)
-        if stage.experiment is not None:
-            assert stage.experiment.world.map == map_name
-            assert stage.experiment.stop.env_steps == 10_000_000
-    for row in laid_out.matrix.rows:
-        assert [stage.seed for stage in laid_out.rows(row)] == list(laid_out.matrix.seeds)
-    learners = {stage.seed for stage in laid_out.stages.values() if stage.row is not None}
-    experts = {stage.experiment.seed for stage in laid_out.stages.values()
-               if stage.row is None and stage.experiment is not None}  # fmt: skip
+    plan = build_plan(matrix, source, tmp_path)
+    names = list(plan.steps)
+    for position, step in enumerate(plan.steps.values()):
+        assert all(need in names[:position] for need in step.needs)
+        if step.experiment is not None:
+            assert step.experiment.world.map == map_name
+            assert step.experiment.stop.env_steps == 10_000_000
+    for row in plan.matrix.rows:
+        assert [step.seed for step in plan.rows(row)] == list(plan.matrix.seeds)
+    learners = {step.seed for step in plan.steps.values() if step.row is not None}
+    experts = {step.experiment.seed for step in plan.steps.values()
+               if step.row is None and step.experiment is not None}  # fmt: skip
     assert not learners & experts
-    assert laid_out.matrix.paper is not None
-    assert laid_out.matrix.paper.startswith(("experiment ", "not an experiment of the paper"))
+    assert plan.matrix.paper is not None
+    assert plan.matrix.paper.startswith(("experiment ", "not an experiment of the paper"))
 
 
 @pytest.mark.parametrize("name", sorted(SMALL_BATCHES))
 def test_an_experiment_with_small_batches_plans_with_its_own_budget(name: str, tmp_path: Path) -> None:
-    laid_out = planned(name, tmp_path)
-    assert laid_out.matrix.seeds == (0, 1, 2)
-    runs = [stage for stage in laid_out.stages.values() if stage.row is not None]
-    assert {stage.experiment.stop.env_steps for stage in runs if stage.experiment} == {laid_out.matrix.env_steps}
-    assert all(stage.experiment.rollout.episodes <= 64 for stage in runs if stage.experiment)
+    plan = planned(name, tmp_path)
+    assert plan.matrix.seeds == (0, 1, 2)
+    runs = [step for step in plan.steps.values() if step.row is not None]
+    assert {step.experiment.stop.env_steps for step in runs if step.experiment} == {plan.matrix.env_steps}
+    assert all(step.experiment.rollout.episodes <= 64 for step in runs if step.experiment)
 
 
 def test_demonstrators_are_as_good_as_the_papers() -> None:
@@ -102,22 +102,22 @@ def test_demonstrators_are_as_good_as_the_papers() -> None:
 
 
 def test_two_by_two_is_two_by_two(tmp_path: Path) -> None:
-    laid_out = planned("demonstrations_2x2", tmp_path, map_name="3s_vs_3z")
+    plan = planned("demonstrations_2x2", tmp_path, map_name="3s_vs_3z")
     num_agents = load_map("3s_vs_3z").num_agents
-    runs = {row: laid_out.rows(row) for row in laid_out.matrix.rows}
+    runs = {row: plan.rows(row) for row in plan.matrix.rows}
     for kind in ("joint", "independent"):
         for sampling in ("concurrent", "non_concurrent"):
-            for position, stage in enumerate(runs[f"{kind}_{sampling}"]):
-                assert stage.experiment is not None
-                experts = stage.experiment.demonstrations
+            for position, step in enumerate(runs[f"{kind}_{sampling}"]):
+                assert step.experiment is not None
+                experts = step.experiment.demonstrations
                 assert experts.sampling == sampling
                 teams = [experts.path] if kind == "joint" else list(experts.paths_per_agent)
                 numbers = [position % num_agents] if kind == "joint" else list(range(num_agents))
                 assert teams == [str(tmp_path / "sets" / "mediocre" / f"team_{team}") for team in numbers]
-                assert set(stage.needs) == {f"sets/mediocre/team_{team}" for team in numbers}
-    trained = {name: stage for name, stage in laid_out.stages.items() if name.startswith("experts/")}
-    assert len({stage.experiment.seed for stage in trained.values() if stage.experiment}) == num_agents
-    assert all("checkpoint.keep=0" in stage.arguments for stage in trained.values())
+                assert set(step.needs) == {f"sets/mediocre/team_{team}" for team in numbers}
+    trained = {name: step for name, step in plan.steps.items() if name.startswith("experts/")}
+    assert len({step.experiment.seed for step in trained.values() if step.experiment}) == num_agents
+    assert all("checkpoint.keep=0" in step.arguments for step in trained.values())
 
 
 def test_a_dry_run_prints_commands_and_writes_nothing(
@@ -151,24 +151,24 @@ def small(tmp_path: Path) -> Path:
 
 
 def test_settings_reach_the_runs_they_are_for(small: Path, tmp_path: Path) -> None:
-    laid_out = planned(str(small), tmp_path, "ppo.clip=0.3", "ppo.epochs=2", "world.smac={reward_win: 50}")
-    stages = {name: stage.experiment for name, stage in laid_out.stages.items() if stage.experiment is not None}
-    expert, dm2, ippo = (stages[name] for name in ("experts/ippo/team_0", "rows/dm2/seed_1", "rows/ippo/seed_1"))
+    plan = planned(str(small), tmp_path, "ppo.clip=0.3", "ppo.epochs=2", "world.smac={reward_win: 50}")
+    steps = {name: step.experiment for name, step in plan.steps.items() if step.experiment is not None}
+    expert, dm2, ippo = (steps[name] for name in ("experts/ippo/team_0", "rows/dm2/seed_1", "rows/ippo/seed_1"))
     assert (expert.ppo.clip, dm2.ppo.clip, ippo.ppo.clip) == (0.3, 0.1, 0.3)
-    assert {experiment.ppo.epochs for experiment in stages.values()} == {2}
-    assert all(experiment.world.smac == {"reward_win": 50} for experiment in stages.values())
+    assert {experiment.ppo.epochs for experiment in steps.values()} == {2}
+    assert all(experiment.world.smac == {"reward_win": 50} for experiment in steps.values())
     assert (expert.seed, expert.stop.env_steps, dm2.stop.env_steps) == (7, 500, 1000)
     # The printed command makes the very same run.
     from dm2_ray.runs.experiment_loading import load_experiment
 
-    arguments = next(line for line in commands(laid_out) if "rows/dm2/seed_1" in " ".join(line))
+    arguments = next(line for line in commands(plan) if "rows/dm2/seed_1" in " ".join(line))
     typed = [word for word in arguments if re.match(r"[a-z_]+\.[a-z_.]+=", word)]
     own = ["seed=1", "stop.env_steps=1000", f"demonstrations.path={tmp_path}/sets/some/team_0"]
     assert load_experiment(variant="dm2", map_name="2m_vs_1z", overrides=[*typed, *own]) == dm2
 
 
 def test_seeds_are_the_outer_loop_over_rows(small: Path, tmp_path: Path) -> None:
-    assert list(planned(str(small), tmp_path).stages) == [
+    assert list(planned(str(small), tmp_path).steps) == [
         "experts/ippo/team_0", "sets/some/team_0", "rows/dm2/seed_0", "rows/ippo/seed_0", "rows/dm2/seed_1",
         "rows/ippo/seed_1",
     ]  # fmt: skip
@@ -190,7 +190,7 @@ def test_a_map_may_have_keys_of_its_own(small: Path, tmp_path: Path) -> None:
 
 
 def test_sets_that_nobody_uses_are_not_made(small: Path, tmp_path: Path) -> None:
-    assert list(planned(str(small), tmp_path, "rows.dm2=null", "seeds=[3]").stages) == ["rows/ippo/seed_3"]
+    assert list(planned(str(small), tmp_path, "rows.dm2=null", "seeds=[3]").steps) == ["rows/ippo/seed_3"]
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 
 from dm2_ray.experiments.matrix_file import load_matrix
 from dm2_ray.experiments.pipeline_progress import PipelineProgress
-from dm2_ray.experiments.step_state import StageState, last_record
-from dm2_ray.experiments.steps import Plan, plan
+from dm2_ray.experiments.step_state import StepState, last_record
+from dm2_ray.experiments.steps import ExperimentPlan, build_plan
 
 FILE = """
 title: small
@@ -24,27 +24,27 @@ rows:
 
 
 @pytest.fixture
-def laid_out(tmp_path: Path) -> Plan:
+def plan(tmp_path: Path) -> ExperimentPlan:
     (tmp_path / "small.yaml").write_text(FILE)
-    return plan(*load_matrix(str(tmp_path / "small.yaml")), tmp_path / "run")
+    return build_plan(*load_matrix(str(tmp_path / "small.yaml")), tmp_path / "run")
 
 
-def test_lines_of_a_plain_stream(laid_out: Plan) -> None:
+def test_lines_of_a_plain_stream(plan: ExperimentPlan) -> None:
     now = [0.0]
     stream = io.StringIO()
     progress = PipelineProgress(stream=stream, clock=lambda: now[0])
-    stages = laid_out.stages
-    done, run, other = stages["sets/some/team_0"], stages["rows/dm2/seed_0"], stages["rows/dm2/seed_1"]
-    states = {name: StageState(status="new") for name in stages}
-    states[done.name] = StageState(status="finished", win_rate=0.5)
-    states[run.name] = StageState(status="begun", env_steps=200)
-    progress.start(laid_out, states)
+    steps = plan.steps
+    done, run, other = steps["sets/some/team_0"], steps["rows/dm2/seed_0"], steps["rows/dm2/seed_1"]
+    states = {name: StepState(status="new") for name in steps}
+    states[done.name] = StepState(status="finished", win_rate=0.5)
+    states[run.name] = StepState(status="begun", env_steps=200)
+    progress.start(plan, states)
     run.path.mkdir(parents=True)
     (run.path / "metrics.jsonl").write_text(json.dumps({"env_steps": 600, "win_rate": 0.25}) + '\n{"env_st')
     progress.update({run.name: run, other.name: other})  # too early for a line
     now[0] = 80.0
     progress.update({run.name: run, other.name: other})
-    progress.finished(run, StageState(status="finished", env_steps=1010, greedy_win_rate=0.375))
+    progress.finished(run, StepState(status="finished", env_steps=1010, greedy_win_rate=0.375))
     progress.failed(other, 2, ["one", "two"], Path("logs/other.log"))
     progress.close()
     assert stream.getvalue().splitlines() == [
@@ -59,7 +59,7 @@ def test_lines_of_a_plain_stream(laid_out: Plan) -> None:
     ]
 
 
-def test_a_terminal_has_one_line_that_changes(laid_out: Plan) -> None:
+def test_a_terminal_has_one_line_that_changes(plan: ExperimentPlan) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -67,12 +67,12 @@ def test_a_terminal_has_one_line_that_changes(laid_out: Plan) -> None:
     now = [0.0]
     stream = Terminal()
     progress = PipelineProgress(stream=stream, clock=lambda: now[0])
-    progress.start(laid_out, {name: StageState(status="new") for name in laid_out.stages})
-    stage = laid_out.stages["sets/some/team_0"]
+    progress.start(plan, {name: StepState(status="new") for name in plan.steps})
+    step = plan.steps["sets/some/team_0"]
     for _ in range(2):
         now[0] += 3.0
-        progress.update({stage.name: stage})
-    progress.finished(stage, StageState(status="finished", win_rate=0.5))
+        progress.update({step.name: step})
+    progress.finished(step, StepState(status="finished", win_rate=0.5))
     first, *rest = stream.getvalue().split("\n", 1)
     assert first.startswith("small: ")
     line = "\r[0/3] sets/some/team_0\x1b[K"

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from dm2_ray.experiments.comparison import ComparedRow, Comparison, Demonstrators
+from dm2_ray.experiments.comparison import Comparison, ConditionResults, Demonstrators
 from dm2_ray.experiments.comparison_markdown import markdown, overall_markdown
 from dm2_ray.experiments.comparison_plot import band, draw_comparison
 from dm2_ray.experiments.learning_curve import LearningCurve, NotEvaluated
-from dm2_ray.experiments.quickstart_report import summary_rows, table
+from dm2_ray.experiments.quickstart_report import quickstart_table, summary_rows
 from dm2_ray.experiments.report import runs_comparisons, write_report
 from dm2_ray.runs.experiment_loading import load_experiment
 from dm2_ray.runs.run_directory import RunDirectory, RunDirectoryError
@@ -26,11 +26,11 @@ def curve(variant: str, seed: int, *points: tuple[int, float], is_finished: bool
     )  # fmt: skip
 
 
-def row(name: str, *curves: LearningCurve, **more: Any) -> ComparedRow:
-    return ComparedRow(name=name, label=name.upper(), curves=curves, planned=len(curves), **more)
+def row(name: str, *curves: LearningCurve, **more: Any) -> ConditionResults:
+    return ConditionResults(name=name, label=name.upper(), curves=curves, planned=len(curves), **more)
 
 
-def comparison(*rows: ComparedRow, map_name: str = "3m") -> Comparison:
+def comparison(*rows: ConditionResults, map_name: str = "3m") -> Comparison:
     return Comparison(title="Test", map=map_name, rows=rows, thresholds=(0.3, 0.5))
 
 
@@ -103,7 +103,7 @@ def test_pairs_are_compared_and_maps_put_together() -> None:
 
 def test_unfinished_rows_are_said_to_be_so() -> None:
     begun = row("dm2", curve("dm2", 3, (100, 0.5), is_finished=False))
-    nothing = ComparedRow(name="ippo", label="IPPO", curves=(), planned=2)
+    nothing = ConditionResults(name="ippo", label="IPPO", curves=(), planned=2)
     text = markdown(comparison(begun, nothing))
     assert "- DM2: seed 3 at 100 env steps" in text
     assert "- IPPO: 2 without an evaluation" in text
@@ -214,7 +214,7 @@ def test_the_quickstart_counts_who_never_gets_there() -> None:
     (summary,) = summary_rows([*reached, *never])
     assert summary["env_steps_to_0.5"] == float("inf")
     assert summary["final_win_rate"] == 0.1
-    assert "not reached" in table([*reached, *never], [0.4])
+    assert "not reached" in quickstart_table([*reached, *never], [0.4])
     (summary,) = summary_rows([*reached, never[0]])
     assert summary["env_steps_to_0.5"] == 50
 
