@@ -125,12 +125,10 @@ def _exit_code(error: Exception) -> int | None:
             return EXIT_BAD_INPUT
     if "dm2_ray.distributed" not in sys.modules:
         return None
-    from dm2_ray.distributed.demonstration_sources.server_pool import ExpertsLost
-    from dm2_ray.distributed.learners.agent_learner import LearningDiverged
-    from dm2_ray.distributed.learners.learner_actors import LearnerLost
+    from dm2_ray.distributed.errors import ExpertsLost, LearnerLost, RolloutWorkersLost
     from dm2_ray.distributed.ray_session import ClusterUnreachable
     from dm2_ray.distributed.resources import NotEnoughResources
-    from dm2_ray.distributed.rollout.rollout_pool import RolloutWorkersLost
+    from dm2_ray.learning.gradients import LearningDiverged
 
     if isinstance(error, (ClusterUnreachable, NotEnoughResources)):
         return EXIT_BAD_INPUT

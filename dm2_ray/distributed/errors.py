@@ -1,7 +1,27 @@
-"""What can be lost in a distributed run, and cannot be done again where it was noticed."""
+"""What can be lost in a distributed run and cannot be brought back by the code that notices the loss."""
 
 from __future__ import annotations
 
 
 class RolloutDataLost(RuntimeError):
-    """A rollout's data died with its node before a learner had read them; play the same tasks again."""
+    """A rollout's data were lost with their node before a learner had read them; play the same tasks again."""
+
+
+class RolloutWorkersLost(RuntimeError):
+    """All rollout workers are lost and none came back in time."""
+
+
+class LearnerLost(RuntimeError):
+    """An agent's learner died and could not be brought back."""
+
+
+class LearnerNotReady(RuntimeError):
+    """A learner was asked to train before it was given a state, or with a state of another iteration."""
+
+
+class UpdateResultLost(RuntimeError):
+    """An update was completed, but its result was lost with its node."""
+
+
+class ExpertsLost(RuntimeError):
+    """A demonstration server, or data that only it held, is lost for good."""

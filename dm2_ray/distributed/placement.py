@@ -22,7 +22,9 @@ from dm2_ray.distributed.resources import NotEnoughResources
 logger = logging.getLogger(__name__)
 
 REPORT_EVERY_S = 30.0
-"""While room is waited for."""
+"""Seconds between two messages while the learners wait for resources."""
+CAPACITY_WAIT_S = 20.0
+"""A process that has its resources answers within this time (seconds); one that does not may have lost them."""
 
 
 def _no_placement() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 
-from dm2_ray.distributed.rollout.rollout_pool import RolloutWorkersLost
+from dm2_ray.distributed.errors import RolloutWorkersLost
 from dm2_ray.recording.chunk_player import ChunkPlayer, RecordingOrder
 
 MAX_RESTARTS = 5

@@ -17,13 +17,11 @@ import ray
 
 from dm2_ray.checkpoints import Checkpoint, restored_learning_state
 from dm2_ray.config.schema import Experiment
-from dm2_ray.distributed.demonstration_sources.server_pool import ExpertsLost
+from dm2_ray.distributed.errors import ExpertsLost, LearnerLost, RolloutWorkersLost
 from dm2_ray.distributed.fault_log import fault_summary
 from dm2_ray.distributed.learners.diverged_update import UpdateDiverged
-from dm2_ray.distributed.learners.learner_actors import LearnerLost
 from dm2_ray.distributed.memory import MemoryMonitor
 from dm2_ray.distributed.ray_session import ray_session
-from dm2_ray.distributed.rollout.rollout_pool import RolloutWorkersLost
 from dm2_ray.learning.gradients import LearningDiverged
 from dm2_ray.runs.checkpoint_writer import CheckpointWriter
 from dm2_ray.runs.evaluation import TeamResult, result_record

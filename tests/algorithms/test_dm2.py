@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from dm2_ray.algorithms.dm2 import DM2
 from dm2_ray.algorithms.dm2_config import DM2Config
-from dm2_ray.distributed.learners.agent_learner import LearningDiverged
 from dm2_ray.distributed.learners.learner_group import DecoupledLearnerGroup
 from dm2_ray.distributed.resources import NotEnoughResources
+from dm2_ray.learning.gradients import LearningDiverged
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

@@ -12,9 +12,10 @@ from dm2_ray.algorithms.mappo.central_policy import CentralPolicy
 from dm2_ray.algorithms.mappo.joint_battles import JointBattles
 from dm2_ray.algorithms.mappo.joint_preparation import prepare_joint_batch
 from dm2_ray.config.schema import Experiment
-from dm2_ray.distributed.learners.agent_learner import LearningDiverged, as_arrays, as_tensors
+from dm2_ray.distributed.learners.agent_learner import as_arrays, as_tensors
 from dm2_ray.distributed.process_setup import single_threaded_torch
 from dm2_ray.distributed.random_streams import Role, derive_seed
+from dm2_ray.learning.gradients import LearningDiverged
 from dm2_ray.learning.ppo import PPOBatch, ppo_losses
 from dm2_ray.learning.ppo_batch import minibatches
 

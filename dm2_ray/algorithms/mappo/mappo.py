@@ -26,6 +26,7 @@ from dm2_ray.algorithms.mappo.central_learner import CentralLearner
 from dm2_ray.algorithms.mappo.joint_battles import JointBattles, JointEnvRunner
 from dm2_ray.config.schema import Experiment
 from dm2_ray.distributed.fault_log import FaultKind, FaultLog, NodeMonitor
+from dm2_ray.distributed.object_refs import get_if_ref
 from dm2_ray.distributed.resources import check_resources
 from dm2_ray.distributed.rollout.battle_collector import BattleStatistics
 from dm2_ray.distributed.rollout.env_runner import RolloutTask
@@ -162,7 +163,7 @@ class MAPPO:
 
         def played() -> tuple[list[Rollout], JointBattles]:
             rollouts = self._rollouts.run(tasks, self.iteration, self._weights)
-            return rollouts, JointBattles.concatenate([_fetched(rollout.trajectories[0]) for rollout in rollouts])
+            return rollouts, JointBattles.concatenate([get_if_ref(rollout.trajectories[0]) for rollout in rollouts])
 
         for _ in range(RETRIES):
             # What died with its node comes out the same when it is played again.
@@ -204,8 +205,3 @@ def _runners_config(experiment: Experiment) -> DM2Config:
     config = DM2Config().dm2(experiment)
     config.env_runner_cls = JointEnvRunner
     return config
-
-
-def _fetched(trajectories: Any) -> JointBattles:
-    battles: JointBattles = ray.get(trajectories) if isinstance(trajectories, ray.ObjectRef) else trajectories
-    return battles

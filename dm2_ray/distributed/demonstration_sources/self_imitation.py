@@ -22,11 +22,10 @@ from dm2_ray.distributed.demonstration_sources.server_pool import (
     ActorOptions,
     Call,
     EpisodeServerPool,
-    ExpertsLost,
-    get_if_ref,
 )
 from dm2_ray.distributed.demonstration_sources.sources import DemonstrationSource
-from dm2_ray.distributed.errors import RolloutDataLost
+from dm2_ray.distributed.errors import ExpertsLost, RolloutDataLost
+from dm2_ray.distributed.object_refs import get_if_ref
 
 
 class SelfImitation(DemonstrationSource):

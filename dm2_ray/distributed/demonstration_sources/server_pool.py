@@ -14,20 +14,15 @@ from typing import Any, TypeVar
 import ray
 
 from dm2_ray.config.schema import DemonstrationSettings
-from dm2_ray.demonstrations.manifest import DemonstrationError
 from dm2_ray.distributed.demonstration_sources.expert_process import ExpertProcess
+from dm2_ray.distributed.errors import ExpertsLost
 from dm2_ray.distributed.fault_log import FaultKind, FaultLog
-from dm2_ray.world.starcraft.protocol import StarCraftError
+from dm2_ray.distributed.object_refs import get_if_ref
+from dm2_ray.distributed.placement import CAPACITY_WAIT_S
 
 _PAUSE_S = 0.1
-CAPACITY_WAIT_S = 20.0
-"""A process that has its place, and plays no long battles, has answered by then."""
 
 Key = TypeVar("Key", bound=Hashable)
-
-
-class ExpertsLost(RuntimeError):
-    """An expert process, or what it kept, is gone for good."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,28 +180,6 @@ class EpisodeServerPool:
         is_present_one = error.actor_id == self._actors[index]._actor_id.hex()
         if isinstance(error, ray.exceptions.ActorDiedError) and is_present_one:
             self._actors[index] = self._start(index)
-
-
-def get_if_ref(item: Any, timeout_s: float | None = None) -> Any:
-    """What a reference refers to; anything else is its own value.
-
-    Args:
-        item: Either.
-        timeout_s: Longest wait; None waits for as long as it takes.
-
-    Raises:
-        ray.exceptions.GetTimeoutError: It was not there in time.
-        DemonstrationError, StarCraftError: As in the process; they say in one line what a traceback says in thirty.
-        ray.exceptions.RayError: Anything else that went wrong there.
-    """
-    if not isinstance(item, ray.ObjectRef):
-        return item
-    try:
-        return ray.get(item, timeout=timeout_s)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, (DemonstrationError, StarCraftError)):
-            raise error.cause from None
-        raise
 
 
 def _first_line(error: BaseException) -> str:

@@ -25,9 +25,9 @@ from dm2_ray.distributed.demonstration_sources.server_pool import (
     ActorOptions,
     Call,
     EpisodeServerPool,
-    ExpertsLost,
-    get_if_ref,
 )
+from dm2_ray.distributed.errors import ExpertsLost
+from dm2_ray.distributed.object_refs import get_if_ref
 from dm2_ray.world.configured import ConfiguredWorld
 
 

@@ -26,13 +26,14 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.utils.annotations import override
 
+from dm2_ray.distributed.errors import LearnerNotReady
 from dm2_ray.distributed.process_setup import single_threaded_torch
 from dm2_ray.distributed.random_streams import Role, derive_seed
 from dm2_ray.learning.agent_trajectory import AgentTrajectory
 from dm2_ray.learning.behavior_cloning import cloning_losses, prepare_cloning_batch
 from dm2_ray.learning.classifier_two_sample import visitation_divergence
 from dm2_ray.learning.distribution_matching import DistributionMatcher
-from dm2_ray.learning.gradients import LearningDiverged, check_finite, clip_grad_norm_checked
+from dm2_ray.learning.gradients import check_finite, clip_grad_norm_checked
 from dm2_ray.learning.policy import policy_parameter_groups
 from dm2_ray.learning.ppo import PPOBatch, ppo_losses
 from dm2_ray.learning.ppo_batch import minibatches, prepare_policy_batch
@@ -40,12 +41,6 @@ from dm2_ray.learning.ppo_batch import minibatches, prepare_policy_batch
 if TYPE_CHECKING:
     from dm2_ray.algorithms.dm2_config import DM2Config
     from dm2_ray.demonstrations.dataset import AgentDemonstration
-
-__all__ = ["AgentLearner", "LearnerNotReady", "LearnerState", "LearningDiverged"]
-
-
-class LearnerNotReady(RuntimeError):
-    """A learner was asked to train before it was given a state, or with a state of another iteration."""
 
 
 class AgentLearner(TorchLearner):

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray
 
+from dm2_ray.distributed.object_refs import get_if_ref
 from dm2_ray.files import write_atomically
 from dm2_ray.learning.gradients import LearningDiverged
 
@@ -50,9 +50,7 @@ class UpdateDiverged(LearningDiverged):
             ray.exceptions.RayError: They died with their node meanwhile.
         """
         directory = root / f"iteration_{self.iteration:06d}_{self.agent}"
-        demonstration, *trajectories = [
-            ray.get(part) if isinstance(part, ray.ObjectRef) else part for part in self._data
-        ]
+        demonstration, *trajectories = map(get_if_ref, self._data)
         if demonstration is not None:
             write_atomically(directory / "demonstration.npz", _packed(demonstration))
         for index, trajectory in enumerate(trajectories):

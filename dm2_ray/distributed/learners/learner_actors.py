@@ -15,26 +15,18 @@ import numpy as np
 import ray
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 
+from dm2_ray.distributed.errors import LearnerLost, UpdateResultLost
 from dm2_ray.distributed.learners.agent_learner import LearnerState
+from dm2_ray.distributed.object_refs import get_if_ref
+from dm2_ray.distributed.placement import CAPACITY_WAIT_S
 from dm2_ray.distributed.random_streams import Role, derive_seed
 
 if TYPE_CHECKING:
     from dm2_ray.algorithms.dm2_config import DM2Config
     from dm2_ray.distributed.placement import LearnerPlacement
 
-CAPACITY_WAIT_S = 20.0
-"""A process that has its place is up by then."""
-
 T = TypeVar("T")
 Weights = Mapping[str, np.ndarray]
-
-
-class LearnerLost(RuntimeError):
-    """An agent's learner died and could not be brought back."""
-
-
-class UpdateResultLost(RuntimeError):
-    """An update was done, and what came of it died with its node."""
 
 
 class LearnerProcesses:
@@ -149,11 +141,6 @@ class LearnerProcesses:
                     f"the learner of {agent} did not come up within {self._patience_s:.0f} s; see `ray status` for the "
                     "cluster's nodes and resources"
                 ) from None
-
-
-def get_if_ref(item: Any) -> Any:
-    """What a reference refers to; anything else is its own value."""
-    return ray.get(item) if isinstance(item, ray.ObjectRef) else item
 
 
 def learner_factory(

@@ -23,11 +23,13 @@ from ray.rllib.utils.annotations import override
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
-from dm2_ray.distributed.errors import RolloutDataLost
+from dm2_ray.distributed.errors import LearnerLost, LearnerNotReady, RolloutDataLost, UpdateResultLost
 from dm2_ray.distributed.fault_log import FaultKind, FaultLog
-from dm2_ray.distributed.learners.agent_learner import LearnerNotReady, LearnerState, LearningDiverged
+from dm2_ray.distributed.learners.agent_learner import LearnerState
 from dm2_ray.distributed.learners.diverged_update import UpdateDiverged
-from dm2_ray.distributed.learners.learner_actors import LearnerLost, LearnerProcesses, UpdateResultLost, get_if_ref
+from dm2_ray.distributed.learners.learner_actors import LearnerProcesses
+from dm2_ray.distributed.object_refs import get_if_ref
+from dm2_ray.learning.gradients import LearningDiverged
 
 if TYPE_CHECKING:
     from dm2_ray.algorithms.dm2_config import DM2Config

@@ -14,17 +14,14 @@ from typing import Any
 
 import ray
 
+from dm2_ray.distributed.errors import RolloutWorkersLost
+from dm2_ray.distributed.object_refs import get_if_ref
 from dm2_ray.distributed.rollout.battle_collector import BattleQuota, BattleStatistics
 from dm2_ray.distributed.rollout.env_runner import RolloutReport, RolloutTask
 from dm2_ray.distributed.rollout.env_runner_group import BattleEnvRunnerGroup
-from dm2_ray.world.starcraft.protocol import StarCraftError
 
 MAX_ATTEMPTS = 20
 """At one task: whatever loses it again and again is not bad luck with processes."""
-
-
-class RolloutWorkersLost(RuntimeError):
-    """No env runner came back in time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,16 +111,11 @@ class RolloutPool:
             for ref in ready:
                 attempt = busy.pop(ref)
                 try:
-                    report: RolloutReport = ray.get(ref)
+                    report: RolloutReport = get_if_ref(ref)
                     self.fleet.answered(attempt.runner, report.process)
                     done[attempt.index] = Rollout(trajectories=attempt.trajectories, report=report)
                 except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as lost:
                     self._give_back(attempt, queue, type(lost).__name__)
-                except ray.exceptions.RayTaskError as failed:
-                    if isinstance(failed.cause, StarCraftError):
-                        # It says in one line what the worker's traceback says in thirty.
-                        raise failed.cause from None
-                    raise
             for ref, attempt in list(busy.items()):
                 if time.monotonic() > attempt.deadline:
                     del busy[ref]
@@ -169,7 +161,7 @@ class RolloutPool:
 
     def _run_locally(self, tasks: Sequence[RolloutTask], policy_version: int, weights: Sequence[Any]) -> list[Rollout]:
         runner = self.fleet.local
-        values = [ray.get(item) if isinstance(item, ray.ObjectRef) else item for item in weights]
+        values = [get_if_ref(item) for item in weights]
         rollouts = []
         for task in tasks:
             if task.evaluation:

@@ -17,8 +17,8 @@ from dm2_ray.algorithms.mappo.central_policy import CentralPolicy
 from dm2_ray.algorithms.mappo.joint_battles import JointBattles
 from dm2_ray.algorithms.mappo.joint_preparation import prepare_joint_batch
 from dm2_ray.config.schema import Experiment, PolicySettings, PPOSettings
-from dm2_ray.distributed.learners.agent_learner import LearningDiverged
 from dm2_ray.learning.agent_trajectory import AgentTrajectory
+from dm2_ray.learning.gradients import LearningDiverged
 from dm2_ray.learning.policy import AgentPolicy
 from dm2_ray.learning.ppo import PPOBatch, ppo_losses
 from dm2_ray.learning.ppo_batch import prepare_policy_batch
