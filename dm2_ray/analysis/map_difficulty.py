@@ -11,6 +11,7 @@ from typing import Any
 
 from dm2_ray.statistics import wilson_interval
 from dm2_ray.world import SCRIPTED_TEAMS, BattleVector, MapSpec, ScriptedTeam
+from dm2_ray.world.battles.play_battles import play_battles
 
 BATTLES_AT_ONCE = 64
 
@@ -75,16 +76,10 @@ def _battles_won(
 ) -> int:
     won = ended = 0
     vector.reset(first_battle=0)
-    team.begin(vector)
-    running = vector.battle_number < battles
-    while running.any():
-        vector.step(team.act(vector), running)
-        over = vector.terminated | vector.truncated
+    team.reset_states(vector)
+    for step in play_battles(vector, team, running=lambda: vector.battle_number < battles):
         won += int(vector.battle_won.sum())
-        ended += int(over.sum())
-        team.battles_ended(over)
-        # A column whose battles have all been played stands still.
-        running = vector.battle_number < battles
+        ended += int(step.finished.sum())
         if progress is not None:
             progress(team.name, ended)
     return won

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dm2_ray.config.errors import ConfigError
 from dm2_ray.world import SCRIPTED_TEAMS, BattleVector, ScriptedTeam, load_map
 from dm2_ray.world.battles.backend import BattleBackend
+from dm2_ray.world.battles.play_battles import TeamPolicy, play_battles
 from dm2_ray.world.viewing.animation import MissingPackageError
 from dm2_ray.world.viewing.battle_recording import BattleRecorder, BattleRecording
 from dm2_ray.world.viewing.html_replay import write_html
@@ -26,7 +27,6 @@ MOST_BATTLES = 100
 """Tried for a wanted outcome."""
 
 Wanted = Literal["win", "loss"]
-Act = Callable[[BattleBackend], NDArray[np.int64]]
 
 _SCRIPTED_PREFIX = "scripted:"
 
@@ -126,8 +126,8 @@ def record_battle(
     def play(number: int) -> NDArray[np.float32]:
         battles.reset(first_battle=number)
         # A battle is the same whether others were played before it or not.
-        policies.begin(battles, seed=derive_seed(seed, Role.EVALUATION_ACTIONS, number))
-        return _play(battles, recorder, policies.act)
+        policies.reset_states(battles, seed=derive_seed(seed, Role.EVALUATION_ACTIONS, number))
+        return _play(battles, recorder, policies)
 
     observations = _search(play, recorder, battle, until)
     recording = recorder.recording
@@ -145,8 +145,8 @@ def _replay_script(name: str, map_name: str | None, seed: int, battle: int, unti
 
     def play(number: int) -> NDArray[np.float32]:
         battles.reset(first_battle=number)
-        team.begin(battles)
-        return _play(battles, recorder, team.act)
+        team.reset_states(battles)
+        return _play(battles, recorder, team)
 
     _search(play, recorder, battle, until)
     return recorder.recording
@@ -168,15 +168,17 @@ def _search(
     )
 
 
-def _play(battles: BattleBackend, recorder: BattleRecorder, act: Act) -> NDArray[np.float32]:
-    """Plays the battle that has just begun to its end; returns what the agents saw before each step [T, N, O]."""
+def _play(battles: BattleBackend, recorder: BattleRecorder, policy: TeamPolicy) -> NDArray[np.float32]:
+    """Plays the battle that was just started to its end; returns what the agents saw before each step [T, N, O]."""
     recorder.begin()
-    observations = []
-    while not recorder.has_ended:
-        observations.append(battles.observations[0].copy())
-        actions = act(battles)
-        battles.step(actions)
-        recorder.step(actions[0])
-        if battles.dropped[0]:
+    observations: list[NDArray[np.float32]] = []
+    for step in play_battles(
+        battles,
+        policy,
+        running=lambda: np.array([not recorder.has_ended]),
+        before_step=lambda _: observations.append(battles.observations[0].copy()),
+    ):
+        recorder.step(step.actions[0])
+        if step.dropped[0]:
             observations.clear()
     return np.array(observations)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,25 +18,13 @@ from dm2_ray.demonstrations.manifest import Manifest, Provenance, RecordedWorld
 from dm2_ray.demonstrations.parquet_layout import JointEpisode
 from dm2_ray.demonstrations.writer import JointTrajectoryWriter
 from dm2_ray.world.battles.backend import BattleBackend
+from dm2_ray.world.battles.play_battles import PlayedStep, TeamPolicy, play_battles
 from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.smac.options import SmacOptions
 
 
-class Team(Protocol):
-    """Whoever chooses the joint actions: a scripted team, a checkpoint's policies."""
-
-    def begin(self, battles: BattleBackend) -> None:
-        """All battles start: forget everything."""
-
-    def act(self, battles: BattleBackend) -> npt.NDArray[np.int64]:
-        """Available joint actions [B, N] for the present situation."""
-
-    def battles_ended(self, ended: npt.NDArray[np.bool_]) -> None:
-        """Other battles have started in the columns where `ended` [B] is True."""
-
-
-def joint_episodes(
-    team: Team,
+def play_joint_episodes(
+    team: TeamPolicy,
     battles: BattleBackend,
     num_episodes: int,
     *,
@@ -63,46 +51,35 @@ def joint_episodes(
     """
     if num_episodes < 1:
         raise ValueError(f"num_episodes is {num_episodes}; it must be at least 1")
-    notes = _EpisodeBuffer(battles)
+    buffer = _EpisodeBuffer(battles)
     waiting: dict[int, JointEpisode] = {}
     played, due, end = 0, first_battle, first_battle + num_episodes
     battles.reset(seed=seed, first_battle=first_battle)
-    team.begin(battles)
-    running = battles.battle_number < end
-    while running.any():
-        numbers = battles.battle_number.copy()
-        actions = team.act(battles)
-        notes.before_step(actions)
-        battles.step(actions, running)
-        notes.after_step(running)
-        ended = running & (battles.terminated | battles.truncated)
-        lost = running & battles.dropped
-        if lost.any():
-            # Its number is played again.
-            notes.discard_episodes(lost)
-            team.battles_ended(lost)
-        if ended.any():
-            for column in np.flatnonzero(ended):
-                waiting[int(numbers[column])] = notes.take_episode(int(column))
-            team.battles_ended(ended)
-            running = battles.battle_number < end
-            played += int(ended.sum())
+    team.reset_states(battles)
+    for step in play_battles(
+        battles, team, running=lambda: battles.battle_number < end, before_step=buffer.before_step
+    ):
+        buffer.after_step(step)
+        if step.finished.any():
+            waiting |= {number: episode for number, episode in buffer.take_episodes(step.finished)}
+            played += int(step.finished.sum())
             if progress is not None:
                 progress(played, num_episodes)
-            # Columns run ahead of each other; episodes come in the order of battle numbers all the same.
+            # Columns run ahead of each other; the episodes are yielded in the order of battle numbers.
             while due in waiting:
                 yield waiting.pop(due)
                 due += 1
 
 
 class _EpisodeBuffer:
-    """What has been seen and done in the battles under way, column by column."""
+    """What was seen and done so far in the unfinished battles, column by column."""
 
     def __init__(self, battles: BattleBackend) -> None:
         columns, limit, agents = battles.num_battles, battles.episode_limit, battles.num_agents
         self._battles = battles
         self._columns = np.arange(columns)
         self._step = np.zeros(columns, np.int64)
+        self._numbers = np.zeros(columns, np.int64)
         self._observations = np.empty((columns, limit, agents, battles.obs_size), np.float32)
         self._actions = np.empty((columns, limit, agents), np.int64)
         self._action_mask = np.empty((columns, limit, agents, battles.num_actions), np.bool_)
@@ -110,37 +87,41 @@ class _EpisodeBuffer:
         self._rewards = np.empty((columns, limit), np.float64)
 
     def before_step(self, actions: npt.NDArray[np.int64]) -> None:
-        place = (self._columns, self._step)
-        self._observations[place] = self._battles.observations
-        self._actions[place] = actions
-        self._action_mask[place] = self._battles.action_mask
-        self._alive[place] = self._battles.alive
+        """Keeps what the agents see, and the joint actions [B, N] that they take."""
+        index = (self._columns, self._step)
+        self._numbers[:] = self._battles.battle_number
+        self._observations[index] = self._battles.observations
+        self._actions[index] = actions
+        self._action_mask[index] = self._battles.action_mask
+        self._alive[index] = self._battles.alive
 
-    def after_step(self, running: npt.NDArray[np.bool_]) -> None:
+    def after_step(self, step: PlayedStep) -> None:
+        """Keeps the rewards, and discards the battles that were dropped."""
         self._rewards[self._columns, self._step] = self._battles.rewards
-        # Columns that do not run stay at their step, so they overwrite it and never leave the arrays.
-        self._step += running
+        # Columns that are not running stay at their step: they overwrite it and never run past the arrays' end.
+        self._step += step.running
+        self._step[step.dropped] = 0
 
-    def discard_episodes(self, lost: npt.NDArray[np.bool_]) -> None:
-        """What was noted of the episodes under way in the columns where `lost` [B] is True does not count."""
-        self._step[lost] = 0
-
-    def take_episode(self, column: int) -> JointEpisode:
-        """The episode that has just ended in a column; the column's next one starts."""
-        length = int(self._step[column])
-        self._step[column] = 0
-        return JointEpisode(
-            observations=self._observations[column, :length].copy(),
-            actions=self._actions[column, :length].copy(),
-            action_mask=self._action_mask[column, :length].copy(),
-            alive=self._alive[column, :length].copy(),
-            rewards=self._rewards[column, :length].copy(),
-            battle_won=bool(self._battles.battle_won[column]),
-        )
+    def take_episodes(self, finished: npt.NDArray[np.bool_]) -> Iterator[tuple[int, JointEpisode]]:
+        """Number and episode of the battles that have just ended; their columns start anew."""
+        for column in np.flatnonzero(finished):
+            steps = slice(0, self._step[column])
+            self._step[column] = 0
+            yield (
+                int(self._numbers[column]),
+                JointEpisode(
+                    observations=self._observations[column, steps].copy(),
+                    actions=self._actions[column, steps].copy(),
+                    action_mask=self._action_mask[column, steps].copy(),
+                    alive=self._alive[column, steps].copy(),
+                    rewards=self._rewards[column, steps].copy(),
+                    battle_won=bool(self._battles.battle_won[column]),
+                ),
+            )
 
 
 def write_played_episodes(
-    team: Team,
+    team: TeamPolicy,
     battles: BattleBackend,
     num_episodes: int,
     writer: JointTrajectoryWriter,
@@ -165,7 +146,7 @@ def write_played_episodes(
         ValueError: num_episodes is not positive.
         DemonstrationError: the set cannot be written.
     """
-    for episode in joint_episodes(team, battles, num_episodes, progress=progress):
+    for episode in play_joint_episodes(team, battles, num_episodes, progress=progress):
         writer.append(episode)
     return writer.finish(recorded_world(battles), provenance)
 

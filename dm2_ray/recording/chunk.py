@@ -16,10 +16,11 @@ from typing import cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dm2_ray.demonstrations.episode_player import Team, joint_episodes, recorded_world
+from dm2_ray.demonstrations.episode_player import play_joint_episodes, recorded_world
 from dm2_ray.demonstrations.manifest import Filters, RecordedWorld
 from dm2_ray.demonstrations.parquet_layout import JointEpisode, shard_schema, to_episodes, to_table
 from dm2_ray.world.battles.backend import BattleBackend
+from dm2_ray.world.battles.play_battles import TeamPolicy
 
 CHUNK_BATTLES = 128
 """Battles of a chunk; chunk c begins with battle c * CHUNK_BATTLES. Part of what a seed means for a team that draws
@@ -47,7 +48,7 @@ class RecordedChunk:
 
     @classmethod
     def play(
-        cls, team: Team, battles: BattleBackend, *, first_battle: int, num_battles: int, filters: Filters
+        cls, team: TeamPolicy, battles: BattleBackend, *, first_battle: int, num_battles: int, filters: Filters
     ) -> RecordedChunk:
         """Plays the battles numbered from `first_battle` and keeps those that pass the filters.
 
@@ -59,7 +60,7 @@ class RecordedChunk:
             filters: what is kept.
         """
         kept, episodes, won, env_steps, best = [], [], 0, 0, float("-inf")
-        for place, episode in enumerate(joint_episodes(team, battles, num_battles, first_battle=first_battle)):
+        for place, episode in enumerate(play_joint_episodes(team, battles, num_battles, first_battle=first_battle)):
             won += episode.battle_won
             env_steps += episode.num_steps
             best = max(best, episode.team_return)

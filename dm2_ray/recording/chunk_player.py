@@ -7,12 +7,12 @@ from pathlib import Path
 
 from dm2_ray.checkpoints import open_checkpoint
 from dm2_ray.config.schema import WorldSettings
-from dm2_ray.demonstrations.episode_player import Team
 from dm2_ray.demonstrations.manifest import Filters
 from dm2_ray.distributed.random_streams import Role, derive_seed
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies, load_policies
 from dm2_ray.recording.chunk import CHUNK_BATTLES, RecordedChunk
 from dm2_ray.world import ScriptedTeam
+from dm2_ray.world.battles.play_battles import TeamPolicy
 from dm2_ray.world.configured import build_battles
 
 BATTLES_AT_ONCE = 64
@@ -52,7 +52,7 @@ class ChunkPlayer:
         if order.world.backend == "starcraft":
             columns = min(columns, order.games_at_once)
         self._battles = build_battles(order.world, columns, order.seed)
-        self._team: Team
+        self._team: TeamPolicy
         if order.checkpoint is None:
             assert order.script is not None
             self._team = ScriptedTeam(order.script, self._battles, seed=order.seed)
@@ -62,7 +62,7 @@ class ChunkPlayer:
     def play(self, chunk: int, num_battles: int) -> bytes:
         """The first `num_battles` battles of a chunk, as `RecordedChunk.to_bytes`; those of fewer are the same."""
         if isinstance(self._team, StackedPolicies):
-            self._team.begin(self._battles, seed=derive_seed(self._order.seed, Role.RECORDING_ACTIONS, chunk))
+            self._team.reset_states(self._battles, seed=derive_seed(self._order.seed, Role.RECORDING_ACTIONS, chunk))
         return RecordedChunk.play(
             self._team,
             self._battles,

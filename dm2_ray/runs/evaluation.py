@@ -13,7 +13,7 @@ from dm2_ray.checkpoints import Checkpoint
 from dm2_ray.config.errors import ConfigError
 from dm2_ray.config.schema import WorldSettings
 from dm2_ray.demonstrations import JointEpisode
-from dm2_ray.demonstrations.episode_player import joint_episodes
+from dm2_ray.demonstrations.episode_player import play_joint_episodes
 from dm2_ray.distributed.random_streams import Role, derive_seed
 from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleQuota, BattleStatistics
 from dm2_ray.distributed.rollout.stacked_policies import load_policies
@@ -105,7 +105,7 @@ def _play_script(
     with closing(build_battles(world, min(episodes, battles_at_once), seed)) as battles:
         team = ScriptedTeam(name, battles, seed=derive_seed(seed, Role.EVALUATION_ACTIONS, 0))
         battle_seed = derive_seed(seed, Role.EVALUATION_BATTLES, 0)
-        yield from joint_episodes(team, battles, episodes, seed=battle_seed)
+        yield from play_joint_episodes(team, battles, episodes, seed=battle_seed)
 
 
 def _statistics(outcomes: Sequence[tuple[float, int, bool]]) -> BattleStatistics:

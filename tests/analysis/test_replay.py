@@ -152,7 +152,7 @@ def test_a_checkpoint_tells_what_its_networks_think(checkpoint: Checkpoint, tmp_
     battles = BattleVector(MAP, 1)
     battles.reset(first_battle=1)
     policies = load_policies(checkpoint, greedy=True)
-    policies.begin(battles)
+    policies.reset_states(battles)
     observations, probabilities = [], []
     for actions in recording.actions:
         observations.append(battles.observations[0].copy())

@@ -70,7 +70,7 @@ def test_surroundings_are_where_the_units_really_are(switches):
     battles = BattleVector("2s3z", 2, seed=3, **switches)
     team = ScriptedTeam("nearest", battles, seed=0)
     battles.reset(first_battle=0)
-    team.begin(battles)
+    team.reset_states(battles)
     agent, observed, expected = 3, [], {"enemies": [], "allies": []}
     for _ in range(25):
         units = battles.units()

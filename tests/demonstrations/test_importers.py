@@ -51,7 +51,7 @@ def play(map_name: str, team_name: str, count: int) -> list[Battle]:
     battles = BattleVector(map_name, 1, seed=3)
     team = ScriptedTeam(team_name, battles, seed=3)
     battles.reset()
-    team.begin(battles)
+    team.reset_states(battles)
     rows, played = battles.episode_limit + 1, []
     while len(played) < count:
         observations = np.zeros((rows, battles.num_agents, battles.obs_size), np.float32)
@@ -62,7 +62,7 @@ def play(map_name: str, team_name: str, count: int) -> list[Battle]:
             actions[len(alive)] = team.act(battles)[0]
             alive.append(battles.alive[0].copy())
             battles.step(actions[len(alive) - 1][None])
-        team.battles_ended(battles.terminated)
+        team.reset_finished(battles.terminated)
         # Their runner chooses actions once more, for those that live.
         observations[len(alive)] = battles.final_observations[0]
         actions[len(alive)] = battles.final_action_mask[0].argmax(-1)

@@ -79,24 +79,24 @@ def test_a_team_is_told_what_it_must_forget(tmp_path: Path) -> None:
 
         def __init__(self) -> None:
             self.begun = 0
-            self.ended = np.zeros(2, np.int64)
+            self.finished = np.zeros(2, np.int64)
 
-        def begin(self, battles: BattleVector) -> None:
+        def reset_states(self, battles: BattleVector) -> None:
             self.begun += 1
             np.testing.assert_array_equal(battles.battle_number, [0, 1])
 
         def act(self, battles: BattleVector) -> npt.NDArray[np.int64]:
             return np.argmax(battles.action_mask, axis=-1)
 
-        def battles_ended(self, ended: npt.NDArray[np.bool_]) -> None:
-            self.ended += ended
+        def reset_finished(self, finished: npt.NDArray[np.bool_]) -> None:
+            self.finished += finished
 
     team, told = Listener(), []
     battles = BattleVector("3m", 2)
     with JointTrajectoryWriter(tmp_path / "demos") as writer:
         write_played_episodes(team, battles, 3, writer, POLICY, lambda done, total: told.append((done, total)))
     assert team.begun == 1
-    assert team.ended.tolist() == [2, 1]
+    assert team.finished.tolist() == [2, 1]
     assert told[-1] == (3, 3)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from dm2_ray.checkpoints import CheckpointError, open_checkpoint
 from dm2_ray.config.schema import DemonstrationSettings, PolicySettings, WorldSettings
-from dm2_ray.demonstrations.episode_player import Team, joint_episodes
+from dm2_ray.demonstrations.episode_player import play_joint_episodes
 from dm2_ray.demonstrations.episode_server import expert_names
 from dm2_ray.demonstrations.manifest import DemonstrationError
 from dm2_ray.demonstrations.parquet_layout import JointEpisode
@@ -29,6 +29,7 @@ from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies, actor_
 from dm2_ray.learning.agent_episodes import AgentDemonstration
 from dm2_ray.world import SCRIPTED_TEAMS, ScriptedTeam, world_map
 from dm2_ray.world.battles.backend import BattleBackend
+from dm2_ray.world.battles.play_battles import TeamPolicy
 from dm2_ray.world.configured import ConfiguredWorld, build_battles
 
 SCRIPTED_PREFIX = "scripted:"
@@ -130,7 +131,7 @@ class LiveExpert:
             self._battles = build_battles(self._world, min(episodes, BATTLES_AT_ONCE), self._seed)
         battles = self._battles
         action_seed = derive_seed(self._seed, Role.EXPERT_ACTIONS, *counters)
-        players: Team
+        players: TeamPolicy
         if team.policy is None:
             assert team.script is not None
             players = ScriptedTeam(team.script, battles, seed=action_seed)
@@ -146,7 +147,7 @@ class LiveExpert:
             policies.load(team.weights)
             players = policies
         battle_seed = derive_seed(self._seed, Role.EXPERT_BATTLES, *counters)
-        return list(joint_episodes(players, battles, episodes, seed=battle_seed))
+        return list(play_joint_episodes(players, battles, episodes, seed=battle_seed))
 
 
 class LiveDemonstrations(AsyncDemonstrationSource):

@@ -1,23 +1,31 @@
-"""Whole battles played and laid end to end.
+"""Plays whole battles with stacked policies and lays what each agent saw and did end to end.
 
-T time, B battles played side by side, N agents, O observation size, A actions, Z size of the global state, E episodes,
-S steps of all episodes.
+Shapes: T steps of the collection, B battles side by side, N agents, O observation size, A actions, Z size of the
+global state, E episodes (whole battles), S steps of all episodes.
+
+    time   column 0      column 1                    battles of column 0, then of column 1, ...
+      0    battle 0      battle 1                    |0 0 0|2 2 2 2|1 1|3 3 3 3|
+      1       0             1             collect    `rows`: where they are in the [T, B] arrays
+      2       0             3            ────────►
+      3       2             3
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies
 from dm2_ray.learning.agent_trajectory import AgentTrajectory
 from dm2_ray.world.battles.backend import BattleBackend
+from dm2_ray.world.battles.play_battles import PlayedStep, play_battles
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BattleQuota:
-    """When a collection ends; every started battle is finished."""
+    """When a collection ends; every battle that was started is played to its end."""
 
     env_steps: int | None = None
     """Fewest env steps over all columns, or None."""
@@ -31,7 +39,7 @@ class BattleQuota:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BattleStatistics:
-    """What came of a collection's battles, in the order of its trajectories."""
+    """Results of a collection's battles, in the order of its trajectories."""
 
     returns: np.ndarray
     """[E] float64, team return."""
@@ -40,7 +48,7 @@ class BattleStatistics:
     won: np.ndarray
     """[E] bool."""
     dropped: int = 0
-    """Battles that were lost with their game; they are in nothing else here."""
+    """Battles that were lost with their game; nothing else here counts them."""
 
     @property
     def episodes(self) -> int:
@@ -62,7 +70,7 @@ class BattleStatistics:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GlobalStates:
-    """What no agent sees: the states of a collection's battles, in the order of its trajectories."""
+    """Global states of a collection's battles, in the order of its trajectories; no agent sees them."""
 
     states: np.ndarray
     """[S, Z] float32, before each step."""
@@ -74,8 +82,8 @@ class BattleCollector:
     """Plays battles with N stacked policies and keeps what each agent alone saw and did.
 
     Args:
-        battles: Are played.
-        policies: Play.
+        battles: The battles to play.
+        policies: The policies that play them.
         keep_states: For a centralized critic: `global_states` then holds the states of the last collection that kept
             its trajectories.
     """
@@ -84,99 +92,182 @@ class BattleCollector:
         self.battles = battles
         self.policies = policies
         self.global_states: GlobalStates | None = None
-        self._keep_states = keep_states
-        self._capacity = 0
-        self._columns: dict[str, np.ndarray] = {}
+        self._buffer = _StepBuffer(battles, policies, keep_states)
 
     def collect(
         self, quota: BattleQuota, *, battle_seed: int, action_seed: int, policy_version: int = 0, keep: bool = True
     ) -> tuple[list[AgentTrajectory], BattleStatistics]:
-        """Starts fresh battles and plays until the quota is met and no battle is under way.
+        """Starts new battles and plays until the quota is met and no battle is unfinished.
 
-        Over the embedded engine the result is a pure function of the policies' weights and the arguments. Over a
-        backend that may lose battles, those count for nothing: not for the quota, the statistics or the trajectories.
+        Over the embedded engine the result is a pure function of the policies' weights and the arguments. A backend
+        may lose battles; those do not count for the quota, the statistics or the trajectories.
 
         Args:
             quota: How much to play.
             battle_seed: Seed of the battles' own randomness.
             action_seed: Seed of the action noise.
-            policy_version: Stamped on the trajectories.
+            policy_version: Written into the trajectories.
             keep: False plays for the statistics alone and returns no trajectories.
 
         Returns:
-            One trajectory per agent, and the battles' outcome.
+            One trajectory per agent, and the battles' results.
         """
-        battles, policies = self.battles, self.policies
-        battles.reset(seed=battle_seed, first_battle=0)
-        policies.begin(battles, seed=action_seed)
-        columns = battles.num_battles
-        steps_left, episodes_left = self._shares(quota)
-        running = (steps_left > 0) & (episodes_left > 0)
-        started_at = np.zeros(columns, np.int64)
-        episode_return = np.zeros(columns)
-        outcomes: list[tuple[int, int, int, float, bool, bool]] = []
-        finals: list[np.ndarray] = []
-        final_states: list[np.ndarray] = []
-        time = dropped = 0
-        while running.any():
-            actions, logp = policies.act_with_logp(battles.observations, battles.action_mask)
-            joint_actions = actions.T.contiguous().numpy()
-            if keep:
-                self._reserve(time)
-                self._columns["observations"][time] = battles.observations
-                self._columns["action_mask"][time] = battles.action_mask
-                self._columns["alive"][time] = battles.alive
-                self._columns["actions"][time] = joint_actions
-                self._columns["behavior_logp"][time] = logp.T
-                if self._keep_states:
-                    self._columns["states"][time] = battles.state
-            battles.step(joint_actions, running)
-            if keep:
-                self._columns["rewards"][time] = battles.rewards
-            episode_return += battles.rewards
-            time += 1
-            steps_left -= running
-            lost = battles.dropped & running
-            if lost.any():
-                dropped += int(lost.sum())
-                steps_left += np.where(lost, time - started_at, 0)
-                policies.battles_ended(lost)
-                started_at[lost] = time
-                episode_return[lost] = 0.0
-            ended = (battles.terminated | battles.truncated) & running
-            if ended.any():
-                for column in np.flatnonzero(ended):
-                    outcomes.append((int(column), int(started_at[column]), time, float(episode_return[column]),
-                                     bool(battles.battle_won[column]), bool(battles.terminated[column])))  # fmt: skip
-                    if keep:
-                        finals.append(battles.final_observations[column].copy())
-                        if self._keep_states:
-                            final_states.append(battles.final_state[column].copy())
-                policies.battles_ended(ended)
-                started_at[ended] = time
-                episode_return[ended] = 0.0
-                episodes_left -= ended
-                running &= ~(ended & ((steps_left <= 0) | (episodes_left <= 0)))
+        self.battles.reset(seed=battle_seed, first_battle=0)
+        self.policies.reset_states(self.battles, seed=action_seed)
+        tally = _Tally(self.battles, quota)
+        buffer = self._buffer if keep else None
+        if buffer is not None:
+            buffer.clear()
+        before_step = None if buffer is None else buffer.before_step
+        for step in play_battles(self.battles, self.policies, running=lambda: tally.running, before_step=before_step):
+            tally.count(step)
+            if buffer is not None:
+                buffer.after_step(step)
         # A column plays without a pause, so its battles lie one behind the other (with gaps where one was dropped):
         # order by column, then by time.
-        order = sorted(range(len(outcomes)), key=lambda k: outcomes[k][:2])
-        outcomes = [outcomes[k] for k in order]
+        order = sorted(range(len(tally.results)), key=lambda k: tally.results[k][:2])
+        results = [tally.results[k] for k in order]
         statistics = BattleStatistics(
-            returns=np.array([outcome[3] for outcome in outcomes]),
-            lengths=np.array([outcome[2] - outcome[1] for outcome in outcomes], np.int64),
-            won=np.array([outcome[4] for outcome in outcomes], bool),
-            dropped=dropped,
+            returns=np.array([result.team_return for result in results]),
+            lengths=np.array([result.end - result.start for result in results], np.int64),
+            won=np.array([result.won for result in results], bool),
+            dropped=tally.dropped,
         )
-        if not keep:
+        if buffer is None:
             return [], statistics
-        terminated = np.array([outcome[5] for outcome in outcomes], bool)
-        final_observations = np.stack([finals[k] for k in order])
-        rows = np.concatenate([np.arange(start, end) * columns + column for column, start, end, *_ in outcomes])
-        flat = {name: array[:time].reshape(time * columns, *array.shape[2:]) for name, array in self._columns.items()}
-        rewards = flat["rewards"][rows]
+        trajectories, self.global_states = buffer.lay_out(results, order, policy_version)
+        return trajectories, statistics
+
+
+class _Result(NamedTuple):
+    """One battle that was played to its end."""
+
+    column: int
+    start: int
+    """Time of its first step."""
+    end: int
+    """Time after its last step."""
+    team_return: float
+    won: bool
+    terminated: bool
+
+
+class _Tally:
+    """Counts steps and battles, and decides which columns play on."""
+
+    def __init__(self, battles: BattleBackend, quota: BattleQuota) -> None:
+        columns = battles.num_battles
+        self._battles = battles
+        self._steps_left = self._episodes_left = np.full(columns, np.iinfo(np.int64).max)
+        if quota.env_steps is not None:
+            self._steps_left = np.full(columns, -(-quota.env_steps // columns))
+        else:
+            assert quota.episodes is not None
+            self._episodes_left = quota.episodes // columns + (np.arange(columns) < quota.episodes % columns)
+        self.running: np.ndarray = (self._steps_left > 0) & (self._episodes_left > 0)
+        """[B] bool."""
+        self.results: list[_Result] = []
+        """In the order in which the battles ended."""
+        self.dropped = 0
+        self._time = 0
+        self._started_at = np.zeros(columns, np.int64)
+        self._returns = np.zeros(columns)
+
+    def count(self, step: PlayedStep) -> None:
+        """Takes in the step that was just played."""
+        battles = self._battles
+        self._returns += battles.rewards
+        self._time += 1
+        self._steps_left = self._steps_left - step.running
+        if step.dropped.any():
+            self.dropped += int(step.dropped.sum())
+            # What was played of a dropped battle is played again.
+            self._steps_left += np.where(step.dropped, self._time - self._started_at, 0)
+            self._start_again(step.dropped)
+        if step.finished.any():
+            for column in np.flatnonzero(step.finished):
+                self.results.append(
+                    _Result(
+                        column=int(column),
+                        start=int(self._started_at[column]),
+                        end=self._time,
+                        team_return=float(self._returns[column]),
+                        won=bool(battles.battle_won[column]),
+                        terminated=bool(battles.terminated[column]),
+                    )
+                )
+            self._start_again(step.finished)
+            self._episodes_left = self._episodes_left - step.finished
+            is_done = (self._steps_left <= 0) | (self._episodes_left <= 0)
+            self.running = self.running & ~(step.finished & is_done)
+
+    def _start_again(self, columns: np.ndarray) -> None:
+        self._started_at[columns] = self._time
+        self._returns[columns] = 0.0
+
+
+class _StepBuffer:
+    """What was seen and done at every step of a collection, [T, B, ...]; its memory is kept for the next collection."""
+
+    def __init__(self, battles: BattleBackend, policies: StackedPolicies, keep_states: bool) -> None:
+        self._battles = battles
+        self._policies = policies
+        self._keep_states = keep_states
+        self._arrays: dict[str, np.ndarray] = {}
+        self._capacity = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """Starts a new collection."""
+        self._time = 0
+        # Of each finished battle, in the order in which they ended.
+        self._final_observations: list[np.ndarray] = []
+        self._final_states: list[np.ndarray] = []
+
+    def before_step(self, actions: np.ndarray) -> None:
+        """Keeps what the agents see, and the joint actions [B, N] that they take."""
+        if self._time == self._capacity:
+            self._grow()
+        battles, arrays, time = self._battles, self._arrays, self._time
+        arrays["observations"][time] = battles.observations
+        arrays["action_mask"][time] = battles.action_mask
+        arrays["alive"][time] = battles.alive
+        arrays["actions"][time] = actions
+        arrays["behavior_logp"][time] = self._policies.action_logp.T
         if self._keep_states:
-            self.global_states = GlobalStates(
-                states=flat["states"][rows], final_states=np.stack([final_states[k] for k in order])
+            arrays["states"][time] = battles.state
+
+    def after_step(self, step: PlayedStep) -> None:
+        """Keeps the rewards of the step and the last views of the battles that it ended."""
+        self._arrays["rewards"][self._time] = self._battles.rewards
+        self._time += 1
+        for column in np.flatnonzero(step.finished):
+            self._final_observations.append(self._battles.final_observations[column].copy())
+            if self._keep_states:
+                self._final_states.append(self._battles.final_state[column].copy())
+
+    def lay_out(
+        self, results: list[_Result], order: list[int], policy_version: int
+    ) -> tuple[list[AgentTrajectory], GlobalStates | None]:
+        """The given battles end to end: one trajectory per agent, and their global states if those are kept.
+
+        Args:
+            results: The battles.
+            order: [E] place of each of them in the order in which they ended.
+            policy_version: Written into the trajectories.
+        """
+        battles, time = self._battles, self._time
+        columns = battles.num_battles
+        rows = np.concatenate([np.arange(result.start, result.end) * columns + result.column for result in results])
+        flat = {name: array[:time].reshape(time * columns, *array.shape[2:]) for name, array in self._arrays.items()}
+        rewards = flat["rewards"][rows]
+        lengths = np.array([result.end - result.start for result in results], np.int64)
+        terminated = np.array([result.terminated for result in results], bool)
+        final_observations = np.stack([self._final_observations[k] for k in order])
+        states = None
+        if self._keep_states:
+            states = GlobalStates(
+                states=flat["states"][rows], final_states=np.stack([self._final_states[k] for k in order])
             )
         trajectories = [
             AgentTrajectory(
@@ -186,28 +277,17 @@ class BattleCollector:
                 behavior_logp=flat["behavior_logp"][rows, agent],
                 rewards=rewards,
                 alive=flat["alive"][rows, agent],
-                episode_lengths=statistics.lengths,
+                episode_lengths=lengths,
                 terminated=terminated,
                 final_observations=final_observations[:, agent].copy(),
                 policy_version=policy_version,
             )
             for agent in range(battles.num_agents)
         ]
-        return trajectories, statistics
+        return trajectories, states
 
-    def _shares(self, quota: BattleQuota) -> tuple[np.ndarray, np.ndarray]:
-        """What each column is to play: fewest steps `[B]` and most battles `[B]`."""
-        columns = self.battles.num_battles
-        unlimited = np.full(columns, np.iinfo(np.int64).max)
-        if quota.env_steps is not None:
-            return np.full(columns, -(-quota.env_steps // columns)), unlimited
-        assert quota.episodes is not None
-        return unlimited.copy(), quota.episodes // columns + (np.arange(columns) < quota.episodes % columns)
-
-    def _reserve(self, time: int) -> None:
-        if time < self._capacity:
-            return
-        battles = self.battles
+    def _grow(self) -> None:
+        battles = self._battles
         capacity = max(64, 2 * self._capacity)
         lead = (capacity, battles.num_battles)
         agents = (*lead, battles.num_agents)
@@ -221,6 +301,6 @@ class BattleCollector:
         }
         if self._keep_states:
             grown["states"] = np.empty((*lead, battles.state_size), np.float32)
-        for name, array in self._columns.items():
+        for name, array in self._arrays.items():
             grown[name][: self._capacity] = array
-        self._columns, self._capacity = grown, capacity
+        self._arrays, self._capacity = grown, capacity

@@ -6,7 +6,7 @@ The policies share nothing; only their matrix products are issued together (`tor
 axis), because N small products cost N times the overhead of one. The affine part of every LayerNorm is folded into
 the linear layer that follows it: LN(x) * g + b, then W x + c, is W diag(g) LN(x) + (W b + c).
 
-A checkpoint's team, ready to play.
+`load_policies` makes them from a checkpoint.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ UNAVAILABLE_LOGIT = -1e9
 class StackedPolicies:
     """The acting half of N AgentPolicy modules: weights `[N, in, out]`, recurrent state `[N, B, H]`.
 
-    A `Team`: `begin`, `act` and `battles_ended` are what recording and evaluation ask for.
+    It is a `TeamPolicy` for `play_battles`. `action_logp` [N, B] holds the log-probabilities of the actions that `act`
+    returned last.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class StackedPolicies:
         self._action_mask = torch.empty(0)
         self._hidden = torch.empty(0)
         self._last_actions = torch.empty(0)
+        self.action_logp = torch.empty(0)
 
     def load(self, weights: Sequence[Mapping[str, np.ndarray | torch.Tensor]]) -> None:
         """Takes over the actors' parameters.
@@ -94,8 +96,8 @@ class StackedPolicies:
         linears.append(_fold(stacked("head.weight"), stacked("head.bias"), norm_gain, norm_bias))
         self._linears = linears
 
-    def begin(self, battles: BattleBackend, seed: int | None = None) -> None:
-        """Forgets everything: all battles start. `seed` starts a new stream of action noise."""
+    def reset_states(self, battles: BattleBackend, seed: int | None = None) -> None:
+        """Resets the states of all battles. `seed` starts a new stream of action noise."""
         count = battles.num_battles
         self._inputs = torch.zeros(self.num_agents, count, self._input_size)
         if self.settings.observe_agent_id:
@@ -110,8 +112,9 @@ class StackedPolicies:
 
     def act(self, battles: BattleBackend) -> np.ndarray:
         """Joint actions int64 `[B, N]` for the battles' current observations."""
-        actions, _ = self.act_with_logp(battles.observations, battles.action_mask)
-        return actions.T.contiguous().numpy()
+        actions, self.action_logp = self.act_with_logp(battles.observations, battles.action_mask)
+        # A copy even for one battle or one agent: `reset_finished` writes into the last actions.
+        return actions.T.clone(memory_format=torch.contiguous_format).numpy()
 
     @single_threaded_torch()
     @torch.inference_mode()
@@ -142,9 +145,9 @@ class StackedPolicies:
         return actions, log_probabilities.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
 
     @torch.inference_mode()
-    def battles_ended(self, ended: np.ndarray) -> None:
-        """Starts the memory of the ended battles afresh. ended: bool `[B]`."""
-        columns = torch.from_numpy(np.flatnonzero(ended))
+    def reset_finished(self, finished: np.ndarray) -> None:
+        """Resets the recurrent states and last actions of the columns where `finished` [B] is True."""
+        columns = torch.from_numpy(np.flatnonzero(finished))
         self._hidden[:, columns] = 0.0
         self._last_actions[:, columns] = -1
 

@@ -69,7 +69,7 @@ class ScriptedTeam:
         self._knowledge = _build_knowledge(battles)
         self._targets = np.full((battles.num_battles, battles.num_agents), NO_ENEMY, np.int64)
 
-    def begin(self, battles: BattleBackend) -> None:
+    def reset_states(self, battles: BattleBackend) -> None:
         """Forget everything: all battles begin anew.
 
         Raises ValueError if the battles are not of the kind this team was made for.
@@ -82,9 +82,9 @@ class ScriptedTeam:
             )
         self._targets[:] = NO_ENEMY
 
-    def battles_ended(self, ended: NDArray[np.bool_]) -> None:
-        """Forget the battles of the columns where `ended` [B] is True; others have begun there."""
-        self._targets[ended] = NO_ENEMY
+    def reset_finished(self, finished: NDArray[np.bool_]) -> None:
+        """New battles have started in the columns where `finished` [B] is True: forget the old ones."""
+        self._targets[finished] = NO_ENEMY
 
     def act(self, battles: BattleBackend) -> NDArray[np.int64]:
         """Joint actions [B, N] for the present situation of all battles."""

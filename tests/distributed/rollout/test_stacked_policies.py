@@ -42,7 +42,7 @@ def test_equals_the_separate_policies_over_a_battle(network: str, open_loop: boo
     modules = policies(settings)
     stacked = StackedPolicies(N, OBS_SIZE, A, settings, seed=3)
     stacked.load([module.state_dict() for module in modules])
-    stacked.begin(Battles())
+    stacked.reset_states(Battles())
     rng = np.random.default_rng(0)
     states: list[dict] = [{} for _ in range(N)]
     last_actions = np.full((N, B), -1)
@@ -68,7 +68,7 @@ def test_equals_the_separate_policies_over_a_battle(network: str, open_loop: boo
         last_actions = actions.numpy().copy()
         if step == 2:  # some battles end: their memory starts afresh, the others' goes on
             ended = np.arange(B) % 2 == 0
-            stacked.battles_ended(ended)
+            stacked.reset_finished(ended)
             last_actions[:, ended] = -1
             for state in states:
                 for value in state.values():
@@ -87,7 +87,7 @@ def test_sampling_follows_the_policy() -> None:
     class Many:
         num_battles = 4000
 
-    stacked.begin(Many())
+    stacked.reset_states(Many())
     actions, logp = stacked.act_with_logp(observations, mask)
     for agent in range(N):
         for action in range(A):
@@ -106,7 +106,7 @@ def test_same_seed_same_actions() -> None:
     for _ in range(2):
         stacked = StackedPolicies(N, OBS_SIZE, A, settings)
         stacked.load([module.state_dict() for module in modules])
-        stacked.begin(Battles(), seed=17)
+        stacked.reset_states(Battles(), seed=17)
         drawn.append([stacked.act_with_logp(observations, mask)[0].clone() for _ in range(5)])
     assert all(torch.equal(a, b) for a, b in zip(*drawn, strict=True))
 

@@ -22,7 +22,7 @@ def record(battles, team, last_battle, pauses=None):
     """
     story = {}
     battles.reset()
-    team.begin(battles)
+    team.reset_states(battles)
     unfinished = battles.battle_number < last_battle
     while unfinished.any():
         running = unfinished.copy() if pauses is None else unfinished & (pauses.random(len(unfinished)) < 0.7)
@@ -36,7 +36,7 @@ def record(battles, team, last_battle, pauses=None):
             if ended[b]:
                 outcome += [battles.final_observations[b].copy(), battles.final_state[b].copy()]
             story.setdefault(int(numbers[b]), []).append(outcome)
-        team.battles_ended(ended)
+        team.reset_finished(ended)
         unfinished = battles.battle_number < last_battle
     return story
 
@@ -88,7 +88,7 @@ def test_after_a_battle_the_next_one_begins_at_once():
         before = battles.battle_number.copy()
         battles.step(team.act(battles))
         ended = battles.terminated.copy()
-        team.battles_ended(ended)
+        team.reset_finished(ended)
         assert np.array_equal(battles.battle_number, before + 3 * ended)
         assert np.array_equal(battles.battle_step == 0, ended)
         for b in np.flatnonzero(ended):

@@ -45,7 +45,7 @@ def test_invariants_of_play(map_name, seed, team_name, jitter):
         old_alive, old_x, old_y = before.alive.copy(), before.x.copy(), before.y.copy()
         battles.step(team.act(battles))
         ended = battles.terminated
-        team.battles_ended(ended)
+        team.reset_finished(ended)
         # Where a battle ended the units now are those of the next.
         now, last = battles.units(), battles.final_units()
         x, y, health, shield = (

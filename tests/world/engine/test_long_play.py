@@ -27,7 +27,7 @@ def play(map_name: str, env_steps: int, team_name: str = "random", seed: int = 0
     num_battles = 256 if spec.num_agents + spec.num_enemies <= 20 else 64
     umpire, team = begin(map_name, num_battles, seed, team_name)
     for _ in range(-(-env_steps // num_battles)):
-        team.battles_ended(umpire.step(team.act(umpire.battles)))
+        team.reset_finished(umpire.step(team.act(umpire.battles)))
     assert umpire.ended > 0
     return umpire
 

@@ -16,13 +16,13 @@ def win_rate(map_name, team_name, num_battles, seed=0, engine=None):
     battles = BattleVector(map_name, min(num_battles, 64), seed, engine=engine)
     battles.reset()
     team = ScriptedTeam(team_name, battles, seed)
-    team.begin(battles)
+    team.reset_states(battles)
     won = 0
     running = battles.battle_number < num_battles
     while running.any():
         battles.step(team.act(battles), running)
         won += int(battles.battle_won.sum())
-        team.battles_ended(battles.terminated | battles.truncated)
+        team.reset_finished(battles.terminated | battles.truncated)
         running = battles.battle_number < num_battles
     return won / num_battles
 
@@ -38,7 +38,7 @@ def test_only_available_actions_are_chosen(map_name, team_name):
         assert actions.shape == (3, battles.num_agents) and actions.dtype == np.int64
         assert np.take_along_axis(battles.action_mask, actions[..., None], axis=-1).all()
         battles.step(actions)
-        team.battles_ended(battles.terminated)
+        team.reset_finished(battles.terminated)
 
 
 def test_random_is_uniform_and_a_function_of_seed_battle_step_and_agent():
@@ -67,11 +67,11 @@ def test_a_team_forgets_ended_battles_and_refuses_others():
     first = team.act(battles)
     for _ in range(10):
         battles.step(team.act(battles))
-    team.begin(battles)
+    team.reset_states(battles)
     battles.reset()
     assert np.array_equal(team.act(battles), first)
     with pytest.raises(ValueError, match="plays 2 battles on '3m', not 3 on '8m'"):
-        team.begin(BattleVector("8m", 3))
+        team.reset_states(BattleVector("8m", 3))
     with pytest.raises(ValueError, match="did you mean 'focus_fire'"):
         ScriptedTeam("focusfire", battles)
 

@@ -21,7 +21,7 @@ def play(map_name: str, team_name: str = "nearest", *, seed: int = 0, battle: in
     team = ScriptedTeam(team_name, battles, seed=seed)
     recorder = BattleRecorder(battles, team=team_name)
     battles.reset()
-    team.begin(battles)
+    team.reset_states(battles)
     recorder.begin()
     while not recorder.has_ended:
         actions = team.act(battles)
@@ -40,7 +40,7 @@ def test_a_recording_holds_what_happened() -> None:
     team = ScriptedTeam("kite", battles)
     recorder = BattleRecorder(battles, 1, team="kite")
     battles.reset()
-    team.begin(battles)
+    team.reset_states(battles)
     recorder.begin()
     seen: dict[str, list[np.ndarray]] = {name: [np.array(getattr(battles.units(), name)[1])] for name in COLUMNS}
     masks, actions, rewards = [], [], []
@@ -48,7 +48,7 @@ def test_a_recording_holds_what_happened() -> None:
         masks.append(battles.action_mask[1].copy())
         joint = team.act(battles)
         battles.step(joint)
-        team.battles_ended(battles.terminated | battles.truncated)
+        team.reset_finished(battles.terminated | battles.truncated)
         recorder.step(joint[1])
         units = battles.final_units() if battles.terminated[1] else battles.units()
         for name in COLUMNS:

@@ -28,7 +28,7 @@ def play(map_name: str, team_name: str) -> BattleRecording:
     team = ScriptedTeam(team_name, battles)
     recorder = BattleRecorder(battles, team=f"scripted team {team_name}")
     battles.reset()
-    team.begin(battles)
+    team.reset_states(battles)
     recorder.begin()
     while not recorder.has_ended:
         actions = team.act(battles)

@@ -208,7 +208,7 @@ def recording() -> BattleRecording:
     team = ScriptedTeam("kite", battles)
     recorder = BattleRecorder(battles)
     battles.reset()
-    team.begin(battles)
+    team.reset_states(battles)
     recorder.begin()
     while not recorder.has_ended:
         actions = team.act(battles)
