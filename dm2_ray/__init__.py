@@ -14,15 +14,18 @@ if TYPE_CHECKING:
     from dm2_ray.algorithms.dm2 import DM2
     from dm2_ray.algorithms.dm2_config import DM2Config
     from dm2_ray.config.schema import Experiment
+    from dm2_ray.runs.team import Team, load_team
 
 __version__ = "0.1.0"
 
-__all__ = ["DM2", "DM2Config", "Experiment", "__version__"]
+__all__ = ["DM2", "DM2Config", "Experiment", "Team", "__version__", "load_team"]
 
 _HOMES = {
     "DM2": "dm2_ray.algorithms.dm2",
     "DM2Config": "dm2_ray.algorithms.dm2_config",
     "Experiment": "dm2_ray.config.schema",
+    "Team": "dm2_ray.runs.team",
+    "load_team": "dm2_ray.runs.team",
 }
 
 

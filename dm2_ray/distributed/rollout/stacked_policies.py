@@ -98,7 +98,10 @@ class StackedPolicies:
 
     def reset_states(self, battles: BattleBackend, seed: int | None = None) -> None:
         """Resets the states of all battles. `seed` starts a new stream of action noise."""
-        count = battles.num_battles
+        self.begin_battles(battles.num_battles, seed)
+
+    def begin_battles(self, count: int, seed: int | None = None) -> None:
+        """`reset_states` for so many battles, whoever holds them."""
         self._inputs = torch.zeros(self.num_agents, count, self._input_size)
         if self.settings.observe_agent_id:
             first_id = self._input_size - self.num_agents
