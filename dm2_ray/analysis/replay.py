@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.config.errors import ConfigError
+from dm2_ray.errors import RunFailed
 from dm2_ray.world import SCRIPTED_TEAMS, BattleVector, ScriptedTeam, load_map
 from dm2_ray.world.battles.backend import BattleBackend
 from dm2_ray.world.battles.play_battles import TeamPolicy, play_battles
@@ -31,7 +32,7 @@ Wanted = Literal["win", "loss"]
 _SCRIPTED_PREFIX = "scripted:"
 
 
-class NoSuchBattle(RuntimeError):
+class NoSuchBattle(RunFailed, RuntimeError):
     """None of the battles tried ended as it was wanted."""
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 from dm2_ray.benchmarks.process_killer import LOOK_EVERY_S, Kill, ProcessKiller
 from dm2_ray.checkpoints import intact_checkpoints
+from dm2_ray.errors import RunFailed
 from dm2_ray.runs.run_directory import RunDirectory
 from dm2_ray.runs.training_progress import duration
 from dm2_ray.tracking import read_metrics
@@ -145,7 +146,7 @@ class Recovery:
         )
 
 
-class FaultInjectionFailed(RuntimeError):
+class FaultInjectionFailed(RunFailed, RuntimeError):
     """A run ended otherwise than by its limit."""
 
 

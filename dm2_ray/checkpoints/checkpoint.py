@@ -24,6 +24,7 @@ import torch
 
 from dm2_ray.config.documents import read_experiment
 from dm2_ray.config.schema import Experiment
+from dm2_ray.errors import UserError
 from dm2_ray.files import file_sha256
 
 FORMAT = "dm2-ray-checkpoint-1"
@@ -32,7 +33,7 @@ EXPERIMENT_FILE = "experiment.yaml"
 PREFIX = "iteration_"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError, ValueError):
     """A checkpoint is missing, damaged or belongs to something else."""
 
 

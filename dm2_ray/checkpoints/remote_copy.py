@@ -23,6 +23,7 @@ import pyarrow as pa
 from pyarrow import fs as pafs
 
 from dm2_ray.checkpoints.checkpoint import MANIFEST, PREFIX, Checkpoint, CheckpointError, verified
+from dm2_ray.errors import UserError
 from dm2_ray.files import write_atomically
 
 Answer = TypeVar("Answer")
@@ -37,7 +38,7 @@ CHECKPOINTS = "checkpoints"
 SECRET_KEYS = {"access_key", "secret_key", "access_token", "session_token", "account_key", "sas_token"}
 
 
-class RemoteCopyError(ValueError):
+class RemoteCopyError(UserError, ValueError):
     """A place for copies cannot be used, or holds no run; the message is one line."""
 
 

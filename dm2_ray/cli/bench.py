@@ -6,16 +6,14 @@ Each measurement is imported where it is asked for, so that `--help` and refusal
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dm2_ray.cli.parsing import add_command, natural, positive
+from dm2_ray.errors import UserError
 
 if TYPE_CHECKING:
     from dm2_ray.cli.parsing import Subparsers
-
-EXIT_FAILED = 1
 
 
 def add_parsers(subparsers: Subparsers) -> None:
@@ -80,7 +78,7 @@ def bench(options: argparse.Namespace) -> int:
 
 
 def _bench_faults(options: argparse.Namespace) -> int:
-    from dm2_ray.benchmarks.fault_injection import FaultInjectionFailed, FaultInjectionPlan, bench_faults
+    from dm2_ray.benchmarks.fault_injection import FaultInjectionPlan, bench_faults
     from dm2_ray.world.maps.registry import world_map
 
     map_name = _map(options, "3m")
@@ -88,19 +86,13 @@ def _bench_faults(options: argparse.Namespace) -> int:
     plan = FaultInjectionPlan(
         map=map_name, kills=options.kills, seed=options.seed, iterations=options.iterations or 120
     )
-    try:
-        return bench_faults(plan, as_json=options.json)
-    except FaultInjectionFailed as error:
-        print(f"dm2: {error}", file=sys.stderr)
-        return EXIT_FAILED
+    return bench_faults(plan, as_json=options.json)
 
 
 def _map(options: argparse.Namespace, default: str) -> str:
-    from dm2_ray.config.errors import ConfigError
-
     maps: list[str] = options.map or [default]
     if len(maps) > 1:
-        raise ConfigError(f"one map expected, got {', '.join(maps)} (--world measures several)")
+        raise UserError(f"one map expected, got {', '.join(maps)} (--world measures several)")
     return maps[0]
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from dm2_ray.cli.experiment_options import add_experiment_arguments
 from dm2_ray.cli.parsing import add_command, factor, positive
+from dm2_ray.errors import UserError
 
 if TYPE_CHECKING:
     from dm2_ray.cli.parsing import Subparsers
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from dm2_ray.jobs.dashboard import Dashboard
     from dm2_ray.jobs.job_record import JobRecord
     from dm2_ray.jobs.submission import Submission
-
-EXIT_INTERRUPTED = 130
 
 
 def add_parsers(subparsers: Subparsers) -> None:
@@ -113,7 +112,7 @@ def jobs(options: argparse.Namespace) -> int:
     dashboard = Dashboard(dashboard_address(options.address))
     if options.job_id is None:
         if options.follow:
-            raise _usage("which job? dm2 jobs ID --follow")
+            raise UserError("which job? dm2 jobs ID --follow")
         found = [JobRecord.of(details) for details in dashboard.jobs()]
         if options.json:
             print(json.dumps({"jobs": [job.record() for job in found]}))
@@ -205,7 +204,7 @@ def _submission(options: argparse.Namespace, experiment: Experiment | None) -> S
         if getattr(options, name) not in (None, [])
     ]
     if given:
-        raise _usage(f"--resume goes on with a run as it is; leave out {', '.join(given)}")
+        raise UserError(f"--resume goes on with a run as it is; leave out {', '.join(given)}")
     return resumed_run(
         options.resume,
         job_id=options.name,
@@ -261,9 +260,3 @@ def _readable(run_dir: str) -> str:
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _usage(message: str) -> Exception:
-    from dm2_ray.config.errors import ConfigError
-
-    return ConfigError(message)

@@ -6,7 +6,6 @@ Each command imports what it needs, so that `--help` and refusals do not wait fo
 from __future__ import annotations
 
 import argparse
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,29 +99,24 @@ def _add_out(parser: argparse.ArgumentParser) -> None:
 
 
 def demos_record(options: argparse.Namespace) -> int:
-    from dm2_ray.cli.runs import EXIT_INTERRUPTED
     from dm2_ray.demonstrations import Filters
     from dm2_ray.recording.progress import RecordingProgress
-    from dm2_ray.recording.recorder import RecordingInterrupted, record
+    from dm2_ray.recording.recorder import record
 
-    try:
-        with closing(RecordingProgress(options.out)) as progress:
-            manifest = record(
-                options.team,
-                map_name=options.map,
-                episodes=options.episodes,
-                out=Path(options.out),
-                greedy=not options.stochastic,
-                seed=options.seed,
-                workers=options.workers,
-                filters=Filters(min_return=options.min_return, only_wins=options.only_wins),
-                win_rate=options.win_rate,
-                give_up_after=options.give_up_after,
-                progress=progress,
-            )
-    except RecordingInterrupted as stopped:
-        print(f"dm2: {stopped}", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    with closing(RecordingProgress(options.out)) as progress:
+        manifest = record(
+            options.team,
+            map_name=options.map,
+            episodes=options.episodes,
+            out=Path(options.out),
+            greedy=not options.stochastic,
+            seed=options.seed,
+            workers=options.workers,
+            filters=Filters(min_return=options.min_return, only_wins=options.only_wins),
+            win_rate=options.win_rate,
+            give_up_after=options.give_up_after,
+            progress=progress,
+        )
     return _print_created(options, manifest)
 
 

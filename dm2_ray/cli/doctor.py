@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dm2_ray.cli.parsing import add_command
+from dm2_ray.errors import UserError
 
 if TYPE_CHECKING:
     from dm2_ray.cli.parsing import Subparsers
@@ -69,7 +70,7 @@ def _loaded(options: argparse.Namespace) -> Experiment:
 
     file, overrides = split_settings(options.settings)
     if options.config is not None and file is not None:
-        raise ConfigError(f"two configuration files given: {options.config} and {file}")
+        raise UserError(f"two configuration files given: {options.config} and {file}")
     layers = {"variant": options.variant, "map_name": options.map}
     try:
         return load_experiment(options.config or file, **layers, overrides=overrides)

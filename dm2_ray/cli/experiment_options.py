@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dm2_ray.cli.parsing import positive
+from dm2_ray.errors import UserError
 
 if TYPE_CHECKING:
     from dm2_ray.config.schema import Experiment
@@ -45,14 +46,13 @@ def requested_experiment(options: argparse.Namespace, more: Sequence[str] = ()) 
         more: Settings of the command's own, `KEY=VALUE`; they have the last word.
 
     Raises:
-        ConfigError: There is no such experiment, or nothing says when it ends.
+        UserError: There is no such experiment, or nothing says when it ends.
     """
-    from dm2_ray.config.errors import ConfigError
     from dm2_ray.runs.experiment_loading import load_experiment
 
     config_file, overrides = split_settings(options.settings)
     if options.config is not None and config_file is not None:
-        raise ConfigError(f"two configuration files given: {options.config} and {config_file}")
+        raise UserError(f"two configuration files given: {options.config} and {config_file}")
     overrides += _limits(options)
     if options.seed is not None:
         overrides.append(f"seed={options.seed}")
@@ -64,7 +64,7 @@ def requested_experiment(options: argparse.Namespace, more: Sequence[str] = ()) 
         overrides=[*overrides, *more],
     )
     if experiment.stop.iterations is None and experiment.stop.env_steps is None:
-        raise ConfigError("when should the run end? give --iterations K or --env-steps T")
+        raise UserError("when should the run end? give --iterations K or --env-steps T")
     check_cloning_alone(experiment)
     return experiment
 
@@ -73,13 +73,11 @@ def split_settings(settings: Sequence[str]) -> tuple[Path | None, list[str]]:
     """Positional arguments: at most one configuration file, any number of KEY=VALUE.
 
     Raises:
-        ConfigError: There are more files.
+        UserError: There are more files.
     """
-    from dm2_ray.config.errors import ConfigError
-
     files = [setting for setting in settings if "=" not in setting]
     if len(files) > 1:
-        raise ConfigError(f"one configuration file expected, got {', '.join(files)} (settings are written KEY=VALUE)")
+        raise UserError(f"one configuration file expected, got {', '.join(files)} (settings are written KEY=VALUE)")
     return (Path(files[0]) if files else None), [setting for setting in settings if "=" in setting]
 
 
@@ -87,13 +85,11 @@ def check_cloning_alone(experiment: Experiment) -> None:
     """Refuses what would be reported under a wrong name: behavior cloning that goes on with PPO.
 
     Raises:
-        ConfigError: Variant bc does not end with the cloning.
+        UserError: Variant bc does not end with the cloning.
     """
-    from dm2_ray.config.errors import ConfigError
-
     cloning, stop = experiment.cloning.iterations, experiment.stop.iterations
     if experiment.variant == "bc" and not 1 <= (stop or 0) <= cloning:
-        raise ConfigError(
+        raise UserError(
             f"variant bc ends with the cloning: stop.iterations must be 1 to {cloning} (cloning.iterations), "
             f"got {stop}; variant bc_ippo goes on with PPO"
         )
@@ -108,7 +104,7 @@ def check_world_and_demonstrations(experiment: Experiment, address: str | None) 
         address: Of a Ray cluster, where battles are played elsewhere; None plays them on this machine.
 
     Raises:
-        ConfigError, TerrainError, StarCraftNotInstalled, DemonstrationError: In one line.
+        UserError: It cannot be played here, or the set does not fit.
     """
     from dm2_ray.distributed.demonstration_sources.factory import check_experts
 
@@ -118,7 +114,6 @@ def check_world_and_demonstrations(experiment: Experiment, address: str | None) 
 
 def check_world(experiment: Experiment, address: str | None) -> None:
     """The first half of it: the battles alone."""
-    from dm2_ray.config.errors import ConfigError
     from dm2_ray.world.maps.registry import world_map
     from dm2_ray.world.maps.terrain import build_terrain
     from dm2_ray.world.smac.options import SmacOptions
@@ -126,9 +121,7 @@ def check_world(experiment: Experiment, address: str | None) -> None:
     spec = world_map(experiment.world.map, experiment.world.scenario)
     if experiment.world.backend == "starcraft":
         if spec.is_scenario:
-            raise ConfigError(
-                f"world.backend: StarCraft II plays SMAC's maps only; scenario {spec.name} needs embedded"
-            )
+            raise UserError(f"world.backend: StarCraft II plays SMAC's maps only; scenario {spec.name} needs embedded")
         if address is None:
             # On a cluster the battles are played elsewhere; a machine that lacks the game says so then.
             from dm2_ray.world.starcraft import check_starcraft

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dm2_ray.cli.parsing import add_command, natural, positive
+from dm2_ray.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
     from dm2_ray.cli.parsing import Subparsers
@@ -48,14 +49,12 @@ def add_parsers(subparsers: Subparsers) -> None:
 
 
 def experiment(options: argparse.Namespace) -> int:
-    from dm2_ray.cli.runs import EXIT_INTERRUPTED
-    from dm2_ray.config.errors import ConfigError
     from dm2_ray.experiments.matrix_file import load_matrix, write_matrix
     from dm2_ray.experiments.steps import build_plan
 
     for setting in options.settings:
         if "=" not in setting:
-            raise ConfigError(f"settings are written KEY=VALUE, got {setting}")
+            raise UserError(f"settings are written KEY=VALUE, got {setting}")
     matrix, source = load_matrix(
         options.name,
         map_name=options.map,
@@ -86,7 +85,7 @@ def experiment(options: argparse.Namespace) -> int:
     _report_experiment(directory)
     if outcome.stopped_by is not None:
         print(f"stopped by {outcome.stopped_by}; the same command goes on")
-        return EXIT_INTERRUPTED
+        return Interrupted.exit_code
     if outcome.failed:
         print(f"failed: {', '.join(outcome.failed)}; the same command tries them again")
         return 1
@@ -94,7 +93,6 @@ def experiment(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
-    from dm2_ray.config.errors import ConfigError
     from dm2_ray.experiments.comparison import Comparison
     from dm2_ray.experiments.comparison_markdown import markdown, overall_markdown
     from dm2_ray.experiments.report import experiment_comparison, is_experiment, runs_comparisons, write_report
@@ -102,7 +100,7 @@ def report(options: argparse.Namespace) -> int:
     experiments = [path for path in options.directories if is_experiment(path)]
     runs = [path for path in options.directories if path not in experiments]
     if experiments and runs:
-        raise ConfigError(f"either runs or experiments: {experiments[0]} is an experiment, {runs[0]} is not")
+        raise UserError(f"either runs or experiments: {experiments[0]} is an experiment, {runs[0]} is not")
     comparisons: list[Comparison] = [experiment_comparison(path) for path in experiments] or runs_comparisons(runs)
     out = options.out or (experiments[0] if len(experiments) == 1 else None)
     if out is not None:

@@ -26,13 +26,12 @@ from dm2_ray.cli import (
 )
 from dm2_ray.cli.experiment_options import add_experiment_arguments, add_limits
 from dm2_ray.cli.parsing import Command, add_command, factor, natural, positive
+from dm2_ray.errors import Interrupted, RunFailed, RunStopped, UserError
 
 if TYPE_CHECKING:
     from dm2_ray.cli.parsing import Subparsers
 
-EXIT_FAILED = 1
-EXIT_BAD_INPUT = 2
-EXIT_FAULT = 3
+# Python reports a disk that is full, over quota, read-only or broken as plain OSError.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
@@ -54,87 +53,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Whoever read our output has seen enough (`dm2 maps list | head`); nothing more may go there, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
+        return RunFailed.exit_code
+    except (UserError, RunFailed, RunStopped, Interrupted) as error:
+        return _print_error(error, error.exit_code)
     except KeyboardInterrupt:
-        print("dm2: interrupted", file=sys.stderr)
-        return runs.EXIT_INTERRUPTED
-    except Exception as error:
-        exit_code = _exit_code(error)
-        if exit_code is None:
-            raise
-        print(f"dm2: {error}", file=sys.stderr)
-        return exit_code
+        return _print_error("interrupted", Interrupted.exit_code)
+    except OSError as error:
+        if error.errno in DISK_ERRORS:
+            return _print_error(error, RunFailed.exit_code)
+        raise
 
 
-def _exit_code(error: Exception) -> int | None:
-    """Exit code of an error that explains itself in one line; None for a bug, which keeps its traceback."""
-    from dm2_ray.config.errors import ConfigError
-    from dm2_ray.demonstrations import DemonstrationError
-    from dm2_ray.runs.run_directory import RunDirectoryError
-    from dm2_ray.tracking import TrackingError
-    from dm2_ray.world import ScenarioError, UnknownMapError
-    from dm2_ray.world.maps.terrain import TerrainError
-    from dm2_ray.world.starcraft.protocol import StarCraftError, StarCraftNotInstalled
-    from dm2_ray.world.viewing.animation import MissingPackageError
-
-    bad_input = (
-        ConfigError,
-        DemonstrationError,
-        RunDirectoryError,
-        ScenarioError,
-        TrackingError,
-        UnknownMapError,
-        TerrainError,
-        StarCraftNotInstalled,
-        MissingPackageError,
-    )
-    if isinstance(error, bad_input):
-        return EXIT_BAD_INPUT
-    if isinstance(error, StarCraftError):
-        return EXIT_FAILED
-    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-        return EXIT_FAILED
-    if "dm2_ray.checkpoints" in sys.modules:
-        from dm2_ray.checkpoints import CheckpointError
-        from dm2_ray.checkpoints.remote_copy import RemoteCopyError
-
-        if isinstance(error, (CheckpointError, RemoteCopyError)):
-            return EXIT_BAD_INPUT
-    if "dm2_ray.runs.checkpoint_writer" in sys.modules:
-        from dm2_ray.runs.checkpoint_writer import NotSaved
-        from dm2_ray.runs.run_lock import RunSuperseded
-
-        if isinstance(error, RunSuperseded):
-            return EXIT_FAULT
-        if isinstance(error, NotSaved):
-            return EXIT_FAILED
-    if "dm2_ray.runs.training" in sys.modules:
-        from dm2_ray.runs.training import RunEnded
-
-        if isinstance(error, RunEnded):
-            return EXIT_FAULT
-    if "dm2_ray.analysis.replay" in sys.modules:
-        from dm2_ray.analysis.replay import NoSuchBattle
-
-        if isinstance(error, NoSuchBattle):
-            return EXIT_FAILED
-    if "dm2_ray.jobs.dashboard" in sys.modules:
-        from dm2_ray.jobs.dashboard import ClusterError
-
-        if isinstance(error, ClusterError):
-            return EXIT_BAD_INPUT
-    if "dm2_ray.distributed" not in sys.modules:
-        return None
-    from dm2_ray.distributed.errors import ExpertsLost, LearnerLost, RolloutWorkersLost
-    from dm2_ray.distributed.ray_session import ClusterUnreachable
-    from dm2_ray.distributed.resources import NotEnoughResources
-    from dm2_ray.learning.gradients import LearningDiverged
-
-    if isinstance(error, (ClusterUnreachable, NotEnoughResources)):
-        return EXIT_BAD_INPUT
-    if isinstance(error, (LearnerLost, RolloutWorkersLost, ExpertsLost, LearningDiverged)):
-        return EXIT_FAILED
-    return None
+def _print_error(error: object, exit_code: int) -> int:
+    print(f"dm2: {error}", file=sys.stderr)
+    return exit_code
 
 
 # The parser.

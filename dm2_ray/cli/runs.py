@@ -18,13 +18,12 @@ from dm2_ray.cli.experiment_options import (
     requested_experiment,
     split_settings,
 )
+from dm2_ray.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
     from dm2_ray.checkpoints import Checkpoint
     from dm2_ray.config.schema import Experiment
     from dm2_ray.runs.run_directory import RunDirectory
-
-EXIT_INTERRUPTED = 130
 
 
 def train(options: argparse.Namespace) -> int:
@@ -49,7 +48,7 @@ def resume(options: argparse.Namespace) -> int:
         run = fetch_run(options.run_dir, options.to, say=_warn)
         print(f"{options.run_dir} brought to {run.path}")
     elif options.to is not None:
-        raise _usage("--run-dir says where a run's copy is brought to: the run itself has to be a URI then")
+        raise UserError("--run-dir says where a run's copy is brought to: the run itself has to be a URI then")
     else:
         run = RunDirectory.open(Path(options.run_dir))
     check_unused(run.path)
@@ -80,7 +79,7 @@ def _run(run: RunDirectory, experiment: Experiment, checkpoint: Checkpoint | Non
     )
     if result.stopped_by.startswith("SIG"):
         print(f"stopped by {result.stopped_by}; go on with: dm2 resume {run.path}")
-        return EXIT_INTERRUPTED
+        return Interrupted.exit_code
     return 0
 
 
@@ -100,10 +99,10 @@ def evaluate(options: argparse.Namespace) -> int:
     from dm2_ray.world.configured import resolve_world
 
     if options.against is None and (options.out is not None or options.agent is not None):
-        raise _usage("--out and --agent are for a comparison: give --against SET, too")
+        raise UserError("--out and --agent are for a comparison: give --against SET, too")
     if options.checkpoint.startswith(SCRIPTED_PREFIX):
         if options.map is None:
-            raise _usage("a scripted team needs --map")
+            raise UserError("a scripted team needs --map")
         world = resolve_world(WorldSettings(map=options.map))
         name = options.checkpoint.removeprefix(SCRIPTED_PREFIX)
         team, map_name = options.checkpoint, world.map
@@ -167,7 +166,7 @@ def quickstart(options: argparse.Namespace) -> int:
 
     config_file, overrides = split_settings(options.settings)
     if config_file is not None:
-        raise _usage(f"settings are written KEY=VALUE, got {config_file}")
+        raise UserError(f"settings are written KEY=VALUE, got {config_file}")
     return run_quickstart(
         Path(options.run_dir), seeds=options.seeds, map_name=options.map, scale=options.scale, overrides=overrides
     )
@@ -175,9 +174,3 @@ def quickstart(options: argparse.Namespace) -> int:
 
 def _warn(line: str) -> None:
     print(f"dm2: {line}", file=sys.stderr, flush=True)
-
-
-def _usage(message: str) -> Exception:
-    from dm2_ray.config.errors import ConfigError
-
-    return ConfigError(message)

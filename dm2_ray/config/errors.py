@@ -10,6 +10,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from dm2_ray.errors import UserError
+
 # pydantic's error types, in the words of somebody who edits a file.
 _EXPECTATIONS = {
     "int_type": "a whole number",
@@ -30,7 +32,7 @@ _EXPECTATIONS = {
 }
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError, ValueError):
     """A configuration cannot be used; the message is one line for the person who wrote it."""
 
 

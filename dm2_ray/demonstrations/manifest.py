@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypeAlias
 from pydantic import Field, ValidationError, field_validator
 
 from dm2_ray.config.schema import Section
+from dm2_ray.errors import UserError
 from dm2_ray.files import write_atomically
 
 FORMAT: Final = "dm2-ray joint trajectories"
@@ -24,7 +25,7 @@ MANIFEST_NAME = "manifest.json"
 _OWN_HASH = "manifest_sha256"
 
 
-class DemonstrationError(ValueError):
+class DemonstrationError(UserError, ValueError):
     """A demonstration set cannot be used, or cannot be written; the message is one line."""
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dm2_ray.errors import RunFailed
+
 
 class RolloutDataLost(RuntimeError):
     """A rollout's data were lost with their node before a learner had read them; play the same tasks again."""
 
 
-class RolloutWorkersLost(RuntimeError):
+class RolloutWorkersLost(RunFailed, RuntimeError):
     """All rollout workers are lost and none came back in time."""
 
 
-class LearnerLost(RuntimeError):
+class LearnerLost(RunFailed, RuntimeError):
     """An agent's learner died and could not be brought back."""
 
 
@@ -23,5 +25,5 @@ class UpdateResultLost(RuntimeError):
     """An update was completed, but its result was lost with its node."""
 
 
-class ExpertsLost(RuntimeError):
+class ExpertsLost(RunFailed, RuntimeError):
     """A demonstration server, or data that only it held, is lost for good."""

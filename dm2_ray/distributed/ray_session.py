@@ -15,10 +15,12 @@ from pathlib import Path
 import ray
 from ray.util import log_once
 
+from dm2_ray.errors import UserError
+
 CONNECT_TIMEOUT_S = 5.0
 
 
-class ClusterUnreachable(RuntimeError):
+class ClusterUnreachable(UserError, RuntimeError):
     """No Ray cluster answered at the address."""
 
 

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import ray
 
 from dm2_ray.config.schema import Experiment
+from dm2_ray.errors import UserError
 
 _TOLERANCE = 1e-6
 
 
-class NotEnoughResources(RuntimeError):
+class NotEnoughResources(UserError, RuntimeError):
     """The cluster cannot hold the run."""
 
 

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from dm2_ray.errors import UserError
 from dm2_ray.runs.run_directory import RunDirectory
 
 SMOOTHING = 3
 """Evaluations behind "win rate X is reached" and behind the final win rate."""
 
 
-class NotEvaluated(ValueError):
+class NotEvaluated(UserError, ValueError):
     """A run has no evaluation yet."""
 
 

@@ -21,6 +21,7 @@ from email.message import Message
 from typing import IO, Any
 from urllib.parse import quote, urlsplit
 
+from dm2_ray.errors import UserError
 from dm2_ray.jobs.access_token import TOKEN, TOKEN_PATH, AccessToken, find_token
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
@@ -30,7 +31,7 @@ CONNECT_S = 4.0
 """Limit of the first one, which says whether anybody is there."""
 
 
-class ClusterError(RuntimeError):
+class ClusterError(UserError, RuntimeError):
     """A cluster cannot be used, or not for what is asked; the message is one line."""
 
 

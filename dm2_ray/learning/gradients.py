@@ -10,8 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dm2_ray.errors import RunFailed
 
-class LearningDiverged(ArithmeticError):
+
+class LearningDiverged(RunFailed, ArithmeticError):
     """An observation, a reward, a loss or a gradient is NaN or infinite."""
 
 

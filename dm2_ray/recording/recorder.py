@@ -20,6 +20,7 @@ from dm2_ray.config.schema import WorldSettings
 from dm2_ray.demonstrations import DemonstrationError, Filters, JointTrajectories, Manifest, Provenance
 from dm2_ray.demonstrations.episode_player import recorded_world
 from dm2_ray.distributed.ray_session import ray_session
+from dm2_ray.errors import Interrupted
 from dm2_ray.recording.checkpoint_choice import closest_to_win_rate
 from dm2_ray.recording.chunk import CHUNK_BATTLES
 from dm2_ray.recording.chunk_player import BATTLES_AT_ONCE, RecordingOrder
@@ -35,7 +36,7 @@ GIVE_UP_AFTER = 8192
 """Battles after which a recording is hopeless if fewer than one in as many passed the filters."""
 
 
-class RecordingInterrupted(KeyboardInterrupt):
+class RecordingInterrupted(Interrupted):
     """A recording was stopped; its finished chunks are kept. The message is one line."""
 
 

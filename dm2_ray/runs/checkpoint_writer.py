@@ -15,6 +15,7 @@ from dm2_ray.checkpoints import Checkpoint, CheckpointError, prune_checkpoints, 
 from dm2_ray.checkpoints.checkpoint import directories, read_manifest
 from dm2_ray.checkpoints.saving import note_win_rate
 from dm2_ray.config.schema import Experiment
+from dm2_ray.errors import RunFailed
 from dm2_ray.files import fsync_path
 from dm2_ray.runs.run_directory import RunDirectory
 from dm2_ray.runs.run_lock import RunLock, RunSuperseded
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from dm2_ray.runs.uploads import Uploads
 
 
-class NotSaved(RuntimeError):
+class NotSaved(RunFailed, RuntimeError):
     """A run ends whose last state could not be written."""
 
 

@@ -19,13 +19,14 @@ from typing import Any
 
 from dm2_ray.config.documents import write_yaml
 from dm2_ray.config.schema import Experiment
+from dm2_ray.errors import UserError
 from dm2_ray.files import write_atomically
 from dm2_ray.runs.experiment_loading import load_experiment
 
 COPY_NAME_FILE = "copied_as"
 
 
-class RunDirectoryError(ValueError):
+class RunDirectoryError(UserError, ValueError):
     """A run directory is in use already, or is not one."""
 
 

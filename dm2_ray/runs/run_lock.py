@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from dm2_ray.errors import RunStopped
 from dm2_ray.files import write_atomically
 from dm2_ray.runs.run_directory import RunDirectoryError
 
@@ -29,7 +30,7 @@ GENERATION_FILE = "generation.json"
 LOCK_FILE = "run.lock"
 
 
-class RunSuperseded(RuntimeError):
+class RunSuperseded(RunStopped, RuntimeError):
     """Another driver has taken over this one's run."""
 
 

@@ -22,6 +22,7 @@ from dm2_ray.distributed.fault_log import fault_summary
 from dm2_ray.distributed.learners.diverged_update import UpdateDiverged
 from dm2_ray.distributed.memory import MemoryMonitor
 from dm2_ray.distributed.ray_session import ray_session
+from dm2_ray.errors import RunStopped
 from dm2_ray.learning.gradients import LearningDiverged
 from dm2_ray.runs.checkpoint_writer import CheckpointWriter
 from dm2_ray.runs.evaluation import TeamResult, result_record
@@ -46,7 +47,7 @@ class RunResult:
     """`env_steps`, `iterations` or the name of a signal."""
 
 
-class RunEnded(RuntimeError):
+class RunEnded(RunStopped, RuntimeError):
     """A fault ended the run; what it had learnt is saved."""
 
 

@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from dm2_ray.errors import UserError
 from dm2_ray.files import write_atomically
 
 Record = dict[str, Any]
 
 
-class TrackingError(ValueError):
+class TrackingError(UserError, ValueError):
     """A run directory's records cannot be read or continued; the message is one line."""
 
 

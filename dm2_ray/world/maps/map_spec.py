@@ -13,10 +13,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dm2_ray.errors import UserError
+
 Race = Literal["T", "P", "Z"]
 
 
-class UnknownMapError(ValueError):
+class UnknownMapError(UserError, ValueError):
     """A name that no map bears; the message names the nearest ones."""
 
 

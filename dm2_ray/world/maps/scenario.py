@@ -32,12 +32,13 @@ from pydantic import ValidationError
 
 from dm2_ray.config.errors import format_validation_error
 from dm2_ray.config.yaml_reader import KeyPath, YamlError, read_yaml_mapping
+from dm2_ray.errors import UserError
 from dm2_ray.world.maps.map_spec import MapSpec
 from dm2_ray.world.maps.scenario_builder import build_map
 from dm2_ray.world.maps.scenario_schema import Refusal, Scenario
 
 
-class ScenarioError(ValueError):
+class ScenarioError(UserError, ValueError):
     """A scenario cannot be used; the message is one line for the person who wrote it."""
 
 

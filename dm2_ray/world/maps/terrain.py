@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dm2_ray.errors import UserError
 from dm2_ray.world.compile_cache import kernel
 
 GROUND, CLIFF_WALKER, AIR = 0, 1, 2
@@ -30,7 +31,7 @@ _CORNER = 0.5 - 1e-3
 _NEIGHBOURS = ((1, 0), (0, 1), (1, 1), (1, -1))
 
 
-class TerrainError(ValueError):
+class TerrainError(UserError, ValueError):
     """A terrain that the engine cannot play on."""
 
 

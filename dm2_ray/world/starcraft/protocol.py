@@ -16,6 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from dm2_ray.errors import RunFailed, UserError
+
 PACKAGE = "s2clientprotocol"
 _INSTALL = "pip install 'dm2-ray[starcraft]'"
 _SERIALIZED = re.compile(
@@ -23,11 +25,11 @@ _SERIALIZED = re.compile(
 )
 
 
-class StarCraftError(RuntimeError):
+class StarCraftError(RunFailed, RuntimeError):
     """StarCraft II cannot be used; the message is one line that says what was found and what to do."""
 
 
-class StarCraftNotInstalled(StarCraftError):
+class StarCraftNotInstalled(UserError, StarCraftError):
     """The game, its protocol or a map is missing on this machine."""
 
 

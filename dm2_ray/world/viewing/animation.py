@@ -18,6 +18,7 @@ from typing import cast
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from dm2_ray.errors import UserError
 from dm2_ray.world.viewing.battle_recording import BattleRecording
 from dm2_ray.world.viewing.glyphs import TEAM_COLOURS
 from dm2_ray.world.viewing.painter import Painter
@@ -37,7 +38,7 @@ _CLOSE_UP_MARGIN = 2.0
 _INK, _MUTED, _BAR = (236, 240, 245), (150, 160, 172), (10, 12, 15)
 
 
-class MissingPackageError(ImportError):
+class MissingPackageError(UserError, ImportError):
     """An optional package is needed; the message says how to get it."""
 
 

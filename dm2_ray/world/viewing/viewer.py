@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dm2_ray.errors import UserError
 from dm2_ray.world.maps.map_spec import MapSpec
 from dm2_ray.world.viewing.animation import LOOPS_PER_SECOND, MissingPackageError
 from dm2_ray.world.viewing.frame import FrameState, between
@@ -25,7 +26,7 @@ _LONGEST_STEP = 4.0
 """Cells: no unit walks as far in one env step, so a battle in which one did is another battle."""
 
 
-class NoDisplayError(RuntimeError):
+class NoDisplayError(UserError, RuntimeError):
     """There is no screen to open a window on."""
 
 
