@@ -1,10 +1,11 @@
-"""For all tests: properties are checked however busy the machine is, and one local Ray serves whoever asks for it."""
+"""For all tests: their marks (tests/README.md), one local Ray, and properties without a deadline."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from hypothesis import settings
@@ -19,6 +20,31 @@ if TYPE_CHECKING:
 if "CI" not in os.environ:
     settings.register_profile("patient", deadline=None)
     settings.load_profile("patient")
+
+
+LANES = ("ray", "cli", "browser", "slow", "long")
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that use the local Ray are marked `ray`; what is marked in no other way is a `unit` test."""
+    for item in items:
+        if "local_ray" in getattr(item, "fixturenames", ()):
+            item.add_marker("ray")
+        if not any(item.get_closest_marker(lane) for lane in LANES):
+            item.add_marker("unit")
+
+
+@pytest.fixture(autouse=True)
+def _unit_tests_start_nothing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes a unit test fail that starts a process: it belongs to another lane."""
+    if request.node.get_closest_marker("unit") is None:
+        return
+
+    def refuse(*args: object, **kwargs: object) -> NoReturn:
+        raise AssertionError("this test starts a process: mark it ray, cli or browser (tests/README.md)")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,9 @@ def test_every_data_file_is_installed() -> None:
             continue
         home = next(parent for parent in path.parents if parent in homes)
         inside = path.relative_to(home).as_posix()
-        assert any(fnmatch(inside, pattern) for pattern in patterns.get(homes[home], ())), f"{path} is not packaged"
+        assert any(fnmatch(inside, pattern) for pattern in patterns["*"] | patterns.get(homes[home], set())), (
+            f"{path} is not packaged"
+        )
 
 
 def test_a_wheel_brings_its_configuration_and_maps(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dm2_ray.config.schema import WorldSettings
-from dm2_ray.world import BattleVector
 from dm2_ray.world.battles.backend import BattleBackend
+from dm2_ray.world.battles.battle_vector import BattleVector
 from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.maps.registry import load_map, scenario_file, world_map
 from dm2_ray.world.maps.scenario import read_scenario, scenario_from_mapping
