@@ -15,6 +15,7 @@ from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.annotations import override
 
+from dm2_ray.config.dotted_path import check_functions
 from dm2_ray.config.schema import Experiment, MatchingSettings, Section
 from dm2_ray.demonstrations.source_checks import (
     check_settings,
@@ -125,6 +126,7 @@ class DM2Config(AlgorithmConfig):
     @override(AlgorithmConfig)
     def validate(self) -> None:
         super().validate()
+        check_functions(self.experiment)
         check_settings(self.experiment, self.num_agents)
 
     # What the run consists of.

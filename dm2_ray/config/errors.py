@@ -50,6 +50,10 @@ def format_validation_error(error: ErrorDetails, model: type[BaseModel]) -> str:
     if error["type"] == "literal_error":
         names = _literal_names(path, model)
         return f"{key} must be one of {', '.join(names)}, got {value}{nearest(error['input'], names)}"
+    if error["type"] == "name_or_function":
+        known = error["ctx"]["expected"]
+        near = nearest(error["input"], known.split(", "))
+        return f"{key} must be one of {known}, or a function as package.module:function, got {value}{near}"
     expected = _EXPECTATIONS.get(error["type"], "").format(**error.get("ctx", {}))
     return f"{key} must be {expected or error['msg']}, got {value}"
 

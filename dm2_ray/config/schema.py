@@ -8,9 +8,30 @@ What each key means is said once, above the key, in configs/defaults.yaml; the d
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+REWARD_FORM_NAMES = ("airl", "gail", "log_d", "fairl", "bounded")
+"""Of dm2_ray.learning.rewards."""
+DISCRIMINATOR_INPUT_NAMES = ("state", "state_action", "state_next_state")
+"""Of dm2_ray.learning.visitation."""
+
+_FUNCTION_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+def _name_or_function(names: tuple[str, ...]) -> Callable[[str], str]:
+    """A check that a value is one of these names, or has the form package.module:function."""
+
+    def check(value: str) -> str:
+        if value in names or _FUNCTION_PATH.fullmatch(value):
+            return value
+        raise PydanticCustomError("name_or_function", "one of {expected}", {"expected": ", ".join(names)})
+
+    return check
 
 
 class Section(BaseModel):
@@ -90,7 +111,7 @@ class PPOSettings(Section):
 class DiscriminatorSettings(Section):
     """Discriminator of one agent: a network on what the agent itself saw and did."""
 
-    input: Literal["state", "state_action", "state_next_state"] = "state"
+    input: Annotated[str, AfterValidator(_name_or_function(DISCRIMINATOR_INPUT_NAMES))] = "state"
     hidden_size: int = Field(64, ge=1)
     hidden_layers: int = Field(2, ge=1)
     lr: float = Field(1e-3, gt=0)
@@ -108,7 +129,7 @@ class MatchingSettings(Section):
     """How the discriminator's logit becomes reward, and what else is paid."""
 
     reward: Literal["both", "matching", "task"] = "both"
-    form: Literal["airl", "gail", "log_d", "fairl", "bounded"] = "airl"
+    form: Annotated[str, AfterValidator(_name_or_function(REWARD_FORM_NAMES))] = "airl"
     normalise: bool = False
     coefficient: float = Field(0.3, ge=0)
     anneal_iterations: int = Field(0, ge=0)

@@ -29,8 +29,8 @@ class Discriminator(TorchRLModule):
 
     model_config: `discriminator` (a dumped DiscriminatorSettings), `padding` ("absorbing" adds indicator features to
     the input) and, optionally, `seed`: the initial weights are then a function of it alone.
-    observation_space: Box of shape (O,). action_space: Discrete(A), looked at with input `state_action` only. Anything
-    else raises ValueError.
+    observation_space: Box of shape (O,). action_space: Discrete(A), needed by inputs with actions only. Anything else
+    raises ValueError.
 
     With `spectral_norm` every layer's weight is divided by an estimate of its largest singular value (Miyato et al.
     2018, arXiv 1802.05957), so that |logit(x) - logit(y)| <= ||x - y|| as far as the estimate is right. Its singular
@@ -108,11 +108,11 @@ class Discriminator(TorchRLModule):
         return activations
 
     def _num_actions(self) -> int:
-        if self.settings.input != "state_action":
-            return 0
-        if not isinstance(self.action_space, gymnasium.spaces.Discrete):
+        if isinstance(self.action_space, gymnasium.spaces.Discrete):
+            return int(self.action_space.n)
+        if self.settings.input == "state_action":
             raise ValueError(f"action_space must be Discrete for input state_action, found {self.action_space}")
-        return int(self.action_space.n)
+        return 0
 
     def _normalize_spectrally(self, seed: int | None) -> None:
         # torch draws the first singular vectors from its global stream.

@@ -2,15 +2,11 @@
 
 Shapes: E episodes, S steps of all episodes laid end to end.
 
-With D the probability of "expert" and l = log D - log(1 - D) its logit (expert is high), `matching.form` is
+With D the probability of "expert" and l = log D - log(1 - D) its logit (expert is high), `matching.form` names a
+function of l: one of REWARD_FORMS below, or one of your own as `package.module:function`
+(dm2_ray/examples/new_matching_reward.py shows one).
 
-    airl      l                log D - log(1 - D)          (Fu et al. 2018, arXiv 1710.11248; DM2)
-    gail      softplus(l)      -log(1 - D), above 0        (Ho and Ermon 2016, arXiv 1606.03476)
-    log_d     -softplus(-l)    log D, below 0              (the other half of airl: gail + log_d = airl)
-    fairl     -l exp(l)        l clipped to +-5            (Ghasemipour et al. 2019, arXiv 1911.02256)
-    bounded   tanh(l / 2)      2 D - 1
-
-and `matching.reward` says what is learnt from:
+`matching.reward` says what is learnt from:
 
     both      r = r_team + c * r_match                     (DM2, Wang et al. 2023, arXiv 2206.00233)
     matching  r = c * r_match
@@ -33,7 +29,8 @@ bootstrap value in place of this sum. `masked` visitations end with the battle a
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -41,26 +38,66 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-RewardForm = Literal["airl", "gail", "log_d", "fairl", "bounded"]
+from dm2_ray.config.dotted_path import import_function
+
+RewardForm: TypeAlias = Callable[[Tensor], Tensor]
+"""Logits [R], expert is high, to matching rewards [R], before normalization and coefficient. No gradient is needed."""
 RewardSource = Literal["both", "matching", "task"]
 
 FAIRL_CLIP = 5.0
 """Largest |logit| of the fairl form, whose exponential would otherwise drown every other reward."""
 
 
-def matching_reward(logits_expert_is_high: Tensor, form: RewardForm) -> Tensor:
-    """r_match of each logit, before normalization and coefficient; formulas at the head of this file."""
-    logits = logits_expert_is_high
-    if form == "airl":
-        return logits
-    if form == "gail":
-        return functional.softplus(logits)
-    if form == "log_d":
-        return -functional.softplus(-logits)
-    if form == "fairl":
-        clipped = logits.clamp(-FAIRL_CLIP, FAIRL_CLIP)
-        return -clipped * clipped.exp()
+def airl(logits: Tensor) -> Tensor:
+    """l = log D - log(1 - D): the log-ratio itself (Fu et al. 2018, arXiv 1710.11248; DM2)."""
+    return logits
+
+
+def gail(logits: Tensor) -> Tensor:
+    """softplus(l) = -log(1 - D): above 0, so it pays for every step survived (Ho and Ermon 2016, arXiv 1606.03476)."""
+    return functional.softplus(logits)
+
+
+def log_d(logits: Tensor) -> Tensor:
+    """-softplus(-l) = log D: below 0, so it charges for every step; the other half of airl (gail + log_d = airl)."""
+    return -functional.softplus(-logits)
+
+
+def fairl(logits: Tensor) -> Tensor:
+    """-l exp(l), with l clipped to +-5: the reversed KL (Ghasemipour et al. 2019, arXiv 1911.02256)."""
+    clipped = logits.clamp(-FAIRL_CLIP, FAIRL_CLIP)
+    return -clipped * clipped.exp()
+
+
+def bounded(logits: Tensor) -> Tensor:
+    """tanh(l / 2) = 2 D - 1: between -1 and 1, however sure the discriminator is."""
     return torch.tanh(0.5 * logits)
+
+
+REWARD_FORMS: dict[str, RewardForm] = {"airl": airl, "gail": gail, "log_d": log_d, "fairl": fairl, "bounded": bounded}
+"""By the names that `matching.form` knows."""
+
+
+def matching_reward(logits_expert_is_high: Tensor, form: str) -> Tensor:
+    """r_match of each logit, before normalization and coefficient.
+
+    Args:
+        logits_expert_is_high: [R].
+        form: A name in REWARD_FORMS, or `package.module:function`.
+
+    Raises:
+        ConfigError: The function cannot be imported.
+        ValueError: The function does not return one reward per logit.
+    """
+    function: RewardForm = REWARD_FORMS[form] if form in REWARD_FORMS else import_function(form)
+    rewards = function(logits_expert_is_high)
+    if not isinstance(rewards, Tensor) or rewards.shape != logits_expert_is_high.shape:
+        found = list(rewards.shape) if isinstance(rewards, Tensor) else type(rewards).__name__
+        raise ValueError(
+            f"matching.form {form} must return a tensor {list(logits_expert_is_high.shape)}, one reward per logit; "
+            f"found {found}"
+        )
+    return rewards
 
 
 def mix_rewards(team: Tensor, matching: Tensor, coefficient: float, source: RewardSource = "both") -> Tensor:

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from dm2_ray.config.documents import read_document, variant_names
+from dm2_ray.config.dotted_path import function_paths, import_function
 from dm2_ray.config.errors import ConfigError, field_at, format_validation_error, nearest, shown
 from dm2_ray.config.packaged_files import configs_dir
 from dm2_ray.config.schema import Experiment
@@ -248,6 +249,11 @@ def _check_agreement(experiment: Experiment, layers: Sequence[_Layer]) -> None:
             f"{place}: world.engine is about the embedded engine; world.backend is {experiment.world.backend}"
         )
     _check_smac(experiment.world.smac, "the layers together")
+    for key, path in function_paths(experiment).items():
+        try:
+            import_function(path)
+        except ConfigError as error:
+            raise ConfigError(f"{_resolve_precedence(key, layers)[1]}: {'.'.join(key)}: {error}") from None
     _check_who_learns(experiment, layers)
     _check_experts(experiment, layers)
 

@@ -8,6 +8,7 @@ import torch
 
 from dm2_ray.learning.unique_rows import UniqueRows
 from dm2_ray.learning.visitation import (
+    Steps,
     VisitedRows,
     discriminator_features,
     discriminator_inputs,
@@ -131,3 +132,23 @@ def test_contradictions_are_refused():
             discriminator_inputs(
                 OBSERVATIONS, LENGTHS, "masked", 4, kind="state_action", actions=actions, num_actions=3
             )
+
+
+def with_time(steps: Steps) -> torch.Tensor:
+    return torch.cat([steps.observations, steps.times.unsqueeze(1).float()], dim=1)
+
+
+def one_row_short(steps: Steps) -> torch.Tensor:
+    return steps.observations[1:]
+
+
+def test_a_function_of_ones_own_makes_the_rows() -> None:
+    kind = f"{__name__}:with_time"
+    visited = discriminator_inputs(OBSERVATIONS, LENGTHS, "absorbing", horizon=4, kind=kind)
+    assert visited.rows.shape[1] == discriminator_features(2, "absorbing", kind) == 4
+    times = np.concatenate([np.arange(length) for length in LENGTHS])
+    np.testing.assert_array_equal(visited.rows[:-1, :2], OBSERVATIONS)
+    np.testing.assert_array_equal(visited.rows[:-1, 2], times)
+    assert visited.rows[-1].tolist() == [0.0, 0.0, 0.0, 1.0]
+    with pytest.raises(ValueError, match=r"one_row_short must return a tensor \[\d+, F\], one row per step; found"):
+        discriminator_inputs(OBSERVATIONS, LENGTHS, "masked", horizon=4, kind=f"{__name__}:one_row_short")
