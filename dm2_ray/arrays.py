@@ -1,8 +1,9 @@
-"""The check behind every dataclass of arrays: each field has the type and shape that its docstring promises."""
+"""Checks of dataclasses of arrays: the types and shapes that the fields' docstrings promise, and finite numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,3 +17,15 @@ def check_arrays(holder: object, expected: Expected) -> None:
         array: npt.NDArray[np.generic] = getattr(holder, name)
         if array.dtype != dtype or array.shape != shape:
             raise ValueError(f"{name} must be {np.dtype(dtype)} {list(shape)}, found {array.dtype} {list(array.shape)}")
+
+
+def check_finite_fields(holder: object, *names: str) -> None:
+    """Raises ValueError if a named array of `holder` holds NaN or infinity."""
+    for name in names:
+        if count_not_finite(getattr(holder, name)):
+            raise ValueError(f"{name} must be finite, found NaN or infinity")
+
+
+def count_not_finite(values: npt.NDArray[Any]) -> int:
+    """How many of the numbers are NaN or infinite."""
+    return values.size - int(np.isfinite(values).sum())

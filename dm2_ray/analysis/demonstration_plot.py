@@ -57,7 +57,7 @@ def draw_set_picture(
         raise ConfigError(f"--agent {agent}: the set has agents 0 to {manifest.num_agents - 1}")
     world, lack = _world_of(manifest, path, map_name)
     every = -(-manifest.env_steps * manifest.num_agents * manifest.obs_size // MOST_VALUES)
-    visits = JointRollouts.of_demonstrations(demonstrations, np.arange(0, manifest.episodes, every))
+    visits = JointRollouts.from_demonstrations(demonstrations, np.arange(0, manifest.episodes, every))
     agents = None if agent is None else [agent]
     try:
         draw_set(visits, out, title=_title(manifest, visits.num_episodes), world=world, agents=agents)

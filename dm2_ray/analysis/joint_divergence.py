@@ -144,10 +144,10 @@ def measure_joint_divergence(
 
 
 def _joint_rows(visits: JointRollouts) -> VisitedRows:
-    values = len(visits.steps) * visits.num_agents * visits.observations[0].shape[1]
+    values = len(visits.steps) * visits.num_agents * visits.agents[0].observations.shape[1]
     kept = visits.steps % -(-values // MOST_VALUES) == 0
     episodes = np.repeat(np.arange(visits.num_episodes), visits.episode_lengths)
-    rows = np.concatenate([observations[kept] for observations in visits.observations], axis=1)
+    rows = np.concatenate([own.observations[kept] for own in visits.agents], axis=1)
     lengths = np.bincount(episodes[kept], minlength=visits.num_episodes)
     return discriminator_inputs(rows, lengths, "masked", horizon=0)
 

@@ -79,13 +79,13 @@ def agent_visits(
         tables: say what the observations mean; None where that is not known.
         steps_per_bin, num_bins: the time axis, see `time_bins`.
     """
-    alive, bins = visits.alive[agent], visits.steps // steps_per_bin
+    own, bins = visits.agents[agent], visits.steps // steps_per_bin
     counts = np.zeros((num_bins, visits.num_actions), np.int64)
-    np.add.at(counts, (bins[alive], visits.actions[agent][alive]), 1)
+    np.add.at(counts, (bins[own.alive], own.actions[own.alive]), 1)
     enemies = allies = None
     if tables is not None:
         names = observation_features(tables, agent)
-        living = visits.observations[agent][alive]
+        living = own.observations[own.alive]
         enemies = _surroundings(living, names, "enemy")
         allies = _surroundings(living, names, "ally") if visits.num_agents > 1 else None
     whole = visits.num_episodes * steps_per_bin
@@ -93,7 +93,7 @@ def agent_visits(
         enemies=enemies,
         allies=allies,
         action_counts=counts,
-        alive=np.bincount(bins[alive], minlength=num_bins) / whole,
+        alive=np.bincount(bins[own.alive], minlength=num_bins) / whole,
         running=np.bincount(bins, minlength=num_bins) / whole,
         steps_per_bin=steps_per_bin,
     )

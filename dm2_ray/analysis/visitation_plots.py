@@ -245,7 +245,7 @@ def _draw_team(axes: Sequence[Any], teams: Sequence[tuple[JointRollouts, str]]) 
     _histogram(returns, [(visits.returns, color) for visits, color in teams], "undiscounted, of the team")
     _histogram(lengths, [(visits.episode_lengths.astype(float), color) for visits, color in teams], "env steps")
     for visits, color in teams:
-        counts = sum(np.bincount(visits.steps[alive], minlength=visits.steps.max() + 1) for alive in visits.alive)
+        counts = sum(np.bincount(visits.steps[own.alive], minlength=visits.steps.max() + 1) for own in visits.agents)
         living.plot(counts / np.bincount(visits.steps), color=color, linewidth=1.8)
     living.set_ylim(0, teams[0][0].num_agents * 1.05)
     living.set_xlim(left=0)

@@ -48,7 +48,7 @@ class TeamSummary:
             win_rate_interval=None if rate is None else wilson_interval(rate, visits.num_episodes),
             return_mean=None if visits.returns is None else float(visits.returns.mean()),
             episode_length_mean=float(visits.episode_lengths.mean()),
-            steps_alive=tuple(float(alive.sum()) / visits.num_episodes for alive in visits.alive),
+            steps_alive=tuple(float(own.alive.sum()) / visits.num_episodes for own in visits.agents),
         )
 
     def record(self) -> dict[str, Any]:
@@ -204,7 +204,7 @@ def visitation_report(
     """
     available = demonstrations.num_episodes
     drawn = np.random.default_rng(seed).choice(available, min(team.num_episodes, available), replace=False)
-    experts = JointRollouts.of_demonstrations(demonstrations, np.sort(drawn))
+    experts = JointRollouts.from_demonstrations(demonstrations, np.sort(drawn))
     with single_threaded_torch():
         comparison = measure_joint_divergence(team, experts, seed)
     if comparison is None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dm2_ray.demonstrations.dataset import JointTrajectories
 from dm2_ray.demonstrations.episode_server import EpisodeServer
+from dm2_ray.demonstrations.joint_episode import EpisodeRecord, JointEpisode
 from dm2_ray.demonstrations.manifest import DemonstrationError, Filters, Manifest, Part, Provenance, RecordedWorld
-from dm2_ray.demonstrations.parquet_layout import EpisodeRecord, JointEpisode
 from dm2_ray.demonstrations.sampling import draw_episodes
 from dm2_ray.demonstrations.writer import JointTrajectoryWriter
-from dm2_ray.learning.agent_episodes import AgentDemonstration
+from dm2_ray.learning.episodes import AgentDemonstration
 from dm2_ray.world.configured import ConfiguredWorld
 
 __all__ = [

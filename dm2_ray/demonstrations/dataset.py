@@ -14,21 +14,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dm2_ray.demonstrations.manifest import (
-    DemonstrationError,
-    Manifest,
-    Shard,
-)
-from dm2_ray.demonstrations.parquet_layout import (
-    EpisodeRecord,
-    agent_columns,
-    shard_schema,
-    team_columns,
-    to_episodes,
-    to_numpy,
-)
+from dm2_ray.arrays import count_not_finite
+from dm2_ray.demonstrations.joint_episode import EpisodeRecord
+from dm2_ray.demonstrations.manifest import DemonstrationError, Manifest, Shard
+from dm2_ray.demonstrations.parquet_layout import agent_columns, shard_schema, team_columns, to_episodes, to_numpy
 from dm2_ray.files import file_sha256
-from dm2_ray.learning.agent_episodes import AgentDemonstration
+from dm2_ray.learning.episodes import AgentDemonstration
 
 __all__ = ["AgentDemonstration", "DemonstrationError", "JointTrajectories"]
 
@@ -95,7 +86,7 @@ class JointTrajectories:
         return self._outcome("episode_return", "what rewards were paid").astype(np.float64)
 
     def episodes(self) -> Iterator[EpisodeRecord]:
-        """All episodes in order; JointEpisodes if nothing is missing. At most one shard is held.
+        """All episodes in order, each a JointEpisode if nothing is missing. At most one shard is in memory.
 
         Raises:
             DemonstrationError: the shards were damaged after opening, or an episode contradicts itself.
@@ -138,9 +129,9 @@ class JointTrajectories:
         columns = _read(self.path, self.manifest, agent_columns(agent_index, self.manifest.missing))
         observations, actions, alive, *action_mask = columns
         if not action_mask:
-            # Nobody recorded what was available. That everything was is wrong, but takes nothing away that was.
+            # Availability was not recorded; all actions are marked available, which is wrong but drops nothing.
             action_mask = [np.ones((len(actions), self.manifest.num_actions), np.bool_)]
-        if not np.isfinite(observations).all():
+        if count_not_finite(observations):
             raise DemonstrationError(f"{self.path}: observations of agent {agent_index} are not all finite")
         if actions.min() < 0 or actions.max() >= self.manifest.num_actions:
             raise DemonstrationError(f"{self.path}: actions of agent {agent_index} are not all in the action space")
@@ -191,7 +182,7 @@ class JointTrajectories:
         if own != here and not other_engine:
             raise DemonstrationError(
                 f"demonstration set {self.path} was recorded on {_engine(*own)}, here battles go by {_engine(*here)}: "
-                "record it again, or take it all the same with demonstrations.other_engine=true"
+                "record it again, or accept it with demonstrations.other_engine=true"
             )
 
     def _outcome(self, column: str, words: str) -> npt.NDArray[np.generic]:

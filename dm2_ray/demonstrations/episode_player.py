@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dm2_ray.demonstrations.joint_episode import JointEpisode
 from dm2_ray.demonstrations.manifest import Manifest, Provenance, RecordedWorld
-from dm2_ray.demonstrations.parquet_layout import JointEpisode
 from dm2_ray.demonstrations.writer import JointTrajectoryWriter
 from dm2_ray.world.battles.backend import BattleBackend
 from dm2_ray.world.battles.play_battles import PlayedStep, TeamPolicy, play_battles

@@ -16,7 +16,7 @@ from dm2_ray.config.schema import DemonstrationSettings
 from dm2_ray.demonstrations.dataset import JointTrajectories
 from dm2_ray.demonstrations.manifest import DemonstrationError
 from dm2_ray.demonstrations.sampling import draw_episodes
-from dm2_ray.learning.agent_episodes import AgentDemonstration
+from dm2_ray.learning.episodes import AgentDemonstration
 from dm2_ray.world.configured import ConfiguredWorld
 
 

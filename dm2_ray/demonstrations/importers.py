@@ -26,13 +26,13 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from dm2_ray.demonstrations.joint_episode import EpisodeRecord
 from dm2_ray.demonstrations.manifest import (
     DemonstrationError,
     Manifest,
     Provenance,
     RecordedWorld,
 )
-from dm2_ray.demonstrations.parquet_layout import EpisodeRecord
 from dm2_ray.demonstrations.restricted_pickle import ForbiddenPickle, load_restricted
 from dm2_ray.demonstrations.writer import JointTrajectoryWriter
 from dm2_ray.files import file_sha256

@@ -1,10 +1,10 @@
-"""How joint episodes lie in Parquet: one row per env step, agents beside each other in columns of their own.
+"""The Parquet columns of joint episodes: one row per env step, each agent in its own columns.
 
     episode  step  reward  battle_won  episode_return | observation_0 [O]  action_0  action_mask_0 [A]  alive_0 | ...
 
-Whoever serves or learns agent i reads the columns of agent i and no others. Any Parquet reader understands the file.
-What a set's manifest names as missing has no column: `action_mask` those of all agents, `rewards` reward and
-episode_return, `battle_won` its own.
+Serving or learning agent i reads the columns of agent i and no others. Any Parquet reader understands the file.
+What a set's manifest names as missing has no columns: `action_mask` stands for those of all agents, `rewards` for
+reward and episode_return, `battle_won` for itself.
 
 Shapes: S steps of all episodes laid end to end, L steps of one episode, N agents, O observation size, A actions.
 """
@@ -13,85 +13,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dm2_ray.arrays import check_arrays
+from dm2_ray.demonstrations.joint_episode import EpisodeRecord, JointEpisode, agent_rows
 from dm2_ray.demonstrations.manifest import MissingColumn
 
 _AGENT_SUFFIX = re.compile(r"_\d+$")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class EpisodeRecord:
-    """What is known of one battle: of our own recordings everything (`JointEpisode`), of imported ones less.
-
-    Raises ValueError when the arrays contradict each other.
-    """
-
-    observations: npt.NDArray[np.float32]
-    """[L, N, O] what every agent saw before acting."""
-    actions: npt.NDArray[np.int64]
-    """[L, N]."""
-    alive: npt.NDArray[np.bool_]
-    """[L, N] alive at the start of the step."""
-    action_mask: npt.NDArray[np.bool_] | None
-    """[L, N, A]; None where nobody recorded it, as below."""
-    rewards: npt.NDArray[np.float64] | None
-    """[L] the team's reward of the step."""
-    battle_won: bool | None
-
-    def __post_init__(self) -> None:
-        length, agents = self.actions.shape
-        expected: dict[str, tuple[npt.DTypeLike, tuple[int, ...]]] = {
-            "observations": (np.float32, (length, agents, self.observations.shape[-1])),
-            "actions": (np.int64, (length, agents)),
-            "alive": (np.bool_, (length, agents)),
-        }
-        if self.action_mask is not None:
-            expected["action_mask"] = (np.bool_, (length, agents, self.action_mask.shape[-1]))
-        if self.rewards is not None:
-            expected["rewards"] = (np.float64, (length,))
-        check_arrays(self, expected)
-        if length == 0:
-            raise ValueError("an episode has at least one step")
-        if not np.isfinite(self.observations).all() or not (self.rewards is None or np.isfinite(self.rewards).all()):
-            raise ValueError("observations and rewards must be finite")
-        if self.action_mask is not None:
-            if self.actions.min() < 0 or self.actions.max() >= self.action_mask.shape[-1]:
-                raise ValueError(f"actions must be 0 to {self.action_mask.shape[-1] - 1}")
-            if not np.take_along_axis(self.action_mask, self.actions[..., None], axis=-1).all():
-                raise ValueError("every action taken must have been available")
-
-    @property
-    def num_steps(self) -> int:
-        return len(self.actions)
-
-    @property
-    def missing(self) -> list[MissingColumn]:
-        """What is not known of it."""
-        names: tuple[MissingColumn, ...] = get_args(MissingColumn)
-        return [name for name in names if getattr(self, name) is None]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class JointEpisode(EpisodeRecord):
-    """One battle as the whole team lived it. Raises ValueError when the arrays contradict each other."""
-
-    action_mask: npt.NDArray[np.bool_]
-    """[L, N, A]."""
-    rewards: npt.NDArray[np.float64]
-    """[L] the team's reward of the step."""
-    battle_won: bool
-
-    @property
-    def team_return(self) -> float:
-        """Undiscounted sum of the team's rewards."""
-        return float(self.rewards.sum())
 
 
 def agent_columns(agent_index: int, missing: Sequence[MissingColumn] = ()) -> list[str]:
@@ -101,7 +32,7 @@ def agent_columns(agent_index: int, missing: Sequence[MissingColumn] = ()) -> li
 
 
 def team_columns(missing: Sequence[MissingColumn] = ()) -> list[str]:
-    """Names of the columns that belong to no agent, but for episode and step."""
+    """Names of the columns that belong to no agent, except episode and step."""
     rewards, won = "rewards" not in missing, "battle_won" not in missing
     return ["reward"] * rewards + ["battle_won"] * won + ["episode_return"] * rewards
 
@@ -141,22 +72,19 @@ def to_table(episodes: Sequence[EpisodeRecord], first_episode: int, schema: pa.S
     if "battle_won" not in missing:
         columns["battle_won"] = pa.array(np.repeat([episode.battle_won for episode in episodes], lengths), pa.bool_())
     for agent in range(episodes[0].actions.shape[1]):
-        observations = np.concatenate([episode.observations[:, agent] for episode in episodes])
-        actions = np.concatenate([episode.actions[:, agent] for episode in episodes])
-        columns[f"observation_{agent}"] = _lists(observations)
-        columns[f"action_{agent}"] = pa.array(actions.astype(np.int16))
-        columns[f"alive_{agent}"] = pa.array(np.concatenate([episode.alive[:, agent] for episode in episodes]))
-        masks = [episode.action_mask[:, agent] for episode in episodes if episode.action_mask is not None]
-        if masks:
-            columns[f"action_mask_{agent}"] = _lists(np.concatenate(masks))
+        columns[f"observation_{agent}"] = _lists(agent_rows(episodes, "observations", agent))
+        columns[f"action_{agent}"] = pa.array(agent_rows(episodes, "actions", agent).astype(np.int16))
+        columns[f"alive_{agent}"] = pa.array(agent_rows(episodes, "alive", agent))
+        if "action_mask" not in missing:
+            columns[f"action_mask_{agent}"] = _lists(agent_rows(episodes, "action_mask", agent))
     return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
 def to_episodes(table: pa.Table, num_agents: int, missing: Sequence[MissingColumn] = ()) -> list[EpisodeRecord]:
-    """The episodes that `to_table` laid into rows; JointEpisodes if nothing is missing.
+    """The episodes that `to_table` wrote as rows; each a JointEpisode if nothing is missing.
 
     Raises:
-        ValueError: the rows contradict each other.
+        ValueError: The rows contradict each other.
     """
     arrays = {name: to_numpy(table[name]) for name in table.column_names}
 

@@ -11,6 +11,7 @@ from types import TracebackType
 import numpy as np
 import pyarrow.parquet as pq
 
+from dm2_ray.demonstrations.joint_episode import EpisodeRecord
 from dm2_ray.demonstrations.manifest import (
     DemonstrationError,
     Manifest,
@@ -20,7 +21,7 @@ from dm2_ray.demonstrations.manifest import (
     RecordedWorld,
     Shard,
 )
-from dm2_ray.demonstrations.parquet_layout import EpisodeRecord, shard_schema, to_table
+from dm2_ray.demonstrations.parquet_layout import shard_schema, to_table
 from dm2_ray.files import file_sha256, fsync_path
 
 

@@ -2,5 +2,5 @@
 
 Nothing in this room knows that other agents exist, or that there is a network of machines. Import the modules
 themselves (`from dm2_ray.learning.ppo import ppo_losses`); this file imports nothing so that processes which only
-need `trajectory` do not pay for torch.
+need `episodes` do not pay for torch.
 """

@@ -12,20 +12,17 @@ parameter of the critic gets a gradient, not even a zero one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
-from dm2_ray.learning.agent_trajectory import NO_ACTION
+from dm2_ray.learning.episodes import AgentDemonstration
 from dm2_ray.learning.policy import AgentPolicy
 from dm2_ray.learning.ppo_batch import PreparedBatch
 from dm2_ray.learning.sequences import PackedLayout
-
-if TYPE_CHECKING:
-    from dm2_ray.learning.agent_episodes import AgentDemonstration
 
 
 @torch.no_grad()
@@ -46,7 +43,7 @@ def prepare_cloning_batch(module: AgentPolicy, demonstration: AgentDemonstration
         name: torch.from_numpy(np.array(array)).to(device)
         for name, array in {
             Columns.OBS: demonstration.observations,
-            "last_actions": _last_actions(demonstration),
+            "last_actions": demonstration.last_actions,
             "action_mask": demonstration.action_mask,
             "actions": demonstration.actions,
             "alive": demonstration.alive,
@@ -97,19 +94,11 @@ def cloning_losses(logits: Tensor, actions: Tensor, alive: Tensor) -> dict[str, 
     }
 
 
-def _last_actions(demonstration: AgentDemonstration) -> np.ndarray:
-    """[S] the expert's action of the step before; NO_ACTION at a battle's first step, exactly as when acting."""
-    previous = np.empty_like(demonstration.actions)
-    previous[1:] = demonstration.actions[:-1]
-    previous[np.cumsum(demonstration.episode_lengths) - demonstration.episode_lengths] = NO_ACTION
-    return previous
-
-
 def _check_available(demonstration: AgentDemonstration) -> None:
     taken = demonstration.action_mask[np.arange(demonstration.num_steps), demonstration.actions]
     impossible = np.flatnonzero(demonstration.alive & ~taken)
     if len(impossible) > 0:
-        episode = int(np.searchsorted(np.cumsum(demonstration.episode_lengths), impossible[0], side="right"))
+        episode = int(np.searchsorted(demonstration.last_rows, impossible[0]))
         raise ValueError(
             f"agent {demonstration.agent_index}'s expert took action {demonstration.actions[impossible[0]]} in episode "
             f"{demonstration.episode_ids[episode]} although it was not available: the set cannot be cloned"

@@ -8,7 +8,7 @@ demonstration ──► expert rows ┘                              │
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,16 +16,13 @@ import torch
 from torch import Tensor
 
 from dm2_ray.config.schema import Experiment
-from dm2_ray.learning.agent_trajectory import AgentTrajectory
 from dm2_ray.learning.discriminator import Discriminator
 from dm2_ray.learning.discriminator_training import train_discriminator
+from dm2_ray.learning.episodes import AgentEpisodes, AgentTrajectory
 from dm2_ray.learning.ppo_batch import learning_rewards
 from dm2_ray.learning.reward_scale import RewardScale
 from dm2_ray.learning.visitation import VisitedRows, discriminator_inputs
 from dm2_ray.learning.visitation_buffer import VisitationBuffer
-
-if TYPE_CHECKING:
-    from dm2_ray.learning.agent_episodes import AgentDemonstration
 
 
 class DistributionMatcher:
@@ -39,16 +36,16 @@ class DistributionMatcher:
         self._replay = VisitationBuffer(experiment.discriminator.replay_iterations)
         self._scale = RewardScale() if experiment.matching.normalise else None
 
-    def visited(self, data: AgentTrajectory | AgentDemonstration, device: torch.device | str | None) -> VisitedRows:
+    def visited(self, episodes: AgentEpisodes, device: torch.device | str | None) -> VisitedRows:
         """The agent's, or its expert's, visitation as the discriminator sees it."""
         return discriminator_inputs(
-            data.observations,
-            data.episode_lengths,
+            episodes.observations,
+            episodes.episode_lengths,
             self._experiment.matching.padding,
             self._horizon,
             device=device,
             kind=self._experiment.discriminator.input,
-            actions=data.actions,
+            actions=episodes.actions,
             num_actions=self._num_actions,
         )
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dm2_ray.arrays import count_not_finite
 from dm2_ray.errors import RunFailed
 
 
@@ -28,10 +29,9 @@ def check_finite(data: Mapping[str, npt.NDArray[np.floating]], *, of: str) -> No
         LearningDiverged: Some number is NaN or infinite.
     """
     for name, values in data.items():
-        strange = values.size - int(np.isfinite(values).sum())
-        if strange:
+        if count := count_not_finite(values):
             raise LearningDiverged(
-                f"{of}: {strange:,} of {values.size:,} {name} are not finite; look at the world that they come from"
+                f"{of}: {count:,} of {values.size:,} {name} are not finite; look at the world that they come from"
             )
 
 

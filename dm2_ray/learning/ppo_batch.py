@@ -23,8 +23,8 @@ from torch import Tensor
 
 from dm2_ray.config.schema import MatchingSettings, PPOSettings
 from dm2_ray.learning.advantages import generalized_advantages
-from dm2_ray.learning.agent_trajectory import AgentTrajectory
 from dm2_ray.learning.discriminator import Discriminator
+from dm2_ray.learning.episodes import AgentTrajectory
 from dm2_ray.learning.policy import AgentPolicy
 from dm2_ray.learning.ppo import normalize_advantages
 from dm2_ray.learning.reward_scale import RewardScale

@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dm2_ray.demonstrations.episode_player import play_joint_episodes, recorded_world
+from dm2_ray.demonstrations.joint_episode import JointEpisode
 from dm2_ray.demonstrations.manifest import Filters, RecordedWorld
-from dm2_ray.demonstrations.parquet_layout import JointEpisode, shard_schema, to_episodes, to_table
+from dm2_ray.demonstrations.parquet_layout import shard_schema, to_episodes, to_table
 from dm2_ray.world.battles.backend import BattleBackend
 from dm2_ray.world.battles.play_battles import TeamPolicy
 

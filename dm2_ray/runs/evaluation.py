@@ -17,7 +17,7 @@ from dm2_ray.demonstrations.episode_player import play_joint_episodes
 from dm2_ray.distributed.random_streams import Role, derive_seed
 from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleQuota, BattleStatistics
 from dm2_ray.distributed.rollout.stacked_policies import load_policies
-from dm2_ray.learning.agent_trajectory import AgentTrajectory
+from dm2_ray.learning.episodes import AgentTrajectory
 from dm2_ray.runs.joint_rollouts import JointRollouts
 from dm2_ray.statistics import wilson_interval
 from dm2_ray.world import SCRIPTED_TEAMS, ScriptedTeam
@@ -60,7 +60,7 @@ def evaluate_checkpoint_with_rollouts(
 ) -> tuple[TeamResult, JointRollouts]:
     """The same battles as `evaluate_checkpoint` plays, and all that happened in them."""
     trajectories, statistics = _play(checkpoint, episodes, seed, greedy, battles_at_once, keep=True)
-    return TeamResult.of(statistics), JointRollouts.of_trajectories(trajectories, statistics)
+    return TeamResult.of(statistics), JointRollouts.from_trajectories(trajectories, statistics)
 
 
 def _play(
@@ -94,7 +94,7 @@ def evaluate_script_with_rollouts(
     """The same battles as `evaluate_script` plays, and all that happened in them; raises as it does."""
     played = list(_play_script(name, world, episodes, seed, battles_at_once))
     statistics = _statistics([(one.team_return, one.num_steps, one.battle_won) for one in played])
-    return TeamResult.of(statistics), JointRollouts.of_episodes(played)
+    return TeamResult.of(statistics), JointRollouts.from_episodes(played)
 
 
 def _play_script(

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from dm2_ray.analysis.joint_divergence import JointComparison, measure_joint_divergence
+from dm2_ray.learning.episodes import AgentEpisodes
 from dm2_ray.runs.joint_rollouts import JointRollouts
 
 LENGTH, STEPS = 10, 4000
@@ -27,15 +28,17 @@ def team(told: np.ndarray, rng: np.random.Generator) -> JointRollouts:
     """Battles of LENGTH steps in which agent i sees told[:, i] and two numbers that mean nothing."""
     steps, agents = told.shape
     observations = [np.c_[told[:, agent], rng.normal(size=(steps, 2))].astype(np.float32) for agent in range(agents)]
-    return JointRollouts(
-        observations=tuple(observations),
-        actions=tuple(np.zeros(steps, np.int64) for _ in range(agents)),
-        alive=tuple(np.ones(steps, bool) for _ in range(agents)),
-        num_actions=1,
-        episode_lengths=np.full(steps // LENGTH, LENGTH),
-        returns=None,
-        won=None,
-    )
+    views = [
+        AgentEpisodes(
+            observations=own,
+            actions=np.zeros(steps, np.int64),
+            action_mask=np.ones((steps, 1), bool),
+            alive=np.ones(steps, bool),
+            episode_lengths=np.full(steps // LENGTH, LENGTH),
+        )
+        for own in observations
+    ]
+    return JointRollouts(agents=tuple(views), returns=None, won=None)
 
 
 def compared(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ from dm2_ray.demonstrations import (
     RecordedWorld,
 )
 from dm2_ray.demonstrations.episode_player import write_played_episodes
+from dm2_ray.learning.episodes import AgentEpisodes
 from dm2_ray.runs.joint_rollouts import JointRollouts
 from dm2_ray.world import BattleVector, ScriptedTeam, load_map
 from dm2_ray.world.smac.options import SmacOptions
@@ -54,7 +56,21 @@ def kiting(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def visits_of(path: Path) -> JointRollouts:
     demonstrations = JointTrajectories.open(path)
-    return JointRollouts.of_demonstrations(demonstrations, np.arange(demonstrations.num_episodes))
+    return JointRollouts.from_demonstrations(demonstrations, np.arange(demonstrations.num_episodes))
+
+
+def seen_by(
+    agents: int, observations: np.ndarray, actions: np.ndarray, alive: np.ndarray, lengths: list[int], num_actions: int
+) -> JointRollouts:
+    """Battles in which all agents saw and did the same."""
+    view = AgentEpisodes(
+        observations=observations,
+        actions=actions,
+        action_mask=np.ones((len(actions), num_actions), bool),
+        alive=alive,
+        episode_lengths=np.array(lengths),
+    )
+    return JointRollouts(agents=(view,) * agents, returns=None, won=None)
 
 
 def tables_of(map_name: str, **switches: bool):
@@ -85,15 +101,7 @@ def test_surroundings_are_where_the_units_really_are(switches):
         if (battles.terminated | battles.truncated).any():
             break
     alive = np.array([row.any() for row in observed])
-    visits = JointRollouts(
-        observations=(np.stack(observed),) * 5,
-        actions=(np.ones(len(observed), np.int64),) * 5,
-        alive=(alive,) * 5,
-        num_actions=11,
-        episode_lengths=np.array([len(observed)]),
-        returns=None,
-        won=None,
-    )
+    visits = seen_by(5, np.stack(observed), np.ones(len(observed), np.int64), alive, [len(observed)], num_actions=11)
     found = agent_visits(visits, agent, tables_of("2s3z", **switches), 1, len(observed))
     assert min(len(offsets) for offsets in expected.values()) > 50
     for name, offsets in expected.items():
@@ -110,15 +118,8 @@ def test_surroundings_are_where_the_units_really_are(switches):
 
 def test_actions_and_survival_by_hand():
     """Two battles, of 3 steps and 1; the agent dies after the first step of the longer one."""
-    visits = JointRollouts(
-        observations=(np.zeros((4, 3), np.float32),),
-        actions=(np.array([2, 0, 0, 1]),),
-        alive=(np.array([True, False, False, True]),),
-        num_actions=3,
-        episode_lengths=np.array([3, 1]),
-        returns=None,
-        won=None,
-    )
+    alive = np.array([True, False, False, True])
+    visits = seen_by(1, np.zeros((4, 3), np.float32), np.array([2, 0, 0, 1]), alive, [3, 1], num_actions=3)
     assert time_bins(visits) == (1, 3)
     found = agent_visits(visits, 0, None, 1, 3)
     np.testing.assert_array_equal(found.action_shares, [[0, 0.5, 0.5], [np.nan] * 3, [np.nan] * 3])
@@ -128,15 +129,8 @@ def test_actions_and_survival_by_hand():
 
 
 def test_long_battles_share_bins():
-    visits = JointRollouts(
-        observations=(np.zeros((130, 3), np.float32),),
-        actions=(np.ones(130, np.int64),),
-        alive=(np.arange(130) < 60,),
-        num_actions=2,
-        episode_lengths=np.array([130]),
-        returns=None,
-        won=None,
-    )
+    actions, alive = np.ones(130, np.int64), np.arange(130) < 60
+    visits = seen_by(1, np.zeros((130, 3), np.float32), actions, alive, [130], num_actions=2)
     assert time_bins(visits) == (3, 44)
     found = agent_visits(visits, 0, None, 3, 44)
     np.testing.assert_allclose(found.alive, [1.0] * 20 + [0.0] * 24)
@@ -188,16 +182,7 @@ def test_ten_agents_stand_side_by_side(tmp_path):
 
 def test_a_set_of_an_unknown_world_is_drawn_without_positions(kiting, tmp_path):
     """As an imported set may be: nothing is known of map, rewards and outcomes."""
-    visits = visits_of(kiting)
-    bare = JointRollouts(
-        observations=visits.observations,
-        actions=visits.actions,
-        alive=visits.alive,
-        num_actions=visits.num_actions,
-        episode_lengths=visits.episode_lengths,
-        returns=None,
-        won=None,
-    )
+    bare = replace(visits_of(kiting), returns=None, won=None)
     draw_set(bare, tmp_path / "bare.svg", title="a set", world=World(spec=None, tables=None))
     text = (tmp_path / "bare.svg").read_text()
     assert text.startswith("<?xml") and text.rstrip().endswith("</svg>")

@@ -63,8 +63,8 @@ def put(place: int, value: Any) -> Callable[[Any], Any]:
 @pytest.mark.parametrize(
     ("column", "change", "words"),
     [
-        ("observation_1", put(40, np.nan), "observations and rewards must be finite"),
-        ("observation_2", put(-1, np.inf), "observations and rewards must be finite"),
+        ("observation_1", put(40, np.nan), "observations must be finite"),
+        ("observation_2", put(-1, np.inf), "observations must be finite"),
         ("reward", put(3, np.nan), "episode_return is not the sum"),
         ("reward", put(3, 5.0), "episode_return is not the sum"),
         ("episode_return", lambda values: values + 1, "episode_return is not the sum"),

@@ -12,8 +12,8 @@ import torch
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from dm2_ray.config.schema import DiscriminatorSettings, PolicySettings
-from dm2_ray.learning.agent_trajectory import AgentTrajectory
 from dm2_ray.learning.discriminator import Discriminator
+from dm2_ray.learning.episodes import AgentTrajectory
 from dm2_ray.learning.policy import AgentPolicy
 
 OBSERVATION_SIZE, NUM_ACTIONS = 6, 4

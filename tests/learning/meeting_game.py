@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dm2_ray.learning.agent_episodes import AgentDemonstration
+from dm2_ray.learning.episodes import AgentDemonstration
 
 N, T, P = 2, 6, 5
 OBS_SIZE = P + T

@@ -23,7 +23,7 @@ from dm2_ray.distributed.learners.agent_learner import AgentLearner
 from dm2_ray.distributed.random_streams import Role, derive_seed
 from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleQuota
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies
-from dm2_ray.learning.agent_episodes import AgentDemonstration
+from dm2_ray.learning.episodes import AgentDemonstration
 from dm2_ray.learning.policy import AgentPolicy
 
 EPISODES = 32

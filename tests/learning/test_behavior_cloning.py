@@ -10,9 +10,8 @@ import pytest
 import torch
 from ray.rllib.core.columns import Columns
 
-from dm2_ray.learning.agent_episodes import AgentDemonstration
-from dm2_ray.learning.agent_trajectory import AgentTrajectory
 from dm2_ray.learning.behavior_cloning import cloning_losses, prepare_cloning_batch
+from dm2_ray.learning.episodes import AgentDemonstration, AgentTrajectory
 from dm2_ray.learning.policy import AgentPolicy, policy_parameter_groups
 from dm2_ray.learning.ppo_batch import minibatches
 

@@ -12,10 +12,9 @@ import torch
 from ray.rllib.core.columns import Columns
 
 from dm2_ray.config.schema import Experiment
-from dm2_ray.learning.agent_episodes import AgentDemonstration
-from dm2_ray.learning.agent_trajectory import AgentTrajectory
 from dm2_ray.learning.discriminator import discriminator_losses
 from dm2_ray.learning.distribution_matching import DistributionMatcher
+from dm2_ray.learning.episodes import AgentDemonstration, AgentTrajectory
 from dm2_ray.learning.ppo_batch import learning_rewards
 from dm2_ray.learning.reward_scale import RewardScale
 from dm2_ray.learning.rewards import matching_reward

@@ -9,8 +9,8 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from dm2_ray.config.schema import MatchingSettings, PolicySettings, PPOSettings
-from dm2_ray.learning.agent_trajectory import AgentTrajectory
 from dm2_ray.learning.discriminator_training import train_discriminator
+from dm2_ray.learning.episodes import AgentTrajectory
 from dm2_ray.learning.policy import AgentPolicy, policy_parameter_groups
 from dm2_ray.learning.ppo import PPOBatch, ppo_losses
 from dm2_ray.learning.ppo_batch import learning_rewards, minibatches, prepare_policy_batch

@@ -9,9 +9,8 @@ import torch
 from ray.rllib.core.columns import Columns
 
 from dm2_ray.config.schema import PolicySettings
-from dm2_ray.learning.agent_episodes import AgentDemonstration
-from dm2_ray.learning.agent_trajectory import AgentTrajectory
 from dm2_ray.learning.behavior_cloning import cloning_losses, prepare_cloning_batch
+from dm2_ray.learning.episodes import AgentDemonstration, AgentTrajectory
 from dm2_ray.learning.policy import build_policy_inputs
 from dm2_ray.learning.sequences import PackedLayout
 

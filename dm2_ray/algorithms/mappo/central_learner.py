@@ -57,7 +57,7 @@ class CentralLearner:
         seed = derive_seed(self._experiment.seed, Role.AGENT_UPDATE, 0, self.version)
         generator = torch.Generator().manual_seed(seed)
         prepared = prepare_joint_batch(self.module, battles, settings)
-        metrics = {"policy_age": float(self.version - battles.trajectories[0].policy_version), **prepared.statistics}
+        metrics = {"policy_age": float(self.version - battles.agents[0].policy_version), **prepared.statistics}
         statistics: dict[str, torch.Tensor] = {}
         for _ in range(settings.epochs):
             for columns in minibatches(prepared, settings.minibatches, generator):

@@ -2,7 +2,7 @@
 
 Shapes: E episodes (whole battles), S steps of all episodes laid end to end, N agents, Z size of the global state.
 
-The env runner of a centralized learner: the battles of a BattleEnvRunner, with their global states.
+`JointEnvRunner` plays them: the battles of a BattleEnvRunner, with their global states.
 """
 
 from __future__ import annotations
@@ -17,43 +17,31 @@ from ray.rllib.utils.annotations import override
 
 from dm2_ray.distributed.rollout.battle_collector import BattleCollector
 from dm2_ray.distributed.rollout.env_runner import BattleEnvRunner, RolloutTask
-from dm2_ray.learning.agent_trajectory import AgentTrajectory
+from dm2_ray.learning.episodes import AgentTrajectory, JointEpisodes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class JointBattles:
-    """The same battles through the eyes of all agents and of nobody.
+class JointBattles(JointEpisodes[AgentTrajectory]):
+    """The battles of a team with their global states. Raises ValueError when the arrays contradict each other."""
 
-    Raises ValueError when the parts are not of the same battles.
-    """
-
-    trajectories: tuple[AgentTrajectory, ...]
-    """[N] of equal episodes, in the same order."""
     states: npt.NDArray[np.float32]
     """[S, Z] the global state before each step."""
     final_states: npt.NDArray[np.float32]
     """[E, Z] the global state after each battle's last step."""
 
     def __post_init__(self) -> None:
-        first = self.trajectories[0]
-        for agent, trajectory in enumerate(self.trajectories):
-            if not np.array_equal(trajectory.episode_lengths, first.episode_lengths):
-                raise ValueError(f"agents 0 and {agent} have not seen the same battles: their lengths differ")
-        expected = ((first.num_steps,), (first.num_episodes,))
+        super().__post_init__()
+        expected = ((self.num_steps,), (self.num_episodes,))
         found = (self.states.shape[:1], self.final_states.shape[:1])
         if found != expected:
             raise ValueError(f"states and final_states must have {expected} rows, found {found}")
 
-    @property
-    def num_agents(self) -> int:
-        return len(self.trajectories)
-
     @staticmethod
     def concatenate(parts: Sequence[JointBattles]) -> JointBattles:
         """Several rollouts end to end."""
-        agents = zip(*(part.trajectories for part in parts), strict=True)
+        agents = zip(*(part.agents for part in parts), strict=True)
         return JointBattles(
-            trajectories=tuple(AgentTrajectory.concatenate(views) for views in agents),
+            agents=tuple(AgentTrajectory.concatenate(views) for views in agents),
             states=np.concatenate([part.states for part in parts]),
             final_states=np.concatenate([part.final_states for part in parts]),
         )
@@ -73,5 +61,5 @@ class JointEnvRunner(BattleEnvRunner):
         *trajectories, report = super().rollout(task, policy_version, *weights)
         kept = self._collector.global_states
         assert kept is not None
-        battles = JointBattles(trajectories=tuple(trajectories), states=kept.states, final_states=kept.final_states)
+        battles = JointBattles(agents=tuple(trajectories), states=kept.states, final_states=kept.final_states)
         return battles, report

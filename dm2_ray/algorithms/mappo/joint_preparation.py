@@ -32,7 +32,7 @@ def prepare_joint_batch(module: CentralPolicy, battles: JointBattles, settings: 
     """
     flat = _columns(module, battles)
     agents = battles.num_agents
-    lengths = np.tile(battles.trajectories[0].episode_lengths, agents)
+    lengths = np.tile(battles.agents[0].episode_lengths, agents)
     layout = PackedLayout.from_lengths(lengths)
     outputs, critic_features = module.critic(layout.pack(flat["critic_inputs"]), layout.batch_sizes)
     outputs = layout.unpack(outputs.squeeze(-1))
@@ -41,10 +41,10 @@ def prepare_joint_batch(module: CentralPolicy, battles: JointBattles, settings: 
         critic_features = layout.unpack(critic_features)
 
     advantages, returns = generalized_advantages(
-        torch.from_numpy(np.array(battles.trajectories[0].rewards)).repeat(agents),
+        torch.from_numpy(np.array(battles.agents[0].rewards)).repeat(agents),
         values,
         lengths,
-        torch.from_numpy(np.array(battles.trajectories[0].terminated)).repeat(agents),
+        torch.from_numpy(np.array(battles.agents[0].terminated)).repeat(agents),
         _bootstrap_values(module, battles, critic_features),
         settings.gamma,
         settings.gae_lambda,
@@ -77,7 +77,7 @@ def _columns(module: CentralPolicy, battles: JointBattles) -> dict[str, Tensor]:
     """[R, ...] in flat order: what the networks see, and what the agents did."""
     states = torch.from_numpy(battles.states)
     flat: dict[str, list[Tensor]] = {"actor_inputs": [], "critic_inputs": []}
-    for agent, trajectory in enumerate(battles.trajectories):
+    for agent, trajectory in enumerate(battles.agents):
         observations = torch.from_numpy(np.array(trajectory.observations))
         last_actions = torch.from_numpy(trajectory.last_actions)
         flat["actor_inputs"].append(module.actor_inputs(observations, last_actions, agent))
@@ -89,7 +89,7 @@ def _columns(module: CentralPolicy, battles: JointBattles) -> dict[str, Tensor]:
 
 def _bootstrap_values(module: CentralPolicy, battles: JointBattles, critic_features: Tensor | None) -> Tensor:
     """[N E] values of the final states of cut battles, in reward units; 0 for ended ones."""
-    first = battles.trajectories[0]
+    first = battles.agents[0]
     cut = np.flatnonzero(~first.terminated)
     values = torch.zeros(battles.num_agents, first.num_episodes)
     if len(cut) > 0:

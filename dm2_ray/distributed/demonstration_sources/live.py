@@ -20,13 +20,12 @@ from dm2_ray.checkpoints import CheckpointError, open_checkpoint
 from dm2_ray.config.schema import DemonstrationSettings, PolicySettings, WorldSettings
 from dm2_ray.demonstrations.episode_player import play_joint_episodes
 from dm2_ray.demonstrations.episode_server import expert_names
+from dm2_ray.demonstrations.joint_episode import JointEpisode, agent_demonstration
 from dm2_ray.demonstrations.manifest import DemonstrationError
-from dm2_ray.demonstrations.parquet_layout import JointEpisode
 from dm2_ray.distributed.demonstration_sources.server_pool import ActorOptions, Call, EpisodeServerPool
 from dm2_ray.distributed.demonstration_sources.sources import AsyncDemonstrationSource
 from dm2_ray.distributed.random_streams import Role, derive_seed
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies, actor_weights, load_policies
-from dm2_ray.learning.agent_episodes import AgentDemonstration
 from dm2_ray.world import SCRIPTED_TEAMS, ScriptedTeam, world_map
 from dm2_ray.world.battles.backend import BattleBackend
 from dm2_ray.world.battles.play_battles import TeamPolicy
@@ -117,7 +116,7 @@ class LiveExpert:
             share = np.arange(per_agent) + (agent * per_agent if is_disjoint else 0)
             episodes = [played[0][k] for k in share] if is_joint else played[agent]
             ids = iteration * per_agent * (agents if is_disjoint else 1) + share
-            slices.append(AgentDemonstration.of_joint_episodes(episodes, agent, ids))
+            slices.append(agent_demonstration(episodes, agent, ids))
         everything = [episode for episodes in played for episode in episodes]
         report = {
             "episodes": len(everything),

@@ -8,8 +8,7 @@ from dm2_ray.config.schema import DemonstrationSettings
 from dm2_ray.demonstrations.best_episodes import BestEpisodes, discounted_returns
 from dm2_ray.demonstrations.manifest import DemonstrationError
 from dm2_ray.demonstrations.sampling import draw_episodes
-from dm2_ray.learning.agent_episodes import AgentDemonstration
-from dm2_ray.learning.agent_trajectory import AgentTrajectory
+from dm2_ray.learning.episodes import AgentDemonstration, AgentTrajectory
 
 EPISODES_PER_ITERATION = 2**32
 """Room between the ids of two iterations' episodes: an id says in which iteration a battle was played."""
@@ -57,7 +56,7 @@ class SelfImitationActor:
         best = BestEpisodes.top_k([*([] if store is None else [store]), *new], self._settings.store_episodes)
         try:
             places = draw_episodes(
-                best.episodes.num_episodes,
+                best.num_episodes,
                 self._num_agents,
                 self._settings.episodes_per_draw,
                 self._seed,
@@ -67,25 +66,23 @@ class SelfImitationActor:
         except ValueError as error:
             raise DemonstrationError(f"best own battles after iteration {iteration}: {error}") from None
         report = {
-            "episodes": best.episodes.num_episodes,
-            "episodes_new": int((best.episodes.episode_ids >= iteration * EPISODES_PER_ITERATION).sum()),
+            "episodes": best.num_episodes,
+            "episodes_new": int((best.episode_ids >= iteration * EPISODES_PER_ITERATION).sum()),
             "score_lowest": float(best.scores.min()),
             "score_mean": float(best.scores.mean()),
         }
-        return (None if best is store else best), best.episodes.select(places[agent_index]), report
+        return (None if best is store else best), best.select(places[agent_index]), report
 
 
 def _ranked(trajectory: AgentTrajectory, agent_index: int, first_id: int, gamma: float) -> BestEpisodes:
     """An agent's battles as episodes to keep; nothing is copied."""
     return BestEpisodes(
-        episodes=AgentDemonstration(
-            agent_index=agent_index,
-            observations=trajectory.observations,
-            actions=trajectory.actions,
-            action_mask=trajectory.action_mask,
-            alive=trajectory.alive,
-            episode_lengths=trajectory.episode_lengths,
-            episode_ids=first_id + np.arange(trajectory.num_episodes),
-        ),
+        agent_index=agent_index,
+        observations=trajectory.observations,
+        actions=trajectory.actions,
+        action_mask=trajectory.action_mask,
+        alive=trajectory.alive,
+        episode_lengths=trajectory.episode_lengths,
+        episode_ids=first_id + np.arange(trajectory.num_episodes),
         scores=discounted_returns(trajectory.rewards, trajectory.episode_lengths, gamma),
     )

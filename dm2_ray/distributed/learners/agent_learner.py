@@ -29,10 +29,10 @@ from ray.rllib.utils.annotations import override
 from dm2_ray.distributed.errors import LearnerNotReady
 from dm2_ray.distributed.process_setup import single_threaded_torch
 from dm2_ray.distributed.random_streams import Role, derive_seed
-from dm2_ray.learning.agent_trajectory import AgentTrajectory
 from dm2_ray.learning.behavior_cloning import cloning_losses, prepare_cloning_batch
 from dm2_ray.learning.classifier_two_sample import visitation_divergence
 from dm2_ray.learning.distribution_matching import DistributionMatcher
+from dm2_ray.learning.episodes import AgentTrajectory
 from dm2_ray.learning.gradients import check_finite, clip_grad_norm_checked
 from dm2_ray.learning.policy import policy_parameter_groups
 from dm2_ray.learning.ppo import PPOBatch, ppo_losses

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies
-from dm2_ray.learning.agent_trajectory import AgentTrajectory
+from dm2_ray.learning.episodes import AgentTrajectory
 from dm2_ray.world.battles.backend import BattleBackend
 from dm2_ray.world.battles.play_battles import PlayedStep, play_battles
 

@@ -39,7 +39,7 @@ from dm2_ray.distributed.process_setup import process_name
 from dm2_ray.distributed.random_streams import Role, derive_seed
 from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleQuota, BattleStatistics
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies
-from dm2_ray.learning.agent_trajectory import AgentTrajectory
+from dm2_ray.learning.episodes import AgentTrajectory
 from dm2_ray.world.configured import build_battles
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from dm2_ray.algorithms.mappo.central_policy import CentralPolicy
 from dm2_ray.algorithms.mappo.joint_battles import JointBattles
 from dm2_ray.algorithms.mappo.joint_preparation import prepare_joint_batch
 from dm2_ray.config.schema import Experiment, PolicySettings, PPOSettings
-from dm2_ray.learning.agent_trajectory import AgentTrajectory
+from dm2_ray.learning.episodes import AgentTrajectory
 from dm2_ray.learning.gradients import LearningDiverged
 from dm2_ray.learning.policy import AgentPolicy
 from dm2_ray.learning.ppo import PPOBatch, ppo_losses
@@ -56,7 +56,7 @@ def joint_battles() -> Callable[..., JointBattles]:
                 )
             )
         return JointBattles(
-            trajectories=tuple(views),
+            agents=tuple(views),
             states=rng.uniform(-1, 1, (steps, STATE_SIZE)).astype(np.float32),
             final_states=rng.uniform(-1, 1, (episodes, STATE_SIZE)).astype(np.float32),
         )
@@ -95,11 +95,11 @@ def test_the_critic_sees_the_state_and_the_actor_does_not(joint_battles: Callabl
 
 def test_the_actor_sees_its_own_observation_and_the_critic_does_not(joint_battles: Callable) -> None:
     module, battles = central(), joint_battles(LENGTHS)
-    first, second = battles.trajectories
+    first, second = battles.agents
     observations = second.observations.copy()
     observations[10] += 1.0
     altered = (first, dataclasses.replace(second, observations=observations))
-    base, other = outputs(module, battles), outputs(module, dataclasses.replace(battles, trajectories=altered))
+    base, other = outputs(module, battles), outputs(module, dataclasses.replace(battles, agents=altered))
     assert torch.equal(base[1], other[1])
     changed = (base[0] != other[0]).any(-1)
     assert not changed[:34].any() and changed[34] and not changed[38:].any()
@@ -107,7 +107,7 @@ def test_the_actor_sees_its_own_observation_and_the_critic_does_not(joint_battle
 
 def test_parameters_are_shared_and_the_id_tells_agents_apart(joint_battles: Callable) -> None:
     battles = joint_battles(LENGTHS)
-    twins = dataclasses.replace(battles, trajectories=(battles.trajectories[0],) * 2)
+    twins = dataclasses.replace(battles, agents=(battles.agents[0],) * 2)
     for observe, same in ((False, True), (True, False)):
         logits, values = outputs(central(observe_agent_id=observe), twins)
         assert torch.allclose(logits[:24], logits[24:], atol=1e-6) == same
@@ -117,7 +117,7 @@ def test_parameters_are_shared_and_the_id_tells_agents_apart(joint_battles: Call
 @pytest.mark.parametrize("settings", [{}, {"bptt_steps": 4}, {"network": "mlp"}])
 def test_one_agent_whose_state_is_its_observation_is_independent_ppo(joint_battles: Callable, settings: dict) -> None:
     battles = joint_battles(LENGTHS, num_agents=1)
-    (view,) = battles.trajectories
+    (view,) = battles.agents
     battles = dataclasses.replace(battles, states=view.observations, final_states=view.final_observations)
     # The independent critic sees its own last action too, which is no part of a state.
     settings = {"hidden_size": 8, "observe_last_action": False, **settings}
@@ -191,6 +191,6 @@ def test_a_gradient_that_is_not_finite_is_one_line(joint_battles: Callable) -> N
 def test_views_of_different_battles_are_refused(joint_battles: Callable) -> None:
     one, other = joint_battles([4, 5]), joint_battles([5, 4])
     with pytest.raises(ValueError, match="agents 0 and 1 have not seen the same battles"):
-        dataclasses.replace(one, trajectories=(one.trajectories[0], other.trajectories[1]))
+        dataclasses.replace(one, agents=(one.agents[0], other.agents[1]))
     with pytest.raises(ValueError, match="must have"):
         dataclasses.replace(one, states=one.states[1:])

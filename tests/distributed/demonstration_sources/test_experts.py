@@ -21,7 +21,7 @@ from dm2_ray.distributed.demonstration_sources.server_pool import ActorOptions
 from dm2_ray.distributed.demonstration_sources.sources import DemonstrationSource, StoredDemonstrations
 from dm2_ray.distributed.random_streams import Role, derive_seed
 from dm2_ray.files import file_sha256
-from dm2_ray.learning.agent_trajectory import AgentTrajectory
+from dm2_ray.learning.episodes import AgentTrajectory
 from dm2_ray.recording.recorder import record
 from dm2_ray.world import BattleVector
 from dm2_ray.world.configured import ConfiguredWorld
@@ -221,17 +221,6 @@ def battles_of_iteration(iteration: int, rollouts: int = 2) -> list[list[AgentTr
     return [[part(agent, rollout) for rollout in range(rollouts)] for agent in range(AGENTS)]
 
 
-def first_battle(trajectory: AgentTrajectory) -> AgentTrajectory:
-    steps = int(trajectory.episode_lengths[0])
-    arrays = trajectory.to_arrays()
-    per_episode = {"episode_lengths", "terminated", "final_observations"}
-    cut = {
-        name: value if value.ndim == 0 else value[: 1 if name in per_episode else steps]
-        for name, value in arrays.items()
-    }
-    return AgentTrajectory.from_arrays(cut)
-
-
 def test_self_imitation_shows_all_agents_the_best_joint_battles_so_far() -> None:
     asked = experiment(source="self_imitation", store_episodes=5, episodes_per_draw=5)
     everything: list[tuple[float, int, int]] = []
@@ -280,7 +269,7 @@ def test_self_imitation_is_the_same_in_processes_and_when_battles_are_played_aga
 
 
 def test_too_few_own_battles_for_disjoint_draws_are_refused() -> None:
-    one = [[first_battle(parts[0])] for parts in battles_of_iteration(0)]
+    one = [[parts[0].select(np.array([0]))] for parts in battles_of_iteration(0)]
     with started(experiment(source="self_imitation", sampling="non_concurrent")) as experts:
         with pytest.raises(DemonstrationError, match="best own battles after iteration 0: .* needs 2 episodes"):
             experts.draw(0, one)

@@ -1,4 +1,4 @@
-"""A trajectory checks itself, survives the wire, and says what the agent's last action was."""
+"""Episodes laid end to end: they check themselves, survive as arrays, and are selected and concatenated whole."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import io
 import numpy as np
 import pytest
 
-from dm2_ray.learning.agent_trajectory import AgentTrajectory
+from dm2_ray.learning.episodes import AgentDemonstration, AgentEpisodes, AgentTrajectory, JointEpisodes
 
 
 def test_last_actions_are_none_at_first_steps_and_the_previous_action_elsewhere(battles):
@@ -65,3 +65,36 @@ def test_contradictions_are_refused(battles, name, change, message):
     trajectory = battles([2, 3])
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(trajectory, **{name: change(getattr(trajectory, name))})
+
+
+def test_selection_takes_whole_battles_in_the_given_order_even_repeatedly(battles):
+    trajectory = battles([2, 1, 3], seed=4)
+    chosen = trajectory.select(np.array([2, 0, 2]))
+    assert chosen.episode_lengths.tolist() == [3, 2, 3] and chosen.policy_version == 4
+    rows = [3, 4, 5, 0, 1, 3, 4, 5]
+    for name in ("observations", "actions", "action_mask", "alive", "behavior_logp", "rewards"):
+        np.testing.assert_array_equal(getattr(chosen, name), getattr(trajectory, name)[rows])
+    for name in ("terminated", "final_observations"):
+        np.testing.assert_array_equal(getattr(chosen, name), getattr(trajectory, name)[[2, 0, 2]])
+    for places in ([], [3], [-1]):
+        with pytest.raises(IndexError, match="places must be 0 to 2"):
+            trajectory.select(np.array(places, np.int64))
+
+
+def test_demonstrations_of_different_agents_are_not_concatenated(battles):
+    def shown(agent: int) -> AgentDemonstration:
+        shared = {field.name: getattr(battles([2, 1]), field.name) for field in dataclasses.fields(AgentEpisodes)}
+        return AgentDemonstration(agent_index=agent, episode_ids=np.arange(2), **shared)
+
+    both = AgentDemonstration.concatenate([shown(1), shown(1)])
+    assert both.agent_index == 1 and both.episode_ids.tolist() == [0, 1, 0, 1]
+    with pytest.raises(ValueError, match=r"of one agent, got those of agents \[0, 1\]"):
+        AgentDemonstration.concatenate([shown(0), shown(1)])
+
+
+def test_views_of_a_team_are_of_the_same_battles(battles):
+    team = JointEpisodes(agents=(battles([2, 1, 3], seed=1), battles([2, 1, 3], seed=2)))
+    assert (team.num_agents, team.num_episodes, team.num_steps) == (2, 3, 6)
+    assert team.steps.tolist() == [0, 1, 0, 0, 1, 2]
+    with pytest.raises(ValueError, match="agents 0 and 1 have not seen the same battles"):
+        JointEpisodes(agents=(battles([2, 1, 3]), battles([3, 1, 2])))
