@@ -1,4 +1,4 @@
-"""What a demonstration set contains, as one picture. Needs neither torch nor Ray."""
+"""Draws what a demonstration set contains, as one picture. Needs neither torch nor Ray."""
 
 from __future__ import annotations
 
@@ -7,19 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from dm2_ray.analysis.visitation_figure import SUFFIXES
-from dm2_ray.analysis.visitation_plots import World, draw_set, shortened
+from dm2_ray.analysis.visitation_plots import KnownWorld, abbreviate_path, draw_team
 from dm2_ray.config.errors import ConfigError
 from dm2_ray.demonstrations import JointTrajectories, Manifest
 from dm2_ray.runs.joint_rollouts import JointRollouts
-from dm2_ray.world.maps.map_spec import (
-    MapSpec,
-    UnknownMapError,
-)
+from dm2_ray.world.maps.map_spec import UnknownMapError
 from dm2_ray.world.maps.registry import load_map
 from dm2_ray.world.smac.options import SmacOptions
 from dm2_ray.world.smac.rules_tables import build_tables
 
-MOST_VALUES = 2**27
+MAX_VALUES = 2**27
 """Observed numbers that are read; of a larger set every second (third, ...) episode is drawn."""
 
 _KINDS = {
@@ -36,67 +33,61 @@ def draw_set_picture(
     """Draws the set in `path` into the file `out`.
 
     Args:
-        path: directory of the set.
-        out: .png, .svg or .pdf.
-        agent: only this one.
-        map_name: SMAC map or scenario; None takes what the manifest says.
+        path: Directory of the set.
+        out: File to write: .png, .svg or .pdf.
+        agent: Draw only this agent.
+        map_name: SMAC map or scenario; None takes the manifest's.
 
     Returns:
-        How many episodes were drawn, and what could not be, in one line, or None.
+        Number of episodes drawn, and one line about what could not be drawn, or None.
 
     Raises:
-        DemonstrationError: the set cannot be opened.
-        UnknownMapError, ScenarioError: `map_name` is none.
-        ConfigError: no such agent, a map that is not the set's, a file of an unknown kind or that cannot be written.
+        DemonstrationError: The set cannot be opened.
+        UnknownMapError: There is no map `map_name`.
+        ScenarioError: The scenario `map_name` is wrong.
+        ConfigError: No such agent, a map that is not the set's, an unknown file format, or a file that cannot be
+            written.
     """
     if out.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"--out {out}: its suffix says what is drawn; expected one of {', '.join(SUFFIXES)}")
+        raise ConfigError(f"--out {out}: its suffix names the format; expected one of {', '.join(SUFFIXES)}")
     demonstrations = JointTrajectories.open(path)
     manifest = demonstrations.manifest
     if agent is not None and agent >= manifest.num_agents:
         raise ConfigError(f"--agent {agent}: the set has agents 0 to {manifest.num_agents - 1}")
     world, lack = _world_of(manifest, path, map_name)
-    every = -(-manifest.env_steps * manifest.num_agents * manifest.obs_size // MOST_VALUES)
+    every = -(-manifest.env_steps * manifest.num_agents * manifest.obs_size // MAX_VALUES)
     visits = JointRollouts.from_demonstrations(demonstrations, np.arange(0, manifest.episodes, every))
     agents = None if agent is None else [agent]
     try:
-        draw_set(visits, out, title=_title(manifest, visits.num_episodes), world=world, agents=agents)
+        draw_team(visits, out, title=_title(manifest, visits.num_episodes), world=world, agents=agents)
     except OSError as error:
         raise ConfigError(f"--out {out}: cannot be written ({error})") from None
     return visits.num_episodes, lack
 
 
-def _world_of(manifest: Manifest, path: Path, map_name: str | None) -> tuple[World, str | None]:
-    """What is known of the set's world, and what that leaves out."""
-    unknown = World(spec=None, tables=None)
+def _world_of(manifest: Manifest, path: Path, map_name: str | None) -> tuple[KnownWorld, str | None]:
+    """What is known of the set's world, and one line about what is not."""
+    unknown = KnownWorld(spec=None, tables=None)
+    not_drawn = "positions are not drawn"
     try:
         spec = load_map(map_name or manifest.map)
     except UnknownMapError:
         if map_name is not None:
             raise
-        return unknown, f"no map {manifest.map} here: positions are not drawn; name its scenario with --map FILE"
+        return unknown, f"no map {manifest.map} here: {not_drawn}; name its scenario with --map FILE"
     if (spec.name, spec.scenario_hash) != (manifest.map, manifest.scenario_hash):
         if map_name is not None:
-            raise ConfigError(f"{path} was recorded on {manifest.map}, not on {map_name}, or in another content of it")
-        return (
-            unknown,
-            f"another scenario is called {manifest.map} here: positions are not drawn; name the set's with --map FILE",
-        )
-    return _with_tables(spec, manifest)
-
-
-def _with_tables(spec: MapSpec, manifest: Manifest) -> tuple[World, str | None]:
+            raise ConfigError(
+                f"{path} was recorded on {manifest.map}, not on {map_name}, or its scenario had another content"
+            )
+        return unknown, f"another scenario is called {manifest.map} here: {not_drawn}; name the set's with --map FILE"
     tables = build_tables(spec, SmacOptions.from_arguments(manifest.smac))
     if (tables.num_agents, tables.num_actions) != (manifest.num_agents, manifest.num_actions):
-        return World(
-            spec=None, tables=None
-        ), f"{spec.name} has other agents or actions than the set: positions are not drawn"
+        return unknown, f"{spec.name} has other agents or actions than the set: {not_drawn}"
     if tables.obs_size != manifest.obs_size:
-        return (
-            World(spec=spec, tables=None),
-            f"observations of {manifest.obs_size} numbers, {tables.obs_size} on {spec.name}: positions are not drawn",
-        )
-    return World(spec=spec, tables=tables), None
+        lack = f"observations of {manifest.obs_size} numbers, {tables.obs_size} on {spec.name}: {not_drawn}"
+        return KnownWorld(spec=spec, tables=None), lack
+    return KnownWorld(spec=spec, tables=tables), None
 
 
 def _title(manifest: Manifest, drawn: int) -> str:
@@ -109,5 +100,5 @@ def _title(manifest: Manifest, drawn: int) -> str:
     parts.insert(0, "win rate not recorded" if manifest.win_rate is None else f"win rate {manifest.win_rate:.2f}")
     return (
         f"{manifest.map}: {manifest.episodes:,} joint episodes{some}\n"
-        f"{_KINDS[policy.kind]} {shortened(policy.source)}{how}\n{', '.join(parts)}"
+        f"{_KINDS[policy.kind]} {abbreviate_path(policy.source)}{how}\n{', '.join(parts)}"
     )

@@ -1,67 +1,69 @@
-"""A sheet of small pictures, one row of four per agent under a header for the whole team.
+"""One figure about what agents visit: a header of panels for the whole team, then a row of four panels per agent.
 
     title
-    header: team panels
-    strip:  what colors and lines mean
+    header: panels of the whole team
     agent 0 | enemies | allies | actions over time | survival |     agent 5 | ...
-    agent 1 | ...
+    agent 1 | ...                                                   agent 6 | ...
 
-Places are counted in inches from the top left corner. Shapes: T time bins, A actions, C x C cells around an agent.
+Shapes: T time bins, A actions, C x C cells around an agent.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, Normalize
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Circle
 
 from dm2_ray.files import write_atomically
 from dm2_ray.world.smac.rules import FIRST_TARGET, SHOOT_RANGE, SIGHT_RANGE
 
 SUFFIXES = (".png", ".svg", ".pdf")
-"""Of files that can be written."""
+"""File formats that can be written."""
 DARK = "#3f3f46"
-UNKNOWN_COLOUR = "#e4e4e7"
+UNKNOWN_COLOR = "#e4e4e7"
 _FAINT = "#71717a"
+_EDGE = "#a1a1aa"
+_NOTE = (
+    "Maps: where living enemies and allies stand around the agent (+), in the game's units of length, at the steps in "
+    "which it lives; circles: sight (9) and shooting range (6). Gray: too few steps."
+)
 
-_MARGIN = 0.45
-_MAP = 2.0
-_NAMES = 1.35
-_ACTIONS = 3.2
-_SURVIVAL = 2.3
-_GAP = 0.4
-_ROW = _MAP + 0.62
-_AXIS = 0.5
-_TITLE = 1.0
-_HEADER = 2.0
-_STRIP = 1.05
-_LINE_HEIGHT = 0.115
-_ROWS_OF_ONE_BLOCK = 6
-"""More agents stand in two blocks side by side."""
+_BLOCK_INCHES = 12.8
+_HEADER_INCHES = 4.0
+_LEGEND_INCHES = 1.1
+_ROW_INCHES = 2.55
+_MAX_ROWS_PER_BLOCK = 6
+"""More agents are drawn in two blocks side by side."""
+_MAX_TARGET_LABELS = 9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scale:
-    """Which color a number has."""
+    """Maps numbers to colors."""
 
-    colors: Any
-    """A matplotlib color map."""
-    norm: Any
+    colors: Colormap
+    norm: Normalize
     label: str
-    ticks: Sequence[float] | None = None
-    tick_labels: Sequence[str] | None = None
+    ticks: Sequence[float]
+    tick_labels: Sequence[str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
+class TimeSeries:
     """A quantity over time, [T]."""
 
     values: npt.NDArray[np.float64]
+    label: str
     color: str
     style: str = "-"
     filled: bool = False
@@ -72,198 +74,154 @@ class AgentPanels:
     """What is drawn of one agent."""
 
     heading: str
-    """Stands above the row."""
     enemies: npt.NDArray[np.float64] | None
-    """[C, C]; None is said in words."""
+    """[C, C]; None is drawn as "not known"."""
     allies: npt.NDArray[np.float64] | None
     actions: npt.NDArray[np.float64]
     """[T, A]; NaN where nothing is known."""
     action_names: Sequence[str]
-    lines: Sequence[Line]
+    """[A]"""
+    survival: Sequence[TimeSeries]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeaderPanel:
+    """One panel of the whole team."""
+
+    title: str
+    draw: Callable[[Axes], None]
+    width: float = 1.0
+    """Relative to the other panels."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class VisitationFigure:
-    """A figure being filled.
+    """Everything that is drawn."""
 
-    Args:
-        title: in large letters; further lines are smaller.
-        num_agents: rows to come.
-        duration: env steps that the time axes span.
-    """
-
-    def __init__(self, title: str, num_agents: int, duration: int) -> None:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-
-        self._pyplot = pyplot
-        self._duration = duration
-        self._blocks = 1 if num_agents <= _ROWS_OF_ONE_BLOCK else 2
-        self._rows = -(-num_agents // self._blocks)
-        block = _MAP + _GAP + _MAP + _NAMES + _ACTIONS + 0.65 + _SURVIVAL
-        self._block_pitch = block + 0.9
-        self.width = 2 * _MARGIN + block + (self._blocks - 1) * self._block_pitch
-        self._first_row = _TITLE + 0.35 + _HEADER + _AXIS + _STRIP + 0.3
-        self.height = self._first_row + self._rows * _ROW + _AXIS
-        self.figure = pyplot.figure(figsize=(self.width, self.height))
-        head, *rest = title.split("\n")
-        self.write(_MARGIN, 0.34, head, size=15, weight="bold")
-        self.write(_MARGIN, 0.62, "\n".join(rest), size=10.5, color=_FAINT)
-        self._placed = 0
-
-    def write(self, x: float, y: float, text: str, *, size: float, weight: str = "normal", color: str = DARK) -> None:
-        """Text whose upper left corner is there."""
-        place = x / self.width, 1 - y / self.height
-        self.figure.text(*place, text, fontsize=size, fontweight=weight, color=color, va="top")
-
-    def axes(self, x: float, y: float, width: float, height: float) -> Any:
-        axes = self.figure.add_axes(
-            (x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height)
-        )
-        axes.tick_params(labelsize=8, colors=DARK, length=2.5)
-        for spine in axes.spines.values():
-            spine.set_color("#a1a1aa")
-        return axes
-
-    def header(self, titles: Sequence[str], share: Sequence[float], names: float = 0.3) -> list[Any]:
-        """Axes of the team's panels, side by side; widths in proportion to `share`, `names` inches before the first."""
-        gap = 0.75
-        free = min(self.width - _MARGIN - names, 15.0) - gap * len(titles)
-        panels, x = [], _MARGIN + names
-        for title, part in zip(titles, share, strict=True):
-            width = free * part / sum(share)
-            axes = self.axes(x, _TITLE + 0.4, width, _HEADER)
-            axes.set_title(title, fontsize=10, loc="left", color=DARK)
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.grid(alpha=0.25)
-            axes.set_axisbelow(True)
-            panels.append(axes)
-            x += width + gap
-        return panels
-
-    def strip(
-        self, enemies: Scale, allies: Scale, actions: Scale, lines: Sequence[tuple[Line, str]], note: str
-    ) -> None:
-        """What colors and lines mean, above the columns of the first block, and what else there is to say."""
-        from matplotlib.cm import ScalarMappable
-
-        y = self._first_row - _STRIP
-        self.write(_MARGIN, self._first_row - 0.3, note, size=8.5, color=_FAINT)
-        for (x, width), scale in zip(self._columns(0)[:3], (enemies, allies, actions), strict=True):
-            axes = self.axes(x, y + 0.28, min(width, _MAP), 0.11)
-            bar = self.figure.colorbar(ScalarMappable(scale.norm, scale.colors), cax=axes, orientation="horizontal")
-            if scale.ticks is not None:
-                bar.set_ticks(scale.ticks, labels=scale.tick_labels)
-            bar.outline.set_color("#a1a1aa")
-            axes.set_title(scale.label, fontsize=8.5, loc="left", color=DARK, pad=4)
-            axes.tick_params(labelsize=7.5)
-        x, width = self._columns(0)[3]
-        axes = self.axes(x, y, width, 0.6)
-        axes.set_axis_off()
-        for line, name in lines:
-            if line.filled:
-                axes.fill_between([], [], color=line.color, label=name)
-            else:
-                axes.plot([], [], color=line.color, linestyle=line.style, linewidth=1.8, label=name)
-        axes.legend(
-            loc="center left", fontsize=8.5, frameon=False, borderpad=0, labelspacing=0.25, handlelength=1.6,
-            bbox_to_anchor=(-0.03, 0.5),
-        )  # fmt: skip
-
-    def agent(self, panels: AgentPanels, enemies: Scale, allies: Scale, actions: Scale) -> None:
-        """The next agent's row."""
-        block, row = divmod(self._placed, self._rows)
-        self._placed += 1
-        is_last = row == self._rows - 1 or self._placed == self._rows * self._blocks
-        columns = self._columns(block)
-        y = self._first_row + row * _ROW + 0.3
-        self.write(columns[0][0], y - 0.27, panels.heading, size=10.5, weight="bold")
-        east, also_east, actions_over_time, survival = (self.axes(x, y, width, _MAP) for x, width in columns)
-        self._surroundings(east, panels.enemies, enemies)
-        self._surroundings(also_east, panels.allies, allies)
-        also_east.set_yticklabels([])
-        self._actions(actions_over_time, panels, actions)
-        self._survival(survival, panels.lines)
-        east.set_ylabel("to the north", fontsize=8.5, color=DARK, labelpad=-6)
-        for axes, label in (
-            (east, "to the east"), (also_east, "to the east"), (actions_over_time, "env step"), (survival, "env step")
-        ):  # fmt: skip
-            if is_last:
-                axes.set_xlabel(label, fontsize=8.5, color=DARK)
-            else:
-                axes.set_xticklabels([])
+    title: str
+    """The first line is drawn large, further lines small."""
+    header: Sequence[HeaderPanel]
+    enemies: Scale
+    allies: Scale
+    actions: Scale
+    agents: Sequence[AgentPanels]
+    duration: int
+    """Env steps that the time axes span."""
 
     def save(self, path: Path, *, dots_per_inch: int = 110) -> None:
-        """Writes the file that the suffix names, whole or not at all. Raises OSError or ValueError if it cannot."""
+        """Writes the file in the format that the suffix names; it appears whole or not at all.
+
+        Raises:
+            OSError: It cannot be written.
+            ValueError: Unknown suffix.
+        """
         content = io.BytesIO()
-        try:
-            self.figure.savefig(content, dpi=dots_per_inch, format=path.suffix.removeprefix(".").lower())
-        finally:
-            self._pyplot.close(self.figure)
+        self._figure().savefig(content, dpi=dots_per_inch, format=path.suffix.removeprefix(".").lower())
         write_atomically(path, content.getvalue())
 
-    def _columns(self, block: int) -> list[tuple[float, float]]:
-        """Left edge and width of the four columns."""
-        x = _MARGIN + block * self._block_pitch
-        columns = []
-        for width, gap in ((_MAP, _GAP), (_MAP, _NAMES), (_ACTIONS, 0.65), (_SURVIVAL, 0.0)):
-            columns.append((x, width))
-            x += width + gap
-        return columns
+    def _figure(self) -> Figure:
+        blocks = 1 if len(self.agents) <= _MAX_ROWS_PER_BLOCK else 2
+        rows = -(-len(self.agents) // blocks)
+        heights = _HEADER_INCHES, _LEGEND_INCHES + rows * _ROW_INCHES
+        figure = Figure(
+            figsize=(blocks * _BLOCK_INCHES, sum(heights)), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)
+        )
+        head, *rest = self.title.split("\n")
+        figure.suptitle(head, x=0.01, ha="left", size=15, weight="bold", color=DARK)
+        (header,), (body,) = figure.subfigures(2, 1, height_ratios=heights, hspace=0.03, squeeze=False)
+        header.suptitle("\n".join(rest), x=0.01, ha="left", size=10.5, color=_FAINT)
+        widths = [panel.width for panel in self.header]
+        axes_of_header = header.subplots(1, len(self.header), width_ratios=widths, squeeze=False)[0]
+        for axes, panel in zip(axes_of_header, self.header, strict=True):
+            _plain_axes(axes)
+            axes.set_title(panel.title, size=10, loc="left", color=DARK)
+            panel.draw(axes)
+        body.suptitle(_NOTE, x=0.01, ha="left", size=8.5, color=_FAINT)
+        for block, subfigure in enumerate(body.subfigures(1, blocks, squeeze=False, wspace=0.02)[0]):
+            self._draw_block(subfigure, self.agents[block * rows : (block + 1) * rows], rows)
+        return figure
 
-    def _surroundings(self, axes: Any, values: npt.NDArray[np.float64] | None, scale: Scale) -> None:
-        from matplotlib.patches import Circle
+    def _draw_block(self, figure: SubFigure, agents: Sequence[AgentPanels], rows: int) -> None:
+        grid = figure.subplots(rows, 4, width_ratios=(2, 2, 3.2, 2.3), squeeze=False)
+        scales = self.enemies, self.allies, self.actions
+        for column, scale in enumerate(scales):
+            bar = figure.colorbar(
+                ScalarMappable(scale.norm, scale.colors), ax=grid[:, column], location="top", shrink=0.9, aspect=20
+            )
+            bar.set_ticks(scale.ticks, labels=scale.tick_labels, size=7.5)
+            bar.set_label(scale.label, size=8.5, color=DARK, loc="left")
+            bar.outline.set_edgecolor(_EDGE)
+        for row, axes_of_row in enumerate(grid):
+            if row >= len(agents):
+                for axes in axes_of_row:
+                    axes.set_axis_off()
+                continue
+            panels, is_last = agents[row], row == len(agents) - 1
+            enemies, allies, actions, survival = axes_of_row
+            enemies.set_title(panels.heading, size=10.5, weight="bold", loc="left", color=DARK)
+            _draw_surroundings(enemies, panels.enemies, self.enemies)
+            _draw_surroundings(allies, panels.allies, self.allies)
+            self._draw_actions(actions, panels)
+            self._draw_survival(survival, panels.survival)
+            enemies.set_ylabel("to the north", size=8.5, color=DARK)
+            allies.tick_params(labelleft=False)
+            labels = ("to the east", "to the east", "env step", "env step")
+            for axes, label in zip(axes_of_row, labels, strict=True):
+                axes.tick_params(labelbottom=is_last)
+                if is_last:
+                    axes.set_xlabel(label, size=8.5, color=DARK)
+        handles, names = grid[0, 3].get_legend_handles_labels()
+        figure.legend(handles, names, loc="upper right", fontsize=8.5, frameon=False, labelspacing=0.25)
 
-        axes.set(xlim=(-SIGHT_RANGE, SIGHT_RANGE), ylim=(-SIGHT_RANGE, SIGHT_RANGE), aspect="equal")
-        axes.set_xticks([-6, 0, 6])
-        axes.set_yticks([-6, 0, 6])
-        if values is None:
-            axes.text(0, 0, "not known", ha="center", va="center", fontsize=9, color=_FAINT)
-            axes.set_facecolor(UNKNOWN_COLOUR)
-            return
-        field = Circle((0, 0), SIGHT_RANGE, facecolor="none", edgecolor="#a1a1aa", linewidth=0.8)
-        image = axes.imshow(
-            values.T, origin="lower", extent=(-SIGHT_RANGE, SIGHT_RANGE, -SIGHT_RANGE, SIGHT_RANGE),
-            cmap=scale.colors, norm=scale.norm, interpolation="nearest",
-        )  # fmt: skip
-        axes.add_patch(field)
-        image.set_clip_path(field)
-        axes.add_patch(Circle((0, 0), SHOOT_RANGE, facecolor="none", edgecolor=_FAINT, linewidth=0.8, linestyle=":"))
-        axes.plot(0, 0, marker="+", color="black", markersize=7, markeredgewidth=1.2)
-
-    def _actions(self, axes: Any, panels: AgentPanels, scale: Scale) -> None:
-        # Whoever is dead has no choice: action 0 is left out.
+    def _draw_actions(self, axes: Axes, panels: AgentPanels) -> None:
+        # A dead agent has no choice: action 0 is left out.
         values, names = panels.actions[:, 1:], list(panels.action_names)[1:]
-        plain = min(FIRST_TARGET - 1, len(names))
+        num_moves = min(FIRST_TARGET - 1, len(names))
         # Stop and the moves stay readable beside any number of targets.
         heights = np.ones(len(names))
-        heights[:plain] = max(1.0, len(names) / 14)
+        heights[:num_moves] = max(1.0, len(names) / 14)
         edges = np.append(0.0, np.cumsum(heights))
-        axes.set_facecolor(UNKNOWN_COLOUR)
+        axes.set_facecolor(UNKNOWN_COLOR)
         axes.pcolormesh(
-            np.linspace(0, self._duration, len(values) + 1), edges, np.ma.masked_invalid(values.T),
-            cmap=scale.colors, norm=scale.norm, rasterized=True,
+            np.linspace(0, self.duration, len(values) + 1), edges, np.ma.masked_invalid(values.T),
+            cmap=self.actions.colors, norm=self.actions.norm, rasterized=True,
         )  # fmt: skip
-        axes.set_xlim(0, self._duration)
-        axes.set_ylim(edges[-1], 0)
-        every = max(1, int(np.ceil(_LINE_HEIGHT * edges[-1] / _MAP)))
-        places = [*range(plain), *range(plain, len(names), every)]
-        axes.set_yticks(
-            [(edges[place] + edges[place + 1]) / 2 for place in places], labels=[names[place] for place in places],
-            fontsize=8 if len(names) <= 14 else 7,
-        )  # fmt: skip
-        axes.tick_params(axis="y", length=0)
+        axes.set(xlim=(0, self.duration), ylim=(edges[-1], 0))
+        every = max(1, -(-(len(names) - num_moves) // _MAX_TARGET_LABELS))
+        labeled = [*range(num_moves), *range(num_moves, len(names), every)]
+        axes.set_yticks((edges[labeled] + heights[labeled] / 2).tolist(), labels=[names[place] for place in labeled])
+        axes.tick_params(axis="x", labelsize=8)
+        axes.tick_params(axis="y", length=0, labelsize=8 if len(names) <= 14 else 7)
 
-    def _survival(self, axes: Any, lines: Sequence[Line]) -> None:
-        for line in lines:
-            times = (np.arange(len(line.values)) + 0.5) * self._duration / len(line.values)
-            if line.filled:
-                axes.fill_between(times, line.values, color=line.color, linewidth=0)
+    def _draw_survival(self, axes: Axes, series: Sequence[TimeSeries]) -> None:
+        for one in series:
+            times = (np.arange(len(one.values)) + 0.5) * self.duration / len(one.values)
+            if one.filled:
+                axes.fill_between(times, one.values, color=one.color, linewidth=0, label=one.label)
             else:
-                axes.plot(times, line.values, color=line.color, linestyle=line.style, linewidth=1.8)
-        axes.set_xlim(0, self._duration)
-        axes.set_ylim(0, 1.02)
-        axes.set_yticks([0, 0.5, 1])
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
+                axes.plot(times, one.values, color=one.color, linestyle=one.style, linewidth=1.8, label=one.label)
+        axes.set(xlim=(0, self.duration), ylim=(0, 1.02), yticks=(0, 0.5, 1))
+        _plain_axes(axes)
+
+
+def _draw_surroundings(axes: Axes, values: npt.NDArray[np.float64] | None, scale: Scale) -> None:
+    limits, ticks = (-SIGHT_RANGE, SIGHT_RANGE), (-6, 0, 6)
+    axes.set(xlim=limits, ylim=limits, xticks=ticks, yticks=ticks, aspect="equal")
+    axes.tick_params(labelsize=8)
+    if values is None:
+        axes.text(0, 0, "not known", ha="center", va="center", size=9, color=_FAINT)
+        axes.set_facecolor(UNKNOWN_COLOR)
+        return
+    sight = Circle((0, 0), SIGHT_RANGE, facecolor="none", edgecolor=_EDGE, linewidth=0.8)
+    image = axes.imshow(values.T, origin="lower", extent=(*limits, *limits), cmap=scale.colors, norm=scale.norm)
+    axes.add_patch(sight)
+    image.set_clip_path(sight)
+    axes.add_patch(Circle((0, 0), SHOOT_RANGE, facecolor="none", edgecolor=_FAINT, linewidth=0.8, linestyle=":"))
+    axes.plot(0, 0, marker="+", color="black", markersize=7, markeredgewidth=1.2)
+
+
+def _plain_axes(axes: Axes) -> None:
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.set_axisbelow(True)

@@ -1,6 +1,6 @@
-"""One agent's visitation as quantities that can be drawn: where others stand, what it does, how long it lives.
+"""One agent's visitation as quantities that can be drawn: where other units stand, what it does, how long it lives.
 
-Shapes: S steps of all battles laid end to end, T time bins, A actions, C x C cells around the agent.
+Shapes: S env steps of all battles laid end to end, T time bins, A actions, C x C cells around the agent.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from dm2_ray.world.smac.rules_tables import RulesTables
 
 CELLS = 24
 """C: cells across the field of sight."""
-MOST_TIME_BINS = 60
+MAX_TIME_BINS = 60
 
 _PRIOR = 5.0
-"""Sightings."""
+"""Sightings added to every cell of a ratio."""
 _FIRST_ACTIONS = ("none (dead)", "stop", "north", "south", "east", "west")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NeighborHistogram:
-    """Where living enemies, or allies, stand around the agent, as far as it sees them."""
+    """Where living enemies (or allies) stand around the agent, as far as it sees them."""
 
     counts: npt.NDArray[np.float64]
-    """[C, C] sightings in cells of equal size over [-9, 9] x [-9, 9]: x to the east, y to the north."""
+    """[C, C] number of sightings in cells of equal size over [-9, 9] x [-9, 9]: x to the east, y to the north."""
     living_steps: int
-    """Env steps in which there was an agent to see them."""
+    """Env steps at which the agent was alive."""
 
     @property
     def density(self) -> npt.NDArray[np.float64]:
-        """[C, C] mean number of them per unit of area in a step of the living agent."""
+        """[C, C] mean number of units per unit of area, over the steps of the living agent."""
         return self.counts / (max(1, self.living_steps) * cell_size() ** 2)
 
 
@@ -45,20 +45,20 @@ class AgentVisits:
     """One agent over all battles."""
 
     enemies: NeighborHistogram | None
-    """None where it is not known which observation feature means what."""
+    """None if the meaning of the observation features is not known."""
     allies: NeighborHistogram | None
     """None also for an agent without allies."""
     action_counts: npt.NDArray[np.int64]
-    """[T, A] actions of the living agent."""
+    """[T, A] number of times that the living agent chose each action."""
     alive: npt.NDArray[np.float64]
-    """[T] share of all battles that go on with the agent alive."""
+    """[T] share of all battles that are still going on with the agent alive."""
     running: npt.NDArray[np.float64]
-    """[T] share of all battles that go on."""
+    """[T] share of all battles that are still going on."""
     steps_per_bin: int
 
     @property
     def action_shares(self) -> npt.NDArray[np.float64]:
-        """[T, A] of the living agent's actions; NaN where it never lived to that time."""
+        """[T, A] shares of the living agent's actions; NaN where it never lived that long."""
         total = self.action_counts.sum(1, keepdims=True)
         return np.divide(self.action_counts, total, out=np.full(self.action_counts.shape, np.nan), where=total > 0)
 
@@ -71,13 +71,14 @@ def cell_size() -> float:
 def agent_visits(
     visits: JointRollouts, agent: int, tables: RulesTables | None, steps_per_bin: int, num_bins: int
 ) -> AgentVisits:
-    """What there is to draw of one agent.
+    """Counts what is drawn of one agent.
 
     Args:
-        visits: of the team.
-        agent: which one.
-        tables: say what the observations mean; None where that is not known.
-        steps_per_bin, num_bins: the time axis, see `time_bins`.
+        visits: The team's battles.
+        agent: Index of the agent.
+        tables: Tell what the observation features mean; None if that is not known.
+        steps_per_bin: Env steps of a time bin, see `time_bins`.
+        num_bins: Number of time bins.
     """
     own, bins = visits.agents[agent], visits.steps // steps_per_bin
     counts = np.zeros((num_bins, visits.num_actions), np.int64)
@@ -100,17 +101,17 @@ def agent_visits(
 
 
 def time_bins(*teams: JointRollouts) -> tuple[int, int]:
-    """Steps per bin and number of bins that hold the longest battle of all teams in at most MOST_TIME_BINS bins."""
+    """Steps per bin and number of bins, at most MAX_TIME_BINS, that cover the longest battle of all teams."""
     longest = max(int(visits.episode_lengths.max()) for visits in teams)
-    steps_per_bin = -(-longest // MOST_TIME_BINS)
+    steps_per_bin = -(-longest // MAX_TIME_BINS)
     return steps_per_bin, -(-longest // steps_per_bin)
 
 
 def log_ratio(own: NeighborHistogram, expert: NeighborHistogram) -> npt.NDArray[np.float64]:
-    """[C, C] log2 of own density over the expert's.
+    """[C, C] log2 of the own density over the expert's.
 
-    Both get `_PRIOR` sightings more in every cell, as many per step as if both had been watched equally long: a cell
-    that neither side has anybody in is 0, and few sightings make no large ratio.
+    `_PRIOR` sightings are added to every cell of both sides, scaled as if both had been watched equally long: a cell
+    that is empty on both sides is 0, and a few sightings do not make a large ratio.
     """
     steps = max(1, own.living_steps), max(1, expert.living_steps)
     prior = _PRIOR / min(steps)
@@ -118,12 +119,12 @@ def log_ratio(own: NeighborHistogram, expert: NeighborHistogram) -> npt.NDArray[
 
 
 def action_names(spec: MapSpec, agent: int, num_actions: int) -> list[str]:
-    """[A] what the agent's actions are called."""
+    """[A] names of the agent's actions."""
     if spec.map_type == "MMM" and spec.ally_kinds[agent] == "medivac":
         verb, kinds = "heal", spec.ally_kinds
     else:
         verb, kinds = "attack", spec.enemy_kinds
-    # Where all are of one kind, it goes without saying.
+    # The kind is named only where there are several.
     known = [f"{kind.replace('_', ' ')} " if len(set(kinds)) > 1 else "" for kind in kinds]
     targets = [f"{verb} {kind}{number}" for number, kind in enumerate(known)]
     more = [f"action {number}" for number in range(FIRST_TARGET + len(targets), num_actions)]
@@ -131,14 +132,14 @@ def action_names(spec: MapSpec, agent: int, num_actions: int) -> list[str]:
 
 
 def _surroundings(living: npt.NDArray[np.float32], names: list[str], side: str) -> NeighborHistogram:
-    """Of the units called `side` in the observations [S, O] of a living agent."""
+    """Histogram of the units called `side` in the observations [S, O] of a living agent."""
     column = {name: place for place, name in enumerate(names)}
     numbers = [name.rsplit("_", 1)[1] for name in names if name.startswith(f"{side}_distance_")]
     distance, x, y = (
         living[:, [column[f"{side}_{what}_{number}"] for number in numbers]]
         for what in ("distance", "relative_x", "relative_y")
     )
-    # A unit that is dead or out of sight has a row of zeros; two units never stand on one point.
+    # A unit that is dead or out of sight has zeros only; two living units are never at the same point.
     seen = distance > 0
     edges = np.linspace(-1.0, 1.0, CELLS + 1)
     counts, _, _ = np.histogram2d(x[seen], y[seen], bins=(edges, edges))

@@ -1,16 +1,16 @@
-"""A team beside its experts: how they do, and where what their agents visit differs."""
+"""Compares a team with its experts: win rates and returns, and where the visitations of their agents differ."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dm2_ray.analysis.joint_divergence import Divergence, JointComparison, measure_joint_divergence
-from dm2_ray.analysis.visitation_plots import Measured, World, draw_differences, shortened
+from dm2_ray.analysis.visitation_plots import KnownWorld, abbreviate_path, draw_differences
 from dm2_ray.config.errors import ConfigError
 from dm2_ray.config.schema import WorldSettings
 from dm2_ray.demonstrations import JointTrajectories
@@ -27,65 +27,55 @@ from dm2_ray.world.smac.rules_tables import build_tables
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TeamSummary:
-    """How one side did."""
+    """How well one side did."""
 
     episodes: int
     win_rate: float | None
-    """None where it is not known, as below."""
-    win_rate_interval: tuple[float, float] | None
+    """None if it is not known, as below."""
+    win_rate_low: float | None
     """95 % Wilson interval."""
+    win_rate_high: float | None
     return_mean: float | None
     episode_length_mean: float
-    steps_alive: tuple[float, ...]
-    """N, mean number of env steps that an agent lives in a battle."""
+    steps_alive: list[float]
+    """[N] mean number of env steps that each agent lives in a battle."""
 
     @staticmethod
-    def of(visits: JointRollouts) -> TeamSummary:
+    def from_rollouts(visits: JointRollouts) -> TeamSummary:
         rate = None if visits.won is None else float(visits.won.mean())
+        low, high = (None, None) if rate is None else wilson_interval(rate, visits.num_episodes)
         return TeamSummary(
             episodes=visits.num_episodes,
             win_rate=rate,
-            win_rate_interval=None if rate is None else wilson_interval(rate, visits.num_episodes),
+            win_rate_low=low,
+            win_rate_high=high,
             return_mean=None if visits.returns is None else float(visits.returns.mean()),
             episode_length_mean=float(visits.episode_lengths.mean()),
-            steps_alive=tuple(float(own.alive.sum()) / visits.num_episodes for own in visits.agents),
+            steps_alive=[float(own.alive.sum()) / visits.num_episodes for own in visits.agents],
         )
-
-    def record(self) -> dict[str, Any]:
-        """For JSON."""
-        low, high = self.win_rate_interval or (None, None)
-        return {
-            "episodes": self.episodes,
-            "win_rate": self.win_rate,
-            "win_rate_low": low,
-            "win_rate_high": high,
-            "return_mean": self.return_mean,
-            "episode_length_mean": self.episode_length_mean,
-            "steps_alive": list(self.steps_alive),
-        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VisitationReport:
-    """What came of a comparison, and what it was made of."""
+    """The result of a comparison and the battles it was made of."""
 
     team_name: str
     experts_path: Path
     same_engine: bool
-    """Whether the experts' battles were played by the engine that plays the team's."""
+    """Whether both sides' battles were played by the same engine."""
     world: WorldSettings
     team: JointRollouts
     experts: JointRollouts
     comparison: JointComparison
 
     def record(self) -> dict[str, Any]:
-        """For JSON: names of metrics.jsonl where it has them, null where something is not known."""
+        """For JSON, with the names of metrics.jsonl where it has them; null is not known."""
         comparison = self.comparison
         return {
             "set": str(self.experts_path),
             "same_engine": self.same_engine,
-            "team": TeamSummary.of(self.team).record(),
-            "experts": TeamSummary.of(self.experts).record(),
+            "team": asdict(TeamSummary.from_rollouts(self.team)),
+            "experts": asdict(TeamSummary.from_rollouts(self.experts)),
             "agents": {
                 f"agent_{index}": _divergence_record("divergence_", divergence)
                 for index, divergence in enumerate(comparison.agents)
@@ -97,13 +87,17 @@ class VisitationReport:
                 **_divergence_record("team_dependence_", comparison.team_dependence),
                 **_divergence_record("expert_dependence_", comparison.expert_dependence),
                 "misses_marginals": comparison.misses_marginals,
-                "joint_only_divergence": comparison.joint_only_divergence,
+                "misses_joint": comparison.joint_only_divergence,
             },
         }
 
     def text(self) -> str:
-        """The same in lines to read."""
-        comparison, team, experts = self.comparison, TeamSummary.of(self.team), TeamSummary.of(self.experts)
+        """The same as a table for the terminal."""
+        comparison, team, experts = (
+            self.comparison,
+            TeamSummary.from_rollouts(self.team),
+            TeamSummary.from_rollouts(self.experts),
+        )
         kinds = world_map(self.world.map, self.world.scenario).ally_kinds
         note = "" if self.same_engine else " (their battles were played by another engine than the team's)"
         lines = [
@@ -132,14 +126,17 @@ class VisitationReport:
         return "\n".join([*lines, "", f"  {_verdict(comparison)}"])
 
     def write(self, directory: Path, agent: int | None = None) -> Path:
-        """Writes visitation.json, and visitation.png that shows where the sides differ; returns the picture's path.
+        """Writes visitation.json and visitation.png, which shows where the sides differ.
 
         Args:
-            directory: is made if need be.
-            agent: draw only this one.
+            directory: Where to write; created if needed.
+            agent: Draw only this agent.
+
+        Returns:
+            Path of the picture.
 
         Raises:
-            ConfigError: it cannot be written to.
+            ConfigError: The directory cannot be written to.
         """
         picture = directory / "visitation.png"
         spec = world_map(self.world.map, self.world.scenario)
@@ -154,13 +151,10 @@ class VisitationReport:
                 self.experts,
                 picture,
                 title=f"{spec.name}: where the team differs from the experts\n"
-                f"team: {shortened(self.team_name)}, {_side(self.team)}\n"
-                f"experts: {shortened(str(self.experts_path))}, {_side(self.experts)}",
-                world=World(spec=spec, tables=tables),
-                divergences=[
-                    Measured(name=name, value=one.js.value, low=one.js.low, high=one.js.high)
-                    for name, one in measured.items()
-                ],
+                f"team: {abbreviate_path(self.team_name)}, {_side(self.team)}\n"
+                f"experts: {abbreviate_path(str(self.experts_path))}, {_side(self.experts)}",
+                world=KnownWorld(spec=spec, tables=tables),
+                divergences={name: one.js for name, one in measured.items()},
                 agents=None if agent is None else [agent],
             )
         except OSError as error:
@@ -169,16 +163,16 @@ class VisitationReport:
 
 
 def load_experts(path: Path, world: WorldSettings, agent: int | None = None) -> JointTrajectories:
-    """Opens a set that a team of this world can be compared with; the engine may be another.
+    """Opens a set that a team of this world can be compared with; the engine may differ.
 
     Args:
-        path: directory of the set.
-        world: the team's.
-        agent: one that is asked for.
+        path: Directory of the set.
+        world: The team's world.
+        agent: An agent that must exist.
 
     Raises:
-        DemonstrationError: it cannot be opened, or is of another map or of other sizes.
-        ConfigError: there is no such agent.
+        DemonstrationError: The set cannot be opened, or its map or sizes differ.
+        ConfigError: There is no such agent.
     """
     demonstrations, here = JointTrajectories.open(path), ConfiguredWorld.of(world)
     demonstrations.check_world(here.map_name, here.num_agents, here.obs_size, here.num_actions, here.scenario_hash)
@@ -190,21 +184,21 @@ def load_experts(path: Path, world: WorldSettings, agent: int | None = None) -> 
 def visitation_report(
     team_name: str, team: JointRollouts, demonstrations: JointTrajectories, world: WorldSettings, seed: int
 ) -> VisitationReport:
-    """Compares a team with as many episodes of its experts as it has played, or all there are.
+    """Compares a team with as many episodes of its experts as it has played, or with all if there are fewer.
 
     Args:
-        team_name: for the picture.
-        team: battles in `world`.
-        demonstrations: from `load_experts`.
-        world: the team's.
-        seed: of everything that is drawn.
+        team_name: Shown in the picture.
+        team: Battles in `world`.
+        demonstrations: Result of `load_experts`.
+        world: The team's world.
+        seed: Seed of the sampled episodes and the classifiers.
 
     Raises:
-        ConfigError: fewer than four different battles on a side.
+        ConfigError: One side has fewer than four different battles.
     """
     available = demonstrations.num_episodes
-    drawn = np.random.default_rng(seed).choice(available, min(team.num_episodes, available), replace=False)
-    experts = JointRollouts.from_demonstrations(demonstrations, np.sort(drawn))
+    sampled = np.random.default_rng(seed).choice(available, min(team.num_episodes, available), replace=False)
+    experts = JointRollouts.from_demonstrations(demonstrations, np.sort(sampled))
     with single_threaded_torch():
         comparison = measure_joint_divergence(team, experts, seed)
     if comparison is None:
@@ -226,21 +220,24 @@ def visitation_report(
 
 def _verdict(comparison: JointComparison) -> str:
     if comparison.joint_only_divergence:
-        also = "; agents differ from their experts, too" if comparison.misses_marginals else ", every agent alone fits"
-        return f"The joint is missed: what the agents do together is not what the experts do together{also}."
+        if comparison.misses_marginals:
+            alone = "single agents differ from their experts, too"
+        else:
+            alone = "although every agent alone fits"
+        return f"The joint distribution is missed: the agents do not act together as the experts do; {alone}."
     if comparison.misses_marginals:
-        return "Agents differ from their experts; beyond that, the joint adds nothing that these battles show."
+        return "Agents differ from their experts; beyond that, these battles show no joint difference."
     return "These battles cannot tell the team from the experts, neither agent by agent nor jointly."
 
 
 def _side(visits: JointRollouts) -> str:
-    return f"{visits.num_episodes} battles, win rate {_number(TeamSummary.of(visits).win_rate, 2)}"
+    return f"{visits.num_episodes} battles, win rate {_number(TeamSummary.from_rollouts(visits).win_rate, 2)}"
 
 
 def _rate(side: TeamSummary) -> str:
-    if side.win_rate is None or side.win_rate_interval is None:
+    if side.win_rate is None:
         return "not recorded"
-    return f"{side.win_rate:.3f} [{side.win_rate_interval[0]:.3f}, {side.win_rate_interval[1]:.3f}]"
+    return f"{side.win_rate:.3f} [{side.win_rate_low:.3f}, {side.win_rate_high:.3f}]"
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -248,7 +245,7 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _estimate(estimate: Estimate) -> str:
-    # No minus before a 0.
+    # Adding 0.0 turns -0.0 into 0.0.
     value, low, high = (round(number, 2) + 0.0 for number in (estimate.value, estimate.low, estimate.high))
     return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 

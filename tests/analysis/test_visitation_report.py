@@ -20,7 +20,7 @@ from dm2_ray.analysis.visitation_maps import (
     log_ratio,
     time_bins,
 )
-from dm2_ray.analysis.visitation_plots import World, draw_set
+from dm2_ray.analysis.visitation_plots import KnownWorld, draw_team
 from dm2_ray.analysis.visitation_report import load_experts, visitation_report
 from dm2_ray.config.errors import ConfigError
 from dm2_ray.config.packaged_files import configs_dir
@@ -183,7 +183,7 @@ def test_ten_agents_stand_side_by_side(tmp_path):
 def test_a_set_of_an_unknown_world_is_drawn_without_positions(kiting, tmp_path):
     """As an imported set may be: nothing is known of map, rewards and outcomes."""
     bare = replace(visits_of(kiting), returns=None, won=None)
-    draw_set(bare, tmp_path / "bare.svg", title="a set", world=World(spec=None, tables=None))
+    draw_team(bare, tmp_path / "bare.svg", title="a set", world=KnownWorld(spec=None, tables=None))
     text = (tmp_path / "bare.svg").read_text()
     assert text.startswith("<?xml") and text.rstrip().endswith("</svg>")
 
@@ -271,7 +271,7 @@ def test_a_team_is_not_told_from_itself(tmp_path):
     team = visits_of(record(tmp_path / "team", "nearest", "2m_vs_1z", 60, seed=2))
     report = visitation_report("itself", team, load_experts(experts, world), world, seed=0)
     found = report.record()
-    assert not found["joint"]["joint_only_divergence"] and not found["joint"]["misses_marginals"]
+    assert not found["joint"]["misses_joint"] and not found["joint"]["misses_marginals"]
     assert all(agent["divergence_js"] < 0.02 for agent in found["agents"].values())
     assert "cannot tell the team from the experts" in report.text()
 
