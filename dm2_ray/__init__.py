@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dm2_ray.world.envs.gymnasium_ids import register_maps
 
 if TYPE_CHECKING:
-    from dm2_ray.algorithms.dm2 import DM2
-    from dm2_ray.algorithms.dm2_config import DM2Config
+    from dm2_ray.algorithms.dm2 import DM2, DM2Config
     from dm2_ray.config.schema import Experiment
     from dm2_ray.runs.team import Team, load_team
 
@@ -22,7 +21,7 @@ __all__ = ["DM2", "DM2Config", "Experiment", "Team", "__version__", "load_team"]
 
 _HOMES = {
     "DM2": "dm2_ray.algorithms.dm2",
-    "DM2Config": "dm2_ray.algorithms.dm2_config",
+    "DM2Config": "dm2_ray.algorithms.dm2",
     "Experiment": "dm2_ray.config.schema",
     "Team": "dm2_ray.runs.team",
     "load_team": "dm2_ray.runs.team",

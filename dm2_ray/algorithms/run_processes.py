@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import ray
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-from dm2_ray.algorithms.dm2_config import DM2Config
 from dm2_ray.distributed.demonstration_sources.factory import build_source
 from dm2_ray.distributed.demonstration_sources.server_pool import ActorOptions, anywhere
 from dm2_ray.distributed.demonstration_sources.sources import DemonstrationSource
@@ -15,6 +15,7 @@ from dm2_ray.distributed.fault_log import FaultKind, FaultLog
 from dm2_ray.distributed.placement import LearnerPlacement
 from dm2_ray.distributed.resources import check_resources
 from dm2_ray.distributed.rollout.env_runner_group import BattleEnvRunnerGroup
+from dm2_ray.distributed.run_spec import RunSpec
 
 
 class RunProcesses:
@@ -24,25 +25,27 @@ class RunProcesses:
     group; otherwise see placement.py.
     """
 
-    def __init__(self, config: DM2Config) -> None:
+    def __init__(self, config: AlgorithmConfig) -> None:
         """
         Args:
-            config: Of the run; the learners' place is noted in it.
+            config: The run's DM2Config, for the env runners; the learners' placement is written to it.
 
         Raises:
             NotEnoughResources: The cluster cannot hold the run, or has no room for the learners in time.
             DemonstrationError: A set or team is missing, damaged, or does not fit the run.
         """
-        resources, experiment = config.resources, config.experiment
-        check_resources(resources.bundles(), resources.arithmetic())
+        spec: RunSpec = config.run_spec
+        resources, experiment = spec.resources, spec.experiment
+        check_resources(resources)
         self.faults = FaultLog()
         self.experts: DemonstrationSource | None = None
         self._patience_s = experiment.faults.wait_for_resources_s
-        self._config = config
+        self._resources = resources
         self._is_under_tune = ray.util.get_current_placement_group() is not None
         self._placement: LearnerPlacement | None = None
-        if config.num_learners and not self._is_under_tune:
-            self._placement = LearnerPlacement(config.num_learners, resources.learner, self._patience_s)
+        learners = resources.group(FaultKind.LEARNER)
+        if learners.count and not self._is_under_tune:
+            self._placement = LearnerPlacement(learners.count, learners.each, self._patience_s)
             config.learner_placement = self._placement
         rollout, evaluation = experiment.rollout, experiment.evaluation
         self.players = BattleEnvRunnerGroup(
@@ -50,7 +53,7 @@ class RunProcesses:
             number=rollout.env_runners,
             maximum=rollout.max_env_runners,
             faults=self.faults,
-            first_bundle_index=resources.first_rollout_worker if self._is_under_tune else None,
+            first_bundle_index=resources.first_bundle(FaultKind.ROLLOUT_WORKER) if self._is_under_tune else None,
         )
         self.evaluators = self.players
         if evaluation.env_runners:
@@ -59,9 +62,9 @@ class RunProcesses:
                 number=evaluation.env_runners,
                 kind=FaultKind.EVALUATION_WORKER,
                 faults=self.faults,
-                first_bundle_index=resources.first_evaluation_worker if self._is_under_tune else None,
+                first_bundle_index=resources.first_bundle(FaultKind.EVALUATION_WORKER) if self._is_under_tune else None,
             )
-        if config.uses_demonstrations:
+        if spec.uses_demonstrations:
             where = ActorOptions(
                 options=self._expert_options(),
                 timeout_s=self._patience_s,
@@ -77,8 +80,8 @@ class RunProcesses:
             NotEnoughResources, ExpertsLost: Not within `faults.wait_for_resources_s`.
             DemonstrationError: Demonstrations cannot be read.
         """
-        for fleet in {self.players, self.evaluators}:
-            fleet.wait_until_ready(self._patience_s)
+        for group in {self.players, self.evaluators}:
+            group.wait_until_ready()
         if self.experts is not None:
             self.experts.wait_until_ready()
 
@@ -92,8 +95,8 @@ class RunProcesses:
         """Ends the processes."""
         if self.experts is not None:
             self.experts.shutdown()
-        for fleet in {self.players, self.evaluators}:
-            fleet.shutdown()
+        for group in {self.players, self.evaluators}:
+            group.shutdown()
 
     def return_capacity(self) -> None:
         """Once the learners have ended."""
@@ -102,6 +105,6 @@ class RunProcesses:
 
     def _expert_options(self) -> Callable[[int], dict[str, Any]]:
         if self._is_under_tune:
-            first = self._config.resources.first_expert_actor
+            first = self._resources.first_bundle(FaultKind.EXPERT)
             return lambda index: {"placement_group_bundle_index": first + index}
         return anywhere if self._placement is None else self._placement.expert

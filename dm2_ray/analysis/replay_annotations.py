@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from dm2_ray.algorithms.dm2_config import DM2Config
 from dm2_ray.checkpoints import Checkpoint, CheckpointError
+from dm2_ray.distributed.run_spec import RunSpec
 from dm2_ray.learning.policy import UNAVAILABLE_LOGIT
 from dm2_ray.learning.rewards import matching_reward
 from dm2_ray.learning.visitation import discriminator_inputs
@@ -42,8 +42,8 @@ def annotate_agents(
         CheckpointError: the agents' files do not fit the checkpoint's configuration.
     """
     experiment = checkpoint.experiment()
-    config = DM2Config().dm2(experiment)
-    specs = config.get_default_rl_module_spec().rl_module_specs
+    run_spec = RunSpec.from_experiment(experiment)
+    specs = run_spec.module_specs()
     has_own_critic = experiment.algorithm != "mappo"
     steps, agents = recording.actions.shape
     last_actions = np.concatenate([np.full((1, agents), -1), recording.actions[:-1]])
@@ -65,7 +65,7 @@ def annotate_agents(
         series["action_probability"].append(log_probabilities.gather(-1, chosen).squeeze(-1).exp())
         if has_own_critic:
             series["value"].append(policy.compute_values(batch))
-        name = DM2Config.discriminator_id(agent)
+        name = run_spec.discriminator_id(agent)
         if name in specs:
             discriminator = _build(specs[name], modules, name, checkpoint)
             visited = discriminator_inputs(
@@ -75,7 +75,7 @@ def annotate_agents(
                 steps,
                 kind=experiment.discriminator.input,
                 actions=recording.actions[:, index],
-                num_actions=config.sizes()[2],
+                num_actions=run_spec.num_actions,
             )
             logits = discriminator.forward_train({Columns.OBS: visited.rows})["logits"]
             series["matching_reward"].append(matching_reward(logits[:steps], experiment.matching.form))

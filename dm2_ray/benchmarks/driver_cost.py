@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from dm2_ray.algorithms.dm2_config import DM2Config
+from dm2_ray.algorithms.dm2 import DM2Config
 from dm2_ray.distributed.ray_session import ray_session
 
 SIZES = (1, 2, 4, 8, 16, 32)

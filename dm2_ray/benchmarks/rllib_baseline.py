@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
-from dm2_ray.distributed.rollout.env_runner import observation_and_action_spaces
+from dm2_ray.distributed.run_spec import observation_and_action_spaces
 from dm2_ray.world import BattleVector
 
 

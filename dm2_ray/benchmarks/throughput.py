@@ -19,7 +19,7 @@ from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED
 
-from dm2_ray.algorithms.dm2_config import DM2Config
+from dm2_ray.algorithms.dm2 import DM2Config
 from dm2_ray.benchmarks.rllib_baseline import StockBattleEnv
 from dm2_ray.distributed.ray_session import ray_session
 from dm2_ray.distributed.rollout.battle_collector import BattleQuota
@@ -109,7 +109,7 @@ def _our_config(map_name: str, network: Network) -> DM2Config:
 
 def _local_runner(map_name: str, network: Network) -> tuple[BattleEnvRunner, list[dict[str, np.ndarray]]]:
     runner = BattleEnvRunner(config=_our_config(map_name, network), worker_index=1)
-    weights = [runner.module[agent].get_state() for agent in runner.config.agent_ids]
+    weights = [runner.module[agent].get_state() for agent in runner.config.run_spec.agent_ids]
     return runner, weights
 
 

@@ -86,7 +86,7 @@ def submit(options: argparse.Namespace) -> int:
 
         demand = demand_of(experiment)
         check_capacity(demand, dashboard.nodes())
-        arithmetic = demand.arithmetic
+        arithmetic = demand.arithmetic()
     hand_in(dashboard, submission)
     _say(
         f"job {submission.job_id} at {dashboard.address}"

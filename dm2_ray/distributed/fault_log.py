@@ -70,7 +70,7 @@ class FaultLog:
         self._told = 0
         self._pending: list[Fault] = []
 
-    def lost(self, kind: FaultKind, who: object, why: str) -> None:
+    def record_loss(self, kind: FaultKind, who: object, why: str) -> None:
         """Something died. What is missing already is not counted again."""
         key = (kind, str(who))
         self._processes.pop(key, None)
@@ -81,7 +81,7 @@ class FaultLog:
         self._missing[key] = (fault, self._clock())
         logger.warning("%s %s lost (%s)", kind.label, who, why)
 
-    def back(self, kind: FaultKind, who: object, process: str | None = None) -> None:
+    def record_recovery(self, kind: FaultKind, who: object, process: str | None = None) -> None:
         """It, or what took its place, answers.
 
         Args:
@@ -92,14 +92,14 @@ class FaultLog:
         key = (kind, str(who))
         if process is not None:
             if self._processes.get(key, process) != process:
-                self.lost(kind, who, REPLACED)
+                self.record_loss(kind, who, REPLACED)
             self._processes[key] = process
         fault, since = self._missing.pop(key, (None, 0.0))
         if fault is not None:
             fault.seconds = self._clock() - since
             logger.warning("%s %s is back after %.1f s", kind.label, who, fault.seconds)
 
-    def gone(self, kind: FaultKind, who: object) -> None:
+    def record_removal(self, kind: FaultKind, who: object) -> None:
         """It is not waited for any more."""
         self._processes.pop((kind, str(who)), None)
         self._missing.pop((kind, str(who)), None)
@@ -108,7 +108,7 @@ class FaultLog:
         """Losses of every kind so far."""
         return {kind.value: sum(fault.kind == kind.value for fault in self.faults) for kind in FaultKind}
 
-    def news(self) -> list[dict[str, Any]]:
+    def take_events(self) -> list[dict[str, Any]]:
         """Faults that happened since the last call; those not mended by then are told once they are, or at the end."""
         waiting = {id(fault) for fault, _ in self._missing.values()}
         candidates = [*self._pending, *self.faults[self._told :]]
@@ -151,14 +151,14 @@ class NodeMonitor:
         self._faults = faults
         self._nodes = _alive()
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Tells of every node that joined or left since the last look."""
         before, self._nodes = self._nodes, _alive()
         for node in before.keys() - self._nodes.keys():
-            self._faults.lost(FaultKind.NODE, before[node], "it left the cluster, or died")
+            self._faults.record_loss(FaultKind.NODE, before[node], "it left the cluster, or died")
         for node in self._nodes.keys() - before.keys():
             logger.warning("node %s joined", self._nodes[node])
-            self._faults.back(FaultKind.NODE, self._nodes[node])
+            self._faults.record_recovery(FaultKind.NODE, self._nodes[node])
 
 
 def _alive() -> dict[str, str]:

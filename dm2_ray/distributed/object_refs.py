@@ -6,8 +6,7 @@ from typing import Any
 
 import ray
 
-from dm2_ray.demonstrations.manifest import DemonstrationError
-from dm2_ray.world.starcraft.protocol import StarCraftError
+from dm2_ray.errors import RunFailed, UserError
 
 
 def get_if_ref(item: Any, timeout_s: float | None = None) -> Any:
@@ -19,8 +18,8 @@ def get_if_ref(item: Any, timeout_s: float | None = None) -> Any:
 
     Raises:
         ray.exceptions.GetTimeoutError: The object did not arrive in time.
-        DemonstrationError, StarCraftError: Raised in the process that computed the object. They are raised again
-            without Ray's wrapper: their one line replaces a traceback of thirty.
+        UserError, RunFailed: Raised in the process that computed the object, and raised again here without Ray's
+            wrapper: the one-line message replaces the process's traceback.
         ray.exceptions.RayError: The task failed in another way, or its process or its result was lost.
     """
     if not isinstance(item, ray.ObjectRef):
@@ -28,6 +27,6 @@ def get_if_ref(item: Any, timeout_s: float | None = None) -> Any:
     try:
         return ray.get(item, timeout=timeout_s)
     except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, (DemonstrationError, StarCraftError)):
+        if isinstance(error.cause, (UserError, RunFailed)):
             raise error.cause from None
         raise

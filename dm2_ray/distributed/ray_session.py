@@ -37,16 +37,16 @@ def ray_session(address: str | None = None, *, needed_cpus: float = 0.0) -> Iter
     Raises:
         ClusterUnreachable: No cluster answered.
     """
-    quiet()
+    quiet_ray_logging()
     if ray.is_initialized():
         yield
         return
     if address is None:
         _start_local(needed_cpus)
     else:
-        _refuse_if_nobody_listens(address)
+        _check_address_reachable(address)
         try:
-            with _native_stderr_silenced():
+            with _silenced_stderr():
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError, OSError, ray.exceptions.RayError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -60,7 +60,7 @@ def ray_session(address: str | None = None, *, needed_cpus: float = 0.0) -> Iter
         ray.shutdown()
 
 
-def _refuse_if_nobody_listens(address: str) -> None:
+def _check_address_reachable(address: str) -> None:
     """Ray itself tries for minutes, and says on stderr what only its makers understand."""
     host, separator, port = address.removeprefix("ray://").rpartition(":")
     if not separator or not port.isdigit():
@@ -71,7 +71,7 @@ def _refuse_if_nobody_listens(address: str) -> None:
         raise ClusterUnreachable(f"no Ray cluster answers at {address!r} ({error}); is the address right?") from error
 
 
-def quiet() -> None:
+def quiet_ray_logging() -> None:
     """Silences notices of RLlib and Ray that tell a user nothing."""
     log_once("DM2_on_new_api_stack")
     logging.getLogger("ray._common.deprecation").setLevel(logging.ERROR)
@@ -93,7 +93,7 @@ def _start_local(needed_cpus: float) -> None:
     # A stale address of a crashed cluster must not be picked up, so the session gets a directory of its own.
     directory = Path(tempfile.gettempdir()) / f"dm2-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
     directory.mkdir(mode=0o700, exist_ok=True)
-    with _native_stderr_silenced():
+    with _silenced_stderr():
         ray.init(
             address="local",
             num_cpus=max(os.cpu_count() or 1, math.ceil(needed_cpus)),
@@ -105,7 +105,7 @@ def _start_local(needed_cpus: float) -> None:
 
 
 @contextlib.contextmanager
-def _native_stderr_silenced() -> Iterator[None]:
+def _silenced_stderr() -> Iterator[None]:
     """Ray's native part announces its own log level on stderr while it starts; errors come as exceptions."""
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -19,13 +19,13 @@ from dm2_ray.checkpoints import intact_checkpoints
 from dm2_ray.config.schema import Experiment
 from dm2_ray.demonstrations import JointTrajectories, Manifest
 from dm2_ray.distributed.ray_session import ray_session
+from dm2_ray.distributed.run_spec import RunSpec
 from dm2_ray.experiments.learning_curve import LearningCurve
 from dm2_ray.experiments.quickstart_report import draw_quickstart, quickstart_table
 from dm2_ray.recording.checkpoint_choice import closest_to_win_rate
 from dm2_ray.recording.recorder import record
 from dm2_ray.runs.experiment_loading import load_experiment
 from dm2_ray.runs.run_directory import RunDirectory
-from dm2_ray.runs.trainables import build_setup
 from dm2_ray.runs.training import train
 
 EXPERT_WIN_RATE = 0.4
@@ -66,7 +66,7 @@ def run_quickstart(
     """
     started = time.monotonic()
     experiment = _experiment("ippo", map_name, 0, scale, overrides)
-    needed = build_setup(experiment).needed_cpus
+    needed = RunSpec.from_experiment(experiment).resources.total.get("CPU", 0.0)
     with ray_session(needed_cpus=needed + 1.0):
         outcomes = [_one_seed(directory / f"seed-{seed}", map_name, seed, scale, overrides) for seed in range(seeds)]
     curves = [curve for outcome in outcomes for curve in outcome.curves]

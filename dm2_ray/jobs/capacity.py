@@ -7,10 +7,9 @@ has been queued, set up and reported as failed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from dm2_ray.config.schema import Experiment
-from dm2_ray.distributed.resources import shortage
+from dm2_ray.distributed.resources import RunResources, shortage
 from dm2_ray.jobs.dashboard import ClusterError, Node
 
 
@@ -18,46 +17,29 @@ class ClusterTooSmall(ClusterError):
     """The cluster cannot hold the run."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ResourceDemand:
-    """What a run asks of a cluster."""
-
-    bundles: list[dict[str, float]]
-    """Resources of each process, the driver's left out: it runs where the job does."""
-    arithmetic: str
-    """The same in words."""
-
-    @property
-    def total(self) -> dict[str, float]:
-        """Sum over all processes."""
-        names = {name for bundle in self.bundles for name in bundle}
-        sums = {name: sum(bundle.get(name, 0.0) for bundle in self.bundles) for name in sorted(names)}
-        return {name: amount for name, amount in sums.items() if amount > 0}
-
-
-def demand_of(experiment: Experiment) -> ResourceDemand:
+def demand_of(experiment: Experiment) -> RunResources:
     """What a run of this experiment starts.
 
     Raises:
         ValueError: The experiment cannot be run as it is.
     """
-    from dm2_ray.runs.trainables import build_setup
+    # Imported where it is asked for, because it loads RLlib.
+    from dm2_ray.runs.trainables import validated_spec
 
-    plan = build_setup(experiment)
-    return ResourceDemand(bundles=plan.bundles, arithmetic=plan.arithmetic)
+    return validated_spec(experiment).resources
 
 
-def check_capacity(demand: ResourceDemand, nodes: Sequence[Node]) -> None:
+def check_capacity(demand: RunResources, nodes: Sequence[Node]) -> None:
     """Compares a demand with all that the nodes have, used or not: a busy cluster becomes free again.
 
     Raises:
         ClusterTooSmall: The sum is too small, or the nodes cannot hold all processes, each whole on one of them.
     """
-    problem = shortage(demand.bundles, [node.resources for node in nodes])
+    problem = shortage(demand.bundles(), [node.resources for node in nodes])
     if problem is not None:
         needed, there = problem
         raise ClusterTooSmall(
-            f"the run needs {needed} ({demand.arithmetic}), {there} ({describe(nodes)}): use fewer "
+            f"the run needs {needed} ({demand.arithmetic()}), {there} ({describe(nodes)}): use fewer "
             "rollout.env_runners, smaller learners.cpus_per_learner or learners.processes=driver, or add nodes"
         )
 

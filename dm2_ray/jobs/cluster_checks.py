@@ -89,7 +89,7 @@ def _nodes(nodes: list[Node], experiment: Experiment | None) -> Finding:
     except ClusterTooSmall as error:
         return fail("nodes", str(error), "or wait until nodes have joined")
     wanted = ", ".join(f"{amount:g} {name}" for name, amount in demand.total.items()) or "nothing but the driver"
-    return ok("nodes", f"{found}; the run needs {wanted} ({demand.arithmetic})")
+    return ok("nodes", f"{found}; the run needs {wanted} ({demand.arithmetic()})")
 
 
 def _disks(dashboard: Dashboard) -> Iterator[Finding]:

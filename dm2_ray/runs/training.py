@@ -22,6 +22,7 @@ from dm2_ray.distributed.fault_log import fault_summary
 from dm2_ray.distributed.learners.diverged_update import UpdateDiverged
 from dm2_ray.distributed.memory import MemoryMonitor
 from dm2_ray.distributed.ray_session import ray_session
+from dm2_ray.distributed.run_spec import RunSpec
 from dm2_ray.errors import RunStopped
 from dm2_ray.learning.gradients import LearningDiverged
 from dm2_ray.runs.checkpoint_writer import CheckpointWriter
@@ -29,7 +30,7 @@ from dm2_ray.runs.evaluation import TeamResult, result_record
 from dm2_ray.runs.run_directory import RunDirectory
 from dm2_ray.runs.run_lock import RunLock, lock_run
 from dm2_ray.runs.shutdown import ForcedStop, StopRequest, stop_request
-from dm2_ray.runs.trainables import Plan, TeamAlgorithm, build_setup
+from dm2_ray.runs.trainables import TeamAlgorithm, build_algorithm, validated_spec
 from dm2_ray.runs.training_progress import Progress
 from dm2_ray.tracking import Tracker
 from dm2_ray.tracking.tracker import Status
@@ -72,15 +73,15 @@ def train(
         RunDirectoryError, RunSuperseded, NotSaved: Another driver has the run, has taken it over; the last checkpoint
             could not be written. One line each.
     """
-    plan = build_setup(experiment)
-    with lock_run(run.path) as claim, ray_session(address, needed_cpus=plan.needed_cpus):
-        print(f"{experiment.variant} on {experiment.world.map}: {plan.arithmetic}", flush=True)
-        algorithm = plan.build()
+    spec = validated_spec(experiment)
+    with lock_run(run.path) as claim, ray_session(address, needed_cpus=spec.resources.total.get("CPU", 0.0)):
+        print(f"{experiment.variant} on {experiment.world.map}: {spec.resources.arithmetic()}", flush=True)
+        algorithm = build_algorithm(experiment)
         try:
             if resume_from is not None:
                 algorithm.restore_learning_state(restored_learning_state(resume_from))
             with stop_request(experiment.faults.stop_grace_s) as stop:
-                return _Loop(run, experiment, plan, algorithm, stop, claim).run(resumed=resume_from is not None)
+                return _Loop(run, spec, algorithm, stop, claim).run(resumed=resume_from is not None)
         finally:
             algorithm.stop()
 
@@ -91,15 +92,14 @@ class _Loop:
     def __init__(
         self,
         run: RunDirectory,
-        experiment: Experiment,
-        plan: Plan,
+        spec: RunSpec,
         algorithm: TeamAlgorithm,
         stop: StopRequest,
         claim: RunLock,
     ) -> None:
         self._run = run
-        self._experiment = experiment
-        self._plan = plan
+        self._spec = spec
+        self._experiment = spec.experiment
         self._algorithm = algorithm
         self._stop = stop
         self._claim = claim
@@ -113,7 +113,7 @@ class _Loop:
         """Trains to the end; see `train`."""
         experiment, algorithm, first = self._experiment, self._algorithm, self._iteration
         progress = Progress(experiment.stop, first_env_steps=self._env_steps, first_iteration=first)
-        keeper = CheckpointWriter(self._run, experiment, self._plan.sizes, self._claim, iteration=first)
+        keeper = CheckpointWriter(self._run, experiment, self._spec.sizes, self._claim, iteration=first)
         # A run that was ended before its first checkpoint begins again, in place of the records that it left.
         resumed_iteration = first if resumed or self._run.metrics.exists() else None
         tracker = Tracker(self._run.path, experiment, resumed_iteration=resumed_iteration, fence=self._claim.check)
@@ -167,7 +167,7 @@ class _Loop:
         record["timing"]["wall_s"] = time.monotonic() - self._started
         if memory := self._memory.sample():
             record["timing"]["memory"] = memory
-        if events := algorithm.faults.news():
+        if events := algorithm.faults.take_events():
             record["timing"]["faults"] = events
         return record
 
@@ -203,7 +203,7 @@ class _Loop:
     def _faults(self) -> dict[str, dict[str, Any]]:
         """Of the whole run, also of earlier drivers."""
         told = [event for record in self._run.records() for event in record["timing"].get("faults", ())]
-        return fault_summary([*told, *self._algorithm.faults.news(), *self._algorithm.faults.open_faults()])
+        return fault_summary([*told, *self._algorithm.faults.take_events(), *self._algorithm.faults.open_faults()])
 
 
 def _evaluation_due(experiment: Experiment, iteration: int, env_steps_before: int, env_steps: int) -> bool:

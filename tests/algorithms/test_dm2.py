@@ -7,8 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from dm2_ray.algorithms.dm2 import DM2
-from dm2_ray.algorithms.dm2_config import DM2Config
+from dm2_ray.algorithms.dm2 import DM2, DM2Config
 from dm2_ray.distributed.learners.learner_group import DecoupledLearnerGroup
 from dm2_ray.distributed.resources import NotEnoughResources
 from dm2_ray.learning.gradients import LearningDiverged
@@ -174,7 +173,7 @@ def test_rllib_setters_reach_the_experiment() -> None:
     config = DM2Config().env_runners(num_env_runners=3).debugging(seed=7)
     assert (config.experiment.rollout.env_runners, config.experiment.seed) == (3, 7)
     assert config.seed == 7
-    assert [bundle["CPU"] for bundle in config.resources.bundles()[:3]] == [1.0] * 3
+    assert [bundle["CPU"] for bundle in config.run_spec.resources.bundles()[:3]] == [1.0] * 3
 
 
 def test_runs_under_tune(small: DM2Config, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dm2_ray.algorithms.dm2_config import DM2Config
+from dm2_ray.algorithms.dm2 import DM2Config
 from dm2_ray.analysis.replay import record_battle
 from dm2_ray.checkpoints import Checkpoint, save_checkpoint
 from dm2_ray.cli import main
@@ -57,10 +57,10 @@ def untrained(root: Path, *, matching: float, form: str = "airl", kind: str = "s
             "modules": {name: state for name, state in states.items() if name.startswith(agent)},
             "optimizers": {},
         }
-        for agent in config.agent_ids
+        for agent in config.run_spec.agent_ids
     }
     learning_state = {"env_steps": 1234, "episodes": 20, "agents": agents}
-    return save_checkpoint(root, experiment, learning_state, sizes=config.sizes(), win_rate=None)
+    return save_checkpoint(root, experiment, learning_state, sizes=config.run_spec.sizes, win_rate=None)
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,7 @@ from typing import Any
 import ray
 from ray.cluster_utils import Cluster
 
-from dm2_ray.algorithms.dm2_config import DM2Config
-from dm2_ray.runs.trainables import DecentralizedTeam
+from dm2_ray.algorithms.dm2 import DM2, DM2Config
 
 HEALTH_CHECKS = {"health_check_period_ms": 1000, "health_check_timeout_ms": 2000, "health_check_failure_threshold": 3}
 SETTINGS: dict[str, Any] = {
@@ -29,7 +28,7 @@ BEFORE, AFTER = 3, 3
 """Iterations."""
 
 
-def team(*, processes: bool) -> DecentralizedTeam:
+def team(*, processes: bool) -> DM2:
     config = DM2Config().dm2(
         **SETTINGS,
         rollout={"env_runners": 2 if processes else 0, "tasks": 2, "battles_per_env_runner": 8, "env_steps": 256},
@@ -41,14 +40,14 @@ def team(*, processes: bool) -> DecentralizedTeam:
         },
         learners={"processes": "per_agent" if processes else "driver"},
     )
-    return DecentralizedTeam(config.build_algo())
+    return config.build_algo()
 
 
-def learnt(trained: DecentralizedTeam) -> dict[str, Any]:
+def learnt(trained: DM2) -> dict[str, Any]:
     return {name: value for name, value in trained.learn().items() if name != "timing"}
 
 
-def nodes_of_learners_and_experts(trained: DecentralizedTeam) -> set[str]:
+def nodes_of_learners_and_experts(trained: DM2) -> set[str]:
     algorithm = trained._algorithm
     group = algorithm.learner_group
     actors = [*(group.learner(agent) for agent in group.agent_ids), *algorithm.experts.actors]

@@ -16,39 +16,39 @@ def test_a_loss_is_counted_once_and_timed_until_it_is_back() -> None:
     clock = Clock()
     log = FaultLog(clock)
     log.iteration = 7
-    log.lost(FaultKind.LEARNER, "agent_1", "ActorDiedError")
+    log.record_loss(FaultKind.LEARNER, "agent_1", "ActorDiedError")
     clock.now += 1.5
-    log.lost(FaultKind.LEARNER, "agent_1", "asked again, still dead")
-    assert log.news() == []  # told when it is known how it ended
+    log.record_loss(FaultKind.LEARNER, "agent_1", "asked again, still dead")
+    assert log.take_events() == []  # told when it is known how it ended
     clock.now += 1.0
-    log.back(FaultKind.LEARNER, "agent_1")
-    log.back(FaultKind.LEARNER, "agent_0")  # was never missing
+    log.record_recovery(FaultKind.LEARNER, "agent_1")
+    log.record_recovery(FaultKind.LEARNER, "agent_0")  # was never missing
     told = {"kind": "learner", "who": "agent_1", "iteration": 7, "why": "ActorDiedError", "seconds": 2.5}
-    assert log.news() == [told]
-    assert log.news() == [] == log.open_faults()
+    assert log.take_events() == [told]
+    assert log.take_events() == [] == log.open_faults()
     assert log.counts() == {"rollout_worker": 0, "evaluation_worker": 0, "learner": 1, "expert": 0, "node": 0}
 
 
 def test_another_process_under_the_same_name_means_that_the_last_one_died() -> None:
     log = FaultLog(Clock())
     for process in ("p1", "p1", "p2", "p2"):
-        log.back(FaultKind.EXPERT, 0, process)
-    log.back(FaultKind.ROLLOUT_WORKER, 0, "p3")  # somebody else
-    (told,) = log.news()
+        log.record_recovery(FaultKind.EXPERT, 0, process)
+    log.record_recovery(FaultKind.ROLLOUT_WORKER, 0, "p3")  # somebody else
+    (told,) = log.take_events()
     assert told["kind"] == "expert" and told["seconds"] == 0 and "before it was missed" in told["why"]
     # A loss that was noticed is not counted again when its replacement answers.
-    log.lost(FaultKind.EXPERT, 0, "ActorDiedError")
-    log.back(FaultKind.EXPERT, 0, "p4")
-    log.back(FaultKind.EXPERT, 0, "p4")
+    log.record_loss(FaultKind.EXPERT, 0, "ActorDiedError")
+    log.record_recovery(FaultKind.EXPERT, 0, "p4")
+    log.record_recovery(FaultKind.EXPERT, 0, "p4")
     assert log.counts()["expert"] == 2
 
 
 def test_what_is_not_waited_for_is_told_without_a_time() -> None:
     log = FaultLog(Clock())
-    log.lost(FaultKind.ROLLOUT_WORKER, 3, "its node left")
-    log.gone(FaultKind.ROLLOUT_WORKER, 3)
-    log.lost(FaultKind.NODE, "10.0.0.3", "died")
-    assert [event["seconds"] for event in log.news()] == [None]
+    log.record_loss(FaultKind.ROLLOUT_WORKER, 3, "its node left")
+    log.record_removal(FaultKind.ROLLOUT_WORKER, 3)
+    log.record_loss(FaultKind.NODE, "10.0.0.3", "died")
+    assert [event["seconds"] for event in log.take_events()] == [None]
     assert [event["who"] for event in log.open_faults()] == ["10.0.0.3"]
 
 

@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 import ray
 
-from dm2_ray.algorithms.dm2 import DM2
-from dm2_ray.algorithms.dm2_config import DM2Config
+from dm2_ray.algorithms.dm2 import DM2, DM2Config
 from dm2_ray.distributed.demonstration_sources.factory import build_source
 from dm2_ray.distributed.learners.agent_learner import AgentLearner
 from dm2_ray.distributed.rollout.env_runner import BattleEnvRunner, RolloutTask
@@ -192,12 +191,12 @@ def test_a_learner_is_sent_its_own_agent_and_nothing_else(config: DM2Config, tmp
     runner = BattleEnvRunner(config=config, worker_index=1)
     rollouts = [
         runner.rollout(RolloutTask(iteration=0, index=index, quota=quota), 0, *weights)
-        for index, quota in enumerate(config.rollout_quotas())
+        for index, quota in enumerate(config.run_spec.rollout_quotas)
     ]
     here = config.copy(copy_frozen=False).dm2(demonstrations={"expert_actors": 0})
     draw = build_source(here.experiment).draw(0, [])
     processes = set()
-    for index, agent in enumerate(config.agent_ids):
+    for index, agent in enumerate(config.run_spec.agent_ids):
         process, *received = (tmp_path / agent).read_text().splitlines()
         processes.add(process)
         assert received == [seen(draw[index]), *(seen(rollout[index]) for rollout in rollouts)]

@@ -12,7 +12,9 @@ import pytest
 
 from dm2_ray.cli.main import _parser, main
 from dm2_ray.config.schema import Experiment
-from dm2_ray.jobs.capacity import ClusterTooSmall, ResourceDemand, check_capacity, demand_of
+from dm2_ray.distributed.fault_log import FaultKind
+from dm2_ray.distributed.resources import ProcessGroup, RunResources
+from dm2_ray.jobs.capacity import ClusterTooSmall, check_capacity, demand_of
 from dm2_ray.jobs.dashboard import ClusterError, Node
 from dm2_ray.jobs.job_record import JobRecord, job_table
 from dm2_ray.jobs.submission import _copy_package, new_run, resumed_run
@@ -142,12 +144,16 @@ def test_the_demand_is_what_the_run_starts() -> None:
         check_capacity(demand, [])
 
 
+def workers(count: int, cpus: float) -> RunResources:
+    return RunResources(groups=(ProcessGroup(kind=FaultKind.ROLLOUT_WORKER, count=count, each={"CPU": cpus}),))
+
+
 def test_tenths_add_up_to_a_whole() -> None:
-    check_capacity(ResourceDemand(bundles=[{"CPU": 0.1}] * 20, arithmetic=""), [HEAD])
+    check_capacity(workers(20, 0.1), [HEAD])
 
 
 def test_a_process_needs_its_room_on_one_node() -> None:
-    demand = ResourceDemand(bundles=[{"CPU": 4.0}] * 2, arithmetic="2 rollout workers x 4 CPU")
+    demand = workers(2, 4.0)
     check_capacity(demand, [LARGE])
     with pytest.raises(ClusterTooSmall, match="4 CPU on one node"):
         check_capacity(demand, [Node(f"10.0.0.{index}", False, {"CPU": 2.0}) for index in range(4)])

@@ -9,6 +9,7 @@ Shapes: T time, P places.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from meeting_game import OBS_SIZE, RIGHT, Corridors, MeetingGame, N, P, T, Team,
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 
-from dm2_ray.algorithms.dm2_config import DM2Config
+from dm2_ray.algorithms.dm2 import DM2Config
 from dm2_ray.demonstrations.sampling import draw_episodes
 from dm2_ray.distributed.learners.agent_learner import AgentLearner
 from dm2_ray.distributed.random_streams import Role, derive_seed
@@ -50,15 +51,18 @@ TEAM_AND_MATCHING = {"coefficient": 0.3}
 MATCHING_ONLY = {"reward": "matching", "coefficient": 1.0}
 
 
-class MeetingConfig(DM2Config):
-    """An experiment in the meeting game; `world.map` is of no account."""
-
-    def sizes(self) -> tuple[int, int, int]:
-        return N, OBS_SIZE, 2
-
-    @property
-    def episode_limit(self) -> int:
-        return T
+def meeting_config(**sections: Any) -> DM2Config:
+    """An experiment in the meeting game; of the map that `world.map` names nothing is used."""
+    config = DM2Config().dm2(**sections)
+    spec = config.run_spec
+    config.run_spec = replace(
+        spec,
+        map_spec=replace(spec.map_spec, episode_limit=T),
+        agent_ids=spec.agent_ids[:N],
+        obs_size=OBS_SIZE,
+        num_actions=2,
+    )
+    return config
 
 
 def trained_team(
@@ -82,7 +86,7 @@ def trained_team(
         episodes_per_draw: Joint episodes of an iteration.
         iterations: Updates.
     """
-    config = MeetingConfig().dm2(seed=seed, **{**SETTINGS, **({"matching": matching} if experts else {})})
+    config = meeting_config(seed=seed, **{**SETTINGS, **({"matching": matching} if experts else {})})
     learners = learners_of(config)
     policies = StackedPolicies(N, OBS_SIZE, 2, config.experiment.policy)
     collector = BattleCollector(Corridors(game, EPISODES), policies)
@@ -114,8 +118,8 @@ def learners_of(config: DM2Config) -> list[AgentLearner]:
     """One learner per agent, each with its own agent's modules and no others."""
     specs = config.get_default_rl_module_spec().rl_module_specs
     learners = []
-    for index, agent in enumerate(config.agent_ids):
-        names = [name for name in (agent, config.discriminator_id(agent)) if name in specs]
+    for index, agent in enumerate(config.run_spec.agent_ids):
+        names = [name for name in (agent, config.run_spec.discriminator_id(agent)) if name in specs]
         learners.append(
             AgentLearner(
                 config=config.copy(copy_frozen=False),

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from meeting_game import LEFT, OBS_SIZE, RIGHT, Corridors, MeetingGame, N, T, Team, recorded_walkers, walker
-from meeting_team import MATCHING_ONLY, SETTINGS, MeetingConfig, table_of, trained_team
+from meeting_team import MATCHING_ONLY, SETTINGS, meeting_config, table_of, trained_team
 from scipy.stats import binomtest
 
 from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleQuota
@@ -52,9 +52,9 @@ def end_of(team: Team) -> int:
 class TestTheWorldItself:
     def test_tables_give_what_play_gives(self):
         settings = {**SETTINGS, "policy": {**SETTINGS["policy"], "actor_gain": 1.0}}
-        config = MeetingConfig().dm2(**settings)
+        config = meeting_config(**settings)
         specs = config.get_default_rl_module_spec().rl_module_specs
-        modules = [specs[agent].build() for agent in config.agent_ids]
+        modules = [specs[agent].build() for agent in config.run_spec.agent_ids]
         policies = StackedPolicies(N, OBS_SIZE, 2, config.experiment.policy)
         policies.load([module.state_dict() for module in modules])
         game, episodes = MeetingGame(payoffs=(1.0, 3.0)), 20_000

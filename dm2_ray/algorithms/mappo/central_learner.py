@@ -11,10 +11,10 @@ import torch
 from dm2_ray.algorithms.mappo.central_policy import CentralPolicy
 from dm2_ray.algorithms.mappo.joint_battles import JointBattles
 from dm2_ray.algorithms.mappo.joint_preparation import prepare_joint_batch
-from dm2_ray.config.schema import Experiment
 from dm2_ray.distributed.learners.agent_learner import as_arrays, as_tensors
 from dm2_ray.distributed.process_setup import single_threaded_torch
 from dm2_ray.distributed.random_streams import Role, derive_seed
+from dm2_ray.distributed.run_spec import RunSpec
 from dm2_ray.learning.gradients import LearningDiverged
 from dm2_ray.learning.ppo import PPOBatch, ppo_losses
 from dm2_ray.learning.ppo_batch import minibatches
@@ -27,16 +27,15 @@ class CentralLearner:
     """Shared actor, central critic and their optimizers; an update is a function of (state, battles, seed).
 
     Args:
-        experiment: `seed`, `policy` and `ppo` are used.
-        sizes: Agents, observation size, actions.
-        state_size: Of the global state.
+        spec: Of the run; `seed`, `policy` and `ppo` of its experiment are used.
     """
 
-    def __init__(self, experiment: Experiment, sizes: tuple[int, int, int], state_size: int) -> None:
+    def __init__(self, spec: RunSpec) -> None:
+        experiment = spec.experiment
         self._experiment = experiment
-        self._num_agents = sizes[0]
+        self._num_agents = spec.num_agents
         seed = derive_seed(experiment.seed, Role.AGENT_INITIALISATION, 0)
-        self.module = CentralPolicy(*sizes, state_size, experiment.policy, seed)
+        self.module = CentralPolicy(*spec.sizes, spec.state_size, experiment.policy, seed)
         settings = experiment.ppo
         rates = {"actor": settings.lr_actor, "critic": settings.lr_critic}
         self._optimizers = {

@@ -21,7 +21,7 @@ from typing import Any
 
 import ray
 
-from dm2_ray.algorithms.dm2_config import DM2Config
+from dm2_ray.algorithms.dm2 import DM2Config
 from dm2_ray.algorithms.mappo.central_learner import CentralLearner
 from dm2_ray.algorithms.mappo.joint_battles import JointBattles, JointEnvRunner
 from dm2_ray.config.schema import Experiment
@@ -30,10 +30,8 @@ from dm2_ray.distributed.object_refs import get_if_ref
 from dm2_ray.distributed.resources import check_resources
 from dm2_ray.distributed.rollout.battle_collector import BattleStatistics
 from dm2_ray.distributed.rollout.env_runner import RolloutTask
-from dm2_ray.distributed.rollout.env_runner_group import BattleEnvRunnerGroup
-from dm2_ray.distributed.rollout.rollout_pool import Rollout, RolloutPool
-from dm2_ray.world.smac.options import SmacOptions
-from dm2_ray.world.smac.rules_tables import build_tables
+from dm2_ray.distributed.rollout.env_runner_group import BattleEnvRunnerGroup, Rollout
+from dm2_ray.distributed.run_spec import RunSpec
 
 RETRIES = 5
 """Of one iteration's battles, when nodes die with them."""
@@ -52,31 +50,26 @@ class MAPPO:
 
     def __init__(self, experiment: Experiment) -> None:
         config = _runners_config(experiment)
-        check_resources(resource_bundles(experiment), resource_arithmetic(experiment))
-        self._config = config
+        self._spec: RunSpec = config.run_spec
+        check_resources(self._spec.resources)
         self._env_steps = 0
         self._episodes = 0
-        tables = build_tables(config.map_spec, SmacOptions.from_arguments(experiment.world.smac))
-        self.learner = CentralLearner(experiment, config.sizes(), tables.state_size)
+        self.learner = CentralLearner(self._spec)
         self.faults = FaultLog()
-        """What was lost on the way."""
+        """What the run has lost so far."""
         self.hosts: list[str] = []
         """Addresses of the nodes that played the last iteration's battles."""
         rollout, evaluation = experiment.rollout, experiment.evaluation
-        self._fleets = [
-            BattleEnvRunnerGroup(
-                config, number=rollout.env_runners, maximum=rollout.max_env_runners, faults=self.faults
-            )
-        ]
+        self._players = self._evaluators = BattleEnvRunnerGroup(
+            config, number=rollout.env_runners, maximum=rollout.max_env_runners, num_trajectories=1, faults=self.faults
+        )
         if evaluation.env_runners:
             kind = FaultKind.EVALUATION_WORKER
-            self._fleets.append(
-                BattleEnvRunnerGroup(config, number=evaluation.env_runners, kind=kind, faults=self.faults)
+            self._evaluators = BattleEnvRunnerGroup(
+                config, number=evaluation.env_runners, num_trajectories=1, kind=kind, faults=self.faults
             )
-        for fleet in self._fleets:
-            fleet.wait_until_ready(experiment.faults.wait_for_resources_s)
-        pools = [self._pool(fleet) for fleet in self._fleets]
-        self._rollouts, self._evaluations = pools[0], pools[-1]
+        for group in {self._players, self._evaluators}:
+            group.wait_until_ready()
         self._nodes = NodeMonitor(self.faults) if rollout.env_runners else None
         self._weights = self._shared_weights()
 
@@ -104,10 +97,10 @@ class MAPPO:
         started = time.perf_counter()
         self.faults.iteration = self.iteration
         if self._nodes is not None:
-            self._nodes.look()
+            self._nodes.poll()
         rollouts, battles = self._play()
         sampled = time.perf_counter()
-        learnt = self.learner.train(battles)
+        learned = self.learner.train(battles)
         self._weights = self._shared_weights()
         statistics = BattleStatistics.concatenate([rollout.report.statistics for rollout in rollouts])
         self._env_steps += statistics.env_steps
@@ -119,22 +112,22 @@ class MAPPO:
             "win_rate": float(statistics.won.mean()),
             "return_mean": float(statistics.returns.mean()),
             "episode_length_mean": float(statistics.lengths.mean()),
-            "agents": {"shared": learnt},
+            "agents": {"shared": learned},
             "timing": {
                 "sample_s": sampled - started,
                 "learn_s": time.perf_counter() - sampled,
                 "rollout_s": max(rollout.report.seconds for rollout in rollouts),
-                "rollout_workers": max(1, len(self._rollouts.fleet.at_work)),
+                "rollout_workers": max(1, len(self._players.at_work)),
                 "battles_dropped": statistics.dropped,
-                "rollout_tasks_redone": self._rollouts.lost_tasks,
+                "rollout_tasks_redone": self._players.lost_tasks,
                 "hosts": sorted({rollout.report.host for rollout in rollouts}),
             },
         }
 
     def evaluate_battles(self, episodes: int) -> BattleStatistics:
         """Plays exactly `episodes` greedy battles, always the same ones; training is not disturbed in any way."""
-        parts = self._config.evaluation_tasks
-        return self._evaluations.evaluate(episodes, self.iteration, self._weights, parts=parts)
+        parts = self._spec.evaluation_tasks
+        return self._evaluators.evaluate(episodes, self.iteration, self._weights, parts=parts)
 
     def learning_state(self) -> dict[str, Any]:
         """Everything that a continued run depends on, in the form of DM2's."""
@@ -152,17 +145,17 @@ class MAPPO:
 
     def stop(self) -> None:
         """Ends all processes."""
-        for fleet in self._fleets:
-            fleet.shutdown()
+        for group in {self._players, self._evaluators}:
+            group.shutdown()
 
     def _play(self) -> tuple[list[Rollout], JointBattles]:
         tasks = [
             RolloutTask(iteration=self.iteration, index=index, quota=quota)
-            for index, quota in enumerate(self._config.rollout_quotas())
+            for index, quota in enumerate(self._spec.rollout_quotas)
         ]
 
         def played() -> tuple[list[Rollout], JointBattles]:
-            rollouts = self._rollouts.run(tasks, self.iteration, self._weights)
+            rollouts = self._players.run(tasks, self.iteration, self._weights)
             return rollouts, JointBattles.concatenate([get_if_ref(rollout.trajectories[0]) for rollout in rollouts])
 
         for _ in range(RETRIES):
@@ -174,30 +167,7 @@ class MAPPO:
     def _shared_weights(self) -> list[Any]:
         """One reference (or mapping, where battles are played in this process), as often as there are agents."""
         weights = self.learner.actor_weights()
-        return [ray.put(weights) if self._config.experiment.rollout.env_runners else weights] * self._config.num_agents
-
-    def _pool(self, fleet: BattleEnvRunnerGroup) -> RolloutPool:
-        return RolloutPool(
-            fleet,
-            num_trajectories=1,
-            task_timeout_s=self._config.experiment.rollout.timeout_s,
-            restore_timeout_s=self._config.experiment.faults.wait_for_resources_s,
-        )
-
-
-def resource_bundles(experiment: Experiment) -> list[dict[str, float]]:
-    """Resources of every process that a run starts."""
-    runners = experiment.rollout.env_runners + experiment.evaluation.env_runners
-    return [{"CPU": experiment.rollout.cpus_per_env_runner}] * runners
-
-
-def resource_arithmetic(experiment: Experiment) -> str:
-    """The same in words."""
-    cpus = f"x {experiment.rollout.cpus_per_env_runner:g} CPU"
-    parts = [f"{experiment.rollout.env_runners} rollout workers {cpus}"]
-    if experiment.evaluation.env_runners:
-        parts.append(f"{experiment.evaluation.env_runners} evaluation workers {cpus}")
-    return ", ".join([*parts, "one learner in the driver"])
+        return [ray.put(weights) if self._spec.experiment.rollout.env_runners else weights] * self._spec.num_agents
 
 
 def _runners_config(experiment: Experiment) -> DM2Config:

@@ -119,10 +119,10 @@ class EpisodeServerPool:
                 try:
                     *parts, last, answered_by = answer
                     answers[key] = [*parts, self._awaited(last, deadline)]
-                    self._where.faults.back(FaultKind.EXPERT, process, get_if_ref(answered_by))
+                    self._where.faults.record_recovery(FaultKind.EXPERT, process, get_if_ref(answered_by))
                 except ray.exceptions.RayActorError as error:
                     lost.append(key)
-                    self._where.faults.lost(FaultKind.EXPERT, process, type(error).__name__)
+                    self._where.faults.record_loss(FaultKind.EXPERT, process, type(error).__name__)
                     self._replace_if_dead(error, calls[key].turn)
                     if time.monotonic() > deadline:
                         raise ExpertsLost(

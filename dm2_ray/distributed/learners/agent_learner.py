@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import numpy as np
 import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
@@ -29,6 +30,7 @@ from ray.rllib.utils.annotations import override
 from dm2_ray.distributed.errors import LearnerNotReady
 from dm2_ray.distributed.process_setup import single_threaded_torch
 from dm2_ray.distributed.random_streams import Role, derive_seed
+from dm2_ray.distributed.run_spec import RunSpec
 from dm2_ray.learning.behavior_cloning import cloning_losses, prepare_cloning_batch
 from dm2_ray.learning.classifier_two_sample import visitation_divergence
 from dm2_ray.learning.distribution_matching import DistributionMatcher
@@ -39,20 +41,21 @@ from dm2_ray.learning.ppo import PPOBatch, ppo_losses
 from dm2_ray.learning.ppo_batch import minibatches, prepare_policy_batch
 
 if TYPE_CHECKING:
-    from dm2_ray.algorithms.dm2_config import DM2Config
     from dm2_ray.demonstrations.dataset import AgentDemonstration
 
 
 class AgentLearner(TorchLearner):
     """One agent's learner. As a Ray actor it is its own process; nothing in it knows of other agents."""
 
-    def __init__(self, *, config: DM2Config, module_spec: MultiRLModuleSpec, agent_index: int) -> None:
+    def __init__(self, *, config: AlgorithmConfig, module_spec: MultiRLModuleSpec, agent_index: int) -> None:
+        # A TorchLearner takes an AlgorithmConfig; this one is a DM2Config, which carries the run's description.
         super().__init__(config=config, module_spec=module_spec)
+        spec: RunSpec = config.run_spec
         self.agent_index = agent_index
-        self.agent_id = config.agent_ids[agent_index]
-        self._experiment = config.experiment
-        self._discriminator_id = config.discriminator_id(self.agent_id)
-        self._matching = DistributionMatcher(self._experiment, config.episode_limit, config.sizes()[2])
+        self.agent_id = spec.agent_ids[agent_index]
+        self._experiment = spec.experiment
+        self._discriminator_id = spec.discriminator_id(self.agent_id)
+        self._matching = DistributionMatcher(self._experiment, spec.episode_limit, spec.num_actions)
         self._version = 0
         # A process that Ray restarted has fresh weights and must not pass for the one that died.
         self._admitted = False

@@ -38,7 +38,7 @@ class UpdateDiverged(LearningDiverged):
         self._data = list(data)
 
     @classmethod
-    def of(cls, error: LearningDiverged, agent: str, iteration: int, data: Sequence[Any]) -> UpdateDiverged:
+    def from_update(cls, error: LearningDiverged, agent: str, iteration: int, data: Sequence[Any]) -> UpdateDiverged:
         """The same error with what it came from."""
         return cls(str(error), agent, iteration, data)
 

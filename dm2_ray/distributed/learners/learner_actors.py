@@ -1,4 +1,4 @@
-"""LearnerProcesses: the agents' learners, each in a process of its own, or, for debugging, all objects of this process.
+"""LearnerActors: the agents' learners, each in a process of its own, or, for debugging, all objects of this process.
 
 Whatever is asked of a learner is asked again until it answers: of the process that Ray restarted, or, where Ray has
 given it up, of a new one.
@@ -9,43 +9,44 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import ray
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 
 from dm2_ray.distributed.errors import LearnerLost, UpdateResultLost
+from dm2_ray.distributed.fault_log import FaultKind
 from dm2_ray.distributed.learners.agent_learner import LearnerState
 from dm2_ray.distributed.object_refs import get_if_ref
-from dm2_ray.distributed.placement import CAPACITY_WAIT_S
+from dm2_ray.distributed.placement import CAPACITY_WAIT_S, LearnerPlacement
 from dm2_ray.distributed.random_streams import Role, derive_seed
-
-if TYPE_CHECKING:
-    from dm2_ray.algorithms.dm2_config import DM2Config
-    from dm2_ray.distributed.placement import LearnerPlacement
+from dm2_ray.distributed.run_spec import RunSpec
 
 T = TypeVar("T")
 Weights = Mapping[str, np.ndarray]
 
 
-class LearnerProcesses:
+class LearnerActors:
     """The learners by agent."""
 
-    def __init__(self, config: DM2Config, module_spec: MultiRLModuleSpec, placement: LearnerPlacement | None) -> None:
+    def __init__(
+        self, config: AlgorithmConfig, module_spec: MultiRLModuleSpec, placement: LearnerPlacement | None
+    ) -> None:
         """
         Args:
             config: Of the run.
             module_spec: All agents' modules; each learner gets its own agent's.
             placement: Where they go; None in Tune's placement group, or where it does not matter.
         """
-        self.are_processes = config.experiment.learners.processes == "per_agent"
+        spec: RunSpec = config.run_spec
+        self.are_processes = spec.learners_are_processes
         self.free_capacity: Callable[[], None] = lambda: None
         """Is called now and then while a learner waits for a place."""
-        self._patience_s = config.experiment.faults.wait_for_resources_s
+        self._patience_s = spec.experiment.faults.wait_for_resources_s
         self._factories = {
-            agent: learner_factory(config, index, module_spec, placement)
-            for index, agent in enumerate(config.agent_ids)
+            agent: learner_factory(config, index, module_spec, placement) for index, agent in enumerate(spec.agent_ids)
         }
         self.learners: dict[str, Any] = {agent: make() for agent, make in self._factories.items()}
 
@@ -60,7 +61,7 @@ class LearnerProcesses:
         # All at once first: they start side by side.
         started = [learner.ping.remote() for learner in self.learners.values()]
         ray.wait(started, num_returns=len(started), timeout=self._patience_s)
-        return {agent: self._persist(agent, partial(self._ask, agent, "admit")) for agent in self.learners}
+        return {agent: self._call_with_retries(agent, partial(self._call, agent, "admit")) for agent in self.learners}
 
     def restore(self, agent: str, snapshot: LearnerState) -> Weights:
         """Gives a learner its state; returns its weights.
@@ -72,7 +73,7 @@ class LearnerProcesses:
         if not self.are_processes:
             weights: Weights = self.learners[agent].restore(snapshot)
             return weights
-        return self._persist(agent, partial(self._ask, agent, "restore", snapshot))
+        return self._call_with_retries(agent, partial(self._call, agent, "restore", snapshot))
 
     def submit_update(self, agent: str, iteration: int, data: Sequence[Any]) -> Any:
         """Has a learner train; returns what `await_update` takes.
@@ -115,16 +116,16 @@ class LearnerProcesses:
             for learner in self.learners.values():
                 ray.kill(learner)
 
-    def _ask(self, agent: str, method: str, *arguments: Any) -> Any:
+    def _call(self, agent: str, method: str, *arguments: Any) -> Any:
         answer = getattr(self.learners[agent], method).remote(*arguments)
         return ray.get(answer, timeout=min(self._patience_s, CAPACITY_WAIT_S))
 
-    def _persist(self, agent: str, ask: Callable[[], T]) -> T:
+    def _call_with_retries(self, agent: str, call: Callable[[], T]) -> T:
         now = time.monotonic()
         deadline, room_due = now + self._patience_s, now + CAPACITY_WAIT_S
         while True:
             try:
-                return ask()
+                return call()
             except ray.exceptions.ActorUnavailableError:
                 time.sleep(0.1)
             except ray.exceptions.ActorDiedError as error:
@@ -144,7 +145,7 @@ class LearnerProcesses:
 
 
 def learner_factory(
-    config: DM2Config, index: int, module_spec: MultiRLModuleSpec, placement: LearnerPlacement | None
+    config: AlgorithmConfig, index: int, module_spec: MultiRLModuleSpec, placement: LearnerPlacement | None
 ) -> Callable[[], Any]:
     """What makes agent `index`'s learner, as often as it is called: a process, or an object of this one.
 
@@ -154,23 +155,23 @@ def learner_factory(
         module_spec: All agents' modules; the learner gets its own agent's.
         placement: Where learners go; None in Tune's placement group, or where it does not matter.
     """
-    agent = config.agent_ids[index]
-    own = {agent, config.discriminator_id(agent)}
-    specs = {name: spec for name, spec in module_spec.rl_module_specs.items() if name in own}
-    in_process = config.experiment.learners.processes == "per_agent"
+    spec: RunSpec = config.run_spec
+    agent = spec.agent_ids[index]
+    own = {agent, spec.discriminator_id(agent)}
+    specs = {name: module for name, module in module_spec.rl_module_specs.items() if name in own}
     own_config = config.copy(copy_frozen=False)
     own_config.learner_placement = None
-    own_config.num_learners = 1 if in_process else 0
-    own_config.seed = derive_seed(config.experiment.seed, Role.AGENT_INITIALISATION, index) % 2**32
+    own_config.num_learners = 1 if spec.learners_are_processes else 0
+    own_config.seed = derive_seed(spec.experiment.seed, Role.AGENT_INITIALISATION, index) % 2**32
     arguments: dict[str, Any] = {"agent_index": index, "module_spec": MultiRLModuleSpec(rl_module_specs=specs)}
-    if not in_process:
+    if not spec.learners_are_processes:
         return lambda: own_config.learner_class(config=own_config, **arguments)
     where: dict[str, Any] = {}
     if ray.util.get_current_placement_group() is not None:
-        where = {"placement_group_bundle_index": config.resources.first_learner + index}
+        where = {"placement_group_bundle_index": spec.resources.first_bundle(FaultKind.LEARNER) + index}
     elif placement is not None:
         where = placement.learner(index)
-    settings = config.experiment.learners
+    settings = spec.experiment.learners
     actor = ray.remote(own_config.learner_class).options(
         num_cpus=settings.cpus_per_learner,
         num_gpus=settings.gpus_per_learner,

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
 from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
@@ -27,13 +28,11 @@ from dm2_ray.distributed.errors import LearnerLost, LearnerNotReady, RolloutData
 from dm2_ray.distributed.fault_log import FaultKind, FaultLog
 from dm2_ray.distributed.learners.agent_learner import LearnerState
 from dm2_ray.distributed.learners.diverged_update import UpdateDiverged
-from dm2_ray.distributed.learners.learner_actors import LearnerProcesses
+from dm2_ray.distributed.learners.learner_actors import LearnerActors
 from dm2_ray.distributed.object_refs import get_if_ref
+from dm2_ray.distributed.placement import LearnerPlacement
+from dm2_ray.distributed.run_spec import RunSpec
 from dm2_ray.learning.gradients import LearningDiverged
-
-if TYPE_CHECKING:
-    from dm2_ray.algorithms.dm2_config import DM2Config
-    from dm2_ray.distributed.placement import LearnerPlacement
 
 MAX_ATTEMPTS = 5
 
@@ -44,7 +43,7 @@ class DecoupledLearnerGroup(LearnerGroup):
     def __init__(
         self,
         *,
-        config: DM2Config,
+        config: AlgorithmConfig,
         module_spec: MultiRLModuleSpec,
         placement: LearnerPlacement | None = None,
         faults: FaultLog | None = None,
@@ -61,12 +60,14 @@ class DecoupledLearnerGroup(LearnerGroup):
         """
         # LearnerGroup.__init__ is not called: it would start one gang of data-parallel copies of all agents.
         self.config = config.copy(copy_frozen=False)
-        self.agent_ids: list[str] = list(config.agent_ids)
+        spec: RunSpec = config.run_spec
+        self._update_timeout_s = spec.experiment.learners.timeout_s
+        self.agent_ids: list[str] = list(spec.agent_ids)
         self.faults = faults or FaultLog()
         self.restarts = 0
         """Learners brought back since the group was built."""
         self._is_shut_down = False
-        self._processes = LearnerProcesses(self.config, module_spec, placement)
+        self._processes = LearnerActors(self.config, module_spec, placement)
         self._versions = dict.fromkeys(self.agent_ids, 0)
         # Values, not references: they lie on the driver's node, and no other node takes them along when it dies.
         self._snapshots: dict[str, LearnerState] = {}
@@ -104,7 +105,7 @@ class DecoupledLearnerGroup(LearnerGroup):
             RolloutDataLost: Some trajectories or demonstrations are gone; call again with fresh references.
             UpdateDiverged: An agent's data or gradients are not finite; `snapshots` are those before this iteration.
         """
-        timeout_s = self.config.experiment.learners.timeout_s
+        timeout_s = self._update_timeout_s
         for _ in range(MAX_ATTEMPTS):
             waiting = [agent for agent in self.agent_ids if self._versions[agent] == iteration]
             # An agent's own references: its demonstration first, then its trajectories.
@@ -127,7 +128,7 @@ class DecoupledLearnerGroup(LearnerGroup):
                 except (ray.exceptions.RayError, LearningDiverged) as error:
                     cause = getattr(error, "cause", None) or error
                     if isinstance(cause, LearningDiverged):
-                        raise UpdateDiverged.of(cause, agent, iteration, data[agent]) from None
+                        raise UpdateDiverged.from_update(cause, agent, iteration, data[agent]) from None
                     if isinstance(cause, (LearnerNotReady, ray.exceptions.RayActorError)):
                         lost[agent] = type(cause).__name__
                     elif isinstance(cause, ray.exceptions.ObjectLostError):
@@ -138,11 +139,11 @@ class DecoupledLearnerGroup(LearnerGroup):
                     self._metrics[agent], weights, snapshot = learnt
                     self._take_over(agent, weights, snapshot)
             for agent, why in lost.items():
-                self.faults.lost(FaultKind.LEARNER, agent, why)
+                self.faults.record_loss(FaultKind.LEARNER, agent, why)
             for agent in lost:
                 self._processes.restore(agent, self._snapshots[agent])
                 self.restarts += 1
-                self.faults.back(FaultKind.LEARNER, agent)
+                self.faults.record_recovery(FaultKind.LEARNER, agent)
             if data_lost:
                 raise RolloutDataLost(f"rollout data of iteration {iteration} died with their node")
             if not lost:

@@ -15,11 +15,12 @@ import platform
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import ray
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core import COMPONENT_RL_MODULE
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
 from ray.rllib.env.env_runner import EnvRunner
@@ -39,11 +40,9 @@ from dm2_ray.distributed.process_setup import process_name
 from dm2_ray.distributed.random_streams import Role, derive_seed
 from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleQuota, BattleStatistics
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies
+from dm2_ray.distributed.run_spec import RunSpec
 from dm2_ray.learning.episodes import AgentTrajectory
 from dm2_ray.world.configured import build_battles
-
-if TYPE_CHECKING:
-    from dm2_ray.algorithms.dm2_config import DM2Config
 
 WIN_RATE = "win_rate"
 
@@ -95,10 +94,12 @@ class BattleEnvRunner(EnvRunner, Checkpointable):
     """Steps `battles_per_env_runner` battles with one call and acts for all agents with one forward pass."""
 
     @override(EnvRunner)
-    def __init__(self, *, config: DM2Config, **kwargs: Any) -> None:
+    def __init__(self, *, config: AlgorithmConfig, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
         self.worker_index = kwargs.get("worker_index") or 0
-        self._experiment = config.experiment
+        # RLlib makes a runner of its own in the driver, from the configuration (a DM2Config) alone.
+        self._spec: RunSpec = config.run_spec
+        self._experiment = self._spec.experiment
         self._policy_version = -1
         self._sample_calls = 0
         # RLlib keeps a runner in the driver, which is asked for the spaces alone where other processes play.
@@ -196,9 +197,8 @@ class BattleEnvRunner(EnvRunner, Checkpointable):
 
     @override(EnvRunner)
     def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
-        _, *sizes = self.config.sizes()
-        spaces = observation_and_action_spaces(*sizes)
-        agents = {agent: spaces for agent in self.config.agent_ids}
+        spaces = self._spec.spaces()
+        agents = {agent: spaces for agent in self._spec.agent_ids}
         return {INPUT_ENV_SPACES: spaces, INPUT_ENV_SINGLE_SPACES: spaces, **agents}
 
     @override(EnvRunner)
@@ -267,7 +267,7 @@ class BattleEnvRunner(EnvRunner, Checkpointable):
         return [(COMPONENT_RL_MODULE, self.module)]
 
     def _load_module(self) -> None:
-        self._stacked.load([self.module[agent].state_dict() for agent in self.config.agent_ids])
+        self._stacked.load([self.module[agent].state_dict() for agent in self._spec.agent_ids])
 
     def _log(self, statistics: BattleStatistics) -> None:
         for value, won, length in zip(statistics.returns, statistics.won, statistics.lengths, strict=True):
@@ -278,8 +278,3 @@ class BattleEnvRunner(EnvRunner, Checkpointable):
             self.metrics.log_value(key, count, reduce="sum")
         self.metrics.log_value(NUM_EPISODES_LIFETIME, statistics.episodes, reduce="lifetime_sum")
         self.metrics.log_value(NUM_ENV_STEPS_SAMPLED_LIFETIME, statistics.env_steps, reduce="lifetime_sum")
-
-
-def observation_and_action_spaces(obs_size: int, num_actions: int) -> tuple[gym.Space, gym.Space]:
-    """One agent's observation and action space."""
-    return gym.spaces.Box(-np.inf, np.inf, (obs_size,), np.float32), gym.spaces.Discrete(num_actions)

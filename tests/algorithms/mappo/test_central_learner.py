@@ -17,6 +17,7 @@ from dm2_ray.algorithms.mappo.central_policy import CentralPolicy
 from dm2_ray.algorithms.mappo.joint_battles import JointBattles
 from dm2_ray.algorithms.mappo.joint_preparation import prepare_joint_batch
 from dm2_ray.config.schema import Experiment, PolicySettings, PPOSettings
+from dm2_ray.distributed.run_spec import RunSpec
 from dm2_ray.learning.episodes import AgentTrajectory
 from dm2_ray.learning.gradients import LearningDiverged
 from dm2_ray.learning.policy import AgentPolicy
@@ -72,7 +73,14 @@ def central(num_agents: int = 2, state_size: int = STATE_SIZE, **settings) -> Ce
 def learner(num_agents: int = 2, **sections) -> CentralLearner:
     policy = {"hidden_size": 8, **sections.pop("policy", {})}
     experiment = Experiment.model_validate({"algorithm": "mappo", "policy": policy, **sections})
-    return CentralLearner(experiment, (num_agents, OBS_SIZE, NUM_ACTIONS), STATE_SIZE)
+    spec = dataclasses.replace(
+        RunSpec.from_experiment(experiment),
+        agent_ids=tuple(f"agent_{index}" for index in range(num_agents)),
+        obs_size=OBS_SIZE,
+        num_actions=NUM_ACTIONS,
+        state_size=STATE_SIZE,
+    )
+    return CentralLearner(spec)
 
 
 def outputs(module: CentralPolicy, battles: JointBattles) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import dm2_ray
-from dm2_ray.algorithms.dm2_config import DM2Config
+from dm2_ray.algorithms.dm2 import DM2Config
 from dm2_ray.algorithms.mappo.mappo import MAPPO
 from dm2_ray.config.schema import Experiment
 from dm2_ray.learning.policy import input_size
@@ -74,7 +74,7 @@ def test_the_critics_of_dm2_and_its_rollouts_know_no_state(small: Experiment) ->
     algorithm = config.build_algo()
     algorithm.train()
     assert algorithm.env_runner_group.local_env_runner._collector.global_states is None
-    _, obs_size, num_actions = config.sizes()
+    _, obs_size, num_actions = config.run_spec.sizes
     own = input_size(obs_size, num_actions, 2, config.experiment.policy)
     widths = algorithm.learner_group.foreach_learner(
         lambda learner: [module.critic.input_norm.normalized_shape for module in learner.module.values()]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import ray
 
-from dm2_ray.algorithms.dm2_config import DM2Config
+from dm2_ray.algorithms.dm2 import DM2Config
 from dm2_ray.checkpoints import save_checkpoint
 from dm2_ray.config.schema import Experiment
 from dm2_ray.demonstrations import AgentDemonstration, DemonstrationError
@@ -77,7 +77,7 @@ def teams(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> list[str
         algorithm = config.build_algo()
         algorithm.train()
         root = tmp_path_factory.mktemp(f"team-{seed}") / "checkpoints"
-        save_checkpoint(root, config.experiment, algorithm.learning_state(), sizes=config.sizes(), win_rate=None)
+        save_checkpoint(root, config.experiment, algorithm.learning_state(), sizes=config.run_spec.sizes, win_rate=None)
         algorithm.stop()
         found.append(str(root.parent))
     return found

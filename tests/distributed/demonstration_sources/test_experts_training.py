@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 import ray
 
-from dm2_ray.algorithms.dm2 import DM2
-from dm2_ray.algorithms.dm2_config import DM2Config
+from dm2_ray.algorithms.dm2 import DM2, DM2Config
 from dm2_ray.checkpoints import open_checkpoint, restored_learning_state, save_checkpoint
 from dm2_ray.recording.recorder import record
-from dm2_ray.runs.trainables import DecentralizedTeam
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -110,7 +108,7 @@ def test_self_imitation_is_resumed_bit_for_bit(stored: str, tmp_path: Path) -> N
     algorithm = config.build_algo()
     for _ in range(2):
         algorithm.train()
-    save_checkpoint(tmp_path, config.experiment, algorithm.learning_state(), sizes=config.sizes(), win_rate=None)
+    save_checkpoint(tmp_path, config.experiment, algorithm.learning_state(), sizes=config.run_spec.sizes, win_rate=None)
     of_rllib = algorithm.save_to_path(str(tmp_path / "of_rllib"))
     before = algorithm.experts.state()
     following = [metrics_of(algorithm) for _ in range(3)]
@@ -158,7 +156,7 @@ def test_cloning_draws_and_plays_nothing_and_then_the_experts_are_done(stored: s
         matching={"coefficient": 0.0},
         demonstrations={"path": "scripted:kite"},
     )
-    team = DecentralizedTeam(config.build_algo())
+    team = config.build_algo()
     records = [team.learn() for _ in range(3)]
     team.stop()
     for record_, iteration in zip(records[:2], (1, 2), strict=True):
@@ -186,7 +184,7 @@ def test_no_experts_without_anything_to_draw_for(stored: str) -> None:
 
 def test_cloning_alone_asks_for_experts(stored: str) -> None:
     config = config_of(stored, "set", matching={"coefficient": 0.0}, cloning={"iterations": 1})
-    assert config.uses_demonstrations and not config.matches
+    assert config.run_spec.uses_demonstrations and not config.run_spec.matches
     with pytest.raises(ValueError, match="demonstrations.path is not set"):
         config.dm2(demonstrations={"path": None}).validate()
     with pytest.raises(ValueError, match="nothing can be cloned before the first battle"):

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dm2_ray.algorithms.dm2 import DM2
-from dm2_ray.algorithms.dm2_config import DM2Config
+from dm2_ray.algorithms.dm2 import DM2, DM2Config
 from dm2_ray.checkpoints import open_checkpoint, restored_learning_state, save_checkpoint
 from dm2_ray.demonstrations import JointTrajectories
 from dm2_ray.recording.recorder import record
@@ -115,7 +114,7 @@ def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Non
 def test_every_discriminator_input_trains_under_every_padding(matching: DM2Config, kind: str, padding: str) -> None:
     config = changed(matching, discriminator={"input": kind}, matching={"padding": padding})
     state, metrics = trained(config, 2)
-    _, obs_size, num_actions = config.sizes()
+    _, obs_size, num_actions = config.run_spec.sizes
     width = {"state": obs_size, "state_action": obs_size + num_actions, "state_next_state": 2 * obs_size}[kind]
     if padding == "absorbing":
         width += 2 if kind == "state_next_state" else 1
@@ -194,7 +193,7 @@ def test_a_resumed_run_goes_on_bit_for_bit(everything: DM2Config, tmp_path: Path
     uninterrupted = everything.build_algo()
     first = told(uninterrupted, 3)
     save_checkpoint(
-        tmp_path, everything.experiment, uninterrupted.learning_state(), sizes=everything.sizes(), win_rate=None
+        tmp_path, everything.experiment, uninterrupted.learning_state(), sizes=everything.run_spec.sizes, win_rate=None
     )
     following = told(uninterrupted, 3)
     resumed = changed(everything).build_algo()
