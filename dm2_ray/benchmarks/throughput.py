@@ -22,8 +22,8 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED
 from dm2_ray.algorithms.dm2 import DM2Config
 from dm2_ray.benchmarks.rllib_baseline import StockBattleEnv
 from dm2_ray.distributed.ray_session import ray_session
-from dm2_ray.distributed.rollout.battle_collector import BattleQuota
 from dm2_ray.distributed.rollout.env_runner import BattleEnvRunner, RolloutTask
+from dm2_ray.distributed.run_spec import BattleQuota
 from dm2_ray.world import BattleVector
 
 ENV_STEPS = 2048

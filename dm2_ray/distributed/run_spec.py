@@ -13,12 +13,25 @@ from dm2_ray.config.schema import Experiment
 from dm2_ray.demonstrations.source_checks import uses_demonstrations
 from dm2_ray.distributed.random_streams import Role, derive_seed
 from dm2_ray.distributed.resources import RunResources
-from dm2_ray.distributed.rollout.battle_collector import BattleQuota
 from dm2_ray.learning.discriminator import Discriminator
 from dm2_ray.learning.policy import AgentPolicy
 from dm2_ray.world import MapSpec, world_map
 from dm2_ray.world.smac.options import SmacOptions
 from dm2_ray.world.smac.rules_tables import RulesTables, build_tables
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BattleQuota:
+    """When a collection ends; every battle that was started is played to its end."""
+
+    env_steps: int | None = None
+    """Fewest env steps over all columns, or None."""
+    episodes: int | None = None
+    """Battles over all columns, exactly, or None."""
+
+    def __post_init__(self) -> None:
+        if (self.env_steps is None) == (self.episodes is None):
+            raise ValueError("a quota is either env_steps or episodes")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,8 +15,9 @@ from dm2_ray.config.schema import WorldSettings
 from dm2_ray.demonstrations import JointEpisode
 from dm2_ray.demonstrations.episode_player import play_joint_episodes
 from dm2_ray.distributed.random_streams import Role, derive_seed
-from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleQuota, BattleStatistics
+from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleStatistics
 from dm2_ray.distributed.rollout.stacked_policies import load_policies
+from dm2_ray.distributed.run_spec import BattleQuota
 from dm2_ray.learning.episodes import AgentTrajectory
 from dm2_ray.runs.joint_rollouts import JointRollouts
 from dm2_ray.statistics import wilson_interval

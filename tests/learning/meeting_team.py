@@ -22,8 +22,9 @@ from dm2_ray.algorithms.dm2 import DM2Config
 from dm2_ray.demonstrations.sampling import draw_episodes
 from dm2_ray.distributed.learners.agent_learner import AgentLearner
 from dm2_ray.distributed.random_streams import Role, derive_seed
-from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleQuota
+from dm2_ray.distributed.rollout.battle_collector import BattleCollector
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies
+from dm2_ray.distributed.run_spec import BattleQuota
 from dm2_ray.learning.episodes import AgentDemonstration
 from dm2_ray.learning.policy import AgentPolicy
 

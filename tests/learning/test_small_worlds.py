@@ -17,8 +17,9 @@ from meeting_game import LEFT, OBS_SIZE, RIGHT, Corridors, MeetingGame, N, T, Te
 from meeting_team import MATCHING_ONLY, SETTINGS, meeting_config, table_of, trained_team
 from scipy.stats import binomtest
 
-from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleQuota
+from dm2_ray.distributed.rollout.battle_collector import BattleCollector
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies
+from dm2_ray.distributed.run_spec import BattleQuota
 
 GAME = MeetingGame()
 PAID_FOR_RIGHT = MeetingGame(payoffs=(0.0625, 0.25))

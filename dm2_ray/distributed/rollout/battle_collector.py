@@ -18,23 +18,10 @@ from typing import NamedTuple
 import numpy as np
 
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies
+from dm2_ray.distributed.run_spec import BattleQuota
 from dm2_ray.learning.episodes import AgentTrajectory
 from dm2_ray.world.battles.backend import BattleBackend
 from dm2_ray.world.battles.play_battles import PlayedStep, play_battles
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BattleQuota:
-    """When a collection ends; every battle that was started is played to its end."""
-
-    env_steps: int | None = None
-    """Fewest env steps over all columns, or None."""
-    episodes: int | None = None
-    """Battles over all columns, exactly, or None."""
-
-    def __post_init__(self) -> None:
-        if (self.env_steps is None) == (self.episodes is None):
-            raise ValueError("a quota is either env_steps or episodes")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

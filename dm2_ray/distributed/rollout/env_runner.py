@@ -38,9 +38,9 @@ from ray.rllib.utils.metrics import (
 
 from dm2_ray.distributed.process_setup import process_name
 from dm2_ray.distributed.random_streams import Role, derive_seed
-from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleQuota, BattleStatistics
+from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleStatistics
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies
-from dm2_ray.distributed.run_spec import RunSpec
+from dm2_ray.distributed.run_spec import BattleQuota, RunSpec
 from dm2_ray.learning.episodes import AgentTrajectory
 from dm2_ray.world.configured import build_battles
 

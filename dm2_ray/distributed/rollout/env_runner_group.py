@@ -23,9 +23,9 @@ from dm2_ray.distributed.errors import RolloutWorkersLost
 from dm2_ray.distributed.fault_log import FaultKind, FaultLog
 from dm2_ray.distributed.object_refs import get_if_ref
 from dm2_ray.distributed.resources import NotEnoughResources
-from dm2_ray.distributed.rollout.battle_collector import BattleQuota, BattleStatistics
+from dm2_ray.distributed.rollout.battle_collector import BattleStatistics
 from dm2_ray.distributed.rollout.env_runner import RolloutReport, RolloutTask
-from dm2_ray.distributed.run_spec import RunSpec, even_shares
+from dm2_ray.distributed.run_spec import BattleQuota, RunSpec, even_shares
 
 logger = logging.getLogger(__name__)
 

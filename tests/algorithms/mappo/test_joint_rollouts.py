@@ -6,8 +6,9 @@ import numpy as np
 
 from dm2_ray.algorithms.mappo.central_policy import CentralPolicy
 from dm2_ray.config.schema import PolicySettings, WorldSettings
-from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleQuota
+from dm2_ray.distributed.rollout.battle_collector import BattleCollector
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies
+from dm2_ray.distributed.run_spec import BattleQuota
 from dm2_ray.learning.episodes import AgentTrajectory
 from dm2_ray.world.configured import build_battles
 

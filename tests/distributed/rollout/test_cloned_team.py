@@ -11,8 +11,9 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from dm2_ray.config.schema import PolicySettings, WorldSettings
 from dm2_ray.demonstrations import JointTrajectories
-from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleQuota, BattleStatistics
+from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleStatistics
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies
+from dm2_ray.distributed.run_spec import BattleQuota
 from dm2_ray.learning.behavior_cloning import cloning_losses, prepare_cloning_batch
 from dm2_ray.learning.policy import AgentPolicy
 from dm2_ray.learning.ppo_batch import minibatches

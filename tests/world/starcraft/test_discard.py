@@ -11,8 +11,9 @@ import torch
 from dm2_ray.config.schema import PolicySettings
 from dm2_ray.demonstrations import JointTrajectories, JointTrajectoryWriter, Provenance
 from dm2_ray.demonstrations.episode_player import write_played_episodes
-from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleQuota
+from dm2_ray.distributed.rollout.battle_collector import BattleCollector
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies
+from dm2_ray.distributed.run_spec import BattleQuota
 from dm2_ray.learning.policy import AgentPolicy
 from dm2_ray.world import BattleVector, ScriptedTeam
 
