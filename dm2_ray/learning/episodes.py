@@ -163,6 +163,17 @@ class AgentEpisodes:
         """The fields that are no arrays, for all parts together."""
         return {}
 
+    @classmethod
+    def from_episodes(cls, episodes: AgentEpisodes, **others: Any) -> Self:
+        """The given episodes with the fields of this class; nothing is copied.
+
+        Args:
+            episodes: Gives the fields that it has.
+            others: The fields that it does not have.
+        """
+        shared = {f.name for f in fields(cls)} & {f.name for f in fields(episodes)}
+        return cls(**{name: getattr(episodes, name) for name in shared}, **others)
+
     def to_arrays(self) -> dict[str, Any]:
         """Every field by name: arrays and integers, for a checkpoint or `np.savez`."""
         return {f.name: getattr(self, f.name) for f in fields(self)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -18,9 +19,8 @@ from dm2_ray.learning.ppo_batch import minibatches
 
 def shown(trajectory: AgentTrajectory, **changes: np.ndarray) -> AgentDemonstration:
     """An expert who did what the trajectory's agent did."""
-    fields = ("observations", "actions", "action_mask", "alive", "episode_lengths")
-    arrays = {name: getattr(trajectory, name) for name in fields} | changes
-    return AgentDemonstration(agent_index=1, episode_ids=np.arange(trajectory.num_episodes), **arrays)
+    ids = np.arange(trajectory.num_episodes)
+    return dataclasses.replace(AgentDemonstration.from_episodes(trajectory, agent_index=1, episode_ids=ids), **changes)
 
 
 def losses_of(module: AgentPolicy, columns: dict) -> dict[str, torch.Tensor]:

@@ -36,9 +36,8 @@ def experiment(matching: dict[str, Any], **discriminator: Any) -> Experiment:
 
 
 def demonstration_of(trajectory: AgentTrajectory) -> AgentDemonstration:
-    names = ("observations", "actions", "action_mask", "alive", "episode_lengths")
-    arrays = {name: getattr(trajectory, name) for name in names}
-    return AgentDemonstration(agent_index=0, episode_ids=np.arange(trajectory.num_episodes), **arrays)
+    ids = np.arange(trajectory.num_episodes)
+    return AgentDemonstration.from_episodes(trajectory, agent_index=0, episode_ids=ids)
 
 
 def reordered(trajectory: AgentTrajectory, order: list[int]) -> tuple[AgentTrajectory, np.ndarray]:

@@ -8,7 +8,7 @@ import io
 import numpy as np
 import pytest
 
-from dm2_ray.learning.episodes import AgentDemonstration, AgentEpisodes, AgentTrajectory, JointEpisodes
+from dm2_ray.learning.episodes import AgentDemonstration, AgentTrajectory, JointEpisodes
 
 
 def test_last_actions_are_none_at_first_steps_and_the_previous_action_elsewhere(battles):
@@ -83,8 +83,7 @@ def test_selection_takes_whole_battles_in_the_given_order_even_repeatedly(battle
 
 def test_demonstrations_of_different_agents_are_not_concatenated(battles):
     def shown(agent: int) -> AgentDemonstration:
-        shared = {field.name: getattr(battles([2, 1]), field.name) for field in dataclasses.fields(AgentEpisodes)}
-        return AgentDemonstration(agent_index=agent, episode_ids=np.arange(2), **shared)
+        return AgentDemonstration.from_episodes(battles([2, 1]), agent_index=agent, episode_ids=np.arange(2))
 
     both = AgentDemonstration.concatenate([shown(1), shown(1)])
     assert both.agent_index == 1 and both.episode_ids.tolist() == [0, 1, 0, 1]

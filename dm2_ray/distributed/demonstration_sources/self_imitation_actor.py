@@ -71,18 +71,18 @@ class SelfImitationActor:
             "score_lowest": float(best.scores.min()),
             "score_mean": float(best.scores.mean()),
         }
-        return (None if best is store else best), best.select(places[agent_index]), report
+        return (
+            (None if best is store else best),
+            AgentDemonstration.from_episodes(best).select(places[agent_index]),
+            report,
+        )
 
 
 def _ranked(trajectory: AgentTrajectory, agent_index: int, first_id: int, gamma: float) -> BestEpisodes:
     """An agent's battles as episodes to keep; nothing is copied."""
-    return BestEpisodes(
+    return BestEpisodes.from_episodes(
+        trajectory,
         agent_index=agent_index,
-        observations=trajectory.observations,
-        actions=trajectory.actions,
-        action_mask=trajectory.action_mask,
-        alive=trajectory.alive,
-        episode_lengths=trajectory.episode_lengths,
         episode_ids=first_id + np.arange(trajectory.num_episodes),
         scores=discounted_returns(trajectory.rewards, trajectory.episode_lengths, gamma),
     )
