@@ -12,16 +12,13 @@ parameter of the critic gets a gradient, not even a zero one.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
-from ray.rllib.core.columns import Columns
 from torch import Tensor
 
 from dm2_ray.learning.episodes import AgentDemonstration
 from dm2_ray.learning.policy import AgentPolicy
-from dm2_ray.learning.ppo_batch import PreparedBatch
+from dm2_ray.learning.ppo_batch import PreparedBatch, flat_columns
 from dm2_ray.learning.sequences import PackedLayout
 
 
@@ -32,35 +29,22 @@ def prepare_cloning_batch(module: AgentPolicy, demonstration: AgentDemonstration
     They are Columns.OBS [S, O], "last_actions" [S], "action_mask" [S, A] and "batch_sizes" for
     `AgentPolicy.forward_train`, and "actions", "alive" [S] for `cloning_losses`; with `bptt_steps` > 0 in the settings
     of a recurrent module also Columns.STATE_IN {"actor": [Q, H]}, the states of one pass over whole battles.
-    `minibatches` of preparation.py deals them out. There are no statistics.
+    `ppo_batch.minibatches` deals them out. There are no statistics.
 
     Raises:
         ValueError: The expert took an action that was not available to it: no policy with this mask can imitate it.
     """
     _check_available(demonstration)
-    device = module.actor.head.weight.device
-    flat = {
-        name: torch.from_numpy(np.array(array)).to(device)
-        for name, array in {
-            Columns.OBS: demonstration.observations,
-            "last_actions": demonstration.last_actions,
-            "action_mask": demonstration.action_mask,
-            "actions": demonstration.actions,
-            "alive": demonstration.alive,
-        }.items()
-    }
-    layout = PackedLayout.from_lengths(demonstration.episode_lengths, device=device)
-    state_in: dict[str, Any] = {}
-    if module.settings.bptt_steps > 0 and module.actor.recurrent:
-        _, features = module.actor(layout.pack(module.network_inputs(flat)), layout.batch_sizes)
-        assert features is not None
-        flat_features = layout.unpack(features)
-        layout = PackedLayout.from_lengths(demonstration.episode_lengths, module.settings.bptt_steps, device=device)
-        state_in[Columns.STATE_IN] = {"actor": layout.start_states(flat_features)}
-    columns = {name: layout.pack(column) for name, column in flat.items()}
-    return PreparedBatch(
-        columns={**columns, "batch_sizes": layout.batch_sizes, **state_in}, layout=layout, statistics={}
-    )
+    names = ("observations", "last_actions", "action_mask", "actions", "alive")
+    flat = flat_columns(demonstration, *names, device=module.actor.head.weight.device)
+    layout = PackedLayout.from_lengths(demonstration.episode_lengths, device=flat["actions"].device)
+    bptt_steps = module.settings.bptt_steps
+    features = {}
+    if bptt_steps > 0 and module.actor.recurrent:
+        _, actor_features = module.actor(layout.pack(module.network_inputs(flat)), layout.batch_sizes)
+        assert actor_features is not None
+        features = {"actor": layout.unpack(actor_features)}
+    return PreparedBatch.pack(flat, layout, bptt_steps, features, statistics={})
 
 
 def cloning_losses(logits: Tensor, actions: Tensor, alive: Tensor) -> dict[str, Tensor]:

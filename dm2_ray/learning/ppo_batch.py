@@ -11,9 +11,9 @@ Shapes: E episodes, S steps of all episodes laid end to end, O observation size,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +21,12 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
-from dm2_ray.config.schema import MatchingSettings, PPOSettings
+from dm2_ray.config.schema import MatchingSettings, PolicySettings, PPOSettings
 from dm2_ray.learning.advantages import generalized_advantages
 from dm2_ray.learning.discriminator import Discriminator
-from dm2_ray.learning.episodes import AgentTrajectory
-from dm2_ray.learning.policy import AgentPolicy
-from dm2_ray.learning.ppo import normalize_advantages
+from dm2_ray.learning.episodes import AgentEpisodes, AgentTrajectory
+from dm2_ray.learning.policy import AgentNetwork, AgentPolicy
+from dm2_ray.learning.ppo import ValueNormalizer, normalize_advantages
 from dm2_ray.learning.reward_scale import RewardScale
 from dm2_ray.learning.rewards import (
     absorbing_state_weight,
@@ -37,6 +37,15 @@ from dm2_ray.learning.rewards import (
 )
 from dm2_ray.learning.sequences import PackedLayout
 from dm2_ray.learning.visitation import VisitedRows
+
+
+class ActorCritic(Protocol):
+    """What PPO updates: AgentPolicy, or the policy that a team shares."""
+
+    settings: PolicySettings
+    actor: AgentNetwork
+    critic: AgentNetwork
+    value_normaliser: ValueNormalizer
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,6 +61,44 @@ class PreparedBatch:
     statistics: dict[str, float]
     """Of the whole batch, before any gradient step: `return_mean`, `return_std`, `value_mean`, `advantage_std` (reward
     units), `explained_variance_before`."""
+
+    @classmethod
+    def pack(
+        cls,
+        flat: Mapping[str, Tensor],
+        layout: PackedLayout,
+        bptt_steps: int,
+        features: Mapping[str, Tensor],
+        statistics: dict[str, float],
+    ) -> PreparedBatch:
+        """Brings columns into packed order, as whole episodes or as chunks of them.
+
+        Args:
+            flat: Columns [S, ...] in flat order.
+            layout: Of whole episodes.
+            bptt_steps: Steps of a chunk; 0 leaves the episodes whole.
+            features: Recurrent outputs [S, H] in flat order of one pass over whole episodes, by network; chunks start
+                in these states. Empty: the networks are not recurrent, and the episodes stay whole.
+            statistics: Of the batch.
+        """
+        state_in = {}
+        if bptt_steps > 0 and features:
+            layout = layout.chunks(bptt_steps)
+            state_in[Columns.STATE_IN] = {name: layout.start_states(states) for name, states in features.items()}
+        packed = {name: layout.pack(column) for name, column in flat.items()}
+        columns = {**packed, "batch_sizes": layout.batch_sizes, **state_in}
+        return cls(columns=columns, layout=layout, statistics=statistics)
+
+
+def flat_columns(episodes: AgentEpisodes, *names: str, device: torch.device | None = None) -> dict[str, Tensor]:
+    """The named arrays as columns [S, ...] in flat order; "observations" becomes Columns.OBS.
+
+    They are copies: arrays that come out of Ray's object store are read-only, which a tensor cannot be.
+    """
+    return {
+        Columns.OBS if name == "observations" else name: torch.from_numpy(np.array(getattr(episodes, name))).to(device)
+        for name in names
+    }
 
 
 @torch.no_grad()
@@ -105,66 +152,89 @@ def prepare_policy_batch(
 ) -> PreparedBatch:
     """Values, advantages, targets, and the columns of the losses, in packed order, on the module's device.
 
-    The critic reads whole battles once. Battles cut by the time limit are bootstrapped with the value of their final
-    observation, one recurrent step on from the last real one. The value normalizer takes in the returns (when
+    Battles cut by the time limit are bootstrapped with the value of their final observation, one recurrent step on
+    from the last real one. See `prepare_batch` for the rest.
+
+    Args:
+        rewards: [S] float32 in flat order: what the agent learns from.
+    """
+    names = ("observations", "last_actions", "action_mask", "actions", "behavior_logp", "alive")
+    flat = flat_columns(trajectory, *names, device=module.actor.head.weight.device)
+    inputs = module.network_inputs(flat)
+    return prepare_batch(
+        module,
+        flat,
+        actor_inputs=inputs,
+        critic_inputs=inputs,
+        episode_lengths=trajectory.episode_lengths,
+        terminated=trajectory.terminated,
+        rewards=rewards if isinstance(rewards, Tensor) else torch.from_numpy(np.array(rewards)),
+        bootstrap_values=lambda critic_features: _bootstrap_values(module, trajectory, critic_features),
+        settings=settings,
+    )
+
+
+@torch.no_grad()
+def prepare_batch(
+    module: ActorCritic,
+    flat: dict[str, Tensor],
+    *,
+    actor_inputs: Tensor,
+    critic_inputs: Tensor,
+    episode_lengths: npt.NDArray[np.int64],
+    terminated: npt.NDArray[np.bool_],
+    rewards: Tensor,
+    bootstrap_values: Callable[[Tensor | None], Tensor],
+    settings: PPOSettings,
+) -> PreparedBatch:
+    """Adds values, advantages and targets to the columns and brings them into packed order.
+
+    The critic reads whole battles once. The value normalizer takes in the returns (when
     `settings.value_normalisation`) and the targets are expressed in its new units; `old_values` stay what the network
     said (see `ppo_losses`). With `bptt_steps` > 0 in the module's settings the battles are then cut into chunks that
     start in the states of this pass.
 
     Args:
-        rewards: [S] float32 in flat order: what the agent learns from.
+        module: The networks, and the normalizer that is updated.
+        flat: Columns [S, ...] in flat order, "alive" among them; "advantages", "old_values" and "value_targets" are
+            added.
+        actor_inputs, critic_inputs: [S, I] what the networks see, in flat order.
+        episode_lengths: [E].
+        terminated: [E] False where the time limit cut the battle.
+        rewards: [S] in flat order.
+        bootstrap_values: Returns the values [E] of the cut battles' last views in reward units, 0 for ended ones, from
+            the critic's recurrent outputs [S, H] in flat order (None: it is not recurrent).
+        settings: Discounting and normalization.
     """
-    device = module.actor.head.weight.device
-    flat = {
-        name: torch.from_numpy(np.array(array)).to(device)
-        for name, array in {
-            Columns.OBS: trajectory.observations,
-            "last_actions": trajectory.last_actions,
-            "action_mask": trajectory.action_mask,
-            "actions": trajectory.actions,
-            "behavior_logp": trajectory.behavior_logp,
-            "alive": trajectory.alive,
-        }.items()
-    }
-    normalizer = module.value_normaliser
-    layout = PackedLayout.from_lengths(trajectory.episode_lengths, device=device)
-    inputs = layout.pack(module.network_inputs(flat))
-    outputs, critic_features = module.critic(inputs, layout.batch_sizes)
+    layout = PackedLayout.from_lengths(episode_lengths, device=critic_inputs.device)
+    outputs, critic_features = module.critic(layout.pack(critic_inputs), layout.batch_sizes)
     outputs = layout.unpack(outputs.squeeze(-1))
-    values = normalizer.denormalize(outputs)
+    values = module.value_normaliser.denormalize(outputs)
     if critic_features is not None:
         critic_features = layout.unpack(critic_features)
 
     advantages, returns = generalized_advantages(
-        (rewards if isinstance(rewards, Tensor) else torch.from_numpy(np.array(rewards))).to(values),
+        rewards.to(values),
         values,
-        trajectory.episode_lengths,
-        torch.from_numpy(np.array(trajectory.terminated)).to(device),
-        _bootstrap_values(module, trajectory, critic_features),
+        episode_lengths,
+        torch.from_numpy(np.array(terminated)).to(values.device),
+        bootstrap_values(critic_features),
         settings.gamma,
         settings.gae_lambda,
     )
     if settings.value_normalisation:
-        normalizer.update(returns)
+        module.value_normaliser.update(returns)
     flat["advantages"] = normalize_advantages(advantages, flat["alive"])
     flat["old_values"] = outputs
-    flat["value_targets"] = normalizer.normalize(returns)
+    flat["value_targets"] = module.value_normaliser.normalize(returns)
 
-    state_in = {}
-    if module.settings.bptt_steps > 0 and critic_features is not None:
-        _, actor_features = module.actor(inputs, layout.batch_sizes)
-        actor_features = layout.unpack(actor_features)
-        layout = PackedLayout.from_lengths(trajectory.episode_lengths, module.settings.bptt_steps, device=device)
-        state_in[Columns.STATE_IN] = {
-            "actor": layout.start_states(actor_features),
-            "critic": layout.start_states(critic_features),
-        }
-    columns = {name: layout.pack(column) for name, column in flat.items()}
-    return PreparedBatch(
-        columns={**columns, "batch_sizes": layout.batch_sizes, **state_in},
-        layout=layout,
-        statistics=batch_statistics(returns, values, advantages),
-    )
+    bptt_steps = module.settings.bptt_steps
+    features = {}
+    if bptt_steps > 0 and critic_features is not None:
+        _, actor_features = module.actor(layout.pack(actor_inputs), layout.batch_sizes)
+        assert actor_features is not None
+        features = {"actor": layout.unpack(actor_features), "critic": critic_features}
+    return PreparedBatch.pack(flat, layout, bptt_steps, features, _batch_statistics(returns, values, advantages))
 
 
 def minibatches(prepared: PreparedBatch, count: int, generator: torch.Generator) -> Iterator[dict[str, Any]]:
@@ -204,7 +274,7 @@ def _bootstrap_values(module: AgentPolicy, trajectory: AgentTrajectory, critic_f
     return values
 
 
-def batch_statistics(returns: Tensor, values: Tensor, advantages: Tensor) -> dict[str, float]:
+def _batch_statistics(returns: Tensor, values: Tensor, advantages: Tensor) -> dict[str, float]:
     """What `PreparedBatch.statistics` holds, from three [S] in reward units."""
     variance = float(returns.var(correction=0))
     unexplained = float((returns - values).var(correction=0))

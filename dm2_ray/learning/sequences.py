@@ -93,6 +93,11 @@ class PackedLayout:
             lengths=torch.from_numpy(lengths),
         )
 
+    def chunks(self, bptt_steps: int) -> PackedLayout:
+        """The same whole episodes cut into chunks of at most `bptt_steps` > 0 steps, on the same device."""
+        in_flat_order = torch.argsort(self.chunk_starts).cpu()
+        return PackedLayout.from_lengths(self.lengths[in_flat_order], bptt_steps, device=self.order.device)
+
     @property
     def num_sequences(self) -> int:
         return len(self.lengths)
