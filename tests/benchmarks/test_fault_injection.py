@@ -9,28 +9,21 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.tiny_runs import TINY_WITH_PROCESSES
 
 from dm2_ray.benchmarks.fault_injection import SETTINGS, FaultInjectionPlan, run_fault_injection
 from dm2_ray.checkpoints import intact_checkpoints
 
-TINY = (
-    "rollout.battles_per_env_runner=8",
-    "rollout.env_steps=256",
-    "policy.hidden_size=16",
-    "ppo.epochs=2",
-    "discriminator.updates=3",
-    "demonstrations.episodes_per_draw=8",
-    "evaluation.every_env_steps=1000",
-    "evaluation.episodes=6",
-    "checkpoint.every_iterations=20",
-)
+MORE = ("evaluation.every_env_steps=1000", "checkpoint.every_iterations=20")
 
 
 @pytest.mark.long
 @pytest.mark.timeout(280)
 def test_kills_change_nothing() -> None:
     lines: list[str] = []
-    plan = FaultInjectionPlan(map="2m_vs_1z", kills=6, seed=1, iterations=130, settings=(*SETTINGS, *TINY))
+    plan = FaultInjectionPlan(
+        map="2m_vs_1z", kills=6, seed=1, iterations=130, settings=(*SETTINGS, *TINY_WITH_PROCESSES, *MORE)
+    )
     result = run_fault_injection(plan, say=lines.append)
     assert result.passed, result.text()
     assert len(result.kills) == 6 and len({kill.kind for kill in result.kills}) >= 3

@@ -5,40 +5,19 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support import tiny_runs
+from support.tiny_runs import dm2, records
 
-from dm2_ray.cli import main
-
-SMALL = [
-    "rollout.env_runners=0",
-    "rollout.battles_per_env_runner=8",
-    "rollout.env_steps=256",
-    "policy.hidden_size=16",
-    "ppo.epochs=2",
+MORE = [
     "cloning.epochs=2",
-    "discriminator.updates=3",
-    "demonstrations.expert_actors=0",
-    "demonstrations.episodes_per_draw=8",
     "diagnostics.divergence_every=0",
-    "learners.processes=driver",
     "evaluation.every_env_steps=400",
-    "evaluation.episodes=6",
     "checkpoint.every_iterations=1",
-    "tracking.tensorboard=false",
 ]
 
 
-def dm2(*arguments: object) -> int:
-    return main([str(argument) for argument in arguments])
-
-
 def train(variant: str, run_dir: Path, *arguments: object) -> int:
-    return dm2("train", "--variant", variant, "--map", "2m_vs_1z", "--run-dir", run_dir, *SMALL, *arguments)
-
-
-def records(run_dir: Path) -> list[dict]:
-    """metrics.jsonl without what depends on the clock."""
-    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "timing"} for line in lines]
+    return tiny_runs.train(run_dir, *MORE, *arguments, variant=variant)
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict:

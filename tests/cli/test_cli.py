@@ -10,38 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
+from support import tiny_runs
+from support.tiny_runs import dm2, records
 
-from dm2_ray.cli import main
-
-SMALL = [
-    "rollout.env_runners=0",
-    "rollout.battles_per_env_runner=8",
-    "rollout.env_steps=256",
-    "policy.hidden_size=16",
-    "ppo.epochs=2",
-    "discriminator.updates=3",
-    "demonstrations.expert_actors=0",
-    "demonstrations.episodes_per_draw=8",
-    "learners.processes=driver",
-    "evaluation.every_env_steps=400",
-    "evaluation.episodes=6",
-    "checkpoint.every_iterations=1",
-    "tracking.tensorboard=false",
-]
-
-
-def dm2(*arguments: object) -> int:
-    return main([str(argument) for argument in arguments])
+EVALUATED = ["evaluation.every_env_steps=400", "checkpoint.every_iterations=1"]
 
 
 def train(run_dir: Path, *arguments: object, variant: str = "ippo") -> int:
-    return dm2("train", "--variant", variant, "--map", "2m_vs_1z", "--run-dir", run_dir, *SMALL, *arguments)
-
-
-def records(run_dir: Path) -> list[dict]:
-    """metrics.jsonl without what depends on the clock."""
-    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "timing"} for line in lines]
+    return tiny_runs.train(run_dir, *EVALUATED, *arguments, variant=variant)
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +201,7 @@ def test_a_cluster_that_does_not_answer_is_refused(tmp_path: Path) -> None:
 def test_interrupted_run_saves_and_resumes_with_processes(tmp_path: Path) -> None:
     """The real thing: own processes, SIGTERM in the middle, exit code 130, resume to the end; quiet all the way."""
     run = tmp_path / "run"
-    settings = [s for s in SMALL if not s.startswith(("rollout.env_runners", "learners", "checkpoint"))]
+    settings = [*tiny_runs.TINY_WITH_PROCESSES, "evaluation.every_env_steps=400"]
     process = subprocess.Popen(
         [sys.executable, "-m", "dm2_ray.cli", "train", "--variant", "ippo", "--map", "2m_vs_1z", "--run-dir", run,
          "--iterations", "100000", *settings],
@@ -250,7 +226,7 @@ def test_interrupted_run_saves_and_resumes_with_processes(tmp_path: Path) -> Non
 
 def test_quickstart_tells_the_whole_story(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """At a scale that learns nothing, but every step of it for real; a second call repeats nothing."""
-    command = ["quickstart", "--map", "2m_vs_1z", "--scale", "0.002", "--run-dir", tmp_path / "q", *SMALL]
+    command = ["quickstart", "--map", "2m_vs_1z", "--scale", "0.002", "--run-dir", tmp_path / "q", *tiny_runs.TINY]
     assert dm2(*command) == 0
     out = capsys.readouterr().out
     for line in ("DM2", "IPPO", "env steps to win rate 0.5", "demonstrations: 1000 joint episodes"):

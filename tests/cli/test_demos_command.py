@@ -17,8 +17,8 @@ import psutil
 import pytest
 import ray
 import torch
+from support.tiny_runs import TINY, dm2
 
-from dm2_ray.cli import main
 from dm2_ray.config.schema import WorldSettings
 from dm2_ray.demonstrations import JointTrajectories
 from dm2_ray.recording.chunk import CHUNK_BATTLES
@@ -27,25 +27,7 @@ from dm2_ray.recording.player_pool import RecordingPool
 from dm2_ray.recording.resumable_parts import parts_directory
 from dm2_ray.world import load_map
 
-SMALL = [
-    "rollout.env_runners=0",
-    "rollout.battles_per_env_runner=8",
-    "rollout.env_steps=256",
-    "policy.hidden_size=16",
-    "ppo.epochs=2",
-    "discriminator.updates=3",
-    "demonstrations.expert_actors=0",
-    "demonstrations.episodes_per_draw=8",
-    "learners.processes=driver",
-    "evaluation.episodes=2",
-    "checkpoint.every_iterations=1",
-    "checkpoint.keep=0",
-    "tracking.tensorboard=false",
-]
-
-
-def dm2(*arguments: object) -> int:
-    return main([str(argument) for argument in arguments])
+SHORT = [*TINY, "evaluation.episodes=2", "checkpoint.every_iterations=1", "checkpoint.keep=0"]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with three checkpoints."""
     path = tmp_path_factory.mktemp("runs") / "ippo"
     command = ["train", "--variant", "ippo", "--map", "2m_vs_1z", "--iterations", 3, "--run-dir", path]
-    assert dm2(*command, *SMALL) == 0
+    assert dm2(*command, *SHORT) == 0
     return path
 
 
@@ -245,7 +227,7 @@ def test_merge_and_inspect_say_where_episodes_are_from(
 
 def train(run_dir: Path, demonstrations: Path, *more: object, variant: str = "dm2") -> list[object]:
     return ["train", "--variant", variant, "--map", "3m", "--demos", demonstrations, "--iterations", 1,
-            "--run-dir", run_dir, *SMALL, *more]  # fmt: skip
+            "--run-dir", run_dir, *SHORT, *more]  # fmt: skip
 
 
 def test_a_set_of_another_engine_version_is_refused_unless_told_otherwise(

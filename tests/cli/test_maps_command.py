@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.tiny_runs import TINY, dm2
 
-from dm2_ray.cli import main
 from dm2_ray.world import SCRIPTED_TEAMS, load_map, map_names, scenario_names
 
 CONTENT = {
@@ -18,24 +18,6 @@ CONTENT = {
     "enemies": [{"kind": "zealot", "at": [[15, 15]]}],
     "terrain": {"size": [16, 16]},
 }
-SMALL = [
-    "rollout.env_runners=0",
-    "rollout.battles_per_env_runner=8",
-    "rollout.env_steps=128",
-    "policy.hidden_size=16",
-    "ppo.epochs=1",
-    "discriminator.updates=2",
-    "demonstrations.expert_actors=0",
-    "demonstrations.episodes_per_draw=4",
-    "learners.processes=driver",
-    "evaluation.every_env_steps=0",
-    "evaluation.episodes=4",
-    "tracking.tensorboard=false",
-]
-
-
-def dm2(*arguments: object) -> int:
-    return main([str(argument) for argument in arguments])
 
 
 def test_a_reader_that_has_seen_enough_is_no_error_to_tell_of() -> None:
@@ -148,7 +130,7 @@ def test_a_run_on_a_scenario_needs_no_file_afterwards(
     changed.write_text(yaml.safe_dump({**CONTENT, "enemies": [{"kind": "zealot", "at": [[14, 15]]}]}))
     capsys.readouterr()
 
-    train = ["train", "--variant", "dm2", "--demos", "demos", "--iterations", 1, *SMALL]
+    train = ["train", "--variant", "dm2", "--demos", "demos", "--iterations", 1, *TINY]
     assert dm2(*train, "--map", changed) == 2
     error = capsys.readouterr().err
     assert "recorded in another scenario called ambush" in error and error.count("\n") == 1
@@ -173,5 +155,5 @@ def test_a_run_on_a_scenario_needs_no_file_afterwards(
 def test_workers_in_other_processes_need_no_file(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # workers of a Ray that runs already are elsewhere
     train = ["train", "--variant", "ippo", "--map", file.name, "--iterations", 1]
-    assert dm2(*train, *SMALL, "rollout.env_runners=1") == 0
+    assert dm2(*train, *TINY, "rollout.env_runners=1", "rollout.env_steps=128") == 0
     assert (tmp_path / "runs" / "ippo-ambush-0" / "summary.json").is_file()

@@ -6,12 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from dm2_ray.cli import main
-
-
-def dm2(*arguments: object) -> int:
-    return main([str(argument) for argument in arguments])
+from support.tiny_runs import dm2, train
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +19,7 @@ def experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs") / "ippo"
-    small = [
-        "rollout.env_runners=0", "rollout.battles_per_env_runner=8", "rollout.env_steps=256", "policy.hidden_size=16",
-        "ppo.epochs=1", "learners.processes=driver", "evaluation.every_env_steps=0", "evaluation.episodes=2",
-        "tracking.tensorboard=false",
-    ]  # fmt: skip
-    command = ("train", "--variant", "ippo", "--map", "2m_vs_1z", "--run-dir", path, "--iterations", 1, *small)
-    assert dm2(*command) == 0
+    assert train(path, "--iterations", 1) == 0
     return path
 
 

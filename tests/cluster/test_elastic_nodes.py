@@ -13,23 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.tiny_runs import TINY_WITH_PROCESSES
 
 from dm2_ray.checkpoints import open_checkpoint
 from dm2_ray.cli import main
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 
-TINY = [
-    "rollout.battles_per_env_runner=8",
-    "rollout.env_steps=600",
-    "rollout.tasks=3",
-    "policy.hidden_size=16",
-    "ppo.epochs=2",
-    "evaluation.every_env_steps=0",
-    "evaluation.episodes=6",
-    "tracking.tensorboard=false",
-    "checkpoint.every_iterations=0",
-]
+TINY = [*TINY_WITH_PROCESSES, "rollout.env_steps=600", "rollout.tasks=3", "checkpoint.every_iterations=0"]
 
 
 class Nodes:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hosts import Host, unsupported, wait_until
 from ray_hosts import JOBS_ADDRESS, RayHosts
+from support.tiny_runs import TINY_WITH_PROCESSES
 
 from dm2_ray.cli import main
 
@@ -24,19 +25,7 @@ pytestmark = [
     pytest.mark.skipif(REASON is not None, reason=str(REASON)),
 ]
 
-SETTINGS = [
-    "rollout.tasks=6",
-    "rollout.battles_per_env_runner=8",
-    "rollout.env_steps=256",
-    "policy.hidden_size=16",
-    "ppo.epochs=2",
-    "discriminator.updates=3",
-    "demonstrations.episodes_per_draw=8",
-    "evaluation.every_env_steps=0",
-    "evaluation.episodes=6",
-    "checkpoint.every_iterations=50",
-    "tracking.tensorboard=false",
-]
+SETTINGS = [*TINY_WITH_PROCESSES, "rollout.tasks=6", "checkpoint.every_iterations=50"]
 PROCESSES = ["rollout.env_runners=3"]
 NO_PROCESSES = ["rollout.env_runners=0", "learners.processes=driver", "demonstrations.expert_actors=0"]
 FOR_EVER = 100_000

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.drivers import address, driver, lines, records, train_command
+from support.drivers import address, driver, train_command
+from support.tiny_runs import lines, records
 
 from dm2_ray.checkpoints import intact_checkpoints
 from dm2_ray.cli import main

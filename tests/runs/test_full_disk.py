@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.drivers import TINY, address, records, train_command
+from support.drivers import VERY_TINY, address, train_command
+from support.tiny_runs import records
 
 from dm2_ray.checkpoints import intact_checkpoints
 from dm2_ray.cli import main
@@ -36,7 +37,7 @@ def test_a_full_disk_costs_no_checkpoint(tmp_path: Path) -> None:
     disk.mkdir()
     # Room for some checkpoints, none of which is ever removed, and for all the records.
     settings = ["checkpoint.keep=0", "tracking.tensorboard=true"]
-    tiny = [entry for entry in TINY if not entry.startswith("tracking")]
+    tiny = [entry for entry in VERY_TINY if not entry.startswith("tracking")]
     train = [sys.executable, "-m", "dm2_ray.cli", *train_command(disk / "run", ITERATIONS, *settings, tiny=tiny)]
     script = (
         f"mount -t tmpfs -o size={DISK_KIB}k none {disk} && {shlex.join(train)}; code=$?; "

@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from support.drivers import address, driver, lines, records, train_command
+from support.drivers import address, driver, train_command
+from support.tiny_runs import lines, records
 
 from dm2_ray.cli import main
 

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from support.drivers import WITH_PROCESSES, address, driver, records, train_command
+from support.drivers import WITH_PROCESSES, address, driver, train_command
+from support.tiny_runs import records
 
 from dm2_ray.checkpoints import intact_checkpoints
 from dm2_ray.cli import main

@@ -10,32 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.tiny_runs import train_arguments
 
 from dm2_ray.checkpoints import open_checkpoint
 from dm2_ray.cli import main
-
-TINY = [
-    "rollout.env_runners=0",
-    "rollout.battles_per_env_runner=8",
-    "rollout.env_steps=256",
-    "policy.hidden_size=16",
-    "ppo.epochs=2",
-    "learners.processes=driver",
-    "evaluation.every_env_steps=0",
-    "evaluation.episodes=6",
-    "tracking.tensorboard=false",
-]
-
-
-def arguments(run: Path, *more: str) -> list[str]:
-    return ["train", "--variant", "ippo", "--map", "2m_vs_1z", "--run-dir", str(run), *TINY, *more]
 
 
 def test_an_update_that_is_not_finite_leaves_data_and_the_last_good_state(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    assert main(arguments(run, "--iterations", "2", "checkpoint.every_iterations=0")) == 0
+    assert main(train_arguments(run, "--iterations", "2", "checkpoint.every_iterations=0")) == 0
     config = run / "config.yaml"
     good = config.read_text()
     config.write_text(good.replace("lr_actor: 0.0005", "lr_actor: 1.0e+30"))
@@ -64,7 +49,7 @@ def test_an_iteration_that_takes_too_long_is_dropped_and_what_came_before_is_sav
     tmp_path: Path, signals: list[signal.Signals], grace_s: float
 ) -> None:
     run = tmp_path / "run"
-    quick = arguments(run, "--iterations", "1", "checkpoint.every_iterations=0", f"faults.stop_grace_s={grace_s}")
+    quick = train_arguments(run, "--iterations", "1", "checkpoint.every_iterations=0", f"faults.stop_grace_s={grace_s}")
     assert main(quick) == 0
     config = run / "config.yaml"
     config.write_text(config.read_text().replace("epochs: 2\n", "epochs: 100000\n"))

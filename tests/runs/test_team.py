@@ -8,32 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.tiny_runs import train
 
 import dm2_ray
 from dm2_ray.checkpoints import CheckpointError
-from dm2_ray.cli import main
 from dm2_ray.distributed.random_streams import Role, derive_seed
 from dm2_ray.runs.evaluation import TeamResult, evaluate_checkpoint
 from dm2_ray.world import parallel_env
 
 EPISODES, SEED = 8, 4
-TINY = [
-    "rollout.battles_per_env_runner=8",
-    "rollout.env_steps=256",
-    "policy.hidden_size=16",
-    "ppo.epochs=2",
-    "evaluation.every_env_steps=0",
-    "evaluation.episodes=6",
-    "tracking.tensorboard=false",
-]
 
 
 @pytest.fixture(scope="module", params=["ippo", "mappo"])
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp(request.param) / "run"
-    alone = ["rollout.env_runners=0", "learners.processes=driver"]
-    command = ["train", "--variant", request.param, "--map", "2m_vs_1z", "--run-dir", str(path), "--iterations", "2"]
-    assert main([*command, *TINY, *alone]) == 0
+    assert train(path, "--iterations", 2, variant=request.param) == 0
     return path
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import os
 import signal
 import subprocess
@@ -12,25 +11,23 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import ray
+from support.tiny_runs import TINY, lines
 
 PR_SET_PDEATHSIG = 1
 # Iterations of some tens of milliseconds, in the driver alone.
-TINY = [
-    "rollout.env_runners=0",
+VERY_TINY = [
+    *TINY,
     "rollout.battles_per_env_runner=4",
     "rollout.env_steps=128",
     "policy.hidden_size=8",
     "ppo.epochs=1",
-    "learners.processes=driver",
     "evaluation.every_env_steps=2000",
     "evaluation.episodes=2",
     "checkpoint.every_iterations=1",
-    "tracking.tensorboard=false",
 ]
-WITH_PROCESSES = [entry for entry in TINY if not entry.startswith(("rollout.env_runners", "learners"))]
+WITH_PROCESSES = [*VERY_TINY, "rollout.env_runners=1", "learners.processes=per_agent", "demonstrations.expert_actors=1"]
 
 
 class Driver:
@@ -78,7 +75,7 @@ def driver(*arguments: object, env: dict[str, str] | None = None) -> Iterator[Dr
             started.end()
 
 
-def train_command(run: Path, iterations: int, *settings: str, tiny: list[str] = TINY) -> list[str]:
+def train_command(run: Path, iterations: int, *settings: str, tiny: list[str] = VERY_TINY) -> list[str]:
     command = ["train", "--variant", "ippo", "--map", "2m_vs_1z", "--run-dir", str(run)]
     return [*command, "--iterations", str(iterations), *address(), *tiny, *settings]
 
@@ -86,16 +83,6 @@ def train_command(run: Path, iterations: int, *settings: str, tiny: list[str] = 
 def address() -> list[str]:
     """Of the tests' own Ray: drivers of their own Ray would spend most of their time starting it."""
     return ["--address", ray.get_runtime_context().gcs_address]
-
-
-def lines(run: Path) -> list[str]:
-    path = run / "metrics.jsonl"
-    return path.read_text().splitlines() if path.exists() else []
-
-
-def records(run: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl without what depends on the clock."""
-    return [{key: value for key, value in json.loads(line).items() if key != "timing"} for line in lines(run)]
 
 
 def _die_with_parent() -> None:
