@@ -111,7 +111,7 @@ def record_battle(
     # Torch and Ray, which a scripted team can do without.
     from dm2_ray.analysis.replay_annotations import annotate_agents
     from dm2_ray.checkpoints import open_checkpoint
-    from dm2_ray.distributed.random_streams import Role, derive_seed
+    from dm2_ray.distributed.random_streams import StreamRole, derive_seed
     from dm2_ray.distributed.rollout.stacked_policies import load_policies
     from dm2_ray.recording.recorder import check_same_map
     from dm2_ray.world.configured import build_battles
@@ -127,7 +127,7 @@ def record_battle(
     def play(number: int) -> NDArray[np.float32]:
         battles.reset(first_battle=number)
         # A battle is the same whether others were played before it or not.
-        policies.reset_states(battles, seed=derive_seed(seed, Role.EVALUATION_ACTIONS, number))
+        policies.reset_states(battles, seed=derive_seed(seed, StreamRole.EVALUATION_ACTIONS, number))
         return _play(battles, recorder, policies)
 
     observations = _search(play, recorder, battle, until)

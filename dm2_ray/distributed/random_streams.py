@@ -12,7 +12,7 @@ from enum import IntEnum
 import numpy as np
 
 
-class Role(IntEnum):
+class StreamRole(IntEnum):
     """Who draws. The numbers are part of a run's identity: never reuse or reorder them."""
 
     TRAINING_BATTLES = 1
@@ -29,7 +29,7 @@ class Role(IntEnum):
     RECORDING_ACTIONS = 12
 
 
-def derive_seed(seed: int, role: Role, *counters: int) -> int:
+def derive_seed(seed: int, role: StreamRole, *counters: int) -> int:
     """A 63-bit seed for one stream, well mixed from its key (numpy's SeedSequence).
 
     Args:

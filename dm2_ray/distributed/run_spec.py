@@ -11,7 +11,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from dm2_ray.config.schema import Experiment
 from dm2_ray.demonstrations.source_checks import uses_demonstrations
-from dm2_ray.distributed.random_streams import Role, derive_seed
+from dm2_ray.distributed.random_streams import StreamRole, derive_seed
 from dm2_ray.distributed.resources import RunResources
 from dm2_ray.learning.discriminator import Discriminator
 from dm2_ray.learning.policy import AgentPolicy
@@ -135,7 +135,7 @@ class RunSpec:
                     "num_agents": self.num_agents,
                     "agent_index": index,
                     "policy": settings.policy.model_dump(),
-                    "seed": derive_seed(settings.seed, Role.AGENT_INITIALISATION, index),
+                    "seed": derive_seed(settings.seed, StreamRole.AGENT_INITIALISATION, index),
                 },
             )
             if self.matches:
@@ -147,7 +147,7 @@ class RunSpec:
                     model_config={
                         "discriminator": settings.discriminator.model_dump(),
                         "padding": settings.matching.padding,
-                        "seed": derive_seed(settings.seed, Role.AGENT_INITIALISATION, index, 1),
+                        "seed": derive_seed(settings.seed, StreamRole.AGENT_INITIALISATION, index, 1),
                     },
                 )
         return specs

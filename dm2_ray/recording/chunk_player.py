@@ -8,7 +8,7 @@ from pathlib import Path
 from dm2_ray.checkpoints import open_checkpoint
 from dm2_ray.config.schema import WorldSettings
 from dm2_ray.demonstrations.manifest import Filters
-from dm2_ray.distributed.random_streams import Role, derive_seed
+from dm2_ray.distributed.random_streams import StreamRole, derive_seed
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies, load_policies
 from dm2_ray.recording.chunk import CHUNK_BATTLES, RecordedChunk
 from dm2_ray.world import ScriptedTeam
@@ -62,7 +62,9 @@ class ChunkPlayer:
     def play(self, chunk: int, num_battles: int) -> bytes:
         """The first `num_battles` battles of a chunk, as `RecordedChunk.to_bytes`; those of fewer are the same."""
         if isinstance(self._team, StackedPolicies):
-            self._team.reset_states(self._battles, seed=derive_seed(self._order.seed, Role.RECORDING_ACTIONS, chunk))
+            self._team.reset_states(
+                self._battles, seed=derive_seed(self._order.seed, StreamRole.RECORDING_ACTIONS, chunk)
+            )
         return RecordedChunk.play(
             self._team,
             self._battles,

@@ -14,7 +14,7 @@ from dm2_ray.config.errors import ConfigError
 from dm2_ray.config.schema import WorldSettings
 from dm2_ray.demonstrations import JointEpisode
 from dm2_ray.demonstrations.episode_player import play_joint_episodes
-from dm2_ray.distributed.random_streams import Role, derive_seed
+from dm2_ray.distributed.random_streams import StreamRole, derive_seed
 from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleStatistics
 from dm2_ray.distributed.rollout.stacked_policies import load_policies
 from dm2_ray.distributed.run_spec import BattleQuota
@@ -71,8 +71,8 @@ def _play(
     with closing(build_battles(checkpoint.experiment().world, min(episodes, battles_at_once), seed)) as battles:
         return BattleCollector(battles, policies).collect(
             BattleQuota(episodes=episodes),
-            battle_seed=derive_seed(seed, Role.EVALUATION_BATTLES, 0),
-            action_seed=derive_seed(seed, Role.EVALUATION_ACTIONS, 0),
+            battle_seed=derive_seed(seed, StreamRole.EVALUATION_BATTLES, 0),
+            action_seed=derive_seed(seed, StreamRole.EVALUATION_ACTIONS, 0),
             keep=keep,
         )
 
@@ -104,8 +104,8 @@ def _play_script(
     if name not in SCRIPTED_TEAMS:
         raise ConfigError(f"unknown scripted team {name!r}; there are {', '.join(SCRIPTED_TEAMS)}")
     with closing(build_battles(world, min(episodes, battles_at_once), seed)) as battles:
-        team = ScriptedTeam(name, battles, seed=derive_seed(seed, Role.EVALUATION_ACTIONS, 0))
-        battle_seed = derive_seed(seed, Role.EVALUATION_BATTLES, 0)
+        team = ScriptedTeam(name, battles, seed=derive_seed(seed, StreamRole.EVALUATION_ACTIONS, 0))
+        battle_seed = derive_seed(seed, StreamRole.EVALUATION_BATTLES, 0)
         yield from play_joint_episodes(team, battles, episodes, seed=battle_seed)
 
 

@@ -21,7 +21,7 @@ from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from dm2_ray.algorithms.dm2 import DM2Config
 from dm2_ray.demonstrations.sampling import draw_episodes
 from dm2_ray.distributed.learners.agent_learner import AgentLearner
-from dm2_ray.distributed.random_streams import Role, derive_seed
+from dm2_ray.distributed.random_streams import StreamRole, derive_seed
 from dm2_ray.distributed.rollout.battle_collector import BattleCollector
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies
 from dm2_ray.distributed.run_spec import BattleQuota
@@ -98,7 +98,7 @@ def trained_team(
         trajectories, _ = collector.collect(
             BattleQuota(episodes=EPISODES),
             battle_seed=0,
-            action_seed=derive_seed(seed, Role.TRAINING_ACTIONS, iteration),
+            action_seed=derive_seed(seed, StreamRole.TRAINING_ACTIONS, iteration),
             policy_version=iteration,
         )
         demonstrations: list[AgentDemonstration | None] = [None] * N

@@ -12,7 +12,7 @@ from support.tiny_runs import train
 
 import dm2_ray
 from dm2_ray.checkpoints import CheckpointError
-from dm2_ray.distributed.random_streams import Role, derive_seed
+from dm2_ray.distributed.random_streams import StreamRole, derive_seed
 from dm2_ray.runs.evaluation import TeamResult, evaluate_checkpoint
 from dm2_ray.world import parallel_env
 
@@ -29,7 +29,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 def played(team: dm2_ray.Team) -> TeamResult:
     """The evaluation's battles, all at once, each to its end."""
     battles = team.build_battles(EPISODES, SEED)
-    battles.reset(seed=derive_seed(SEED, Role.EVALUATION_BATTLES, 0), first_battle=0)
+    battles.reset(seed=derive_seed(SEED, StreamRole.EVALUATION_BATTLES, 0), first_battle=0)
     running, lengths, returns, won = np.ones(EPISODES, bool), np.zeros(EPISODES), np.zeros(EPISODES), np.zeros(EPISODES)
     while running.any():
         battles.step(team.act(battles.observations, battles.action_mask), running)
@@ -50,7 +50,7 @@ def played(team: dm2_ray.Team) -> TeamResult:
 
 @pytest.mark.parametrize("greedy", [True, False])
 def test_a_team_plays_what_the_evaluation_plays(run: Path, greedy: bool) -> None:
-    seed = derive_seed(SEED, Role.EVALUATION_ACTIONS, 0)
+    seed = derive_seed(SEED, StreamRole.EVALUATION_ACTIONS, 0)
     team = dm2_ray.load_team(run, greedy=greedy, seed=seed)
     expected = evaluate_checkpoint(team.checkpoint, episodes=EPISODES, seed=SEED, greedy=greedy)
     for _ in range(2):  # the second time after a reset

@@ -13,7 +13,7 @@ from dm2_ray.algorithms.mappo.joint_battles import JointBattles
 from dm2_ray.algorithms.mappo.joint_preparation import prepare_joint_batch
 from dm2_ray.distributed.learners.agent_learner import as_arrays, as_tensors
 from dm2_ray.distributed.process_setup import single_threaded_torch
-from dm2_ray.distributed.random_streams import Role, derive_seed
+from dm2_ray.distributed.random_streams import StreamRole, derive_seed
 from dm2_ray.distributed.run_spec import RunSpec
 from dm2_ray.learning.gradients import LearningDiverged
 from dm2_ray.learning.ppo import PPOBatch, ppo_losses
@@ -34,7 +34,7 @@ class CentralLearner:
         experiment = spec.experiment
         self._experiment = experiment
         self._num_agents = spec.num_agents
-        seed = derive_seed(experiment.seed, Role.AGENT_INITIALISATION, 0)
+        seed = derive_seed(experiment.seed, StreamRole.AGENT_INITIALISATION, 0)
         self.module = CentralPolicy(*spec.sizes, spec.state_size, experiment.policy, seed)
         settings = experiment.ppo
         rates = {"actor": settings.lr_actor, "critic": settings.lr_critic}
@@ -53,7 +53,7 @@ class CentralLearner:
             LearningDiverged: A gradient is not finite; the state is then not to be used.
         """
         settings = self._experiment.ppo
-        seed = derive_seed(self._experiment.seed, Role.AGENT_UPDATE, 0, self.version)
+        seed = derive_seed(self._experiment.seed, StreamRole.AGENT_UPDATE, 0, self.version)
         generator = torch.Generator().manual_seed(seed)
         prepared = prepare_joint_batch(self.module, battles, settings)
         metrics = {"policy_age": float(self.version - battles.agents[0].policy_version), **prepared.statistics}

@@ -24,7 +24,7 @@ from dm2_ray.demonstrations.joint_episode import JointEpisode, agent_demonstrati
 from dm2_ray.demonstrations.manifest import DemonstrationError
 from dm2_ray.distributed.demonstration_sources.server_pool import ActorOptions, Call, EpisodeServerPool
 from dm2_ray.distributed.demonstration_sources.sources import AsyncDemonstrationSource
-from dm2_ray.distributed.random_streams import Role, derive_seed
+from dm2_ray.distributed.random_streams import StreamRole, derive_seed
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies, actor_weights, load_policies
 from dm2_ray.world import SCRIPTED_TEAMS, ScriptedTeam, world_map
 from dm2_ray.world.battles.backend import BattleBackend
@@ -129,7 +129,7 @@ class LiveExpert:
         if self._battles is None:
             self._battles = build_battles(self._world, min(episodes, BATTLES_AT_ONCE), self._seed)
         battles = self._battles
-        action_seed = derive_seed(self._seed, Role.EXPERT_ACTIONS, *counters)
+        action_seed = derive_seed(self._seed, StreamRole.EXPERT_ACTIONS, *counters)
         players: TeamPolicy
         if team.policy is None:
             assert team.script is not None
@@ -145,7 +145,7 @@ class LiveExpert:
             )
             policies.load(team.weights)
             players = policies
-        battle_seed = derive_seed(self._seed, Role.EXPERT_BATTLES, *counters)
+        battle_seed = derive_seed(self._seed, StreamRole.EXPERT_BATTLES, *counters)
         return list(play_joint_episodes(players, battles, episodes, seed=battle_seed))
 
 

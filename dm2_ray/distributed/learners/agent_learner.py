@@ -29,7 +29,7 @@ from ray.rllib.utils.annotations import override
 
 from dm2_ray.distributed.errors import LearnerNotReady
 from dm2_ray.distributed.process_setup import single_threaded_torch
-from dm2_ray.distributed.random_streams import Role, derive_seed
+from dm2_ray.distributed.random_streams import StreamRole, derive_seed
 from dm2_ray.distributed.run_spec import RunSpec
 from dm2_ray.learning.behavior_cloning import cloning_losses, prepare_cloning_batch
 from dm2_ray.learning.classifier_two_sample import visitation_divergence
@@ -145,7 +145,7 @@ class AgentLearner(TorchLearner):
 
     # Learning. Every part draws from a stream of its own, so that none changes what another learns.
 
-    def _generator(self, role: Role, iteration: int) -> torch.Generator:
+    def _generator(self, role: StreamRole, iteration: int) -> torch.Generator:
         seed = derive_seed(self._experiment.seed, role, self.agent_index, iteration)
         return torch.Generator().manual_seed(seed)
 
@@ -153,7 +153,7 @@ class AgentLearner(TorchLearner):
         if demonstration is None:
             raise ValueError(f"{self.agent_id}, iteration {iteration}: cloning needs a demonstration, found none")
         settings = self._experiment.cloning
-        generator = self._generator(Role.AGENT_UPDATE, iteration)
+        generator = self._generator(StreamRole.AGENT_UPDATE, iteration)
         prepared = prepare_cloning_batch(self.module[self.agent_id], demonstration)
         for _ in range(settings.epochs):
             for columns in minibatches(prepared, settings.minibatches, generator):
@@ -174,7 +174,7 @@ class AgentLearner(TorchLearner):
             expert = self._matching.visited(demonstration, self.device)
             every = self._experiment.diagnostics.divergence_every
             if every > 0 and (iteration + 1) % every == 0:
-                metrics |= visitation_divergence(own, expert, self._generator(Role.DIAGNOSTICS, iteration))
+                metrics |= visitation_divergence(own, expert, self._generator(StreamRole.DIAGNOSTICS, iteration))
             if self._experiment.matching.at(iteration).coefficient > 0:
                 ((_, optimizer),) = self.get_optimizers_for_module(self._discriminator_id)
                 rewards, matched = self._matching.update(
@@ -183,12 +183,12 @@ class AgentLearner(TorchLearner):
                     trajectory,
                     own,
                     expert,
-                    self._generator(Role.DISCRIMINATOR_UPDATE, iteration),
+                    self._generator(StreamRole.DISCRIMINATOR_UPDATE, iteration),
                     iteration=iteration,
                     of=f"{self.agent_id}, discriminator, iteration {iteration}",
                 )
                 metrics |= matched
-        metrics |= self._update_policy(trajectory, rewards, self._generator(Role.AGENT_UPDATE, iteration))
+        metrics |= self._update_policy(trajectory, rewards, self._generator(StreamRole.AGENT_UPDATE, iteration))
         return metrics
 
     def _update_policy(

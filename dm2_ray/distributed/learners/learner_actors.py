@@ -21,7 +21,7 @@ from dm2_ray.distributed.fault_log import FaultKind
 from dm2_ray.distributed.learners.agent_learner import LearnerState
 from dm2_ray.distributed.object_refs import get_if_ref
 from dm2_ray.distributed.placement import CAPACITY_WAIT_S, LearnerPlacement
-from dm2_ray.distributed.random_streams import Role, derive_seed
+from dm2_ray.distributed.random_streams import StreamRole, derive_seed
 from dm2_ray.distributed.run_spec import RunSpec
 
 T = TypeVar("T")
@@ -162,7 +162,7 @@ def learner_factory(
     own_config = config.copy(copy_frozen=False)
     own_config.learner_placement = None
     own_config.num_learners = 1 if spec.learners_are_processes else 0
-    own_config.seed = derive_seed(spec.experiment.seed, Role.AGENT_INITIALISATION, index) % 2**32
+    own_config.seed = derive_seed(spec.experiment.seed, StreamRole.AGENT_INITIALISATION, index) % 2**32
     arguments: dict[str, Any] = {"agent_index": index, "module_spec": MultiRLModuleSpec(rl_module_specs=specs)}
     if not spec.learners_are_processes:
         return lambda: own_config.learner_class(config=own_config, **arguments)

@@ -37,7 +37,7 @@ from ray.rllib.utils.metrics import (
 )
 
 from dm2_ray.distributed.process_setup import process_name
-from dm2_ray.distributed.random_streams import Role, derive_seed
+from dm2_ray.distributed.random_streams import StreamRole, derive_seed
 from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleStatistics
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies
 from dm2_ray.distributed.run_spec import BattleQuota, RunSpec
@@ -138,13 +138,13 @@ class BattleEnvRunner(EnvRunner, Checkpointable):
             N AgentTrajectory and a RolloutReport: call with `num_returns`.
         """
         seeds = (task.iteration, task.index)
-        roles = (Role.TRAINING_BATTLES, Role.TRAINING_ACTIONS)
+        roles = (StreamRole.TRAINING_BATTLES, StreamRole.TRAINING_ACTIONS)
         trajectories, report = self._play(task, policy_version, weights, *roles, seeds)
         return (*trajectories, report)
 
     def evaluation(self, task: RolloutTask, policy_version: int, *weights: Mapping[str, np.ndarray]) -> RolloutReport:
         """Plays a task's battles greedily. All evaluations of a run play the same battles: what differs is the play."""
-        roles = (Role.EVALUATION_BATTLES, Role.EVALUATION_ACTIONS)
+        roles = (StreamRole.EVALUATION_BATTLES, StreamRole.EVALUATION_ACTIONS)
         return self._play(task, policy_version, weights, *roles, (task.index,))[1]
 
     def _play(
@@ -152,8 +152,8 @@ class BattleEnvRunner(EnvRunner, Checkpointable):
         task: RolloutTask,
         policy_version: int,
         weights: Sequence[Mapping[str, np.ndarray]],
-        battles: Role,
-        actions: Role,
+        battles: StreamRole,
+        actions: StreamRole,
         seeds: tuple[int, ...],
     ) -> tuple[list[AgentTrajectory], RolloutReport]:
         started = time.perf_counter()
@@ -224,8 +224,8 @@ class BattleEnvRunner(EnvRunner, Checkpointable):
         seeds = (self.worker_index, self._sample_calls)
         _, statistics = self._collector.collect(
             quota,
-            battle_seed=derive_seed(self._experiment.seed, Role.EVALUATION_BATTLES, *seeds),
-            action_seed=derive_seed(self._experiment.seed, Role.EVALUATION_ACTIONS, *seeds),
+            battle_seed=derive_seed(self._experiment.seed, StreamRole.EVALUATION_BATTLES, *seeds),
+            action_seed=derive_seed(self._experiment.seed, StreamRole.EVALUATION_ACTIONS, *seeds),
             keep=False,
         )
         self._log(statistics)

@@ -19,7 +19,7 @@ from dm2_ray.demonstrations.best_episodes import discounted_returns
 from dm2_ray.distributed.demonstration_sources.factory import build_source, check_experts
 from dm2_ray.distributed.demonstration_sources.server_pool import ActorOptions
 from dm2_ray.distributed.demonstration_sources.sources import DemonstrationSource, StoredDemonstrations
-from dm2_ray.distributed.random_streams import Role, derive_seed
+from dm2_ray.distributed.random_streams import StreamRole, derive_seed
 from dm2_ray.files import file_sha256
 from dm2_ray.learning.episodes import AgentTrajectory
 from dm2_ray.recording.recorder import record
@@ -121,7 +121,7 @@ def test_live_battles_are_the_joint_battles_they_claim_to_be(teams: list[str]) -
         report = experts.report()
     assert [found.agent_index for found in slices] == [0, 1]
     assert report["episodes"] == 4
-    battles = BattleVector(MAP, 1, seed=derive_seed(3, Role.EXPERT_BATTLES, 5, 0))
+    battles = BattleVector(MAP, 1, seed=derive_seed(3, StreamRole.EXPERT_BATTLES, 5, 0))
     row = won = 0
     total = 0.0
     for number, length in enumerate(slices[0].episode_lengths):
@@ -179,7 +179,7 @@ def test_independent_live_agents_imitate_their_own_team(teams: list[str]) -> Non
         learnt = drawn(experts, 0)
     np.testing.assert_array_equal(first.observations, learnt[0].observations)
     # The other one's is what the script does where it plays: its greedy rule has no other randomness than the battles'.
-    battles = BattleVector(MAP, 1, seed=derive_seed(3, Role.EXPERT_BATTLES, 0, 1))
+    battles = BattleVector(MAP, 1, seed=derive_seed(3, StreamRole.EXPERT_BATTLES, 0, 1))
     battles.reset(first_battle=0)
     np.testing.assert_array_equal(second.observations[0], battles.observations[0, 1])
 
