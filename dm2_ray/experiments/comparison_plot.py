@@ -1,55 +1,50 @@
-"""A comparison as a picture: win rates over env steps, and where the runs end.
+"""A comparison as a picture: win rates over env steps, and final win rates.
 
-Left: every row's median over seeds, with a band from the lowest to the highest seed. Right: a dot per run's final win
-rate, the interquartile mean with its interval; the labels there name the colors of both sides. Dashed lines are the
-demonstrations' own win rates, dotted ones teams without a course.
+Left: every condition's median over seeds, with a band from the lowest to the highest seed. Right: a dot for each run's
+final win rate, and the interquartile mean with its interval; the labels there name the colors of both sides. Dashed
+lines are the demonstrations' own win rates, dotted lines teams that do not learn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from dm2_ray.experiments.comparison import Comparison, ConditionResults
 from dm2_ray.experiments.learning_curve import SMOOTHING, LearningCurve
 from dm2_ray.statistics import interquartile_mean
 
-# Okabe and Ito's colors, which people who see few colors tell apart too, in an order that starts with contrast.
-COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#8c6d31")
-DEMONSTRATORS_COLOUR = "#555555"
+# Okabe and Ito's colors, which color-blind people can tell apart, ordered so that the first ones contrast most.
+COLORS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#8c6d31")
+DEMONSTRATORS_COLOR = "#555555"
 GRID_POINTS = 200
 CAPTION = (
     f"left: median over seeds of the mean of {SMOOTHING} evaluations, band from the lowest to the highest seed; "
-    "dotted: no course. right: a dot per run, bar: interquartile mean with its 95 % interval"
+    "dotted: does not learn. right: a dot per run, bar: interquartile mean with its 95 % interval"
 )
 
 Floats = npt.NDArray[np.float64]
 
 
 def draw_comparison(comparison: Comparison, path: Path) -> None:
-    """Writes the picture.
+    """Writes the picture, a PNG file.
 
     Raises:
         ValueError: No run has been evaluated yet.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-    from matplotlib.ticker import FuncFormatter
-
     rows = comparison.evaluated
     if not rows:
         raise ValueError("no run has been evaluated yet")
     height = max(3.8, 1.6 + 0.42 * len(rows))
-    figure, (course, ends) = pyplot.subplots(
-        1, 2, figsize=(11, height), sharey=False, width_ratios=(1.55, 1), constrained_layout=True
-    )
-    colors = {row.name: COLOURS[index % len(COLOURS)] for index, row in enumerate(rows)}
+    figure = Figure(figsize=(11, height), layout="constrained")
+    course, ends = figure.subplots(1, 2, width_ratios=(1.55, 1))
+    colors = {row.name: COLORS[index % len(COLORS)] for index, row in enumerate(rows)}
     has_course = False
     for index, row in enumerate(rows):
         has_course |= _draw_course(course, row, colors[row.name], order=len(rows) - index)
@@ -70,15 +65,14 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     for axes in (course, ends):
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel(CAPTION, fontsize=7.5, color=DEMONSTRATORS_COLOUR)
+    figure.supxlabel(CAPTION, fontsize=7.5, color=DEMONSTRATORS_COLOR)
     figure.suptitle(f"{comparison.title}, {comparison.map}", fontsize=12)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=160)
-    pyplot.close(figure)
 
 
 def band(curves: Sequence[LearningCurve]) -> tuple[Floats, Floats, Floats, Floats]:
-    """Env steps, lowest, median and highest of the smoothed and interpolated curves, as far as all of them go."""
+    """Env steps, and the lowest, median and highest smoothed curve, over the range that all curves cover."""
     first = max(curve.env_steps[0] for curve in curves)
     last = min(curve.env_steps[-1] for curve in curves)
     steps = np.linspace(min(first, last), last, GRID_POINTS)
@@ -86,15 +80,15 @@ def band(curves: Sequence[LearningCurve]) -> tuple[Floats, Floats, Floats, Float
     return steps, rates.min(axis=0), np.median(rates, axis=0), rates.max(axis=0)
 
 
-def _draw_course(axes: Any, row: ConditionResults, color: str, *, order: int) -> bool:
-    """Whether the row has a course to draw."""
+def _draw_course(axes: Axes, row: ConditionResults, color: str, *, order: int) -> bool:
+    """Draws a condition's learning curve; returns whether there is one."""
     if not row.learns or max(curve.env_steps[-1] for curve in row.curves) == 0:
         level = float(np.median(row.scores("final_win_rate")))
         axes.axhline(level, color=color, linestyle=":", linewidth=1.8, zorder=2)
         return False
     steps, low, middle, high = band(row.curves)
     if len(row.curves) > 1:
-        # Pale, with a thin edge: where several overlap, the edges still tell them apart.
+        # A pale band with thin edges: where several bands overlap, the edges still tell them apart.
         axes.fill_between(steps, low, high, color=color, alpha=0.08, linewidth=0, zorder=1)
         for edge in (low, high):
             axes.plot(steps, edge, color=color, linewidth=0.6, alpha=0.55, zorder=2)
@@ -102,7 +96,7 @@ def _draw_course(axes: Any, row: ConditionResults, color: str, *, order: int) ->
     return True
 
 
-def _draw_ends(axes: Any, row: ConditionResults, place: int, color: str) -> None:
+def _draw_ends(axes: Axes, row: ConditionResults, place: int, color: str) -> None:
     scores = row.scores("final_win_rate")
     estimate = interquartile_mean([scores])
     axes.plot([estimate.low, estimate.high], [place, place], color=color, linewidth=5, alpha=0.3, zorder=2,
@@ -111,8 +105,8 @@ def _draw_ends(axes: Any, row: ConditionResults, place: int, color: str) -> None
     axes.scatter(scores, [place] * len(scores), s=26, color=color, edgecolors="white", linewidths=0.6, zorder=4)
 
 
-def _draw_demonstrators(course: Any, ends: Any, rows: Sequence[ConditionResults], colors: dict[str, str]) -> None:
-    """One set: a gray line and its name; several: lines in the colors of the rows that learn from them."""
+def _draw_demonstrators(course: Axes, ends: Axes, rows: Sequence[ConditionResults], colors: dict[str, str]) -> None:
+    """Draws one set as a gray line, several sets in the colors of the conditions that learn from them."""
     users: dict[str, list[ConditionResults]] = {}
     for row in rows:
         if row.demonstrators is not None:
@@ -121,7 +115,7 @@ def _draw_demonstrators(course: Any, ends: Any, rows: Sequence[ConditionResults]
         who = those[0].demonstrators
         assert who is not None
         level = float(np.mean(who.win_rates))
-        color = colors[those[0].name] if len(users) > 1 and len(those) == 1 else DEMONSTRATORS_COLOUR
+        color = colors[those[0].name] if len(users) > 1 and len(those) == 1 else DEMONSTRATORS_COLOR
         label = f"demonstrations: {name}" if len(users) > 1 else "the demonstrations' own win rate"
         if len(who.win_rates) > 1:
             label += f" (mean of {len(who.win_rates)} teams)"
@@ -130,12 +124,12 @@ def _draw_demonstrators(course: Any, ends: Any, rows: Sequence[ConditionResults]
         for place in places:
             ends.plot([level] * 2, [place - 0.4, place + 0.4], color=color, linestyle="--", linewidth=1.3, zorder=2)
     if users:
-        # Above the axes: curves go everywhere in them.
+        # Above the axes, because curves may be anywhere inside them.
         course.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=8, borderpad=0.1)
 
 
 def _smooth(values: Sequence[float]) -> Floats:
-    """Mean of the last SMOOTHING values at every place."""
+    """Moving average of the last SMOOTHING values."""
     return np.array([np.mean(values[max(0, end - SMOOTHING) : end]) for end in range(1, len(values) + 1)])
 
 

@@ -1,4 +1,4 @@
-"""Whether the parts of an experiment fit together."""
+"""Checks whether the parts of an experiment fit together."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from dm2_ray.config.schema import Experiment
 from dm2_ray.config.yaml_reader import KeyPath
 from dm2_ray.experiments.matrix import Condition, DemonstrationSet, Expert, Matrix
 from dm2_ray.experiments.matrix_source import MatrixSource
+from dm2_ray.world import SCRIPTED_TEAMS
 from dm2_ray.world.maps.map_spec import UnknownMapError
 from dm2_ray.world.maps.registry import load_map
 from dm2_ray.world.maps.scenario import ScenarioError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-# What the experiment itself says about a run, and with which of its keys.
+# Settings of a run that the experiment sets itself, and the keys it does that with.
 _OWN_KEYS = {
     ("seed",): "seeds, or the expert's seed",
     ("variant",): "the row's or the expert's variant",
@@ -29,16 +30,16 @@ _OWN_KEYS = {
 
 
 def check_agreement(matrix: Matrix, source: MatrixSource) -> None:
-    """Refuses what no single key can be blamed for: names that lead nowhere, seeds used twice.
+    """Checks what involves several keys: names that refer to nothing, seeds used twice.
 
     Raises:
-        ConfigError: With the place of the key to correct.
+        ConfigError: They do not agree; the message has the place of the key to correct.
     """
     _Checks(matrix, source).run()
 
 
 def check_map(name: str, place: str) -> int:
-    """How many agents a map has.
+    """Number of agents of a map.
 
     Raises:
         ConfigError: There is no such map.
@@ -50,7 +51,7 @@ def check_map(name: str, place: str) -> int:
 
 
 def unknown_name(section: str, name: str, names: Mapping[str, Any]) -> str:
-    """Of an entry that another one refers to."""
+    """Error message about a reference to an entry that does not exist."""
     return f"there is no {name!r} among the {section} ({', '.join(names) or 'none'}){nearest(name, names)}"
 
 
@@ -76,11 +77,11 @@ class _Checks:
             self._check_expert(("experts", name), expert)
         for name, demonstrations in matrix.sets.items():
             self._check_set(("sets", name), demonstrations)
-        for name, row in matrix.rows.items():
-            if row.scripted is None:
-                self._check_learning_row(("rows", name), row)
+        for name, condition in matrix.rows.items():
+            if condition.scripted is None:
+                self._check_learner(("rows", name), condition)
             else:
-                self._check_scripted_row(("rows", name), row)
+                self._check_scripted_team(("rows", name), condition)
 
     def _check_expert(self, path: KeyPath, expert: Expert) -> None:
         self._check_variant(path, expert.variant)
@@ -103,36 +104,33 @@ class _Checks:
                                            f"{self._matrix.map}), got {len(demonstrations.paths)}")  # fmt: skip
         self._check_scripted(path, demonstrations.scripted)
 
-    def _check_scripted_row(self, path: KeyPath, row: Condition) -> None:
-        self._check_scripted(path, row.scripted)
-        if given := row.model_fields_set - {"scripted", "label"}:
+    def _check_scripted_team(self, path: KeyPath, condition: Condition) -> None:
+        self._check_scripted(path, condition.scripted)
+        if given := condition.model_fields_set - {"scripted", "label"}:
             self._refuse(path, f"{_key(path)}: a scripted team takes a label and nothing else, got {sorted(given)[0]}")
 
-    def _check_learning_row(self, path: KeyPath, row: Condition) -> None:
-        if row.variant is None:
+    def _check_learner(self, path: KeyPath, condition: Condition) -> None:
+        if condition.variant is None:
             self._refuse(path, f"{_key(path)} needs either a variant that learns or a scripted team")
-        self._check_variant(path, row.variant)
-        self._check_settings((*path, "settings"), row.settings)
-        if row.set is None:
+        self._check_variant(path, condition.variant)
+        self._check_settings((*path, "settings"), condition.settings)
+        if condition.set is None:
             return
-        if row.set not in self._matrix.sets:
-            self._refuse((*path, "set"), unknown_name("sets", row.set, self._matrix.sets))
-        teams = self._matrix.num_teams(row.set, self._num_agents)
-        if row.experts == "independent" and teams != self._num_agents:
+        if condition.set not in self._matrix.sets:
+            self._refuse((*path, "set"), unknown_name("sets", condition.set, self._matrix.sets))
+        teams = self._matrix.num_teams(condition.set, self._num_agents)
+        if condition.experts == "independent" and teams != self._num_agents:
             self._refuse((*path, "experts"), f"{_key(path)}: independent experts need a set of {self._num_agents} "
-                                             f"teams (experts.NAME.teams: per_agent), {row.set} has "
+                                             f"teams (experts.NAME.teams: per_agent), {condition.set} has "
                                              f"{teams}")  # fmt: skip
-        if isinstance(row.team, int) and not 0 <= row.team < teams:
-            self._refuse((*path, "team"), f"{_key(path)}.team must be by_seed or below {teams}, got {row.team}")
+        if isinstance(condition.team, int) and not 0 <= condition.team < teams:
+            self._refuse((*path, "team"), f"{_key(path)}.team must be by_seed or below {teams}, got {condition.team}")
 
     def _check_variant(self, path: KeyPath, variant: str | None) -> None:
         self._check_known((*path, "variant"), variant, variant_names())
 
     def _check_scripted(self, path: KeyPath, team: str | None) -> None:
         if team is not None:
-            # Only here: it brings the compiler.
-            from dm2_ray.world import SCRIPTED_TEAMS
-
             self._check_known((*path, "scripted"), team, SCRIPTED_TEAMS)
 
     def _check_known(self, path: KeyPath, name: str | None, names: Sequence[str]) -> None:

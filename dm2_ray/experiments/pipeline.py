@@ -1,12 +1,15 @@
-"""Runs an experiment's steps as processes of the command line, some at once, and goes on where an earlier start ended.
+"""Runs an experiment's steps as `dm2` processes, several at once, and continues where an earlier start ended.
 
-    plan ──► [ready steps] ──► dm2 train | resume | demos record   (a process each, log in logs/STEP.log)
+    plan ──► [ready steps] ──► dm2 train | resume | demos record   (one process each, log in logs/STEP.log)
                   ▲                        │ exit
                   └──── state on disk ◄────┘
 
-What is finished is read from the disk, so a stop of any kind loses at most what a run loses: its iterations since the
-last checkpoint. A process keeps its log file locked while it lives: after a sudden end of this one, a second start
-finds those that it left behind.
+Finished steps are recognized on the disk, so a stop of any kind loses at most what a run loses: its iterations since
+the last checkpoint. A step's process keeps its log file locked while it lives: after a sudden end of this process, the
+next start finds the processes that were left behind.
+
+Why not Snakemake, doit or Ray Tune: none of them can continue a half-trained run with another command (`dm2 resume`)
+after comparing its settings, or take over processes that a killed start left behind.
 """
 
 from __future__ import annotations
@@ -40,12 +43,12 @@ SECOND_STOP_TIMEOUT_S = 30.0
 
 @dataclass(kw_only=True, slots=True)
 class PipelineResult:
-    """How it ended, by names of steps."""
+    """Names of the steps, by how they ended."""
 
     finished: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
-    """Not begun, or begun and stopped."""
+    """Not started, or started and stopped."""
     stopped_by: str | None = None
 
 
@@ -60,13 +63,13 @@ class _Running:
 def run_pipeline(
     plan: ExperimentPlan, *, jobs: int, progress: PipelineProgress, begin: Callable[[], None] = lambda: None
 ) -> PipelineResult:
-    """Runs what is not finished yet.
+    """Runs the steps that are not finished yet.
 
     Args:
         plan: The steps.
-        jobs: Processes at once.
-        progress: Who is told.
-        begin: Called once it is clear that everything fits what the directory holds, before the first process.
+        jobs: Maximum number of processes at a time.
+        progress: Prints what happens.
+        begin: Called before the first process starts, once the directory's content is known to fit the plan.
 
     Raises:
         RunDirectoryError: The directory is in use by another start, or holds runs of other settings.
@@ -79,7 +82,7 @@ def run_pipeline(
 
 
 class _Stop:
-    """SIGINT or SIGTERM, counted."""
+    """Counts SIGINT and SIGTERM."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -100,7 +103,7 @@ class _PipelineRunner:
         self._running: dict[str, _Running] = {}
         self._left = deque(plan.steps)
         self._left_behind: dict[str, float] = {}
-        """Deadlines of processes of an earlier start, by step."""
+        """Deadlines for processes of an earlier start, by step."""
 
     def run(self) -> PipelineResult:
         for name in list(self._left):
@@ -120,7 +123,7 @@ class _PipelineRunner:
                 self._progress.update({name: running.step for name, running in self._running.items()})
                 time.sleep(POLL_S)
         finally:
-            for running in self._running.values():  # an error of ours: nothing stays behind
+            for running in self._running.values():  # after an error here, nothing is left behind
                 running.process.terminate()
             self._progress.close()
         self._result.waiting = list(self._left)
@@ -141,7 +144,7 @@ class _PipelineRunner:
                 self._start(step)
 
     def _start(self, step: Step) -> None:
-        """Starts a step's process; leaves the step where it is if one of an earlier start still works on it."""
+        """Starts a step's process, unless a process of an earlier start still works on the step."""
         log = self._plan.directory / "logs" / f"{step.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "ab") as output:
@@ -150,7 +153,7 @@ class _PipelineRunner:
             self._left.remove(step.name)
             state = state_of(step)
             if state.status == "finished":  # by a process of an earlier start
-                self._end_well(step, state)
+                self._finish(step, state)
                 return
             arguments = self._arguments(step, state)
             line = shlex.join(("dm2", *arguments))
@@ -162,17 +165,17 @@ class _PipelineRunner:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
-                # Ctrl-C reaches this process alone, which passes it on once.
+                # So that Ctrl-C reaches this process only, which passes it on once.
                 start_new_session=True,
             )
             _pid_file(log).write_text(str(process.pid))
             self._running[step.name] = _Running(step=step, process=process, log=log, log_start=output.tell())
-            self._progress.note(f"{step.name}: {'going on' if arguments[0] == 'resume' else 'started'}, log in {log}")
+            self._progress.note(f"{step.name}: {'continued' if arguments[0] == 'resume' else 'started'}, log in {log}")
 
     def _is_free(self, step: Step, log: IO[bytes]) -> bool:
-        """Locks the log file, which the step's process inherits, so that it stays locked as long as that lives.
+        """Locks the log file; the step's process inherits the lock and holds it as long as it lives.
 
-        Who still holds it from an earlier start is asked to save and stop.
+        A process of an earlier start that still holds it is asked to save and stop.
         """
         try:
             fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -188,21 +191,21 @@ class _PipelineRunner:
         if time.monotonic() > self._left_behind[step.name]:
             self._left.remove(step.name)
             self._result.failed.append(step.name)
-            self._progress.note(f"{step.name}: a process of an earlier start does not let go of {log.name}: end it")
+            self._progress.note(f"{step.name}: a process of an earlier start still holds {log.name}: end that process")
         return False
 
     def _arguments(self, step: Step, state: StepState) -> tuple[str, ...]:
-        """The step's command, or the one that goes on with what there is of it."""
+        """Arguments of the step's command, or of the one that continues what exists of it."""
         if state.status == "damaged":
-            self._progress.note(f"{step.name}: {state.problem}; it is recorded again")
+            self._progress.note(f"{step.name}: {state.problem}; recording it again")
             shutil.rmtree(step.path)
         if state.status != "begun":
             return step.arguments
-        # Only here: it brings torch, which a start without interrupted runs need not wait for.
+        # Here because it imports torch (1.5 s), which only interrupted runs need.
         from dm2_ray.checkpoints import intact_checkpoints
 
         if not intact_checkpoints(step.path / "checkpoints"):
-            self._progress.note(f"{step.name}: ended before its first checkpoint; it begins again")
+            self._progress.note(f"{step.name}: ended before its first checkpoint; starting it again")
             shutil.rmtree(step.path)
             return step.arguments
         assert step.experiment is not None
@@ -223,25 +226,27 @@ class _PipelineRunner:
             try:
                 state = state_of(running.step)
             except RunDirectoryError as error:
-                # What the package reads has changed since this start: defaults of another version, say.
+                # The package was changed since this start, for example its defaults.
                 self._result.failed.append(name)
                 self._progress.note(f"{name}: {error}")
                 continue
             if state.status == "finished":
-                self._end_well(running.step, state)
+                self._finish(running.step, state)
             elif self._stop.count:
                 self._left.appendleft(name)
             else:
                 self._result.failed.append(name)
                 self._progress.failed(running.step, code, _tail(running.log, running.log_start), running.log)
 
-    def _end_well(self, step: Step, state: StepState) -> None:
+    def _finish(self, step: Step, state: StepState) -> None:
         self._result.finished.append(step.name)
         self._progress.finished(step, state)
 
     def _pass_on_stop(self, count: int) -> None:
-        waiting = "nothing is under way" if not self._running else "waiting for the runs to save"
-        self._progress.note(f"{self._stop.signal}: {waiting}" + ("; once more to stop at once" if count == 1 else ""))
+        waiting = "nothing is running" if not self._running else "waiting for the runs to save"
+        self._progress.note(
+            f"{self._stop.signal}: {waiting}" + ("; send it again to stop at once" if count == 1 else "")
+        )
         for running in self._running.values():
             running.process.terminate()
         if count < 2:
@@ -260,7 +265,7 @@ def _directory_lock(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunDirectoryError(f"{directory}: another `dm2 experiment` is at work in it") from None
+            raise RunDirectoryError(f"{directory}: another `dm2 experiment` is using it") from None
         yield
 
 
@@ -280,7 +285,7 @@ def _pid_file(log: Path) -> Path:
 
 
 def _tail(log: Path, start: int) -> list[str]:
-    """The last lines that a step's latest process wrote."""
+    """The last lines that the step's latest process wrote."""
     with open(log, "rb") as file:
         file.seek(start)
         return file.read().decode(errors="replace").splitlines()[-TAIL_LINES:]

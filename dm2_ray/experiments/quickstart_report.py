@@ -1,4 +1,4 @@
-"""The quickstart's result: a small table and a picture."""
+"""Result of the quickstart: a table and a picture."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dm2_ray.experiments.comparison import Comparison, ConditionResults, Demonstrators
+from dm2_ray.experiments.comparison_plot import draw_comparison
 from dm2_ray.experiments.learning_curve import SMOOTHING, LearningCurve
 
 THRESHOLDS = (0.5, 0.8)
@@ -15,7 +16,7 @@ _LABELS = {"dm2": "DM²", "ippo": "IPPO"}
 
 
 def summary_rows(curves: Sequence[LearningCurve]) -> list[dict[str, Any]]:
-    """One row per variant: medians over its seeds; a seed that never got there counts as infinitely late."""
+    """One row per variant: medians over its seeds. A seed that never reaches a win rate counts as infinity."""
     rows = []
     for variant in dict.fromkeys(curve.variant for curve in curves):
         own = [curve for curve in curves if curve.variant == variant]
@@ -38,7 +39,7 @@ def summary_rows(curves: Sequence[LearningCurve]) -> list[dict[str, Any]]:
 
 
 def quickstart_table(curves: Sequence[LearningCurve], demonstration_win_rates: Sequence[float]) -> str:
-    """The rows as Markdown."""
+    """The summary rows as a Markdown table."""
     lines = [
         "| | seeds | env steps to win rate 0.5 | to 0.8 | final greedy win rate | minutes |",
         "|---|---|---|---|---|---|",
@@ -60,10 +61,7 @@ def quickstart_table(curves: Sequence[LearningCurve], demonstration_win_rates: S
 def draw_quickstart(
     curves: Sequence[LearningCurve], demonstration_win_rates: Sequence[float], map_name: str, path: Path
 ) -> None:
-    """Greedy win rate over env steps, and where every run ends."""
-    # Only here: matplotlib takes a second.
-    from dm2_ray.experiments.comparison_plot import draw_comparison
-
+    """Draws greedy win rates over env steps, and final win rates."""
     shown = Demonstrators(name="demonstrations", win_rates=tuple(demonstration_win_rates), returns=())
     rows = []
     for variant in dict.fromkeys(curve.variant for curve in curves):

@@ -16,6 +16,7 @@ from dm2_ray.demonstrations import DemonstrationError
 from dm2_ray.demonstrations.manifest import Manifest
 from dm2_ray.experiments.comparison import Comparison, ConditionResults, Demonstrators
 from dm2_ray.experiments.comparison_markdown import markdown, overall_markdown
+from dm2_ray.experiments.comparison_plot import draw_comparison
 from dm2_ray.experiments.learning_curve import LearningCurve, NotEvaluated
 from dm2_ray.experiments.matrix import Matrix
 from dm2_ray.experiments.matrix_file import load_matrix
@@ -98,9 +99,6 @@ def write_report(comparisons: Sequence[Comparison], directory: Path) -> str:
     write_atomically(directory / "result.json", json.dumps(content, indent=2, allow_nan=False).encode() + b"\n")
     for comparison in comparisons:
         if comparison.evaluated:
-            # Only here: matplotlib takes a second.
-            from dm2_ray.experiments.comparison_plot import draw_comparison
-
             name = "result.png" if len(comparisons) == 1 else f"result-{comparison.map}.png"
             draw_comparison(comparison, directory / name)
     return text

@@ -1,4 +1,4 @@
-"""How far a step has come, read from what it leaves on the disk."""
+"""Progress of a step, read from the files it wrote."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ _TAIL_BYTES = 2**18
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepState:
-    """What there is of a step."""
+    """Progress of a step."""
 
     status: Literal["new", "begun", "finished", "damaged"]
     env_steps: int = 0
     iteration: int = 0
     win_rate: float | None = None
-    """In training, of the last iteration; of a recorded set, its own."""
+    """A training's in its last iteration, or a recorded set's."""
     greedy_win_rate: float | None = None
-    """Of the last evaluation."""
+    """A training's in its last evaluation."""
     problem: str | None = None
-    """Of a damaged demonstration set."""
+    """What is wrong with a damaged demonstration set."""
 
 
 def state_of(step: Step) -> StepState:
     """Reads a step's state.
 
     Raises:
-        RunDirectoryError: What is there was made with other settings.
+        RunDirectoryError: The existing files were made with other settings.
     """
     return _run_state(step) if step.kind == "train" else _set_state(step)
 
@@ -85,7 +85,7 @@ def _set_state(step: Step) -> StepState:
 
 
 def check_same_settings(run: RunDirectory, planned: Experiment) -> None:
-    """Raises RunDirectoryError if a run was begun with settings that compute something else than the planned ones."""
+    """Raises RunDirectoryError if a run was started with settings that give other results than the planned ones."""
     begun = run.experiment()
     if experiment_hash(begun) == experiment_hash(planned):
         return
@@ -93,13 +93,13 @@ def check_same_settings(run: RunDirectory, planned: Experiment) -> None:
     old, new = (flattened(experiment.model_dump(mode="json", exclude=ignored)) for experiment in (begun, planned))
     key = next(key for key in sorted({*old, *new}) if old.get(key) != new.get(key))
     raise RunDirectoryError(
-        f"{run.path} was begun with {key} {old.get(key)!r}, now it is {new.get(key)!r}: choose another --run-dir, or "
+        f"{run.path} was started with {key} {old.get(key)!r}, now it is {new.get(key)!r}: choose another --run-dir, or "
         "remove that run"
     )
 
 
 def last_record(metrics: Path) -> dict[str, Any]:
-    """The last whole line of a metrics file; empty where there is none."""
+    """The last complete line of a metrics file; empty if there is none."""
     try:
         with open(metrics, "rb") as file:
             file.seek(0, 2)
@@ -107,7 +107,7 @@ def last_record(metrics: Path) -> dict[str, Any]:
             lines = file.read().split(b"\n")
     except FileNotFoundError:
         return {}
-    # What follows the last newline is being written.
+    # What follows the last newline is still being written.
     for line in reversed(lines[:-1]):
         try:
             record = json.loads(line)

@@ -1,10 +1,10 @@
-"""From an experiment to the commands that make it up, in the order in which they are worth running.
+"""From an experiment to the commands it consists of, in the order in which they are worth running.
 
     experts/NAME/team_0 …            dm2 train …
         └─► sets/NAME/team_0 …       dm2 demos record …
                 └─► rows/NAME/seed_0 …   dm2 train … --demos SET
 
-Seeds are the outer loop over the rows, so that what there is after half of the time can be compared.
+The loop over seeds is outside the loop over conditions, so that what exists after half of the time can be compared.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from typing import Literal
 from dm2_ray.config.errors import ConfigError
 from dm2_ray.config.overrides import dotted_settings
 from dm2_ray.config.schema import Experiment
-from dm2_ray.config.yaml_reader import KeyPath
 from dm2_ray.demonstrations import DemonstrationError
 from dm2_ray.demonstrations.source_checks import check_settings
 from dm2_ray.distributed.demonstration_sources.factory import check_experts
@@ -28,12 +27,13 @@ from dm2_ray.experiments.matrix_source import MatrixSource
 from dm2_ray.runs.experiment_loading import load_experiment
 from dm2_ray.world.maps.registry import load_map
 
-SCRIPTED_ROW_EPISODES = 1000
+SCRIPTED_EPISODES = 1000
+"""Battles of a scripted team that is compared."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordedAs:
-    """What a demonstration set that serves must say of itself."""
+    """What the manifest of a finished demonstration set must say."""
 
     episodes: int
     seed: int
@@ -43,7 +43,7 @@ class RecordedAs:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """One command, what it leaves behind and what it waits for."""
+    """One command, what it produces and what it waits for."""
 
     name: str
     """Path below the experiment's directory, for example rows/ippo/seed_0."""
@@ -51,18 +51,18 @@ class Step:
     path: Path
     """The run directory or demonstration set that the command makes."""
     arguments: tuple[str, ...]
-    """Of `dm2`."""
+    """Arguments of `dm2`."""
     needs: tuple[str, ...] = ()
-    """Names of the steps that come before."""
+    """Names of the steps that must finish before."""
     experiment: Experiment | None = None
     """What is trained."""
     recorded: RecordedAs | None = None
     """What is recorded."""
-    row: str | None = None
+    condition: str | None = None
     seed: int | None = None
 
     def command(self) -> str:
-        """As one would type it."""
+        """The command line as one would type it."""
         return shlex.join(("dm2", *self.arguments))
 
 
@@ -74,13 +74,9 @@ class ExperimentPlan:
     directory: Path
     steps: dict[str, Step] = field(default_factory=dict)
 
-    def rows(self, row: str) -> list[Step]:
-        """A row's steps, by seed."""
-        return [step for step in self.steps.values() if step.row == row]
-
-    def set_paths(self, name: str) -> list[Path]:
-        """Directories of a demonstration set, one per team."""
-        return set_paths(self.matrix, self.directory, name)
+    def steps_of(self, condition: str) -> list[Step]:
+        """A condition's steps, by seed."""
+        return [step for step in self.steps.values() if step.condition == condition]
 
 
 def set_paths(matrix: Matrix, directory: Path, name: str) -> list[Path]:
@@ -93,206 +89,215 @@ def set_paths(matrix: Matrix, directory: Path, name: str) -> list[Path]:
 
 
 def build_plan(matrix: Matrix, source: MatrixSource, directory: Path) -> ExperimentPlan:
-    """Lays out an experiment; every run's configuration is built and checked.
+    """Builds the steps of an experiment; every run's configuration is built and checked.
 
     Args:
-        matrix: What to run.
-        source: Where its keys stand, for refusals.
+        matrix: The experiment.
+        source: Where its keys are written, for error messages.
         directory: Everything is written below it.
 
     Raises:
         ConfigError: A run's settings do not fit together.
         DemonstrationError: A given set is damaged or of another world.
     """
-    plan = ExperimentPlan(matrix=matrix, directory=directory)
-    num_agents = load_map(matrix.map).num_agents
-    used = {row.set for row in matrix.rows.values() if row.set is not None}
+    builder = _PlanBuilder(ExperimentPlan(matrix=matrix, directory=directory), source)
+    used = {condition.set for condition in matrix.rows.values() if condition.set is not None}
     for name in matrix.sets:
         if name in used:
-            _add_set(plan, source, name, num_agents)
+            builder.add_set(name)
     for position, seed in enumerate(matrix.seeds):
-        for name, row in matrix.rows.items():
-            _add_row(plan, source, name, row, position, seed, num_agents)
-    return plan
+        for name in matrix.rows:
+            builder.add_condition(name, position, seed)
+    return builder.plan
 
 
-def _add_set(plan: ExperimentPlan, source: MatrixSource, name: str, num_agents: int) -> None:
-    matrix, demonstrations = plan.matrix, plan.matrix.sets[name]
-    if demonstrations.paths:
-        return
-    for team, path in enumerate(plan.set_paths(name)):
-        needs: tuple[str, ...] = ()
-        who = f"scripted:{demonstrations.scripted}"
-        if demonstrations.expert is not None:
-            expert = _add_expert(plan, source, demonstrations.expert, team, num_agents)
-            needs, who = (expert.name,), str(expert.path)
-        arguments = ["demos", "record", who, "--map", matrix.map, "--episodes", str(demonstrations.episodes),
-                     "--seed", str(demonstrations.seed + team), "--out", str(path)]  # fmt: skip
-        if demonstrations.expert is not None and not demonstrations.greedy:
-            arguments.append("--stochastic")
-        if demonstrations.win_rate is not None:
-            arguments += ["--win-rate", str(demonstrations.win_rate)]
-        step = Step(
-            name=f"sets/{name}/team_{team}",
-            kind="record",
-            path=path,
-            arguments=tuple(arguments),
-            needs=needs,
-            recorded=RecordedAs(
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Training:
+    """A `dm2 train` of the plan."""
+
+    key: tuple[str, str]
+    """Path of the expert or the condition in the experiment's file."""
+    leaf: str
+    """Last part of the step's name."""
+    variant: str
+    seed: int
+    env_steps: int | None
+    settings: Mapping[str, str]
+    demonstrations: Sequence[Path] = ()
+    needs: tuple[str, ...] = ()
+
+
+class _PlanBuilder:
+    def __init__(self, plan: ExperimentPlan, source: MatrixSource) -> None:
+        self.plan = plan
+        self._matrix, self._source = plan.matrix, source
+        self._num_agents = load_map(plan.matrix.map).num_agents
+
+    def add_set(self, name: str) -> None:
+        demonstrations = self._matrix.sets[name]
+        if demonstrations.paths:
+            return
+        for team, path in enumerate(set_paths(self._matrix, self.plan.directory, name)):
+            needs: tuple[str, ...] = ()
+            team_name, options = f"scripted:{demonstrations.scripted}", []
+            if demonstrations.expert is not None:
+                expert = self._add_expert(demonstrations.expert, team)
+                needs, team_name = (expert.name,), str(expert.path)
+                options += [] if demonstrations.greedy else ["--stochastic"]
+            if demonstrations.win_rate is not None:
+                options += ["--win-rate", str(demonstrations.win_rate)]
+            recorded = RecordedAs(
                 episodes=demonstrations.episodes,
                 seed=demonstrations.seed + team,
                 greedy=demonstrations.greedy or demonstrations.expert is None,
                 target_win_rate=demonstrations.win_rate,
-            ),
+            )
+            self._add(
+                Step(
+                    name=f"sets/{name}/team_{team}",
+                    kind="record",
+                    path=path,
+                    arguments=(*self._record_arguments(team_name, recorded, path), *options),
+                    needs=needs,
+                    recorded=recorded,
+                )
+            )
+
+    def add_condition(self, name: str, position: int, seed: int) -> None:
+        """Adds one seed's run, the `position`-th of the condition."""
+        condition = self._matrix.rows[name]
+        if condition.scripted is not None:
+            step_name = f"rows/{name}/seed_{seed}"
+            path = self.plan.directory / step_name
+            recorded = RecordedAs(episodes=SCRIPTED_EPISODES, seed=seed, greedy=True)
+            arguments = self._record_arguments(f"scripted:{condition.scripted}", recorded, path)
+            self._add(
+                Step(name=step_name, kind="record", path=path, arguments=arguments, recorded=recorded, condition=name,
+                     seed=seed)
+            )  # fmt: skip
+            return
+        assert condition.variant is not None
+        demonstrations: list[Path] = []
+        needs: list[str] = []
+        if condition.set is not None:
+            sets = set_paths(self._matrix, self.plan.directory, condition.set)
+            if condition.experts == "independent":
+                chosen = list(range(len(sets)))
+            else:
+                chosen = [position % len(sets) if condition.team == "by_seed" else condition.team]
+            demonstrations = [sets[team] for team in chosen]
+            is_given = bool(self._matrix.sets[condition.set].paths)
+            needs = [] if is_given else [f"sets/{condition.set}/team_{team}" for team in chosen]
+        step = self._add_training(
+            _Training(
+                key=("rows", name),
+                leaf=f"seed_{seed}",
+                variant=condition.variant,
+                seed=seed,
+                env_steps=self._matrix.env_steps,
+                settings=self._settings(condition),
+                demonstrations=demonstrations,
+                needs=tuple(needs),
+            )
         )
-        plan.steps[step.name] = step
+        if position == 0:
+            self._check_demonstrations(name, step)
 
-
-def _add_expert(plan: ExperimentPlan, source: MatrixSource, name: str, team: int, num_agents: int) -> Step:
-    step_name = f"experts/{name}/team_{team}"
-    if step_name in plan.steps:  # several sets are recorded of it
-        return plan.steps[step_name]
-    matrix, expert = plan.matrix, plan.matrix.experts[name]
-    settings = _settings(matrix, expert)
-    if any(other.expert == name and other.win_rate is not None for other in matrix.sets.values()):
-        # A choice of checkpoints needs them all.
-        settings = {"checkpoint.keep": "0", **settings}
-    step = _training(
-        plan,
-        source,
-        ("experts", name),
-        step_name,
-        expert.variant,
-        expert.seed + team,
-        expert.env_steps,
-        settings,
-    )
-    plan.steps[step_name] = step
-    return step
-
-
-def _add_row(
-    plan: ExperimentPlan, source: MatrixSource, name: str, row: Condition, position: int, seed: int, num_agents: int
-) -> None:
-    matrix = plan.matrix
-    step_name = f"rows/{name}/seed_{seed}"
-    path = plan.directory / step_name
-    if row.scripted is not None:
-        arguments = ("demos", "record", f"scripted:{row.scripted}", "--map", matrix.map, "--episodes",
-                     str(SCRIPTED_ROW_EPISODES), "--seed", str(seed), "--out", str(path))  # fmt: skip
-        plan.steps[step_name] = Step(
-            name=step_name,
-            kind="record",
-            path=path,
-            arguments=arguments,
-            recorded=RecordedAs(episodes=SCRIPTED_ROW_EPISODES, seed=seed, greedy=True),
-            row=name,
-            seed=seed,
+    def _add_expert(self, name: str, team: int) -> Step:
+        step_name = f"experts/{name}/team_{team}"
+        if step_name in self.plan.steps:  # several sets are recorded of this team
+            return self.plan.steps[step_name]
+        expert, settings = self._matrix.experts[name], self._settings(self._matrix.experts[name])
+        if any(other.expert == name and other.win_rate is not None for other in self._matrix.sets.values()):
+            # Choosing a checkpoint by its win rate needs all of them.
+            settings = {"checkpoint.keep": "0", **settings}
+        return self._add_training(
+            _Training(
+                key=("experts", name),
+                leaf=f"team_{team}",
+                variant=expert.variant,
+                seed=expert.seed + team,
+                env_steps=expert.env_steps,
+                settings=settings,
+            )
         )
-        return
-    assert row.variant is not None
-    settings = _settings(matrix, row)
-    demonstrations: list[Path] = []
-    needs: list[str] = []
-    if row.set is not None:
-        sets = plan.set_paths(row.set)
-        if row.experts == "independent":
-            chosen = list(range(len(sets)))
-        else:
-            chosen = [position % len(sets) if row.team == "by_seed" else row.team]
-        demonstrations = [sets[team] for team in chosen]
-        needs = [] if matrix.sets[row.set].paths else [f"sets/{row.set}/team_{team}" for team in chosen]
-    plan.steps[step_name] = _training(
-        plan,
-        source,
-        ("rows", name),
-        step_name,
-        row.variant,
-        seed,
-        matrix.env_steps,
-        settings,
-        demonstrations=demonstrations,
-        needs=tuple(needs),
-        row=name,
-    )
-    if position == 0:
-        _check_demonstrations(plan, source, name, num_agents)
 
+    def _add_training(self, training: _Training) -> Step:
+        step_name = "/".join((*training.key, training.leaf))
+        path = self.plan.directory / step_name
+        settings = [f"{key}={value}" for key, value in training.settings.items()]
+        arguments = ["train", "--variant", training.variant, "--map", self._matrix.map, "--seed", str(training.seed)]
+        if training.env_steps is not None:
+            arguments += ["--env-steps", str(training.env_steps)]
+        for path_of_set in training.demonstrations:
+            arguments += ["--demos", str(path_of_set)]
+        return self._add(
+            Step(
+                name=step_name,
+                kind="train",
+                path=path,
+                arguments=(*arguments, "--run-dir", str(path), *settings),
+                needs=training.needs,
+                experiment=self._load_experiment(training, settings),
+                condition=training.key[1] if training.key[0] == "rows" else None,
+                seed=training.seed,
+            )
+        )
 
-def _training(
-    plan: ExperimentPlan,
-    source: MatrixSource,
-    place: KeyPath,
-    step_name: str,
-    variant: str,
-    seed: int,
-    env_steps: int | None,
-    settings: Mapping[str, str],
-    *,
-    demonstrations: Sequence[Path] = (),
-    needs: tuple[str, ...] = (),
-    row: str | None = None,
-) -> Step:
-    matrix, path = plan.matrix, plan.directory / step_name
-    typed = [f"{key}={value}" for key, value in settings.items()]
-    own = [f"seed={seed}"]
-    if env_steps is not None:
-        own.append(f"stop.env_steps={env_steps}")
-    if len(demonstrations) == 1:
-        own.append(f"demonstrations.path={json.dumps(str(demonstrations[0]))}")
-    elif demonstrations:
-        own.append(f"demonstrations.paths_per_agent={json.dumps([str(path) for path in demonstrations])}")
-    where = ".".join(place)
-    try:
-        experiment = load_experiment(variant=variant, map_name=matrix.map, overrides=[*typed, *own])
-    except ConfigError as error:
-        problem = str(error).removeprefix("command line: ")
-        raise ConfigError(f"{source.place(place)}: {where}: {problem}") from None
-    if demonstrations and experiment.demonstrations.source == "live":
-        raise ConfigError(f"{source.place(place)}: {where}: rows learn from recorded sets; demonstrations.source live "
-                          "is for `dm2 train`")  # fmt: skip
-    if experiment.stop.env_steps is None and experiment.stop.iterations is None:
-        raise ConfigError(f"{source.place(place)}: {where}: when should its runs end? {matrix.map} has no stop of its "
-                          "own: give env_steps (learners) or experts.NAME.env_steps")  # fmt: skip
-    arguments = ["train", "--variant", variant, "--map", matrix.map, "--seed", str(seed)]
-    if env_steps is not None:
-        arguments += ["--env-steps", str(env_steps)]
-    for path_of_set in demonstrations:
-        arguments += ["--demos", str(path_of_set)]
-    return Step(
-        name=step_name,
-        kind="train",
-        path=path,
-        arguments=(*arguments, "--run-dir", str(path), *typed),
-        needs=needs,
-        experiment=experiment,
-        row=row,
-        seed=seed,
-    )
+    def _load_experiment(self, training: _Training, settings: Sequence[str]) -> Experiment:
+        """The configuration that the training's command line gives. Raises ConfigError, with the place of the key."""
+        own = [f"seed={training.seed}"]
+        if training.env_steps is not None:
+            own.append(f"stop.env_steps={training.env_steps}")
+        sets = [str(path) for path in training.demonstrations]
+        if len(sets) == 1:
+            own.append(f"demonstrations.path={json.dumps(sets[0])}")
+        elif sets:
+            own.append(f"demonstrations.paths_per_agent={json.dumps(sets)}")
+        where = f"{self._source.place(training.key)}: {'.'.join(training.key)}"
+        try:
+            experiment = load_experiment(
+                variant=training.variant, map_name=self._matrix.map, overrides=[*settings, *own]
+            )
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {str(error).removeprefix('command line: ')}") from None
+        if sets and experiment.demonstrations.source == "live":
+            raise ConfigError(f"{where}: rows learn from recorded sets; demonstrations.source live is for `dm2 train`")
+        if experiment.stop.env_steps is None and experiment.stop.iterations is None:
+            raise ConfigError(f"{where}: when should its runs end? {self._matrix.map} has no stop of its own: give "
+                              "env_steps (learners) or experts.NAME.env_steps")  # fmt: skip
+        return experiment
 
+    def _check_demonstrations(self, name: str, step: Step) -> None:
+        """Refuses now what the learner would refuse hours later: too few episodes, a given set of another world."""
+        condition, experiment = self._matrix.rows[name], step.experiment
+        assert experiment is not None
+        try:
+            check_settings(experiment, self._num_agents)
+            if condition.set is not None and self._matrix.sets[condition.set].paths:
+                check_experts(experiment)
+        except DemonstrationError as error:
+            place = self._source.place(("rows", name) if condition.set is None else ("sets", condition.set, "paths"))
+            raise DemonstrationError(f"{place}: rows.{name}: {error}") from None
+        if condition.set is None:
+            return
+        demonstrations = self._matrix.sets[condition.set]
+        needed = self._num_agents if experiment.demonstrations.sampling == "non_concurrent" else 1
+        if not demonstrations.paths and demonstrations.episodes < needed:
+            place = self._source.place(("sets", condition.set, "episodes"))
+            raise ConfigError(
+                f"{place}: sets.{condition.set}.episodes is {demonstrations.episodes}: {self._num_agents} agents that "
+                f"draw disjoint episodes need {needed} or more"
+            )
 
-def _settings(matrix: Matrix, own: Expert | Condition) -> dict[str, str]:
-    """Shared settings, and those of a row or an expert over them, as KEY and VALUE of the command line."""
-    return {**dotted_settings(matrix.settings), **dotted_settings(own.settings)}
+    def _add(self, step: Step) -> Step:
+        self.plan.steps[step.name] = step
+        return step
 
+    def _record_arguments(self, team_name: str, recorded: RecordedAs, path: Path) -> tuple[str, ...]:
+        return ("demos", "record", team_name, "--map", self._matrix.map, "--episodes", str(recorded.episodes),
+                "--seed", str(recorded.seed), "--out", str(path))  # fmt: skip
 
-def _check_demonstrations(plan: ExperimentPlan, source: MatrixSource, name: str, num_agents: int) -> None:
-    """What the learner would refuse hours later: too few episodes for the sampling, a given set of another world."""
-    row = plan.matrix.rows[name]
-    experiment = plan.rows(name)[0].experiment
-    assert experiment is not None
-    try:
-        check_settings(experiment, num_agents)
-        if row.set is not None and plan.matrix.sets[row.set].paths:
-            check_experts(experiment)
-    except DemonstrationError as error:
-        place = source.place(("rows", name) if row.set is None else ("sets", row.set, "paths"))
-        raise DemonstrationError(f"{place}: rows.{name}: {error}") from None
-    if row.set is None:
-        return
-    demonstrations = plan.matrix.sets[row.set]
-    needed = num_agents if experiment.demonstrations.sampling == "non_concurrent" else 1
-    if not demonstrations.paths and demonstrations.episodes < needed:
-        place = source.place(("sets", row.set, "episodes"))
-        raise ConfigError(f"{place}: sets.{row.set}.episodes is {demonstrations.episodes}: {num_agents} agents that "
-                          f"draw disjoint episodes need {needed} or more")  # fmt: skip
+    def _settings(self, own: Expert | Condition) -> dict[str, str]:
+        """Shared settings, with those of a condition or an expert over them, as KEY and VALUE of the command line."""
+        return {**dotted_settings(self._matrix.settings), **dotted_settings(own.settings)}

@@ -122,7 +122,7 @@ def test_killed_and_gone_on_with_it_ends_like_the_commands_by_hand(
     assert dm2("experiment", file, "--run-dir", directory) == 0
     out = capsys.readouterr().out
     assert "2 finished already" in out
-    assert "rows/dm2/seed_0: going on" in out
+    assert "rows/dm2/seed_0: continued" in out
     assert "| dm2 | 1/1 |" in out
     assert result(run_by_hand(file, tmp_path / "by-hand", capsys)) == result(directory)
     (row,) = result(directory)["rows"]
@@ -173,7 +173,7 @@ def test_stopped_killed_and_gone_on_with_it_ends_like_the_commands_by_hand(
     out = process.communicate(timeout=900)[0]
     assert process.returncode == 0, out
     assert f"rows/{alive}: process {left_behind} of an earlier start still works on it: stopping that" in out
-    assert f"rows/{dead}: going on" in out and f"rows/{alive}: going on" in out
+    assert f"rows/{dead}: continued" in out and f"rows/{alive}: continued" in out
     assert "| dm2 | 2/2 |" in out and "| ippo | 2/2 |" in out
     assert (directory / "result.png").stat().st_size > 10_000
 
@@ -223,7 +223,7 @@ def test_what_is_there_with_other_settings_is_refused(tmp_path: Path, capsys: py
     capsys.readouterr()
     assert dm2("experiment", file, "--run-dir", directory, "ppo.clip=0.11", *options) == 2
     error = capsys.readouterr().err
-    assert "rows/ippo/seed_0 was begun with ppo.clip 0.2, now it is 0.11: choose another --run-dir" in error
+    assert "rows/ippo/seed_0 was started with ppo.clip 0.2, now it is 0.11: choose another --run-dir" in error
     assert error.count("\n") == 1
     assert {path: path.stat().st_mtime_ns for path in directory.rglob("*") if path.is_file()
             and path.name != ".lock"} == before  # fmt: skip

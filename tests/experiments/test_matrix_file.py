@@ -73,10 +73,10 @@ def test_a_packaged_experiment_plans_on_every_map_of_the_paper(name: str, map_na
             assert step.experiment.world.map == map_name
             assert step.experiment.stop.env_steps == 10_000_000
     for row in plan.matrix.rows:
-        assert [step.seed for step in plan.rows(row)] == list(plan.matrix.seeds)
-    learners = {step.seed for step in plan.steps.values() if step.row is not None}
+        assert [step.seed for step in plan.steps_of(row)] == list(plan.matrix.seeds)
+    learners = {step.seed for step in plan.steps.values() if step.condition is not None}
     experts = {step.experiment.seed for step in plan.steps.values()
-               if step.row is None and step.experiment is not None}  # fmt: skip
+               if step.condition is None and step.experiment is not None}  # fmt: skip
     assert not learners & experts
     assert plan.matrix.paper is not None
     assert plan.matrix.paper.startswith(("experiment ", "not an experiment of the paper"))
@@ -86,7 +86,7 @@ def test_a_packaged_experiment_plans_on_every_map_of_the_paper(name: str, map_na
 def test_an_experiment_with_small_batches_plans_with_its_own_budget(name: str, tmp_path: Path) -> None:
     plan = planned(name, tmp_path)
     assert plan.matrix.seeds == (0, 1, 2)
-    runs = [step for step in plan.steps.values() if step.row is not None]
+    runs = [step for step in plan.steps.values() if step.condition is not None]
     assert {step.experiment.stop.env_steps for step in runs if step.experiment} == {plan.matrix.env_steps}
     assert all(step.experiment.rollout.episodes <= 64 for step in runs if step.experiment)
 
@@ -104,7 +104,7 @@ def test_demonstrators_are_as_good_as_the_papers() -> None:
 def test_two_by_two_is_two_by_two(tmp_path: Path) -> None:
     plan = planned("demonstrations_2x2", tmp_path, map_name="3s_vs_3z")
     num_agents = load_map("3s_vs_3z").num_agents
-    runs = {row: plan.rows(row) for row in plan.matrix.rows}
+    runs = {row: plan.steps_of(row) for row in plan.matrix.rows}
     for kind in ("joint", "independent"):
         for sampling in ("concurrent", "non_concurrent"):
             for position, step in enumerate(runs[f"{kind}_{sampling}"]):
