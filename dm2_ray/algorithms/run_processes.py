@@ -1,4 +1,4 @@
-"""RunProcesses: what a run starts beside its learners, and the room that it takes for these."""
+"""RunProcesses: everything that a run starts beside its learners, and the resources it reserves for the learners."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from dm2_ray.distributed.run_spec import RunSpec
 
 
 class RunProcesses:
-    """Rollout workers, evaluation workers, expert actors.
+    """Rollout workers, evaluation workers, and the source of demonstrations with its servers.
 
-    Everything is started before anything is waited for. Under Tune all have their places in the trial's own placement
-    group; otherwise see placement.py.
+    All processes are started before any of them is waited for. Under Tune they go into the trial's own placement group;
+    otherwise see placement.py.
     """
 
     def __init__(self, config: AlgorithmConfig) -> None:
@@ -31,7 +31,7 @@ class RunProcesses:
             config: The run's DM2Config, for the env runners; the learners' placement is written to it.
 
         Raises:
-            NotEnoughResources: The cluster cannot hold the run, or has no room for the learners in time.
+            NotEnoughResources: The cluster is too small, or other jobs hold the learners' resources for too long.
             DemonstrationError: A set or team is missing, damaged, or does not fit the run.
         """
         spec: RunSpec = config.run_spec
@@ -77,7 +77,7 @@ class RunProcesses:
         """Returns once battles can be played and demonstrations drawn.
 
         Raises:
-            NotEnoughResources, ExpertsLost: Not within `faults.wait_for_resources_s`.
+            NotEnoughResources, ExpertsLost: They are not ready within `faults.wait_for_resources_s`.
             DemonstrationError: Demonstrations cannot be read.
         """
         for group in {self.players, self.evaluators}:
@@ -86,8 +86,8 @@ class RunProcesses:
             self.experts.wait_until_ready()
 
     def free_capacity(self) -> None:
-        """For learners that lost their places with a node. Without a learner nobody learns; with fewer rollout workers
-        everybody learns the same, later."""
+        """Releases a rollout worker's resources for learners that lost theirs with a node. Without a learner nobody can
+        learn; with fewer rollout workers everybody learns the same, later."""
         if self._placement is not None and not self._placement.is_whole:
             self.players.release_capacity()
 
@@ -99,7 +99,7 @@ class RunProcesses:
             group.shutdown()
 
     def return_capacity(self) -> None:
-        """Once the learners have ended."""
+        """Returns the learners' resources, once the learners have ended."""
         if self._placement is not None:
             self._placement.remove()
 

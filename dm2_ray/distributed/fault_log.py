@@ -1,10 +1,10 @@
-"""FaultLog: what a run lost on its way, and how long each loss took to mend.
+"""FaultLog: which processes and nodes a run has lost, and how long each recovery took.
 
-A loss is noticed when something is asked of the dead: its time is from then until the replacement answers. What Ray has
-replaced before it was asked for anything is noticed by the replacement's answer, which another process gives: it cost
-the run no time.
+A loss is noticed when a call to the dead process fails; its time runs from then until the replacement answers. A
+process that Ray replaced before anything called it is noticed when the answer comes from another process: it cost no
+time.
 
-NodeMonitor: which nodes of the cluster came and went.
+NodeMonitor: which nodes joined or left the cluster.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import ray
 
 logger = logging.getLogger(__name__)
 
-REPLACED = "died idle, and was replaced before it was missed"
+REPLACED = "died while idle; Ray replaced it before it was missed"
 
 
 class FaultKind(str, Enum):
@@ -35,7 +35,7 @@ class FaultKind(str, Enum):
 
     @property
     def label(self) -> str:
-        """For sentences."""
+        """The name in messages."""
         return self.value.replace("_", " ")
 
 
@@ -45,33 +45,33 @@ class Fault:
 
     kind: str
     who: str
-    """Number of the worker, name of the agent, address of the node."""
+    """Number of the worker or server, name of the agent, or address of the node."""
     iteration: int
     why: str
     seconds: float | None = None
-    """Until it was back; None if it is not."""
+    """Until it was back; None if it is not back."""
 
 
 class FaultLog:
-    """Losses since the log was made.
+    """Losses since the log was created.
 
     Args:
-        clock: Seconds from some point on.
+        clock: Returns seconds; replaced in tests.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.iteration = 0
-        """The iteration under way."""
+        """The present iteration."""
         self.faults: list[Fault] = []
         self._clock = clock
         self._missing: dict[tuple[FaultKind, str], tuple[Fault, float]] = {}
         self._processes: dict[tuple[FaultKind, str], str] = {}
-        """Which process answered last, of what is not missing."""
-        self._told = 0
+        """The process that answered last, of everything that is not missing."""
+        self._taken = 0
         self._pending: list[Fault] = []
 
     def record_loss(self, kind: FaultKind, who: object, why: str) -> None:
-        """Something died. What is missing already is not counted again."""
+        """Something died. What is already missing is not counted again."""
         key = (kind, str(who))
         self._processes.pop(key, None)
         if key in self._missing:
@@ -82,12 +82,12 @@ class FaultLog:
         logger.warning("%s %s lost (%s)", kind.label, who, why)
 
     def record_recovery(self, kind: FaultKind, who: object, process: str | None = None) -> None:
-        """It, or what took its place, answers.
+        """A process answers, or the one that replaced it.
 
         Args:
-            kind: Of what answers.
-            who: Answers.
-            process: Which process it is; another one than the last time means that the last one died in between.
+            kind: Its kind.
+            who: Its number or agent.
+            process: Its name; a name other than the last one means that the last process died in between.
         """
         key = (kind, str(who))
         if process is not None:
@@ -100,7 +100,7 @@ class FaultLog:
             logger.warning("%s %s is back after %.1f s", kind.label, who, fault.seconds)
 
     def record_removal(self, kind: FaultKind, who: object) -> None:
-        """It is not waited for any more."""
+        """A lost process is not waited for any more."""
         self._processes.pop((kind, str(who)), None)
         self._missing.pop((kind, str(who)), None)
 
@@ -109,20 +109,20 @@ class FaultLog:
         return {kind.value: sum(fault.kind == kind.value for fault in self.faults) for kind in FaultKind}
 
     def take_events(self) -> list[dict[str, Any]]:
-        """Faults that happened since the last call; those not mended by then are told once they are, or at the end."""
+        """Faults since the last call. Those still open are held back until the recovery, so that they have a time."""
         waiting = {id(fault) for fault, _ in self._missing.values()}
-        candidates = [*self._pending, *self.faults[self._told :]]
-        self._told = len(self.faults)
+        candidates = [*self._pending, *self.faults[self._taken :]]
+        self._taken = len(self.faults)
         self._pending = [fault for fault in candidates if id(fault) in waiting]
         return [asdict(fault) for fault in candidates if id(fault) not in waiting]
 
     def open_faults(self) -> list[dict[str, Any]]:
-        """Faults whose place is still empty."""
+        """Faults without a recovery so far."""
         return [asdict(fault) for fault, _ in self._missing.values()]
 
 
 def fault_summary(events: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Per kind that was lost at least once: how often, and seconds until it was back (median, longest)."""
+    """Per kind that was lost at least once: how often, and seconds until it was back (median and maximum)."""
     by_kind: dict[str, list[float | None]] = {}
     for event in events:
         by_kind.setdefault(event["kind"], []).append(event["seconds"])
@@ -137,14 +137,11 @@ def fault_summary(events: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, An
     return summary
 
 
-logger = logging.getLogger(__name__)
-
-
 class NodeMonitor:
-    """Compares the nodes with those of the last look.
+    """Compares the cluster's nodes with those of the last poll.
 
     Args:
-        faults: Is told of nodes that went.
+        faults: Log that records nodes that left.
     """
 
     def __init__(self, faults: FaultLog) -> None:
@@ -152,10 +149,10 @@ class NodeMonitor:
         self._nodes = _alive()
 
     def poll(self) -> None:
-        """Tells of every node that joined or left since the last look."""
+        """Reports every node that joined or left since the last poll."""
         before, self._nodes = self._nodes, _alive()
         for node in before.keys() - self._nodes.keys():
-            self._faults.record_loss(FaultKind.NODE, before[node], "it left the cluster, or died")
+            self._faults.record_loss(FaultKind.NODE, before[node], "it left the cluster or died")
         for node in self._nodes.keys() - before.keys():
             logger.warning("node %s joined", self._nodes[node])
             self._faults.record_recovery(FaultKind.NODE, self._nodes[node])

@@ -1,4 +1,4 @@
-"""MemoryMonitor: how much memory each kind of process of a run holds, so that a leak shows in its metrics."""
+"""MemoryMonitor: memory per kind of process of a run, so that a leak shows in its metrics."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import ray
 from ray._private import state
 
 PAUSE_S = 10.0
-"""Between two samples: one takes the driver 1 to 2 ms."""
+"""Seconds between two samples; a sample takes the driver 1 to 2 ms."""
 MIB = 2**20
 OBJECT_STORE = "object_store_memory"
 
 
 class MemoryMonitor:
-    """Samples the driver, and those of its actors that live on its node, from the driver.
+    """Measures, in the driver, the driver and those of its actors that run on its node.
 
     Args:
-        pause_s: Least time between two samples.
-        clock: Seconds from some point on.
+        pause_s: Shortest time between two samples, in seconds.
+        clock: Returns seconds; replaced in tests.
     """
 
     def __init__(self, pause_s: float = PAUSE_S, clock: Callable[[], float] = time.monotonic) -> None:
@@ -32,13 +32,13 @@ class MemoryMonitor:
         self._due = clock()
 
     def sample(self) -> dict[str, Any] | None:
-        """Memory in MiB, or None where the last sample is not old enough.
+        """Memory in MiB, or None if the last sample is too recent.
 
         Returns:
             `driver_mib`; `learner_mib`, `rollout_worker_mib` (evaluation workers count as such) and `expert_mib`, each
             the mean over its processes, where there are any; `object_store_mib`, in use on all nodes; and `processes`,
-            how many of each kind were measured. A process's memory is its own: neither libraries' files nor the object
-            store, which it shares with others, belong to it.
+            how many of each kind were measured. Only private memory counts: library files and the object store, which
+            a process shares with others, do not.
         """
         now = self._clock()
         if now < self._due:
@@ -56,7 +56,7 @@ class MemoryMonitor:
 
 
 def rss_bytes(pid: int) -> int | None:
-    """Resident memory that belongs to a process of this machine alone; None if it has ended, or cannot be known."""
+    """Resident memory that a process of this machine does not share; None if it has ended or cannot be read."""
     with suppress(OSError), open(f"/proc/{pid}/statm") as file:
         _, resident, shared, *_ = map(int, file.read().split())
         return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
@@ -64,7 +64,7 @@ def rss_bytes(pid: int) -> int | None:
 
 
 def process_role(actor_class: str) -> str:
-    """What a process is called after the class of its actor: learner, rollout_worker (evaluation too), or expert."""
+    """Kind of a process by the class of its actor: learner, rollout_worker (evaluation too), or expert."""
     if actor_class.endswith("Learner"):
         return "learner"
     return "rollout_worker" if actor_class.endswith("Runner") else "expert"
@@ -75,7 +75,8 @@ def _processes() -> dict[str, list[int]]:
     context = ray.get_runtime_context()
     job, node = ray.JobID.from_hex(context.get_job_id()), context.get_node_id()
     found: dict[str, list[int]] = {}
-    # Ray's public way to this table is the dashboard's, and a local Ray has none.
+    # The public ray.util.state.list_actors asks the dashboard, which a local Ray does not start; the same table is read
+    # from Ray's control service here.
     for actor in state.actors(job_id=job, actor_state_name="ALIVE").values():
         if actor["Address"]["NodeID"] == node:
             found.setdefault(process_role(actor["ActorClassName"]), []).append(int(actor["Pid"]))

@@ -1,10 +1,10 @@
 """Where a run's processes go, on a cluster of several nodes.
 
     learners         near each other: one placement group, packed onto as few nodes as hold them
-    expert actors    on the learners' nodes, in turn: what they serve is read there
-    rollout workers  spread over all nodes (runner_fleet.py)
+    expert actors    on the learners' nodes, in turn: their data are read there
+    rollout workers  spread over all nodes (rollout/env_runner_group.py)
 
-Under Tune the trial's own placement group says where everything goes, and nothing here is used.
+Under Tune the trial's own placement group decides where everything goes, and nothing here is used.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ def _no_placement() -> None:
 
 
 class LearnerPlacement:
-    """Room for the learners, side by side."""
+    """A placement group that reserves resources for the learners."""
 
     def __init__(self, learners: int, resources: dict[str, float], timeout_s: float) -> None:
         """
         Args:
             learners: How many.
-            resources: Of each.
-            timeout_s: Longest wait for room.
+            resources: Of each learner.
+            timeout_s: Longest wait for the resources.
 
         Raises:
-            NotEnoughResources: There is no room in time: other jobs hold it.
+            NotEnoughResources: Other jobs hold the resources for longer than this.
         """
         bundle = {name: amount for name, amount in resources.items() if amount > 0}
         self._group: PlacementGroup | None = None
@@ -52,20 +52,20 @@ class LearnerPlacement:
         deadline = time.monotonic() + timeout_s
         while not self._group.wait(timeout_seconds=max(1, round(min(REPORT_EVERY_S, deadline - time.monotonic())))):
             if time.monotonic() < deadline:
-                logger.warning("waiting for room for %d learners", learners)
+                logger.warning("waiting for resources for %d learners", learners)
                 continue
             remove_placement_group(self._group)
             wanted = " + ".join(f"{amount:g} {name}" for name, amount in bundle.items())
             raise NotEnoughResources(
-                f"no room for {learners} learners x {wanted} within {timeout_s:.0f} s: other jobs hold what the "
-                "cluster has; see `ray status`"
+                f"no resources for {learners} learners x {wanted} within {timeout_s:.0f} s: other jobs hold them; see "
+                "`ray status`"
             )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LearnerPlacement:
-        return self  # copies of a configuration speak of the same room
+        return self  # copies of a configuration refer to the same placement group
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _no_placement, ()  # the room is this driver's: what is stored, or sent to a process, has none
+        return _no_placement, ()  # the group belongs to this driver: a stored or sent configuration has none
 
     def learner(self, index: int) -> dict[str, Any]:
         """Options of the index-th learner's actor."""
@@ -75,7 +75,7 @@ class LearnerPlacement:
         return {"scheduling_strategy": strategy}
 
     def expert(self, index: int) -> dict[str, Any]:
-        """Options of the index-th expert actor: on one of the learners' nodes, while there is room."""
+        """Options of the index-th expert actor: on one of the learners' nodes, if it has the resources."""
         nodes = self.nodes
         if not nodes:
             return {}
@@ -91,11 +91,11 @@ class LearnerPlacement:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every learner has its place: not while a node is lost and no other has room."""
+        """Whether every learner has its resources; False while a node is lost and no other node can replace it."""
         return self._group is None or placement_group_table(self._group)["state"] == "CREATED"
 
     def remove(self) -> None:
-        """Gives the room back; what still runs in it ends."""
+        """Returns the resources; processes that still run in the group end."""
         if self._group is not None and ray.is_initialized():
             remove_placement_group(self._group)
         self._group = None

@@ -1,7 +1,4 @@
-"""One torch thread where numbers must not depend on the machine.
-
-Names of processes, by which a replacement shows itself.
-"""
+"""Set-up of a process: torch with one thread, and a name that tells it from its replacement."""
 
 from __future__ import annotations
 
@@ -18,8 +15,8 @@ import torch
 def single_threaded_torch() -> Iterator[None]:
     """Torch computes with one thread inside the block.
 
-    Sums are split between threads, so their number changes results in the last bits; Ray gives its actors one, a driver
-    has as many as the machine. These networks are too small for more anyway.
+    Torch splits sums between threads, so the number of threads changes results in the last bits. Ray gives its actors
+    one thread, while a driver has as many as the machine has cores. These networks are too small to gain from more.
     """
     threads = torch.get_num_threads()
     if threads == 1:
@@ -33,7 +30,7 @@ def single_threaded_torch() -> Iterator[None]:
 
 
 def process_name() -> str:
-    """Of this process; that which Ray starts in its place has another."""
+    """Name of this process; a process that Ray starts in its place has another name."""
     if ray.is_initialized():
         return str(ray.get_runtime_context().get_worker_id())
     return f"{platform.node()}:{os.getpid()}"

@@ -1,8 +1,8 @@
 """Counter-based random streams.
 
-Every random number of a run is keyed by (seed, role, counters) and by nothing else: not by the process that draws it,
-nor by what that process drew before. A rollout, an update or an evaluation can therefore be done again, elsewhere or
-after a crash, with the same result.
+Every random number of a run depends on (seed, role, counters) alone: not on the process that draws it, nor on what that
+process drew before. A rollout, an update or an evaluation can therefore be repeated, in another process or after a
+crash, with the same result.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 
 class StreamRole(IntEnum):
-    """Who draws. The numbers are part of a run's identity: never reuse or reorder them."""
+    """What the random numbers are for. The values are part of a run's identity: never reuse or reorder them."""
 
     TRAINING_BATTLES = 1
     TRAINING_ACTIONS = 2
@@ -34,8 +34,8 @@ def derive_seed(seed: int, role: StreamRole, *counters: int) -> int:
 
     Args:
         seed: The experiment's seed, >= 0.
-        role: Who draws.
-        counters: What the draw is for, e.g. iteration and rollout index, each >= 0.
+        role: What the random numbers are for.
+        counters: Tell draws of a role apart, e.g. iteration and rollout index, each >= 0.
     """
     words = np.random.SeedSequence((seed, int(role), *counters)).generate_state(1, np.uint64)
     return int(words[0] >> np.uint64(1))

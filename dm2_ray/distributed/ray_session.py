@@ -1,4 +1,4 @@
-"""Starting and ending Ray for one run, quietly and with authentication on."""
+"""Starts and ends Ray for one run, without its notices and with authentication."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ def ray_session(address: str | None = None, *, needed_cpus: float = 0.0) -> Iter
 
     Args:
         address: Of a running cluster (`auto`, `host:port`); None starts a local one.
-        needed_cpus: Logical CPUs a local Ray must offer even where the machine has fewer: its owner may oversubscribe.
+        needed_cpus: Logical CPUs that a local Ray must offer, even if the machine has fewer: the user of a machine may
+            oversubscribe it.
 
     Raises:
-        ClusterUnreachable: No cluster answered.
+        ClusterUnreachable: No cluster answers at the address.
     """
     quiet_ray_logging()
     if ray.is_initialized():
@@ -61,7 +62,7 @@ def ray_session(address: str | None = None, *, needed_cpus: float = 0.0) -> Iter
 
 
 def _check_address_reachable(address: str) -> None:
-    """Ray itself tries for minutes, and says on stderr what only its makers understand."""
+    """Fails within seconds; Ray itself retries for minutes and prints internal messages on stderr."""
     host, separator, port = address.removeprefix("ray://").rpartition(":")
     if not separator or not port.isdigit():
         return  # a name such as "auto": Ray looks it up
@@ -72,7 +73,7 @@ def _check_address_reachable(address: str) -> None:
 
 
 def quiet_ray_logging() -> None:
-    """Silences notices of RLlib and Ray that tell a user nothing."""
+    """Silences notices of RLlib and Ray that do not concern a user of this package."""
     log_once("DM2_on_new_api_stack")
     logging.getLogger("ray._common.deprecation").setLevel(logging.ERROR)
     for name in ("ray.rllib", "ray._private.authentication"):
@@ -80,17 +81,17 @@ def quiet_ray_logging() -> None:
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    # Ray runs workers at niceness 15: beside anything else on the machine a learner would starve.
+    # Ray runs workers at niceness 15: beside any other load on the machine a learner would starve.
     os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
 
 
 def _start_local(needed_cpus: float) -> None:
-    # A local Ray asks for a token unless told otherwise. Given one here, for this run only, it does not write a
-    # world-readable one into the home directory.
+    # A local Ray requires a token by default. With this one, for this run only, it does not write a world-readable one
+    # into the home directory.
     if "RAY_AUTH_MODE" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    # A stale address of a crashed cluster must not be picked up, so the session gets a directory of its own.
+    # A separate directory, so that the stale address of a crashed cluster is not picked up.
     directory = Path(tempfile.gettempdir()) / f"dm2-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
     directory.mkdir(mode=0o700, exist_ok=True)
     with _silenced_stderr():
@@ -106,7 +107,7 @@ def _start_local(needed_cpus: float) -> None:
 
 @contextlib.contextmanager
 def _silenced_stderr() -> Iterator[None]:
-    """Ray's native part announces its own log level on stderr while it starts; errors come as exceptions."""
+    """Hides what Ray's native code prints on stderr while it starts; errors are raised as exceptions anyway."""
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:

@@ -1,4 +1,4 @@
-"""MAPPO, a centralized reference for reports: shared parameters, and a critic that sees the global state.
+"""MAPPO, a centralized reference for comparisons: shared parameters, and a critic that sees the global state.
 
-It stands outside DM2: this room uses learning/ and actors/, and nothing of theirs knows of it.
+Read mappo.py first. The folder uses learning/ and distributed/, and DM2 does not depend on it.
 """

@@ -1,4 +1,4 @@
-"""What all agents learn together: one PPO on everybody's battles."""
+"""CentralLearner: one PPO on the battles of all agents."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ class CentralLearner:
 
     @single_threaded_torch()
     def train(self, battles: JointBattles) -> dict[str, float]:
-        """One update on one iteration's battles; returns what it was like.
+        """One update on one iteration's battles; returns its metrics.
 
         Raises:
-            LearningDiverged: A gradient is not finite; the state is then not to be used.
+            LearningDiverged: A gradient is not finite; the state must then not be used.
         """
         settings = self._experiment.ppo
         seed = derive_seed(self._experiment.seed, StreamRole.AGENT_UPDATE, 0, self.version)
@@ -65,12 +65,12 @@ class CentralLearner:
         return metrics | {name: float(value) for name, value in statistics.items()}
 
     def actor_weights(self) -> dict[str, np.ndarray]:
-        """What acting needs, under the names that StackedPolicies reads; a copy."""
+        """A copy of the actor's parameters, under the names that StackedPolicies reads."""
         return {f"actor.{name}": value for name, value in as_arrays(self.module.actor.state_dict()).items()}
 
     def states(self) -> dict[str, dict[str, Any]]:
         """Everything that a later update depends on, in the form of DM2's agents, so that every tool for teams can
-        play it: each agent has the shared actor; what only the learner needs stands with the first."""
+        play it: each agent has the shared actor; what only the learner needs is stored with the first agent."""
         agents: dict[str, dict[str, Any]] = {
             agent: {
                 "agent": agent,
@@ -91,7 +91,7 @@ class CentralLearner:
         """Inverse of `states`.
 
         Raises:
-            ValueError: The states are those of another algorithm or of another team.
+            ValueError: The states belong to another algorithm or another team.
         """
         first = agents["agent_0"]
         if CENTRAL not in first["modules"] or len(agents) != self._num_agents:
@@ -104,7 +104,7 @@ class CentralLearner:
         self.version = int(first["version"])
 
     def _step(self, columns: dict[str, Any]) -> dict[str, torch.Tensor]:
-        """One gradient step; actor and critic are clipped each by its own norm."""
+        """One gradient step; the actor's and the critic's gradient are clipped, each by its own norm."""
         settings = self._experiment.ppo
         logits, values = self.module(columns)
         statistics = ppo_losses(logits, values, PPOBatch.from_columns(columns), settings)
@@ -117,7 +117,7 @@ class CentralLearner:
             if not torch.isfinite(norm):
                 raise LearningDiverged(
                     f"mappo, {name}, iteration {self.version}: the gradient is not finite (loss "
-                    f"{float(statistics['total_loss'])}); lower the learning rate or look at the data"
+                    f"{float(statistics['total_loss'])}); lower the learning rate or check the data"
                 )
             statistics[f"grad_norm_{name}"] = norm
         for optimizer in self._optimizers.values():

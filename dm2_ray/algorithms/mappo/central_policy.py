@@ -1,4 +1,4 @@
-"""One policy for all agents, and a critic that sees what none of them does.
+"""One policy for all agents, and a critic that sees the global state, which no agent sees.
 
 Shapes: S rows in packed order (steps of all agents, see learning/sequences.py), N agents, O observation size,
 A actions, Z size of the global state, Q sequences, H hidden size, I size of the actor's input.

@@ -5,10 +5,10 @@
    │  (1) rollout(task, version, weights × N)               the same weights for every agent
    ├────────────► W × JointEnvRunner (BattleEnvRunner)      the same battles as DM2's, with their global states
    │                 └─► JointBattles, report
-   │  (2) train(JointBattles)                               everybody's battles into one shared actor and critic
-   └────────────► evaluation: greedy battles on the seeds of DM2's
+   │  (2) train(JointBattles)                               all agents' battles into one shared actor and critic
+   └────────────► evaluation: greedy battles on the same seeds as DM2's
 
-It asks what DM2 does without: parameters shared by all agents, and a critic on the global state (Yu et al. 2021,
+It has what DM2 does without: parameters shared by all agents, and a critic on the global state (Yu et al. 2021,
 arXiv 2103.01955). Battles, seeds, networks, losses and evaluation are those of DM2, so that nothing else differs.
 Simple rather than scalable: all data go through the driver, which learns on one CPU thread.
 """
@@ -34,15 +34,14 @@ from dm2_ray.distributed.rollout.env_runner_group import BattleEnvRunnerGroup, R
 from dm2_ray.distributed.run_spec import RunSpec
 
 RETRIES = 5
-"""Of one iteration's battles, when nodes die with them."""
+"""Of one iteration's battles, when nodes are lost with their results."""
 
 
 class MAPPO:
-    """Trains a team that shares everything.
+    """Trains a team that shares its parameters and its data.
 
     Args:
-        experiment: `learners`, `discriminator`, `matching`, `demonstrations`, `cloning` and `diagnostics` mean nothing
-            here.
+        experiment: `learners`, `discriminator`, `matching`, `demonstrations`, `cloning` and `diagnostics` are not used.
 
     Raises:
         NotEnoughResources: The cluster cannot hold the rollout workers.
@@ -92,7 +91,8 @@ class MAPPO:
         """One iteration; returns its record for metrics.jsonl.
 
         Raises:
-            LearningDiverged, RolloutWorkersLost, StarCraftError: As they say.
+            LearningDiverged: A gradient is not finite.
+            RolloutWorkersLost, StarCraftError: See `BattleEnvRunnerGroup.run`.
         """
         started = time.perf_counter()
         self.faults.iteration = self.iteration
@@ -137,7 +137,7 @@ class MAPPO:
         """Inverse of `learning_state`.
 
         Raises:
-            ValueError: The state is that of another algorithm or of another team.
+            ValueError: The state belongs to another algorithm or another team.
         """
         self.learner.restore(state["agents"])
         self._env_steps, self._episodes = int(state["env_steps"]), int(state["episodes"])
@@ -159,7 +159,7 @@ class MAPPO:
             return rollouts, JointBattles.concatenate([get_if_ref(rollout.trajectories[0]) for rollout in rollouts])
 
         for _ in range(RETRIES):
-            # What died with its node comes out the same when it is played again.
+            # Battles that are lost with their node come out the same when they are played again.
             with contextlib.suppress(ray.exceptions.ObjectLostError):
                 return played()
         return played()
@@ -171,7 +171,7 @@ class MAPPO:
 
 
 def _runners_config(experiment: Experiment) -> DM2Config:
-    """What the env runners read: DM2's configuration without anything that learns."""
+    """The env runners' configuration: DM2's with the env runner that keeps the global states."""
     config = DM2Config().dm2(experiment)
     config.env_runner_cls = JointEnvRunner
     return config

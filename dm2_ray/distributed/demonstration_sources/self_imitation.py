@@ -80,7 +80,9 @@ class SelfImitation(DemonstrationSource):
         try:
             answers = self.processes.answers(calls, 3)
         except ray.exceptions.RayError as error:
-            raise _what_was_lost(error, self._before) from error
+            loss = _what_was_lost(error, self._before)
+            # An exception that is its own cause would send Ray's error handling into an endless recursion.
+            raise loss from (None if loss is error else error)
         self._after = [
             # All agents' stores change in the same iterations.
             store if answers[agent][2]["episodes_new"] else self._before[agent]

@@ -1,17 +1,17 @@
 """AgentLearner: everything one agent learns, in one RLlib TorchLearner.
 
     train(iteration, demonstration, *trajectories)
-        │  discriminator: `updates` gradient steps on own trajectories against own expert's slice
+        │  discriminator: `updates` gradient steps on own trajectories against own expert's demonstration
         │  r = r_env + c * f(logit)  →  advantages of whole battles
         │  policy and critic: `epochs` passes of PPO
         └─► metrics, inference weights, snapshot
 
-In the first `cloning.iterations` updates the actor imitates its expert's actions instead, and nothing else is learnt.
+In the first `cloning.iterations` updates the actor imitates its expert's actions instead, and nothing else is learned.
 
 It holds exactly one agent's policy, critic, normalizers, discriminator, recent visitations and optimizers, and is sent
 nothing of any other agent.
 
-LearnerState: everything that an agent's next update depends on, as it travels and as it is saved.
+LearnerState: everything that an agent's next update depends on, in the form in which it is sent and saved.
 """
 
 from __future__ import annotations
@@ -45,7 +45,13 @@ if TYPE_CHECKING:
 
 
 class AgentLearner(TorchLearner):
-    """One agent's learner. As a Ray actor it is its own process; nothing in it knows of other agents."""
+    """One agent's learner. As a Ray actor it is its own process; nothing in it knows of other agents.
+
+    A gradient step of the policy goes through RLlib and returns here, hook by hook; the discriminator's steps do not:
+
+        _update_policy → RLlib's _update: forward_train → compute_loss_for_module → compute_gradients
+                         → postprocess_gradients → apply_gradients → _update_policy
+    """
 
     def __init__(self, *, config: AlgorithmConfig, module_spec: MultiRLModuleSpec, agent_index: int) -> None:
         # A TorchLearner takes an AlgorithmConfig; this one is a DM2Config, which carries the run's description.
@@ -57,28 +63,28 @@ class AgentLearner(TorchLearner):
         self._discriminator_id = spec.discriminator_id(self.agent_id)
         self._matching = DistributionMatcher(self._experiment, spec.episode_limit, spec.num_actions)
         self._version = 0
-        # A process that Ray restarted has fresh weights and must not pass for the one that died.
+        # False in a process that Ray restarted: its weights are fresh, so it must not train.
         self._admitted = False
         self._statistics: dict[str, torch.Tensor] = {}
         """Losses and statistics of the last gradient step."""
         with single_threaded_torch():
             self.build()
 
-    # The actor's calls.
+    # What the learner group calls.
 
     def ping(self) -> str:
         return "pong"
 
     def admit(self) -> tuple[dict[str, np.ndarray], LearnerState]:
-        """Accepts the present state as the agent's; returns weights and snapshot."""
+        """Accepts the present state as the agent's; returns inference weights and snapshot."""
         self._admitted = True
         return self.inference_weights(), self.snapshot()
 
     def restore(self, state: LearnerState) -> dict[str, np.ndarray]:
-        """Takes over a snapshot, whatever the present state is; returns the inference weights.
+        """Replaces the present state by a snapshot; returns the inference weights.
 
         Raises:
-            ValueError: It is another agent's, or of other networks.
+            ValueError: The snapshot belongs to another agent or to other networks.
         """
         if state["agent"] != self.agent_id:
             raise ValueError(f"a state of {state['agent']} was given to the learner of {self.agent_id}")
@@ -86,7 +92,7 @@ class AgentLearner(TorchLearner):
             self.module[module_id].load_state_dict(as_tensors(values))
         for module_id in self.module.keys():
             for name, optimizer in self.get_optimizers_for_module(module_id):
-                # Rates are the configuration's, not the checkpoint's: whoever resumes with others means them.
+                # Learning rates come from the configuration, not the checkpoint, so a resume may change them.
                 rates = [{key: group[key] for key in ("lr", "eps")} for group in optimizer.param_groups]
                 optimizer.load_state_dict(as_tensors(state["optimizers"][name]))
                 for group, own in zip(optimizer.param_groups, rates, strict=True):
@@ -108,9 +114,9 @@ class AgentLearner(TorchLearner):
             trajectories: This agent's part of the iteration's rollouts, in the rollouts' order; none while cloning.
 
         Raises:
-            LearnerNotReady: The learner is fresh from a restart or is not at this iteration.
-            LearningDiverged: Data, a loss or a gradient is not finite; the state is then not to be used.
-            ValueError: There is nothing to learn from, or the expert did what cannot be cloned.
+            LearnerNotReady: The learner was restarted and not restored, or is not at this iteration.
+            LearningDiverged: Data, a loss or a gradient is not finite; the state must then not be used.
+            ValueError: There is nothing to learn from, or the expert took actions that cannot be cloned.
         """
         if not self._admitted or self._version != iteration:
             raise LearnerNotReady(
@@ -125,7 +131,7 @@ class AgentLearner(TorchLearner):
         return metrics, self.inference_weights(), self.snapshot()
 
     def inference_weights(self) -> dict[str, np.ndarray]:
-        """What acting needs: the actor's parameters."""
+        """The actor's parameters, which are all that acting needs."""
         state = self.module[self.agent_id].get_state(inference_only=True)
         return {name: np.array(value) for name, value in state.items()}
 
@@ -143,7 +149,7 @@ class AgentLearner(TorchLearner):
             "extras": self._matching.to_arrays(),
         }
 
-    # Learning. Every part draws from a stream of its own, so that none changes what another learns.
+    # Learning. Every part has its own random stream, so that no part changes what another one learns.
 
     def _generator(self, role: StreamRole, iteration: int) -> torch.Generator:
         seed = derive_seed(self._experiment.seed, role, self.agent_index, iteration)
@@ -206,8 +212,7 @@ class AgentLearner(TorchLearner):
         self._statistics = {}
         return values
 
-    # RLlib's hooks. `_update` runs forward_train, compute_loss_for_module, compute_, postprocess_ and apply_gradients;
-    # only the policy is updated by it.
+    # RLlib's hooks, in the order in which `_update` calls them (see the class); only the policy is updated this way.
 
     @override(TorchLearner)
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
@@ -253,7 +258,7 @@ class AgentLearner(TorchLearner):
 
     @override(TorchLearner)
     def postprocess_gradients(self, gradients_dict: dict[Any, torch.Tensor]) -> dict[Any, torch.Tensor]:
-        """Clips actor's and critic's gradient, each by its own norm; a norm that is not finite ends the update."""
+        """Clips the actor's and the critic's gradient, each by its own norm; stops if a norm is not finite."""
         for name, optimizer in self.get_optimizers_for_module(self.agent_id):
             parameters = [p for p in optimizer.param_groups[0]["params"] if p.grad is not None]
             if parameters:
@@ -284,7 +289,7 @@ class AgentLearner(TorchLearner):
 
     @override(TorchLearner)
     def set_state(self, state: Mapping[str, Any]) -> None:
-        # RLlib's own version skips weights that are not newer than the present ones.
+        # Not RLlib's own version, which skips weights that are not newer than the present ones.
         self.restore(cast(LearnerState, state))
 
 
@@ -299,12 +304,12 @@ class LearnerState(_Always, total=False):
     """A complete state: numpy arrays, numbers and strings only."""
 
     extras: dict[str, np.ndarray]
-    """What belongs to no module: recent own visitations, running scale of the matching reward. Checkpoints of earlier
-    versions lack it."""
+    """State outside of modules: recent own visitations and the running scale of the matching reward. Checkpoints of
+    earlier versions lack it."""
 
 
 def as_arrays(value: Any) -> Any:
-    """A deep copy with arrays in the place of tensors, and lists in that of tuples."""
+    """A deep copy with arrays instead of tensors, and lists instead of tuples."""
     if isinstance(value, Mapping):
         return {key: as_arrays(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -313,7 +318,7 @@ def as_arrays(value: Any) -> Any:
 
 
 def as_tensors(value: Any) -> Any:
-    """A deep copy with tensors in the place of arrays, and lists in that of tuples."""
+    """A deep copy with tensors instead of arrays, and lists instead of tuples."""
     if isinstance(value, Mapping):
         return {key: as_tensors(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,7 +1,7 @@
-"""What made an update fail, kept for whoever looks into it.
+"""The data of an update that diverged, saved for inspection.
 
 DIR/
-  reason.txt          agent, iteration, what is not finite
+  reason.txt          agent, iteration, which value is not finite
   demonstration.npz   the agent's slice of the iteration's joint draw, where there was one
   trajectory_0.npz …  the agent's part of the iteration's rollouts
 """
@@ -22,13 +22,13 @@ from dm2_ray.learning.gradients import LearningDiverged
 
 
 class UpdateDiverged(LearningDiverged):
-    """An agent's update was stopped because something in it is NaN or infinite; nothing of it was kept.
+    """An agent's update was stopped at a NaN or an infinity; the learner's state is the one before it.
 
     Args:
-        reason: What, in one line.
-        agent: Whose update.
-        iteration: Which.
-        data: What it was made of: the demonstration or None, then the trajectories (or references to them).
+        reason: What is not finite, in one line.
+        agent: The agent.
+        iteration: Number of the update.
+        data: What it learned from: the demonstration or None, then the trajectories (or references to them).
     """
 
     def __init__(self, reason: str, agent: str = "", iteration: int = 0, data: Sequence[Any] = ()) -> None:
@@ -39,15 +39,15 @@ class UpdateDiverged(LearningDiverged):
 
     @classmethod
     def from_update(cls, error: LearningDiverged, agent: str, iteration: int, data: Sequence[Any]) -> UpdateDiverged:
-        """The same error with what it came from."""
+        """The same error together with the data of its update."""
         return cls(str(error), agent, iteration, data)
 
     def write(self, root: Path) -> Path:
         """Writes the update's data below `root` while Ray still runs; returns their directory.
 
         Raises:
-            OSError: The disk does not take them.
-            ray.exceptions.RayError: They died with their node meanwhile.
+            OSError: Writing fails.
+            ray.exceptions.RayError: The data were lost with their node.
         """
         directory = root / f"iteration_{self.iteration:06d}_{self.agent}"
         demonstration, *trajectories = map(get_if_ref, self._data)

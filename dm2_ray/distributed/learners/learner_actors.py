@@ -1,7 +1,7 @@
-"""LearnerActors: the agents' learners, each in a process of its own, or, for debugging, all objects of this process.
+"""LearnerActors: the agents' learners, each in its own process or, for debugging, all as objects of this process.
 
-Whatever is asked of a learner is asked again until it answers: of the process that Ray restarted, or, where Ray has
-given it up, of a new one.
+A call to a learner is repeated until it answers: the process that Ray restarted or, once Ray has given that up, a new
+one.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class LearnerActors:
     ) -> None:
         """
         Args:
-            config: Of the run.
+            config: The run's DM2Config, which RLlib's Learner takes.
             module_spec: All agents' modules; each learner gets its own agent's.
-            placement: Where they go; None in Tune's placement group, or where it does not matter.
+            placement: Resources reserved for them; None in Tune's placement group, or for learners in this process.
         """
         spec: RunSpec = config.run_spec
         self.are_processes = spec.learners_are_processes
         self.free_capacity: Callable[[], None] = lambda: None
-        """Is called now and then while a learner waits for a place."""
+        """Called every CAPACITY_WAIT_S while a learner does not answer: it may be waiting for resources."""
         self._patience_s = spec.experiment.faults.wait_for_resources_s
         self._factories = {
             agent: learner_factory(config, index, module_spec, placement) for index, agent in enumerate(spec.agent_ids)
@@ -58,7 +58,7 @@ class LearnerActors:
         """
         if not self.are_processes:
             return {agent: learner.admit() for agent, learner in self.learners.items()}
-        # All at once first: they start side by side.
+        # Ping all of them first, so that they start in parallel.
         started = [learner.ping.remote() for learner in self.learners.values()]
         ray.wait(started, num_returns=len(started), timeout=self._patience_s)
         return {agent: self._call_with_retries(agent, partial(self._call, agent, "admit")) for agent in self.learners}
@@ -67,8 +67,8 @@ class LearnerActors:
         """Gives a learner its state; returns its weights.
 
         Raises:
-            LearnerLost: It does not come up.
-            ValueError: The state is another agent's, or of other networks.
+            LearnerLost: It does not answer within `faults.wait_for_resources_s`.
+            ValueError: The state belongs to another agent or to other networks.
         """
         if not self.are_processes:
             weights: Weights = self.learners[agent].restore(snapshot)
@@ -76,7 +76,7 @@ class LearnerActors:
         return self._call_with_retries(agent, partial(self._call, agent, "restore", snapshot))
 
     def submit_update(self, agent: str, iteration: int, data: Sequence[Any]) -> Any:
-        """Has a learner train; returns what `await_update` takes.
+        """Starts an update; returns what `await_update` takes.
 
         Args:
             agent: Whose learner.
@@ -88,12 +88,12 @@ class LearnerActors:
         return lambda: self.learners[agent].train(iteration, *map(get_if_ref, data))
 
     def await_update(self, update: Any, timeout_s: float) -> tuple[dict[str, float], Weights, LearnerState]:
-        """An update's metrics, weights and snapshot, once they are here.
+        """Waits for an update; returns its metrics, weights and snapshot.
 
         Raises:
             ray.exceptions.GetTimeoutError: The learner does not answer in time.
-            UpdateResultLost: What came of it is gone.
-            Exception: As `AgentLearner.train`, and as Ray has it where the learner or the data died.
+            UpdateResultLost: The update was done, but its result is lost.
+            Exception: Those of `AgentLearner.train`, and Ray's where the learner or the data were lost.
         """
         if not self.are_processes:
             result: tuple[dict[str, float], Weights, LearnerState] = update()
@@ -107,7 +107,7 @@ class LearnerActors:
         return learnt, weights, snapshot
 
     def kill_hung(self, agent: str) -> None:
-        """Ends a process that does not answer; Ray starts it anew."""
+        """Ends a process that does not answer; Ray restarts it."""
         ray.kill(self.learners[agent], no_restart=False)
 
     def shutdown(self) -> None:
@@ -122,7 +122,7 @@ class LearnerActors:
 
     def _call_with_retries(self, agent: str, call: Callable[[], T]) -> T:
         now = time.monotonic()
-        deadline, room_due = now + self._patience_s, now + CAPACITY_WAIT_S
+        deadline, capacity_due = now + self._patience_s, now + CAPACITY_WAIT_S
         while True:
             try:
                 return call()
@@ -134,9 +134,9 @@ class LearnerActors:
                 self.learners[agent] = self._factories[agent]()
             except ray.exceptions.GetTimeoutError:
                 pass
-            if time.monotonic() > room_due:
+            if time.monotonic() > capacity_due:
                 self.free_capacity()
-                room_due += CAPACITY_WAIT_S
+                capacity_due += CAPACITY_WAIT_S
             if time.monotonic() > deadline:
                 raise LearnerLost(
                     f"the learner of {agent} did not come up within {self._patience_s:.0f} s; see `ray status` for the "
@@ -147,13 +147,13 @@ class LearnerActors:
 def learner_factory(
     config: AlgorithmConfig, index: int, module_spec: MultiRLModuleSpec, placement: LearnerPlacement | None
 ) -> Callable[[], Any]:
-    """What makes agent `index`'s learner, as often as it is called: a process, or an object of this one.
+    """Returns a function that makes agent `index`'s learner at each call: a process, or an object of this one.
 
     Args:
-        config: Of the run.
+        config: The run's DM2Config.
         index: Of the agent.
         module_spec: All agents' modules; the learner gets its own agent's.
-        placement: Where learners go; None in Tune's placement group, or where it does not matter.
+        placement: Resources reserved for the learners; None in Tune's placement group, or for learners in this process.
     """
     spec: RunSpec = config.run_spec
     agent = spec.agent_ids[index]

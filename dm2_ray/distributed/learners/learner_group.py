@@ -1,11 +1,11 @@
-"""DecoupledLearnerGroup: one learner process per agent behind RLlib's LearnerGroup door.
+"""DecoupledLearnerGroup: one learner process per agent, with the interface of RLlib's LearnerGroup.
 
     driver ──train(iteration, demonstration_i, *trajectories_i)──► learner i        only agent i's references
            ◄──────── metrics_i, weights_i, snapshot_i ────────────                  (3 returns, owned by the driver)
 
-The learners never talk to each other: there is no process group, no collective, no common object. A learner that died
-comes back empty and refuses work (`LearnerNotReady`) until it is given the snapshot that the driver holds; then the
-same update is done again on the same data, so a death changes no number.
+The learners never communicate: there is no process group, no collective operation, no common object. A learner that
+died restarts without a state and refuses to train (`LearnerNotReady`) until the driver restores its snapshot; then it
+repeats the same update on the same data, so a death changes no number.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAX_ATTEMPTS = 5
 
 
 class DecoupledLearnerGroup(LearnerGroup):
-    """N learners, each in a process of its own (or, for debugging, all in this one), that share nothing."""
+    """N learners that share nothing, each in its own process (or, for debugging, all in this one)."""
 
     def __init__(
         self,
@@ -50,15 +50,16 @@ class DecoupledLearnerGroup(LearnerGroup):
     ) -> None:
         """
         Args:
-            config: Of the run.
+            config: The run's DM2Config, which RLlib's Learner takes.
             module_spec: All agents' modules; each learner gets its own agent's.
-            placement: Where the learners go; None in Tune's placement group, or where it does not matter.
-            faults: Is told of losses.
+            placement: Resources reserved for the learners; None in Tune's placement group, or for learners in this
+                process.
+            faults: Log that records losses.
 
         Raises:
             LearnerLost: A learner could not be started in time.
         """
-        # LearnerGroup.__init__ is not called: it would start one gang of data-parallel copies of all agents.
+        # LearnerGroup.__init__ is not called: it would start data-parallel copies of one learner for all agents.
         self.config = config.copy(copy_frozen=False)
         spec: RunSpec = config.run_spec
         self._update_timeout_s = spec.experiment.learners.timeout_s
@@ -69,12 +70,12 @@ class DecoupledLearnerGroup(LearnerGroup):
         self._is_shut_down = False
         self._processes = LearnerActors(self.config, module_spec, placement)
         self._versions = dict.fromkeys(self.agent_ids, 0)
-        # Values, not references: they lie on the driver's node, and no other node takes them along when it dies.
+        # Values, not references: they are stored on the driver's node, so the loss of another node does not lose them.
         self._snapshots: dict[str, LearnerState] = {}
         self._weights: dict[str, Any] = {}
         self._metrics: dict[str, dict[str, float]] = {}
-        # Of the last iteration that all agents have done: what rollouts are played with, also when they are played
-        # again while some agents are ahead, and what is saved when a run has to end in between.
+        # Of the last iteration that all agents have done: rollouts are played with these weights, also when they are
+        # repeated while some agents are ahead, and these snapshots are saved when a run has to end in between.
         self._complete_snapshots: dict[str, LearnerState] = {}
         self._complete_weights: dict[str, Any] = {}
         for agent, (weights, snapshot) in self._processes.start_all().items():
@@ -82,7 +83,7 @@ class DecoupledLearnerGroup(LearnerGroup):
         self._complete_iteration()
 
     def on_capacity_needed(self, free_capacity: Callable[[], None]) -> None:
-        """`free_capacity` is called now and then while a learner waits for a place."""
+        """Sets what is called while a learner does not answer and may be waiting for resources."""
         self._processes.free_capacity = free_capacity
 
     # Training.
@@ -93,16 +94,16 @@ class DecoupledLearnerGroup(LearnerGroup):
         """One update of every agent that has not done this iteration's yet.
 
         Args:
-            iteration: Number of this update, from 0; agents already past it are left alone.
+            iteration: Number of this update, from 0; agents that are past it do nothing.
             demonstrations: Reference i is agent i's slice of this iteration's joint draw; None without a draw.
-            trajectories: Element i holds agent i's references, one per rollout; none while agents are cloned.
+            trajectories: Element i holds agent i's references, one per rollout; empty while agents are cloned.
 
         Returns:
             Every agent's metrics of this iteration.
 
         Raises:
             LearnerLost: A learner could not be brought back.
-            RolloutDataLost: Some trajectories or demonstrations are gone; call again with fresh references.
+            RolloutDataLost: Some trajectories or demonstrations are lost; call again with fresh references.
             UpdateDiverged: An agent's data or gradients are not finite; `snapshots` are those before this iteration.
         """
         timeout_s = self._update_timeout_s
@@ -119,12 +120,12 @@ class DecoupledLearnerGroup(LearnerGroup):
             data_lost = False
             for agent, update in updates.items():
                 try:
-                    learnt = self._processes.await_update(update, max(0.0, deadline - time.monotonic()))
+                    learned = self._processes.await_update(update, max(0.0, deadline - time.monotonic()))
                 except ray.exceptions.GetTimeoutError:
                     self._processes.kill_hung(agent)
                     lost[agent] = f"no answer within {timeout_s:.0f} s"
                 except UpdateResultLost:
-                    lost[agent] = "its node died with the result"
+                    lost[agent] = "its result was lost with its node"
                 except (ray.exceptions.RayError, LearningDiverged) as error:
                     cause = getattr(error, "cause", None) or error
                     if isinstance(cause, LearningDiverged):
@@ -136,7 +137,7 @@ class DecoupledLearnerGroup(LearnerGroup):
                     else:
                         raise
                 else:
-                    self._metrics[agent], weights, snapshot = learnt
+                    self._metrics[agent], weights, snapshot = learned
                     self._take_over(agent, weights, snapshot)
             for agent, why in lost.items():
                 self.faults.record_loss(FaultKind.LEARNER, agent, why)
@@ -145,7 +146,7 @@ class DecoupledLearnerGroup(LearnerGroup):
                 self.restarts += 1
                 self.faults.record_recovery(FaultKind.LEARNER, agent)
             if data_lost:
-                raise RolloutDataLost(f"rollout data of iteration {iteration} died with their node")
+                raise RolloutDataLost(f"rollout data of iteration {iteration} were lost with their node")
             if not lost:
                 self._complete_iteration()
                 return {agent: self._metrics[agent] for agent in self.agent_ids}
@@ -178,7 +179,7 @@ class DecoupledLearnerGroup(LearnerGroup):
     def _complete_iteration(self) -> None:
         self._complete_snapshots, self._complete_weights = dict(self._snapshots), dict(self._weights)
 
-    # What RLlib asks of a LearnerGroup.
+    # RLlib's interface of a LearnerGroup.
 
     @property
     def is_remote(self) -> bool:
@@ -190,7 +191,7 @@ class DecoupledLearnerGroup(LearnerGroup):
 
     @override(LearnerGroup)
     def update(self, *args: Any, **kwargs: Any) -> Any:
-        raise RuntimeError("agents learn from references to their own trajectories: call train()")
+        raise RuntimeError("agents learn from references to their own trajectories: call train() instead of update()")
 
     @override(Checkpointable)
     def get_state(
@@ -211,10 +212,10 @@ class DecoupledLearnerGroup(LearnerGroup):
 
     @override(Checkpointable)
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes over snapshots unconditionally, older ones too.
+        """Restores snapshots unconditionally, older ones too.
 
         Raises:
-            ValueError: The snapshots are those of another team.
+            ValueError: The snapshots belong to another team.
         """
         agents: dict[str, LearnerState] = state["agents"]
         if set(agents) != set(self.agent_ids):
@@ -225,7 +226,7 @@ class DecoupledLearnerGroup(LearnerGroup):
 
     @override(Checkpointable)
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
-        # The driver writes the agents' snapshots itself: no learner process touches a checkpoint, wherever it runs.
+        # The driver writes the agents' snapshots itself: learner processes, on whatever node, never touch a checkpoint.
         return []
 
     @override(Checkpointable)
@@ -242,7 +243,7 @@ class DecoupledLearnerGroup(LearnerGroup):
 
     @override(LearnerGroup)
     def shutdown(self) -> None:
-        # After ray.shutdown() any call would silently start a new Ray.
+        # After ray.shutdown() a call would silently start a new Ray.
         if not self._is_shut_down and ray.is_initialized():
             self._processes.shutdown()
         self._is_shut_down = True

@@ -3,10 +3,10 @@
     driver ──rollout(task, version, weights_0 … weights_N-1)──► runner
            ◄── trajectory_0 … trajectory_N-1, RolloutReport ───      (N + 1 returns, owned by the driver)
 
-A rollout is a pure function of (configuration, seed, task, weights): the runner keeps nothing that matters between two
-calls, so any runner may do any task, a lost task is done again with the same result, and a runner that died and came
-back empty cannot act with weights nobody gave it. (StarCraft II has randomness of its own: over the real game a task
-done again gives other battles, as good as the first.)
+A rollout is a pure function of (configuration, seed, task, weights): no state of the runner matters between two calls.
+Any runner may play any task, a lost task is played again with the same result, and a restarted runner cannot act with
+weights that nobody sent. (StarCraft II has its own randomness: in the real game a repeated task gives other battles of
+the same distribution.)
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class RolloutTask:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RolloutReport:
-    """What the driver learns of a rollout."""
+    """What a runner reports to the driver about a rollout."""
 
     task: RolloutTask
     policy_version: int
@@ -69,12 +69,12 @@ class RolloutReport:
     host: str
     runner: int
     process: str
-    """Which process it was: another one after every restart."""
+    """Name of the process: another one after every restart."""
     seconds: float
 
 
 class PlayedBattles:
-    """What RLlib's own sampling loops ask of a list of episodes."""
+    """Stands in for the list of episodes in RLlib's own sampling loops."""
 
     def __init__(self, env_steps: int, num_agents: int) -> None:
         self._env_steps = env_steps
@@ -102,7 +102,7 @@ class BattleEnvRunner(EnvRunner, Checkpointable):
         self._experiment = self._spec.experiment
         self._policy_version = -1
         self._sample_calls = 0
-        # RLlib keeps a runner in the driver, which is asked for the spaces alone where other processes play.
+        # RLlib keeps a runner in the driver. Where other processes play, it is asked only for the spaces.
         self._stands_in = self.worker_index == 0 and self._experiment.rollout.env_runners > 0
         self.make_env()
         self.make_module()
@@ -143,7 +143,7 @@ class BattleEnvRunner(EnvRunner, Checkpointable):
         return (*trajectories, report)
 
     def evaluation(self, task: RolloutTask, policy_version: int, *weights: Mapping[str, np.ndarray]) -> RolloutReport:
-        """Plays a task's battles greedily. All evaluations of a run play the same battles: what differs is the play."""
+        """Plays a task's battles greedily. All evaluations of a run play the same battles; only the policies differ."""
         roles = (StreamRole.EVALUATION_BATTLES, StreamRole.EVALUATION_ACTIONS)
         return self._play(task, policy_version, weights, *roles, (task.index,))[1]
 
@@ -182,7 +182,7 @@ class BattleEnvRunner(EnvRunner, Checkpointable):
 
     @override(EnvRunner)
     def ping(self) -> str:
-        """Which process it is that answers."""
+        """Name of the process that answers."""
         return process_name()
 
     @override(EnvRunner)
