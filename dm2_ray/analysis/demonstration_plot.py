@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from dm2_ray.analysis.visitation_figure import SUFFIXES
-from dm2_ray.analysis.visitation_plots import KnownWorld, abbreviate_path, draw_team
+from dm2_ray.analysis.visitation_plots import KnownWorld, draw_team
 from dm2_ray.config.errors import ConfigError
 from dm2_ray.demonstrations import JointTrajectories, Manifest
 from dm2_ray.runs.joint_rollouts import JointRollouts
+from dm2_ray.terminal import shorten_path
 from dm2_ray.world.maps.map_spec import UnknownMapError
 from dm2_ray.world.maps.registry import load_map
 from dm2_ray.world.smac.options import SmacOptions
@@ -100,5 +101,5 @@ def _title(manifest: Manifest, drawn: int) -> str:
     parts.insert(0, "win rate not recorded" if manifest.win_rate is None else f"win rate {manifest.win_rate:.2f}")
     return (
         f"{manifest.map}: {manifest.episodes:,} joint episodes{some}\n"
-        f"{_KINDS[policy.kind]} {abbreviate_path(policy.source)}{how}\n{', '.join(parts)}"
+        f"{_KINDS[policy.kind]} {shorten_path(policy.source)}{how}\n{', '.join(parts)}"
     )

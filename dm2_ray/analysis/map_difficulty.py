@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dm2_ray.statistics import wilson_interval
+from dm2_ray.terminal import format_markdown_table
 from dm2_ray.world import SCRIPTED_TEAMS, BattleVector, MapSpec, ScriptedTeam
 from dm2_ray.world.battles.play_battles import play_battles
 
@@ -89,11 +90,11 @@ def markdown_table(results: Iterable[MapDifficulty]) -> str:
     """Maps down, teams across; each cell a win rate and its interval."""
     rows = list(results)
     teams = list(rows[0].won)
-    lines = [f"| map | {' | '.join(teams)} |", "|---" * (1 + len(teams)) + "|"]
+    lines = []
     for row in rows:
-        cells = []
+        cells = [row.map]
         for team in teams:
             low, high = row.interval(team)
             cells.append(f"{row.win_rate(team):.2f} [{low:.2f}, {high:.2f}]")
-        lines.append(f"| {row.map} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return format_markdown_table(["map", *teams], lines)

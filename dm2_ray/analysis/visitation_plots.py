@@ -60,11 +60,6 @@ class KnownWorld:
         return action_names(self.spec, agent, num_actions)
 
 
-def abbreviate_path(name: str) -> str:
-    """Fits a line of a title: the end of a long path."""
-    return name if len(name) <= 70 else "..." + name[-67:]
-
-
 def draw_team(
     visits: JointRollouts, path: Path, *, title: str, world: KnownWorld, agents: Sequence[int] | None = None
 ) -> None:

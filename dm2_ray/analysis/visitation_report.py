@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dm2_ray.analysis.joint_divergence import Divergence, JointComparison, measure_joint_divergence
-from dm2_ray.analysis.visitation_plots import KnownWorld, abbreviate_path, draw_differences
+from dm2_ray.analysis.visitation_plots import KnownWorld, draw_differences
 from dm2_ray.config.errors import ConfigError
 from dm2_ray.config.schema import WorldSettings
 from dm2_ray.demonstrations import JointTrajectories
@@ -19,6 +19,7 @@ from dm2_ray.files import write_atomically
 from dm2_ray.learning.held_out_test import FEWEST_EPISODES
 from dm2_ray.runs.joint_rollouts import JointRollouts
 from dm2_ray.statistics import Estimate, wilson_interval
+from dm2_ray.terminal import shorten_path
 from dm2_ray.world.configured import ConfiguredWorld
 from dm2_ray.world.maps.registry import world_map
 from dm2_ray.world.smac.options import SmacOptions
@@ -151,8 +152,8 @@ class VisitationReport:
                 self.experts,
                 picture,
                 title=f"{spec.name}: where the team differs from the experts\n"
-                f"team: {abbreviate_path(self.team_name)}, {_side(self.team)}\n"
-                f"experts: {abbreviate_path(str(self.experts_path))}, {_side(self.experts)}",
+                f"team: {shorten_path(self.team_name)}, {_side(self.team)}\n"
+                f"experts: {shorten_path(str(self.experts_path))}, {_side(self.experts)}",
                 world=KnownWorld(spec=spec, tables=tables),
                 divergences={name: one.js for name, one in measured.items()},
                 agents=None if agent is None else [agent],

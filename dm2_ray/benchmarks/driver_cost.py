@@ -20,6 +20,7 @@ import numpy as np
 
 from dm2_ray.algorithms.dm2 import DM2Config
 from dm2_ray.distributed.ray_session import ray_session
+from dm2_ray.terminal import format_table
 
 SIZES = (1, 2, 4, 8, 16, 32)
 MAP = "2m_vs_1z"
@@ -132,9 +133,9 @@ def bench_driver(sizes: Sequence[int], *, iterations: int, as_json: bool) -> int
         print(json.dumps(record))
         return 0 if costs else 1
     print(f"\ndriver's cost of an iteration, {MAP}, medians of {iterations}")
-    print(f"{'workers':>9}{'driver CPU, ms':>17}{'iteration, ms':>16}")
-    for cost in costs:
-        print(f"{cost.workers:>9}{cost.driver_cpu_ms:>17.1f}{cost.iteration_ms:>16.1f}")
+    rows = [("workers", "driver CPU, ms", "iteration, ms")]
+    rows += [(str(cost.workers), f"{cost.driver_cpu_ms:.1f}", f"{cost.iteration_ms:.1f}") for cost in costs]
+    print(format_table(rows, numbers=True))
     if line is not None:
         print(
             f"\ndriver CPU = {line.fixed_ms:.1f} ms + {line.per_worker_ms:.2f} ms x workers "

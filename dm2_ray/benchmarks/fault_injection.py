@@ -25,7 +25,7 @@ from dm2_ray.benchmarks.process_killer import LOOK_EVERY_S, Kill, ProcessKiller
 from dm2_ray.checkpoints import intact_checkpoints
 from dm2_ray.errors import RunFailed
 from dm2_ray.runs.run_directory import RunDirectory
-from dm2_ray.runs.training_progress import duration
+from dm2_ray.terminal import format_duration
 from dm2_ray.tracking import read_metrics
 
 SETTINGS = (
@@ -245,7 +245,7 @@ def _run(
                 killer.look()
             if time.monotonic() - told > 10:
                 told = time.monotonic()
-                say(f"{directory.name}, {duration(told - began)}: {_last_line(log)}")
+                say(f"{directory.name}, {format_duration(told - began)}: {_last_line(log)}")
             time.sleep(LOOK_EVERY_S)
     finally:
         if process.poll() is None:

@@ -12,6 +12,7 @@ import numpy as np
 from scipy import stats
 
 from dm2_ray.runs.run_directory import RunDirectory, RunDirectoryError
+from dm2_ray.terminal import format_table
 from dm2_ray.tracking import read_metrics
 
 WARM_UP = 0.1
@@ -69,13 +70,12 @@ def bench_memory(directory: Path, *, as_json: bool) -> int:
         print(json.dumps({"run": str(directory), "hours": hours, "trends": [asdict(trend) for trend in trends]}))
         return 0
     print(f"{directory}: memory over {hours * 60:.0f} minutes, in MiB (mean of the processes of a kind)\n")
-    print(f"{'':18}{'first':>9}{'last':>9}{'largest':>9}{'per hour':>10}   95 % interval")
+    rows = [["", "first", "last", "largest", "per hour", "95 % interval"]]
     for trend in trends:
         low, high = trend.interval
-        print(
-            f"{trend.kind:18}{trend.first:>9.1f}{trend.last:>9.1f}{trend.largest:>9.1f}{trend.per_hour:>+10.1f}"
-            f"   [{low:+.1f}, {high:+.1f}]"
-        )
+        sizes = [f"{size:.1f}" for size in (trend.first, trend.last, trend.largest)]
+        rows.append([trend.kind, *sizes, f"{trend.per_hour:+.1f}", f"[{low:+.1f}, {high:+.1f}]"])
+    print(format_table(rows, numbers=True))
     return 0
 
 

@@ -24,6 +24,7 @@ from dm2_ray.benchmarks.rllib_baseline import StockBattleEnv
 from dm2_ray.distributed.ray_session import ray_session
 from dm2_ray.distributed.rollout.env_runner import BattleEnvRunner, RolloutTask
 from dm2_ray.distributed.run_spec import BattleQuota
+from dm2_ray.terminal import format_table
 from dm2_ray.world import BattleVector
 
 ENV_STEPS = 2048
@@ -68,9 +69,11 @@ def bench_rllib(*, map_name: str, repetitions: int, as_json: bool) -> int:
         f"\n{map_name}, median of {repetitions} rounds; "
         f"iterations of {ENV_STEPS} env steps, {EPOCHS} epochs, full batch"
     )
-    print(f"{'':32}{'env steps/s':>14}{'to stock':>10}")
-    for name, value in medians.items():
-        print(f"{name:32}{value:>14,.0f}{f'{ratios[name]:.1f} x' if name in ratios else '':>10}")
+    rows = [("", "env steps/s", "to stock")]
+    rows += [
+        (name, f"{value:,.0f}", f"{ratios[name]:.1f} x" if name in ratios else "") for name, value in medians.items()
+    ]
+    print(format_table(rows, numbers=True))
     return 0
 
 

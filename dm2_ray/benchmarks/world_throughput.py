@@ -23,6 +23,7 @@ from typing import Protocol
 
 import numpy as np
 
+from dm2_ray.terminal import StatusLine, format_table
 from dm2_ray.world import BattleVector, MapSpec, ScriptedTeam, SMACEnv, load_map
 
 MAPS = ("3m", "5m_vs_6m", "2s3z", "MMM2", "27m_vs_30m", "2c_vs_64zg")
@@ -137,11 +138,12 @@ def bench_world(maps: Sequence[str], *, repetitions: int, as_json: bool) -> int:
         UnknownMapError, ScenarioError, TerrainError: a map that cannot be played.
     """
     specs = [load_map(name) for name in maps]
-    speeds = measure_speeds(specs, repetitions=repetitions, seconds=0.5, progress=_tell)
-    _tell("first call: compiling")
+    status = StatusLine(sys.stderr, plain_every_s=None)
+    speeds = measure_speeds(specs, repetitions=repetitions, seconds=0.5, progress=status.show)
+    status.show("first call: compiling")
     with tempfile.TemporaryDirectory() as cache:
         first_call = measure_first_call(maps[0], Path(cache))
-    _tell("")
+    status.close()
     if as_json:
         record = {
             "battles": BATTLES,
@@ -162,12 +164,6 @@ def bench_world(maps: Sequence[str], *, repetitions: int, as_json: bool) -> int:
             f"then {first_call.warm_s:.1f} s ({first_call.warm_cpu_s:.1f} s)"
         )
     return 0
-
-
-def _tell(progress: str) -> None:
-    """Shows what is going on in a line of its own, which the next takes over."""
-    if sys.stderr.isatty():
-        print(f"\r{progress}\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def measure_speeds(
@@ -243,11 +239,17 @@ def _cpu_s_of_children() -> float:
 
 def speed_table(speeds: Sequence[MapSpeed]) -> str:
     """Maps down."""
-    lines = [f"{'':18}{'units':>8}{'env steps/s':>14}{'per CPU s':>12}{'us/env step':>13}{'SMACEnv steps/s':>17}"]
+    rows = [("map", "units", "env steps/s", "per CPU s", "us/env step", "SMACEnv steps/s")]
     for speed in speeds:
-        rate = speed.engine.env_steps_per_s
-        lines.append(
-            f"{speed.map:18}{f'{speed.agents}+{speed.enemies}':>8}{rate:>14,.0f}"
-            f"{speed.engine.env_steps_per_cpu_s:>12,.0f}{1e6 / rate:>13.2f}{speed.smac_env.env_steps_per_s:>17,.0f}"
+        engine = speed.engine
+        rows.append(
+            (
+                speed.map,
+                f"{speed.agents}+{speed.enemies}",
+                f"{engine.env_steps_per_s:,.0f}",
+                f"{engine.env_steps_per_cpu_s:,.0f}",
+                f"{1e6 / engine.env_steps_per_s:.2f}",
+                f"{speed.smac_env.env_steps_per_s:,.0f}",
+            )
         )
-    return "\n".join(lines)
+    return format_table(rows, numbers=True)

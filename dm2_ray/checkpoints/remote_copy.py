@@ -25,6 +25,7 @@ from pyarrow import fs as pafs
 from dm2_ray.checkpoints.checkpoint import MANIFEST, PREFIX, Checkpoint, CheckpointError, verified
 from dm2_ray.errors import UserError
 from dm2_ray.files import write_atomically
+from dm2_ray.terminal import one_line
 
 Answer = TypeVar("Answer")
 
@@ -219,11 +220,6 @@ def answered(uri: str, ask: Callable[[], Answer]) -> Answer:
     if error is not None:
         raise error
     return answer  # type: ignore[return-value]
-
-
-def one_line(error: Exception) -> str:
-    """An error of a file system, without its line breaks."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _file_system(uri: str) -> tuple[pafs.FileSystem, str]:

@@ -10,10 +10,10 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from dm2_ray.cli.parsing import add_command, natural, positive
+from dm2_ray.terminal import StatusLine, format_table
 
 if TYPE_CHECKING:
     from dm2_ray.cli.parsing import Subparsers
@@ -70,7 +70,7 @@ def maps_list(options: argparse.Namespace) -> int:
     for section, records in sections.items():
         print(f"{titles[section]}:")
         rows = [columns, *(_brief_row(record) for record in records)]
-        print(_aligned(rows))
+        print(format_table(rows, indent="  "))
         print()
     return 0
 
@@ -99,10 +99,10 @@ def maps_show(options: argparse.Namespace) -> int:
     }
     kind = "scenario" if spec.is_scenario else "SMAC map"
     print(f"{spec.name}: {kind}, {count_units(spec.ally_kinds)} against {count_units(spec.enemy_kinds)}\n")
-    print(_aligned(facts.items()))
+    print(format_table(list(facts.items()), indent="  "))
     print()
     columns = ("side", "ids", "kind", "health", "shield", "armor", "damage", "range", "cells/step")
-    print(_aligned([columns, *(_unit_row(unit) for unit in record["units"])]))
+    print(format_table([columns, *map(_unit_row, record["units"])], indent="  "))
     print(f"\n{drawing}")
     return 0
 
@@ -136,21 +136,20 @@ def maps_difficulty(options: argparse.Namespace) -> int:
     from dm2_ray.world.maps.smac_maps import map_names
 
     specs = [load_map(name) for name in options.settings or map_names()]
-    is_terminal = sys.stderr.isatty()
+    status = StatusLine(sys.stderr, terminal_every_s=0.1, plain_every_s=None)
     results = []
     for index, spec in enumerate(specs, start=1):
         started = time.monotonic()
         where = f"[{index}/{len(specs)}] {spec.name}"
 
         def show(team: str, ended: int, where: str = where) -> None:
-            print(f"\r{where}  {team} {ended}/{options.battles}\x1b[K", end="", file=sys.stderr, flush=True)
+            if status.is_due():
+                status.show(f"{where}  {team} {ended}/{options.battles}")
 
-        result = measure_win_rates(
-            spec, battles=options.battles, seed=options.seed, progress=show if is_terminal else None
-        )
+        result = measure_win_rates(spec, battles=options.battles, seed=options.seed, progress=show)
         rates = ", ".join(f"{team} {result.win_rate(team):.2f}" for team in result.won)
-        line = f"{where}  {rates}  ({time.monotonic() - started:.1f} s)"
-        print(f"\r{line}\x1b[K" if is_terminal else line, file=sys.stderr, flush=True)
+        status.close()
+        status.note(f"{where}  {rates}  ({time.monotonic() - started:.1f} s)")
         results.append(result)
     if options.json:
         print(json.dumps({"seed": options.seed, "maps": [result.record() for result in results]}))
@@ -264,12 +263,3 @@ def _format_order(spec: MapSpec) -> str:
     if order.start == order.end:
         return f"attack-move to ({x:g}, {y:g})"
     return f"attack-move to a random point between ({x:g}, {y:g}) and ({to_x:g}, {to_y:g})"
-
-
-def _aligned(rows: Iterable[Iterable[str]]) -> str:
-    """Columns of text, two spaces apart and indented."""
-    table = [list(row) for row in rows]
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    return "\n".join(
-        "  " + "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
-    )

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from dm2_ray.errors import UserError
+from dm2_ray.terminal import shorten
 
 # pydantic's error types, in the words of somebody who edits a file.
 _EXPECTATIONS = {
@@ -61,8 +62,7 @@ def format_validation_error(error: ErrorDetails, model: type[BaseModel]) -> str:
 def shown(value: Any) -> str:
     """The value as written in YAML's words, shortened to fit a line."""
     words = {"None": "null", "True": "true", "False": "false"}
-    text = words.get(repr(value), repr(value))
-    return text if len(text) <= 60 else text[:57] + "..."
+    return shorten(words.get(repr(value), repr(value)), 60)
 
 
 def nearest(name: object, names: Iterable[str]) -> str:

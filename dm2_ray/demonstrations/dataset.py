@@ -20,6 +20,7 @@ from dm2_ray.demonstrations.manifest import DemonstrationError, Manifest, Shard
 from dm2_ray.demonstrations.parquet_layout import agent_columns, shard_schema, team_columns, to_episodes, to_numpy
 from dm2_ray.files import file_sha256
 from dm2_ray.learning.episodes import AgentDemonstration
+from dm2_ray.terminal import one_line
 
 __all__ = ["AgentDemonstration", "DemonstrationError", "JointTrajectories"]
 
@@ -204,7 +205,7 @@ def _check_shard(path: Path, shard: Shard, manifest: Manifest) -> None:
     except OSError as error:
         raise DemonstrationError(f"{path} cannot be read: {error.strerror or error}") from None
     except pa.ArrowException as error:
-        raise DemonstrationError(f"{path} is not a Parquet file: {_one_line(error)}") from None
+        raise DemonstrationError(f"{path} is not a Parquet file: {one_line(error)}") from None
     expected = shard_schema(manifest.num_agents, manifest.obs_size, manifest.num_actions, manifest.missing)
     if not schema.equals(expected):
         odd = sorted(set(schema.names) ^ set(expected.names)) or ["types of columns"]
@@ -236,11 +237,7 @@ def _read_shard(path: Path, shard: Shard, columns: list[str] | None = None) -> p
         with pq.ParquetFile(path) as parquet:
             table = parquet.read(columns)
     except (OSError, pa.ArrowException) as error:
-        raise DemonstrationError(f"{path} cannot be read: {_one_line(error)}") from None
+        raise DemonstrationError(f"{path} cannot be read: {one_line(error)}") from None
     if len(table) != shard.env_steps:
         raise DemonstrationError(f"{path} has {len(table)} rows, the manifest says {shard.env_steps}")
     return table
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -16,6 +16,7 @@ import ray
 from ray.util import log_once
 
 from dm2_ray.errors import UserError
+from dm2_ray.terminal import first_line
 
 CONNECT_TIMEOUT_S = 5.0
 
@@ -50,7 +51,7 @@ def ray_session(address: str | None = None, *, needed_cpus: float = 0.0) -> Iter
             with _silenced_stderr():
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError, OSError, ray.exceptions.RayError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            reason = first_line(error)
             raise ClusterUnreachable(
                 f"no Ray cluster answers at {address!r} ({reason}); check the address, and RAY_AUTH_MODE and "
                 "RAY_AUTH_TOKEN if the cluster asks for a token"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dm2_ray.experiments.comparison import NEVER, Comparison, ConditionResults, env_steps_to, improvements
 from dm2_ray.experiments.learning_curve import SMOOTHING
 from dm2_ray.statistics import Estimate, interquartile_mean
+from dm2_ray.terminal import format_markdown_table
 
 
 def markdown(comparison: Comparison) -> str:
@@ -73,7 +74,7 @@ def _main_table(comparison: Comparison, rows: Sequence[ConditionResults]) -> str
         cells.append(_cell(row.scores("final_return"), "{:.1f}".format))
         cells.append(_cell([curve.minutes for curve in row.curves], "{:.0f}".format) if row.learns else "")
         lines.append(cells)
-    return _table(header, lines)
+    return format_markdown_table(header, lines)
 
 
 def _estimates_table(comparisons: Sequence[Comparison]) -> str:
@@ -96,7 +97,7 @@ def _estimates_table(comparisons: Sequence[Comparison]) -> str:
     text = "Interquartile means over runs, with 95 % intervals of a stratified bootstrap"
     if len(names) > 1:
         text += "; P( > …) is the probability that a run of the row ends at a higher win rate than a run of the column"
-    return f"## Statistics\n\n{text}.\n\n{_table(header, lines)}"
+    return f"## Statistics\n\n{text}.\n\n{format_markdown_table(header, lines)}"
 
 
 def _demonstrations_table(rows: Sequence[ConditionResults]) -> str:
@@ -108,7 +109,7 @@ def _demonstrations_table(rows: Sequence[ConditionResults]) -> str:
          ", ".join(f"{value:.1f}" for value in who.returns)]
         for name, who in shown.items()
     ]  # fmt: skip
-    return "## Demonstrations\n\n" + _table(["set", "teams", "own win rate", "own return"], lines)
+    return "## Demonstrations\n\n" + format_markdown_table(["set", "teams", "own win rate", "own return"], lines)
 
 
 def _uses_table(rows: Sequence[ConditionResults]) -> str:
@@ -116,12 +117,7 @@ def _uses_table(rows: Sequence[ConditionResults]) -> str:
     if not keys:
         return ""
     lines = [[row.label, *(_plain(row.uses[key]) if key in row.uses else "" for key in keys)] for row in rows]
-    return "## What the rows used\n\n" + _table(["", *keys], lines)
-
-
-def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [header, ["---"] * len(header), *lines]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+    return "## What the rows used\n\n" + format_markdown_table(["", *keys], lines)
 
 
 def _cell(values: Sequence[float], shown: Callable[[float], str]) -> str:

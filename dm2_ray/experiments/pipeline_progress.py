@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import TextIO
 
 from dm2_ray.experiments.step_state import StepState, last_record
 from dm2_ray.experiments.steps import ExperimentPlan, Step
+from dm2_ray.terminal import StatusLine, format_duration
 
 TERMINAL_EVERY_S = 2.0
 PLAIN_EVERY_S = 60.0
@@ -27,11 +27,13 @@ class PipelineProgress:
     """
 
     def __init__(self, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._stream = sys.stdout if stream is None else stream
         self._clock = clock
-        self._is_terminal = self._stream.isatty()
-        self._line_is_open = False
-        self._every_s = TERMINAL_EVERY_S if self._is_terminal else PLAIN_EVERY_S
+        self._line = StatusLine(
+            sys.stdout if stream is None else stream,
+            terminal_every_s=TERMINAL_EVERY_S,
+            plain_every_s=PLAIN_EVERY_S,
+            clock=clock,
+        )
         self._env_steps: dict[str, int] = {}
         self._limits: dict[str, int] = {}
         self._done = 0
@@ -45,7 +47,7 @@ class PipelineProgress:
             if step.experiment is not None and step.experiment.stop.env_steps is not None:
                 self._limits[name] = step.experiment.stop.env_steps
                 self._env_steps[name] = states[name].env_steps
-        self._started = self._last = self._clock()
+        self._started = self._clock()
         self._first_env_steps = self._env_steps_done()
         trained = sum(step.kind == "train" for step in plan.steps.values())
         sets = self._total - trained
@@ -57,21 +59,13 @@ class PipelineProgress:
 
     def update(self, running: Mapping[str, Step]) -> None:
         """Shows what runs now, now and then."""
-        now = self._clock()
-        if now - self._last < self._every_s or not running:
+        if not running or not self._line.is_due():
             return
-        self._last = now
         parts = []
         for name, step in running.items():
             record = last_record(step.path / "metrics.jsonl") if step.kind == "train" else {}
             parts.append(self._part(name, record))
-        line = f"[{self._done}/{self._total}] " + " | ".join(parts) + self._time_left()
-        if self._is_terminal:
-            width = shutil.get_terminal_size().columns - 1
-            self._write(f"\r{line[:width]}\x1b[K")
-            self._line_is_open = True
-        else:
-            self._write(line + "\n")
+        self._line.show(f"[{self._done}/{self._total}] " + " | ".join(parts) + self._time_left())
 
     def finished(self, step: Step, state: StepState) -> None:
         """A step has ended well."""
@@ -83,24 +77,23 @@ class PipelineProgress:
             what = f"{step.recorded.episodes} joint episodes, win rate {state.win_rate:.2f}"
         elif state.greedy_win_rate is not None:
             what += f", greedy win rate {state.greedy_win_rate:.2f}"
+        self._line.close()
         self.note(f"[{self._done}/{self._total}] {step.name}: {what}{self._time_left()}")
 
     def failed(self, step: Step, code: int, tail: Sequence[str], log: Path) -> None:
         """A step has failed; the others go on."""
+        self._line.close()
         self.note(f"{step.name} FAILED (exit code {code}); the end of {log}:")
         for line in tail:
             self.note(f"    {line}")
 
     def note(self, line: str) -> None:
         """Prints a line that stays."""
-        self._write(("\r\x1b[K" if self._line_is_open else "") + line + "\n")
-        self._line_is_open = False
+        self._line.note(line)
 
     def close(self) -> None:
-        """What is printed next starts on a line of its own."""
-        if self._line_is_open:
-            self._write("\n")
-            self._line_is_open = False
+        """Removes the line about what runs now."""
+        self._line.close()
 
     def _part(self, name: str, record: Mapping[str, object]) -> str:
         if not record:
@@ -119,13 +112,7 @@ class PipelineProgress:
         left = sum(self._limits.values()) - self._env_steps_done()
         if done <= 0 or left <= 0:
             return ""
-        minutes, seconds = divmod(round(left * elapsed / done), 60)
-        hours, minutes = divmod(minutes, 60)
-        return f"  ETA {hours}:{minutes:02d}:{seconds:02d}"
+        return f"  ETA {format_duration(left * elapsed / done)}"
 
     def _env_steps_done(self) -> int:
         return sum(min(steps, self._limits[name]) for name, steps in self._env_steps.items())
-
-    def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()

@@ -10,6 +10,7 @@ from typing import Any
 from dm2_ray.experiments.comparison import Comparison, ConditionResults, Demonstrators
 from dm2_ray.experiments.comparison_plot import draw_comparison
 from dm2_ray.experiments.learning_curve import SMOOTHING, LearningCurve
+from dm2_ray.terminal import format_markdown_table
 
 THRESHOLDS = (0.5, 0.8)
 _LABELS = {"dm2": "DM²", "ippo": "IPPO"}
@@ -40,22 +41,24 @@ def summary_rows(curves: Sequence[LearningCurve]) -> list[dict[str, Any]]:
 
 def quickstart_table(curves: Sequence[LearningCurve], demonstration_win_rates: Sequence[float]) -> str:
     """The summary rows as a Markdown table."""
-    lines = [
-        "| | seeds | env steps to win rate 0.5 | to 0.8 | final greedy win rate | minutes |",
-        "|---|---|---|---|---|---|",
-    ]
+    header = ["", "seeds", "env steps to win rate 0.5", "to 0.8", "final greedy win rate", "minutes"]
+    rows = []
     for row in summary_rows(curves):
         reached = [_steps(row[f"env_steps_to_{threshold}"]) for threshold in THRESHOLDS]
-        lines.append(
-            f"| {row['variant'].upper()} | {row['seeds']} | {' | '.join(reached)} | "
-            f"{row['final_win_rate']:.2f} | {row['minutes']:.1f} |"
+        rows.append(
+            [
+                row["variant"].upper(),
+                str(row["seeds"]),
+                *reached,
+                f"{row['final_win_rate']:.2f}",
+                f"{row['minutes']:.1f}",
+            ]
         )
     shown = ", ".join(f"{rate:.2f}" for rate in demonstration_win_rates)
-    lines.append(
-        f"\nDemonstrations' own win rate: {shown}. Medians over seeds; a win rate is reached when the mean "
-        f"of {SMOOTHING} evaluations reaches it."
+    return (
+        f"{format_markdown_table(header, rows)}\n\nDemonstrations' own win rate: {shown}. Medians over seeds; "
+        f"a win rate is reached when the mean of {SMOOTHING} evaluations reaches it."
     )
-    return "\n".join(lines)
 
 
 def draw_quickstart(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dm2_ray.jobs.dashboard import ClusterError, Dashboard
+from dm2_ray.terminal import format_duration, format_table
 
 TERMINAL = ("SUCCEEDED", "FAILED", "STOPPED")
 EXIT_STOPPED = 130
@@ -111,19 +112,11 @@ def job_table(jobs: Sequence[JobRecord]) -> str:
         started = "-" if job.started_s is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job.started_s))
         words = (job.metadata.get(name) for name in ("variant", "map", "seed"))
         run = " ".join(word for word in words if word) or "-"
+        took = "-" if job.duration_s is None else format_duration(job.duration_s)
         code = "-" if job.exit_code is None else str(job.exit_code)
-        rows.append((job.id, job.status, code, run, started, _duration(job.duration_s)))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+        rows.append((job.id, job.status, code, run, started, took))
+    return format_table(rows)
 
 
 def _seconds(milliseconds: int | None) -> float | None:
     return None if not milliseconds else milliseconds / 1000
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

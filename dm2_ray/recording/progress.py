@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TextIO
 
-from dm2_ray.runs.training_progress import duration
+from dm2_ray.terminal import StatusLine, format_duration
 
 _BAR_CELLS = 20
 TERMINAL_EVERY_S = 0.2
@@ -18,7 +17,7 @@ PLAIN_EVERY_S = 20.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordingState:
-    """How far a recording has come."""
+    """Progress of a recording."""
 
     episodes: int
     """Kept."""
@@ -35,60 +34,43 @@ class RecordingProgress:
     """Shows episodes, env steps per second, win rate of all battles so far, share of battles kept, time left.
 
     Args:
-        name: of what is recorded.
-        stream: where to print; standard error by default, standard output is for results.
-        clock: seconds from any start.
+        name: Of the demonstration set.
+        stream: Where to print; standard error by default, standard output is for results.
+        clock: Seconds from any start.
     """
 
     def __init__(self, name: str, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._name = name
-        self._stream = sys.stderr if stream is None else stream
         self._clock = clock
-        self._is_terminal = self._stream.isatty()
-        self._line_is_open = False
+        self._line = StatusLine(
+            sys.stderr if stream is None else stream,
+            terminal_every_s=TERMINAL_EVERY_S,
+            plain_every_s=PLAIN_EVERY_S,
+            clock=clock,
+        )
         self._first: tuple[float, RecordingState] | None = None
-        self._last_shown = clock()
 
     def update(self, state: RecordingState) -> None:
-        """Shows a state, now and then; the first one is where a resumed recording goes on from."""
-        now = self._clock()
+        """Shows a state if it is time; the first one is where a resumed recording continues."""
         if self._first is None:
-            self._first = now, state
+            self._first = self._clock(), state
             if state.played:
-                self.note(f"{self._name}: going on from {state.episodes:,} of {state.wanted:,} episodes")
-            return
-        every_s = TERMINAL_EVERY_S if self._is_terminal else PLAIN_EVERY_S
-        if now - self._last_shown < every_s:
-            return
-        self._last_shown = now
-        line = "  ".join([self._name, *self._parts(now, state)])
-        if not self._is_terminal:
-            self._write(line + "\n")
-            return
-        width = shutil.get_terminal_size().columns - 1
-        # Return, line, and erase what is left of the line before.
-        self._write(f"\r{line[:width]}\x1b[K")
-        self._line_is_open = True
+                self.note(f"{self._name}: continuing from {state.episodes:,} of {state.wanted:,} episodes")
+        elif self._line.is_due():
+            self._line.show("  ".join([self._name, *self._parts(state)]))
 
     def note(self, line: str) -> None:
         """Prints a line that stays, above the one that updates itself."""
-        self.close()
-        self._write(line + "\n")
+        self._line.note(line)
 
     def close(self) -> None:
-        """Wipes the line that updates itself."""
-        if self._line_is_open:
-            self._write("\r\x1b[K")
-            self._line_is_open = False
+        """Removes the line that updates itself."""
+        self._line.close()
 
-    def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
-
-    def _parts(self, now: float, state: RecordingState) -> list[str]:
+    def _parts(self, state: RecordingState) -> list[str]:
         assert self._first is not None
         then, first = self._first
-        seconds = max(now - then, 1e-9)
+        seconds = max(self._clock() - then, 1e-9)
         share = min(1.0, state.episodes / state.wanted)
         full = int(share * _BAR_CELLS)
         parts = [
@@ -100,5 +82,5 @@ class RecordingProgress:
             parts.append(f"kept {state.episodes / state.played:.3f} of {state.played:,} battles")
         new = state.episodes - first.episodes
         if new > 0:
-            parts.append(f"ETA {duration(max(0, state.wanted - state.episodes) * seconds / new)}")
+            parts.append(f"ETA {format_duration(max(0, state.wanted - state.episodes) * seconds / new)}")
         return [part for part in parts if part]

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from dm2_ray.checkpoints import CheckpointError
 from dm2_ray.checkpoints.checkpoint import rank
-from dm2_ray.checkpoints.remote_copy import RemoteCopy, RemoteCopyError, answered, one_line, uri_parent
+from dm2_ray.checkpoints.remote_copy import RemoteCopy, RemoteCopyError, answered, uri_parent
 from dm2_ray.config.documents import write_yaml
 from dm2_ray.files import write_atomically
 from dm2_ray.runs.experiment_loading import load_experiment
 from dm2_ray.runs.run_directory import COPY_NAME_FILE, RunDirectory, RunDirectoryError
 from dm2_ray.runs.run_lock import GENERATION_FILE
+from dm2_ray.terminal import one_line
 
 
 def fetch_run(uri: str, run_dir: Path | None, say: Callable[[str], None]) -> RunDirectory:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections import deque
@@ -10,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 from dm2_ray.config.schema import StopSettings
+from dm2_ray.terminal import StatusLine, format_duration
 
 # Iterations that the pace is averaged over: it follows longer battles within a few lines, and does not jump.
 _PACE_WINDOW = 10
@@ -22,11 +22,11 @@ class Progress:
     Where the stream is a terminal, the line replaces the one before it, and only iterations with an evaluation stay.
 
     Args:
-        stop: the run's limits, for the time left.
-        first_env_steps: env steps that a resumed run starts from.
-        first_iteration: iteration that a resumed run starts from.
-        stream: where to print, standard output by default.
-        clock: seconds from any start.
+        stop: The run's limits, for the time left.
+        first_env_steps: Env steps that a resumed run starts from.
+        first_iteration: Iteration that a resumed run starts from.
+        stream: Where to print, standard output by default.
+        clock: Seconds from any start.
     """
 
     def __init__(
@@ -39,38 +39,25 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stop = stop
-        self._stream = sys.stdout if stream is None else stream
+        self._line = StatusLine(sys.stdout if stream is None else stream, keep_last=True)
         self._clock = clock
-        self._is_terminal = self._stream.isatty()
-        self._line_is_open = False
         self._past = deque([(clock(), first_iteration, first_env_steps)], maxlen=_PACE_WINDOW + 1)
 
     def update(self, record: Mapping[str, Any]) -> None:
         """Shows the record of an iteration (as in metrics.jsonl)."""
         self._past.append((self._clock(), record["iteration"], record["env_steps"]))
         line = "  ".join(self._parts(record))
-        if not self._is_terminal:
-            self._write(line + "\n")
-            return
-        width = shutil.get_terminal_size().columns - 1
-        # Return, line, and erase what is left of the line before.
-        self._write(f"\r{line[:width]}\x1b[K" + ("\n" if record.get("evaluation") else ""))
-        self._line_is_open = not record.get("evaluation")
+        self._line.show(line)
+        if record.get("evaluation"):
+            self._line.close()
 
     def note(self, line: str) -> None:
         """Prints a line that stays, above the one that updates itself."""
-        self._write(("\r\x1b[K" if self._line_is_open else "") + line + "\n")
-        self._line_is_open = False
+        self._line.note(line)
 
     def close(self) -> None:
-        """Leaves the last line standing; what is printed next starts on a line of its own."""
-        if self._line_is_open:
-            self._write("\n")
-            self._line_is_open = False
-
-    def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+        """Keeps the last line; what is printed next starts on a new line."""
+        self._line.close()
 
     def _parts(self, record: Mapping[str, Any]) -> list[str]:
         (then, iterations_then, env_steps_then), (now, iterations, env_steps) = self._past[0], self._past[-1]
@@ -93,12 +80,12 @@ class Progress:
         if self._stop.iterations and iterations > iterations_then:
             left.append((self._stop.iterations - iterations) * seconds / (iterations - iterations_then))
         if left:
-            parts.append(f"ETA {duration(max(0.0, min(left)))}")
+            parts.append(f"ETA {format_duration(max(0.0, min(left)))}")
         return parts
 
 
 def _discriminator_accuracy(record: Mapping[str, Any]) -> float | None:
-    """Share of steps that the discriminators attribute rightly: mean over both sides and all agents that have one."""
+    """Share of steps that the discriminators classify correctly; the mean over both sides and all discriminators."""
     sides = [
         agent[side]
         for agent in record.get("agents", {}).values()
@@ -106,10 +93,3 @@ def _discriminator_accuracy(record: Mapping[str, Any]) -> float | None:
         if agent.get(side) is not None
     ]
     return sum(sides) / len(sides) if sides else None
-
-
-def duration(seconds: float) -> str:
-    """Hours, minutes and seconds, as h:mm:ss."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}"

@@ -16,11 +16,12 @@ import pyarrow as pa
 
 from dm2_ray.checkpoints import Checkpoint, CheckpointError
 from dm2_ray.checkpoints.checkpoint import directories, read_manifest
-from dm2_ray.checkpoints.remote_copy import RemoteCopy, answered, one_line, uri_join
+from dm2_ray.checkpoints.remote_copy import RemoteCopy, answered, uri_join
 from dm2_ray.checkpoints.retention import prunable_checkpoints
 from dm2_ray.config.schema import CheckpointSettings
 from dm2_ray.runs.run_directory import RunDirectory, RunDirectoryError
 from dm2_ray.runs.run_lock import GENERATION_FILE, RunGeneration, RunLock, RunSuperseded
+from dm2_ray.terminal import one_line
 
 # At the end of a run, for the copy under way and the last one together.
 FINISH_TIMEOUT_S = 120.0

@@ -25,6 +25,7 @@ from wandb import env
 
 from dm2_ray.config.schema import Experiment
 from dm2_ray.files import write_atomically
+from dm2_ray.terminal import one_line
 from dm2_ray.tracking.wandb_files import last_step
 
 RUN_ID_FILE = "wandb_run_id"
@@ -142,7 +143,7 @@ class WandbRun:
             self._run = None
             # The service would refuse the run's id to the next attempt.
             _forget_service()
-            return _one_line(error)
+            return f"{type(error).__name__}: {one_line(error, 200)}"
         if mode == "online":
             self._say(f"W&B: {self._run.url}")
         return None
@@ -152,7 +153,7 @@ class WandbRun:
             try:
                 action(run)
             except Exception as error:  # See _start.
-                self._give_up(_one_line(error))
+                self._give_up(f"{type(error).__name__}: {one_line(error, 200)}")
                 return
 
     def _give_up(self, problem: str) -> None:
@@ -216,7 +217,3 @@ def _answers(url: str) -> bool:
         return answers.get(timeout=PREFLIGHT_S)
     except queue.Empty:
         return False
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]

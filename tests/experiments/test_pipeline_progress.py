@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from support.terminal import Terminal
 
 from dm2_ray.experiments.matrix_file import load_matrix
 from dm2_ray.experiments.pipeline_progress import PipelineProgress
@@ -60,10 +61,6 @@ def test_lines_of_a_plain_stream(plan: ExperimentPlan) -> None:
 
 
 def test_a_terminal_has_one_line_that_changes(plan: ExperimentPlan) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     now = [0.0]
     stream = Terminal()
     progress = PipelineProgress(stream=stream, clock=lambda: now[0])
@@ -72,11 +69,9 @@ def test_a_terminal_has_one_line_that_changes(plan: ExperimentPlan) -> None:
     for _ in range(2):
         now[0] += 3.0
         progress.update({step.name: step})
+    assert stream.screen()[1:] == ["[0/3] sets/some/team_0"]
     progress.finished(step, StepState(status="finished", win_rate=0.5))
-    first, *rest = stream.getvalue().split("\n", 1)
-    assert first.startswith("small: ")
-    line = "\r[0/3] sets/some/team_0\x1b[K"
-    assert rest == [f"{line}{line}\r\x1b[K[1/3] sets/some/team_0: 20 joint episodes, win rate 0.50\n"]
+    assert stream.screen()[1:] == ["[1/3] sets/some/team_0: 20 joint episodes, win rate 0.50", ""]
 
 
 def test_the_last_whole_line_counts(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_ctrl_c_keeps_what_there_is(undisturbed: Path, tmp_path: Path) -> None:
     assert len(chunks(tmp_path / "set")) == 2 and not (tmp_path / "set").exists()
     stream = io.StringIO()
     record_random(tmp_path / "set", progress=RecordingProgress("set", stream=stream))
-    assert f"going on from {2 * CHUNK_BATTLES} of {EPISODES} episodes" in stream.getvalue()
+    assert f"continuing from {2 * CHUNK_BATTLES} of {EPISODES} episodes" in stream.getvalue()
     assert content(tmp_path / "set") == content(undisturbed)
     interrupted(tmp_path / "other", 0)
     assert [path.name for path in tmp_path.iterdir()] == ["set"]  # nothing was recorded: nothing is kept
@@ -280,10 +280,10 @@ def state(played: int, episodes: int, wanted: int = 100) -> RecordingState:
 
 
 def test_progress_shows_rate_win_rate_and_time_left() -> None:
-    seconds = iter([0.0, 0.0, 30.0, 31.0, 60.0])
+    now = [0.0]
     stream = io.StringIO()
-    shown = RecordingProgress("set", stream=stream, clock=lambda: next(seconds))
-    for played, episodes in ((0, 0), (40, 20), (50, 25), (120, 60)):
+    shown = RecordingProgress("set", stream=stream, clock=lambda: now[0])
+    for now[0], played, episodes in ((0.0, 0, 0), (30.0, 40, 20), (31.0, 50, 25), (60.0, 120, 60)):
         shown.update(state(played, episodes))
     assert stream.getvalue().splitlines() == [
         "set  [####................] 20/100 episodes  40 env steps/s  win 0.50  kept 0.500 of 40 battles  ETA 0:02:00",

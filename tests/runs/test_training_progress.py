@@ -6,17 +6,10 @@ import io
 import itertools
 from typing import Any
 
+from support.terminal import Terminal
+
 from dm2_ray.config.schema import StopSettings
 from dm2_ray.runs.training_progress import Progress
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-    def screen(self) -> list[str]:
-        """The lines that a terminal would show."""
-        return [line.split("\r")[-1].replace("\x1b[K", "") for line in self.getvalue().split("\n")]
 
 
 def record(iteration: int, **more: Any) -> dict[str, Any]:

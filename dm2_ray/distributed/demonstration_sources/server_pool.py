@@ -19,6 +19,7 @@ from dm2_ray.distributed.errors import ExpertsLost
 from dm2_ray.distributed.fault_log import FaultKind, FaultLog
 from dm2_ray.distributed.object_refs import get_if_ref
 from dm2_ray.distributed.placement import CAPACITY_WAIT_S
+from dm2_ray.terminal import first_line
 
 _PAUSE_S = 0.1
 
@@ -126,7 +127,7 @@ class EpisodeServerPool:
                     self._replace_if_dead(error, calls[key].turn)
                     if time.monotonic() > deadline:
                         raise ExpertsLost(
-                            f"an expert process did not come back within {timeout_s:.0f} s: {_first_line(error)}"
+                            f"an expert process did not come back within {timeout_s:.0f} s: {first_line(error)}"
                         ) from None
                 except ray.exceptions.GetTimeoutError:
                     raise ExpertsLost(
@@ -180,7 +181,3 @@ class EpisodeServerPool:
         is_present_one = error.actor_id == self._actors[index]._actor_id.hex()
         if isinstance(error, ray.exceptions.ActorDiedError) and is_present_one:
             self._actors[index] = self._start(index)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0]
