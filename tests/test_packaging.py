@@ -11,6 +11,10 @@ import zipfile
 from fnmatch import fnmatch
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.cli
+
 ROOT = Path(__file__).parents[1]
 
 

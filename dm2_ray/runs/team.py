@@ -5,8 +5,10 @@ Shapes: B battles side by side, N agents, O observation size, A actions.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +87,24 @@ class Team:
         actions, _ = self._policies.act_with_logp(observations, mask)
         joint_actions = actions.T.numpy().copy()
         return joint_actions[0] if is_single else joint_actions
+
+    def act_by_agent(self, views: Mapping[str, Mapping[str, npt.NDArray[Any]]]) -> dict[str, int]:
+        """`act` in one battle of the PettingZoo environment, `dm2_ray.world.parallel_env`.
+
+        Args:
+            views: By agent its "observation" [O] and "action_mask" [A]; agents that are missing are dead.
+
+        Returns:
+            The actions of these agents.
+        """
+        observations = np.zeros((self.num_agents, self.obs_size), np.float32)
+        mask = np.zeros((self.num_agents, self.num_actions), np.bool_)
+        mask[:, 0] = True  # all that a dead agent can do
+        indices = {agent: self.agent_ids.index(agent) for agent in views}
+        for agent, index in indices.items():
+            observations[index], mask[index] = views[agent]["observation"], views[agent]["action_mask"]
+        actions = self.act(observations, mask)
+        return {agent: int(actions[index]) for agent, index in indices.items()}
 
     def reset(self, seed: int | None = None) -> None:
         """Forgets all battles; as many or as few as wanted can begin.

@@ -67,15 +67,16 @@ def test_one_battle_of_the_petting_zoo(run: Path) -> None:
     team = dm2_ray.load_team(str(run))
     assert (team.map_name, team.num_agents, team.agent_ids) == ("2m_vs_1z", 2, ("agent_0", "agent_1"))
     env = parallel_env(team.map_name, seed=0)
-    observations, infos = env.reset(seed=0)
+    observations, _ = env.reset(seed=0)
     assert tuple(env.possible_agents) == team.agent_ids
-    for _ in range(3):
-        views = [observations[agent] for agent in team.agent_ids]
-        actions = team.act(
-            np.stack([view["observation"] for view in views]), np.stack([view["action_mask"] for view in views])
-        )
-        assert actions.shape == (2,) and actions.dtype == np.int64
-        observations, *_ = env.step(dict(zip(team.agent_ids, actions, strict=True)))
+    views = [observations[agent] for agent in team.agent_ids]
+    arrays = [np.stack([view[name] for view in views]) for name in ("observation", "action_mask")]
+    actions = team.act(*arrays)
+    assert actions.shape == (2,) and actions.dtype == np.int64
+    team.reset()
+    assert list(team.act_by_agent(observations).values()) == actions.tolist()
+    alone = team.act_by_agent({"agent_1": observations["agent_1"]})  # agent_0 is dead
+    assert alone.keys() == {"agent_1"}
 
 
 def test_memory_is_kept_per_battle_until_it_is_reset(run: Path) -> None:

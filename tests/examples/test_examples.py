@@ -1,0 +1,84 @@
+"""Every example runs, and does what its head says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dm2_ray import examples
+from dm2_ray.checkpoints import open_checkpoint
+from dm2_ray.cli import main
+from dm2_ray.examples import new_discriminator_input, new_matching_reward, play_a_team
+from dm2_ray.examples.train_from_python import train
+from dm2_ray.examples.tune_coefficient import tune_coefficient
+from dm2_ray.runs.evaluation import evaluate_checkpoint
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+FOLDER = Path(examples.__file__).parent
+PROGRAMS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_program_says_how_to_run_it_and_is_listed(name: str) -> None:
+    head = (FOLDER / f"{name}.py").read_text().split('"""')[1]
+    assert "What it shows:" in head and f"python -m dm2_ray.examples.{name} " in head
+    assert f"[`{name}.py`]({name}.py)" in (FOLDER / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_program_starts(name: str) -> None:
+    command = [sys.executable, "-m", f"dm2_ray.examples.{name}", "--help"]
+    assert "usage: " in subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_a_new_matching_reward_is_paid(demonstrations: Path, tiny: dict[str, dict[str, Any]]) -> None:
+    masked = {"matching": {"padding": "masked"}}
+    changed = [agents for _, agents in train(str(demonstrations), 3, tiny, masked, new_matching_reward.SETTINGS)]
+    plain = [agents for _, agents in train(str(demonstrations), 3, tiny, masked)]
+    assert all(abs(agent["matching_reward_mean"]) <= new_matching_reward.LIMIT for agent in changed[-1].values())
+    assert changed[0]["agent_0"]["discriminator_logit_gap"] == plain[0]["agent_0"]["discriminator_logit_gap"]
+
+
+def test_a_clipped_logit_is_the_logit_where_it_is_small(
+    demonstrations: Path, tiny: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = list(train(str(demonstrations), 2, tiny))
+    monkeypatch.setattr(new_matching_reward, "LIMIT", 1e9)
+    assert list(train(str(demonstrations), 2, tiny, new_matching_reward.SETTINGS)) == plain
+    monkeypatch.setattr(new_matching_reward, "LIMIT", 1e-3)
+    assert list(train(str(demonstrations), 2, tiny, new_matching_reward.SETTINGS)) != plain
+
+
+def test_a_new_discriminator_input_is_seen(demonstrations: Path, tiny: dict[str, dict[str, Any]]) -> None:
+    (_, agents), (_, later) = train(str(demonstrations), 2, tiny, new_discriminator_input.SETTINGS)
+    ((_, plain),) = train(str(demonstrations), 1, tiny)
+    assert agents["agent_0"]["return_mean"] != plain["agent_0"]["return_mean"]
+    assert np.isfinite(list(later["agent_1"].values())).all()
+
+
+def test_a_team_plays(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "run"
+    alone = ["rollout.env_runners=0", "learners.processes=driver", "tracking.tensorboard=false"]
+    small = ["policy.hidden_size=16", "rollout.env_steps=256", "rollout.battles_per_env_runner=8"]
+    arguments = ["train", "--variant", "ippo", "--map", "2m_vs_1z", "--run-dir", str(run), "--iterations", "1"]
+    assert main([*arguments, *alone, *small, "evaluation.episodes=4"]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", ["play_a_team", str(run)])
+    play_a_team.main()
+    assert re.fullmatch(r"one battle: return -?\d+\.\d\d\n64 battles: win rate [01]\.\d\d\n", capsys.readouterr().out)
+    assert evaluate_checkpoint(open_checkpoint(run), episodes=4, seed=0).episodes == 4
+
+
+def test_two_coefficients_are_tried(demonstrations: Path, tiny: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    results = tune_coefficient(str(demonstrations), 2, (0.1, 1.0), tmp_path, tiny)
+    assert not results.errors
+    shares = {result.config["coefficient"]: result.metrics["matching_reward_share"] for result in results}
+    assert shares.keys() == {0.1, 1.0} and shares[0.1] < shares[1.0]
+    assert all(result.metrics["training_iteration"] == 2 for result in results)
