@@ -327,7 +327,7 @@ class DM2(Algorithm):
         self._nodes.poll()
         experts = self.experts if uses_demonstrations_at(self._spec.experiment, iteration) else None
         if experts is not None:
-            experts.request(iteration)
+            experts.prefetch(iteration)
         rollouts = self._play(iteration)
         sampled = time.perf_counter()
         learned: dict[str, dict[str, float]] | None = None

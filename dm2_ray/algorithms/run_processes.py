@@ -9,7 +9,7 @@ import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from dm2_ray.distributed.demonstration_sources.factory import build_source
-from dm2_ray.distributed.demonstration_sources.server_pool import ActorOptions, anywhere
+from dm2_ray.distributed.demonstration_sources.server_pool import ActorOptions
 from dm2_ray.distributed.demonstration_sources.sources import DemonstrationSource
 from dm2_ray.distributed.fault_log import FaultKind, FaultLog
 from dm2_ray.distributed.placement import LearnerPlacement
@@ -65,13 +65,13 @@ class RunProcesses:
                 first_bundle_index=resources.first_bundle(FaultKind.EVALUATION_WORKER) if self._is_under_tune else None,
             )
         if spec.uses_demonstrations:
-            where = ActorOptions(
-                options=self._expert_options(),
+            options = ActorOptions(
+                ray_options=self._expert_options(),
                 timeout_s=self._patience_s,
                 faults=self.faults,
                 free_capacity=self.free_capacity,
             )
-            self.experts = build_source(experiment, where=where)
+            self.experts = build_source(experiment, options=options)
 
     def wait_until_ready(self) -> None:
         """Returns once battles can be played and demonstrations drawn.
@@ -103,8 +103,8 @@ class RunProcesses:
         if self._placement is not None:
             self._placement.remove()
 
-    def _expert_options(self) -> Callable[[int], dict[str, Any]]:
+    def _expert_options(self) -> Callable[[int], dict[str, Any]] | None:
         if self._is_under_tune:
             first = self._resources.first_bundle(FaultKind.EXPERT)
             return lambda index: {"placement_group_bundle_index": first + index}
-        return anywhere if self._placement is None else self._placement.expert
+        return None if self._placement is None else self._placement.expert

@@ -10,6 +10,8 @@ NodeMonitor: which nodes joined or left the cluster.
 from __future__ import annotations
 
 import logging
+import os
+import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -119,6 +121,13 @@ class FaultLog:
     def open_faults(self) -> list[dict[str, Any]]:
         """Faults without a recovery so far."""
         return [asdict(fault) for fault, _ in self._missing.values()]
+
+
+def process_name() -> str:
+    """Name of this process; a process that Ray starts in its place has another name."""
+    if ray.is_initialized():
+        return str(ray.get_runtime_context().get_worker_id())
+    return f"{platform.node()}:{os.getpid()}"
 
 
 def fault_summary(events: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

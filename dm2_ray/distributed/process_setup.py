@@ -1,13 +1,10 @@
-"""Set-up of a process: torch with one thread, and a name that tells it from its replacement."""
+"""One torch thread where numbers must not depend on the machine."""
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import ray
 import torch
 
 
@@ -27,10 +24,3 @@ def single_threaded_torch() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def process_name() -> str:
-    """Name of this process; a process that Ray starts in its place has another name."""
-    if ray.is_initialized():
-        return str(ray.get_runtime_context().get_worker_id())
-    return f"{platform.node()}:{os.getpid()}"

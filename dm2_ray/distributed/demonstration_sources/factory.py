@@ -35,19 +35,19 @@ def check_experts(experiment: Experiment) -> None:
         parse_live_teams(experiment.demonstrations, world)
 
 
-def build_source(experiment: Experiment, *, where: ActorOptions | None = None) -> DemonstrationSource:
+def build_source(experiment: Experiment, *, options: ActorOptions | None = None) -> DemonstrationSource:
     """Starts whoever provides the run's demonstrations.
 
     Args:
         experiment: The run.
-        where: The processes go, how long a lost one is waited for, and who is told of losses; None is anywhere.
+        options: Where the processes go, how long a lost one is waited for, and where losses are logged; None: any node.
 
     Raises:
         DemonstrationError: As `check_experts`.
     """
     from dm2_ray.distributed.demonstration_sources.server_pool import ActorOptions
 
-    where = where or ActorOptions(timeout_s=experiment.faults.wait_for_resources_s)
+    options = options or ActorOptions(timeout_s=experiment.faults.wait_for_resources_s)
     settings: DemonstrationSettings = experiment.demonstrations
     world = ConfiguredWorld.of(experiment.world)
     check_settings(experiment, world.num_agents)
@@ -56,7 +56,7 @@ def build_source(experiment: Experiment, *, where: ActorOptions | None = None) -
         from dm2_ray.distributed.demonstration_sources.sources import StoredDemonstrations
 
         open_experts(settings, world)
-        return StoredDemonstrations(settings, world, seed=seed, where=where)
+        return StoredDemonstrations(settings, world, seed=seed, options=options)
     if settings.source == "live":
         from dm2_ray.distributed.demonstration_sources.live import LiveDemonstrations, parse_live_teams
 
@@ -66,7 +66,7 @@ def build_source(experiment: Experiment, *, where: ActorOptions | None = None) -
             experiment.world,
             seed=seed,
             num_agents=world.num_agents,
-            where=where,
+            options=options,
         )
     from dm2_ray.distributed.demonstration_sources.self_imitation import SelfImitation
 
@@ -75,5 +75,5 @@ def build_source(experiment: Experiment, *, where: ActorOptions | None = None) -
         seed=seed,
         gamma=experiment.ppo.gamma,
         num_agents=world.num_agents,
-        where=where,
+        options=options,
     )

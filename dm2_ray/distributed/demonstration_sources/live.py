@@ -22,8 +22,8 @@ from dm2_ray.demonstrations.episode_player import play_joint_episodes
 from dm2_ray.demonstrations.episode_server import expert_names
 from dm2_ray.demonstrations.joint_episode import JointEpisode, agent_demonstration
 from dm2_ray.demonstrations.manifest import DemonstrationError
-from dm2_ray.distributed.demonstration_sources.server_pool import ActorOptions, Call, EpisodeServerPool
-from dm2_ray.distributed.demonstration_sources.sources import AsyncDemonstrationSource
+from dm2_ray.distributed.demonstration_sources.server_pool import ActorOptions, EpisodeServerPool, Request
+from dm2_ray.distributed.demonstration_sources.sources import DemonstrationSource
 from dm2_ray.distributed.random_streams import StreamRole, derive_seed
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies, actor_weights, load_policies
 from dm2_ray.world import SCRIPTED_TEAMS, ScriptedTeam, world_map
@@ -46,7 +46,7 @@ class LiveTeam:
     """Per agent, the actor's parameters."""
 
     @classmethod
-    def named(cls, name: str, world: ConfiguredWorld) -> LiveTeam:
+    def from_name(cls, name: str, world: ConfiguredWorld) -> LiveTeam:
         """The team that `scripted:NAME`, a checkpoint or a run directory means.
 
         Raises:
@@ -81,7 +81,7 @@ class LiveTeam:
             raise DemonstrationError(f"live expert: {error}") from None
 
 
-class LiveExpert:
+class _LiveServer:
     """Plays the experts' battles; it has no state that a draw changes."""
 
     def __init__(
@@ -149,7 +149,7 @@ class LiveExpert:
         return list(play_joint_episodes(players, battles, episodes, seed=battle_seed))
 
 
-class LiveDemonstrations(AsyncDemonstrationSource):
+class LiveDemonstrations(DemonstrationSource):
     """Processes that play the experts' battles, as many iterations ahead of the learners as there are processes."""
 
     def __init__(
@@ -160,7 +160,7 @@ class LiveDemonstrations(AsyncDemonstrationSource):
         *,
         seed: int,
         num_agents: int,
-        where: ActorOptions,
+        options: ActorOptions,
     ) -> None:
         """
         Args:
@@ -169,14 +169,22 @@ class LiveDemonstrations(AsyncDemonstrationSource):
             world: Where they play: the run's own world.
             seed: The experiment's seed.
             num_agents: Slices per draw.
-            where: The processes go, how long a lost one is waited for, and who is told of losses.
+            options: Where the processes go, how long a lost one is waited for, and where losses are logged.
         """
         arguments = {"teams": teams, "settings": settings, "world": world, "seed": seed}
-        processes = EpisodeServerPool(LiveExpert, arguments, settings, where=where)
-        super().__init__(processes, num_agents, ahead=len(processes))
+        super().__init__(EpisodeServerPool(_LiveServer, arguments, settings, options=options), num_agents)
 
-    def _call(self, iteration: int) -> Call:
-        return Call(turn=iteration, method="draw", arguments=[iteration])
+    def prefetch(self, iteration: int) -> None:
+        last = iteration + len(self._pool)
+        self._pool.prefetch({later: self._request(later) for later in range(iteration, last + 1)})
+
+    def draw(self, iteration: int, trajectories: Sequence[Sequence[Any]] = ()) -> list[Any]:
+        answers = self._pool.answers({iteration: self._request(iteration)})
+        *slices, self._report = answers[iteration]
+        return slices
+
+    def _request(self, iteration: int) -> Request:
+        return Request(turn=iteration, method="draw", arguments=[iteration], parts=self._num_agents + 1)
 
 
 def parse_live_teams(settings: DemonstrationSettings, world: ConfiguredWorld) -> list[LiveTeam]:
@@ -185,4 +193,4 @@ def parse_live_teams(settings: DemonstrationSettings, world: ConfiguredWorld) ->
     Raises:
         DemonstrationError: One is missing, damaged or of another world, or there are not as many as agents.
     """
-    return [LiveTeam.named(name, world) for name in expert_names(settings, world.num_agents)]
+    return [LiveTeam.from_name(name, world) for name in expert_names(settings, world.num_agents)]

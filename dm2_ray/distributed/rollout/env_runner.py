@@ -36,7 +36,7 @@ from ray.rllib.utils.metrics import (
     WEIGHTS_SEQ_NO,
 )
 
-from dm2_ray.distributed.process_setup import process_name
+from dm2_ray.distributed.fault_log import process_name
 from dm2_ray.distributed.random_streams import StreamRole, derive_seed
 from dm2_ray.distributed.rollout.battle_collector import BattleCollector, BattleStatistics
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,7 +103,8 @@ def test_a_set_is_read_once_and_never_again(stored: str, tmp_path: Path) -> None
     with started(experiment(path=stored)) as here, started(copied) as apart:
         shutil.rmtree(tmp_path / "set")
         for process in apart.actors:
-            is_writable = process.__ray_call__.remote(lambda _, whole: whole.actions.flags.writeable, apart._whole[0])
+            episodes = apart._episodes[0]
+            is_writable = process.__ray_call__.remote(lambda _, found: found.actions.flags.writeable, episodes)
             assert not ray.get(is_writable)
         for iteration in range(2):
             assert_same(drawn(here, iteration), drawn(apart, iteration))
@@ -318,13 +321,21 @@ def test_experts_that_cannot_be_are_refused_in_one_line(
         assert "\n" not in str(refused.value)
 
 
+def test_processes_that_serve_sets_or_own_battles_load_neither_torch_nor_rllib() -> None:
+    package = "dm2_ray.distributed.demonstration_sources"
+    imported = f"import sys, {package}.sources, {package}.self_imitation"
+    code = f"{imported}; assert not {{'torch', 'ray.rllib'}} & set(sys.modules), 'imported'"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_a_damaged_set_is_refused_where_it_is_read(stored: str, tmp_path: Path) -> None:
     """A process that finds what the check before could not: one line here as well."""
     copy = tmp_path / "set"
     shutil.copytree(stored, copy)
     asked = experiment(path=str(copy), expert_actors=1)
     next(copy.glob("*.parquet")).write_bytes(b"nothing")
-    experts = StoredDemonstrations(asked.demonstrations, ConfiguredWorld.of(asked.world), seed=0, where=ActorOptions())
+    world = ConfiguredWorld.of(asked.world)
+    experts = StoredDemonstrations(asked.demonstrations, world, seed=0, options=ActorOptions())
     with pytest.raises(DemonstrationError, match="is damaged or was altered") as refused:
         experts.wait_until_ready()
     assert "\n" not in str(refused.value)

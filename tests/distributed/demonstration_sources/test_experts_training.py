@@ -90,7 +90,7 @@ def test_an_expert_killed_changes_no_number(stored: str, source: str) -> None:
     timer = threading.Timer(1.5, kill)
     timer.start()
     if source == "live":
-        algorithm.experts._begun.clear()  # what was drawn ahead of time would not need the processes
+        algorithm.experts._pool.prefetch({})  # what was drawn ahead of time would not need the processes
     assert metrics_of(algorithm) == undisturbed[2]
     assert died and died[0] < time.monotonic()
     # Of the process between the two deaths the live experts' driver has seen no answer.
