@@ -22,6 +22,7 @@ from dm2_ray.config.errors import ConfigError, field_at, format_validation_error
 from dm2_ray.config.packaged_files import configs_dir
 from dm2_ray.config.schema import Experiment
 from dm2_ray.config.yaml_reader import KeyPath, YamlError, read_yaml_value
+from dm2_ray.demonstrations.source_checks import DemonstrationSettingsError, check_settings
 from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.maps.map_spec import UnknownMapError
 from dm2_ray.world.maps.registry import (
@@ -255,7 +256,7 @@ def _check_agreement(experiment: Experiment, layers: Sequence[_Layer]) -> None:
         except ConfigError as error:
             raise ConfigError(f"{_resolve_precedence(key, layers)[1]}: {'.'.join(key)}: {error}") from None
     _check_who_learns(experiment, layers)
-    _check_experts(experiment, layers)
+    _check_demonstrations(experiment, layers)
 
 
 def _check_who_learns(experiment: Experiment, layers: Sequence[_Layer]) -> None:
@@ -282,26 +283,9 @@ def _check_who_learns(experiment: Experiment, layers: Sequence[_Layer]) -> None:
         raise ConfigError(f"{place}: policy.open_loop needs policy.network gru, got {experiment.policy.network}")
 
 
-def _check_experts(experiment: Experiment, layers: Sequence[_Layer]) -> None:
-    experts, coefficient = experiment.demonstrations, experiment.matching.coefficient
-    clones = experiment.cloning.iterations > 0
-    if experts.source == "self_imitation":
-        _, place = _resolve_precedence(("demonstrations", "source"), layers)
-        if clones:
-            raise ConfigError(f"{place}: nothing can be cloned before the first battle: cloning needs a set or live")
-        if experts.path is not None or experts.paths_per_agent:
-            raise ConfigError(f"{place}: demonstrations.source self_imitation takes no demonstrations.path")
-        return
-    if experts.path is not None and experts.paths_per_agent:
-        _, place = _resolve_precedence(("demonstrations", "paths_per_agent"), layers)
-        raise ConfigError(
-            f"{place}: demonstrations.path (one joint team) and demonstrations.paths_per_agent (independent teams) "
-            "are both given: set the other to null or []"
-        )
-    if (coefficient > 0 or clones) and experts.path is None and not experts.paths_per_agent:
-        key = ("matching", "coefficient") if coefficient > 0 else ("cloning", "iterations")
-        value, place = _resolve_precedence(key, layers)
-        raise ConfigError(
-            f"{place}: {'.'.join(key)} {value} needs demonstrations: name a set with --demos SET "
-            f"(demonstrations.path), or set {'.'.join(key)} to 0"
-        )
+def _check_demonstrations(experiment: Experiment, layers: Sequence[_Layer]) -> None:
+    try:
+        check_settings(experiment)
+    except DemonstrationSettingsError as error:
+        _, place = _resolve_precedence(error.key, layers)
+        raise ConfigError(f"{place}: {error}") from None

@@ -211,6 +211,7 @@ def test_what_cannot_be_served_is_refused_in_one_line(
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.cli
 def test_serving_needs_neither_torch_nor_ray() -> None:
     code = (
         "import sys, dm2_ray.demonstrations.episode_server; assert not {'torch', 'ray'} & set(sys.modules), 'imported'"

@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dm2_ray.config.schema import DemonstrationSettings, Experiment
-from dm2_ray.demonstrations.episode_server import open_experts
-from dm2_ray.demonstrations.source_checks import check_settings, uses_demonstrations
+from dm2_ray.demonstrations.source_checks import check_settings, open_sets, uses_demonstrations
 from dm2_ray.world.configured import ConfiguredWorld
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ def check_experts(experiment: Experiment) -> None:
     world = ConfiguredWorld.of(experiment.world)
     check_settings(experiment, world.num_agents)
     if experiment.demonstrations.source == "set":
-        open_experts(experiment.demonstrations, world)
+        open_sets(experiment.demonstrations, world)
     elif experiment.demonstrations.source == "live":
         from dm2_ray.distributed.demonstration_sources.live import parse_live_teams
 
@@ -55,7 +54,7 @@ def build_source(experiment: Experiment, *, options: ActorOptions | None = None)
     if settings.source == "set":
         from dm2_ray.distributed.demonstration_sources.sources import StoredDemonstrations
 
-        open_experts(settings, world)
+        open_sets(settings, world)
         return StoredDemonstrations(settings, world, seed=seed, options=options)
     if settings.source == "live":
         from dm2_ray.distributed.demonstration_sources.live import LiveDemonstrations, parse_live_teams

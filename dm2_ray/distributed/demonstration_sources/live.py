@@ -19,9 +19,9 @@ import numpy as np
 from dm2_ray.checkpoints import CheckpointError, open_checkpoint
 from dm2_ray.config.schema import DemonstrationSettings, PolicySettings, WorldSettings
 from dm2_ray.demonstrations.episode_player import play_joint_episodes
-from dm2_ray.demonstrations.episode_server import expert_names
 from dm2_ray.demonstrations.joint_episode import JointEpisode, agent_demonstration
 from dm2_ray.demonstrations.manifest import DemonstrationError
+from dm2_ray.demonstrations.source_checks import team_names
 from dm2_ray.distributed.demonstration_sources.server_pool import ActorOptions, EpisodeServerPool, Request
 from dm2_ray.distributed.demonstration_sources.sources import DemonstrationSource
 from dm2_ray.distributed.random_streams import StreamRole, derive_seed
@@ -193,4 +193,4 @@ def parse_live_teams(settings: DemonstrationSettings, world: ConfiguredWorld) ->
     Raises:
         DemonstrationError: One is missing, damaged or of another world, or there are not as many as agents.
     """
-    return [LiveTeam.from_name(name, world) for name in expert_names(settings, world.num_agents)]
+    return [LiveTeam.from_name(name, world) for name in team_names(settings, world.num_agents)]
