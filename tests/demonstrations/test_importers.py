@@ -310,6 +310,7 @@ def test_imported_sets_merge_with_their_like_only(battles: list[Battle], tmp_pat
     assert [part.policy.source for part in manifest.parts] == [str(tmp_path / "of_a"), str(tmp_path / "of_b")]
 
 
+@pytest.mark.cli
 def test_importing_needs_no_torch() -> None:
     code = "import sys, dm2_ray.demonstrations.importers; assert not {'torch', 'ray'} & set(sys.modules), 'imported'"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
