@@ -6,13 +6,12 @@ The policies share nothing; only their matrix products are issued together (`tor
 axis), because N small products cost N times the overhead of one. The affine part of every LayerNorm is folded into
 the linear layer that follows it: LN(x) * g + b, then W x + c, is W diag(g) LN(x) + (W b + c).
 
-`load_policies` makes them from a checkpoint.
+`load_policies` builds them from a checkpoint.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,9 +21,7 @@ from dm2_ray.checkpoints import Checkpoint, CheckpointError
 from dm2_ray.config.schema import PolicySettings
 from dm2_ray.distributed.process_setup import single_threaded_torch
 from dm2_ray.learning.policy import input_has_last_action, input_size
-
-if TYPE_CHECKING:
-    from dm2_ray.world.battles.backend import BattleBackend
+from dm2_ray.world.battles.backend import BattleBackend
 
 UNAVAILABLE_LOGIT = -1e9
 
@@ -101,7 +98,7 @@ class StackedPolicies:
         self.begin_battles(battles.num_battles, seed)
 
     def begin_battles(self, count: int, seed: int | None = None) -> None:
-        """`reset_states` for so many battles, whoever holds them."""
+        """As `reset_states`, by the number of battles."""
         self._inputs = torch.zeros(self.num_agents, count, self._input_size)
         if self.settings.observe_agent_id:
             first_id = self._input_size - self.num_agents
@@ -198,7 +195,7 @@ def _gru_cell(
 
 
 def load_policies(checkpoint: Checkpoint, *, greedy: bool, seed: int = 0) -> StackedPolicies:
-    """The checkpoint's team.
+    """The checkpoint's team, ready to play.
 
     Raises:
         CheckpointError: The agents' files do not fit the checkpoint's own configuration.
@@ -220,7 +217,7 @@ def load_policies(checkpoint: Checkpoint, *, greedy: bool, seed: int = 0) -> Sta
 
 
 def actor_weights(checkpoint: Checkpoint) -> list[dict[str, np.ndarray]]:
-    """What `StackedPolicies.load` wants of every agent, and nothing else of its state.
+    """Per agent, the parameters that `StackedPolicies.load` reads, and nothing else of its state.
 
     Raises:
         CheckpointError: An agent's file is damaged or lacks its policy.
