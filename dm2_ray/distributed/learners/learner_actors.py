@@ -99,12 +99,12 @@ class LearnerActors:
             result: tuple[dict[str, float], Weights, LearnerState] = update()
             return result
         metrics, *state = update
-        learnt = ray.get(metrics, timeout=timeout_s)
+        learned = ray.get(metrics, timeout=timeout_s)
         try:
             weights, snapshot = ray.get(state, timeout=timeout_s)
         except ray.exceptions.ObjectLostError as error:
             raise UpdateResultLost(str(error)) from None
-        return learnt, weights, snapshot
+        return learned, weights, snapshot
 
     def kill_hung(self, agent: str) -> None:
         """Ends a process that does not answer; Ray restarts it."""

@@ -34,7 +34,7 @@ def test_same_numbers_from_processes_and_driver_evaluated_or_not(small: Experime
     here = MAPPO(small)
     apart = MAPPO(changed(small, rollout={"env_runners": 1}, evaluation={"env_runners": 1}))
     assert records(here, 3) == records(apart, 3, evaluated=True)
-    # Evaluations play the same battles whoever plays them.
+    # Evaluations play the same battles, whichever processes play them.
     assert (here.evaluate_battles(10).returns == apart.evaluate_battles(10).returns).all()
     apart.stop()
     other = MAPPO(small.model_copy(update={"seed": 1}))

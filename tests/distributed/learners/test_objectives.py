@@ -152,7 +152,7 @@ def test_the_task_alone_learns_bit_for_bit_what_ippo_learns(matching: DM2Config)
 
 
 def test_the_matching_reward_alone_is_blind_to_the_task(matching: DM2Config) -> None:
-    """Another reward of the world, same battles: nothing learnt changes."""
+    """Another reward of the world, same battles: nothing that is learned changes."""
     alone = changed(matching, matching={"reward": "matching"})
     rewarding = changed(alone, world={"smac": {"reward_win": 1000, "reward_scale_rate": 1}})
     (state, metrics), (reference, _) = trained(alone, 2), trained(rewarding, 2)
