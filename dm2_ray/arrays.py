@@ -19,13 +19,13 @@ def check_arrays(holder: object, expected: Expected) -> None:
             raise ValueError(f"{name} must be {np.dtype(dtype)} {list(shape)}, found {array.dtype} {list(array.shape)}")
 
 
+def is_finite(values: npt.NDArray[Any]) -> bool:
+    """Whether none of the numbers is NaN or infinite."""
+    return bool(np.isfinite(values).all())
+
+
 def check_finite_fields(holder: object, *names: str) -> None:
     """Raises ValueError if a named array of `holder` holds NaN or infinity."""
     for name in names:
-        if count_not_finite(getattr(holder, name)):
+        if not is_finite(getattr(holder, name)):
             raise ValueError(f"{name} must be finite, found NaN or infinity")
-
-
-def count_not_finite(values: npt.NDArray[Any]) -> int:
-    """How many of the numbers are NaN or infinite."""
-    return values.size - int(np.isfinite(values).sum())

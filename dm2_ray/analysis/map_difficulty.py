@@ -19,11 +19,11 @@ BATTLES_AT_ONCE = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MapDifficulty:
-    """What the scripted teams won on one map."""
+    """How many battles the scripted teams won on one map."""
 
     map: str
     battles: int
-    """Played by each team."""
+    """Number of battles that each team played."""
     won: dict[str, int]
     """Battles won, by team."""
 
@@ -35,7 +35,7 @@ class MapDifficulty:
         return wilson_interval(self.win_rate(team), self.battles)
 
     def record(self) -> dict[str, Any]:
-        """As one object for scripts."""
+        """The same as one JSON object."""
         teams = {
             team: {
                 "won": self.won[team],
@@ -59,11 +59,11 @@ def measure_win_rates(
     """Lets every team play the same battles, those numbered 0 to battles - 1; a function of its arguments alone.
 
     Args:
-        map_spec: the map.
-        battles: how many per team, exactly.
-        seed: of the battles, and of the random team.
-        teams: scripted teams.
-        progress: told (team, battles ended) after every step.
+        map_spec: The map.
+        battles: Exactly how many battles each team plays.
+        seed: Of the battles, and of the random team.
+        teams: Names of scripted teams.
+        progress: Called with (team, battles ended) after every step.
     """
     won = {}
     vector = BattleVector(map_spec, min(battles, BATTLES_AT_ONCE), seed)
@@ -87,7 +87,7 @@ def _battles_won(
 
 
 def markdown_table(results: Iterable[MapDifficulty]) -> str:
-    """Maps down, teams across; each cell a win rate and its interval."""
+    """A row per map, a column per team; each cell is a win rate and its interval."""
     rows = list(results)
     teams = list(rows[0].won)
     lines = []

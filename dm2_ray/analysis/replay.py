@@ -25,7 +25,7 @@ from dm2_ray.world.viewing.render import write_gif, write_mp4
 
 SUFFIXES = (".html", ".gif", ".mp4")
 MOST_BATTLES = 100
-"""Tried for a wanted outcome."""
+"""How many battles are tried for a wanted outcome."""
 
 Wanted = Literal["win", "loss"]
 
@@ -33,15 +33,15 @@ _SCRIPTED_PREFIX = "scripted:"
 
 
 class NoSuchBattle(RunFailed, RuntimeError):
-    """None of the battles tried ended as it was wanted."""
+    """None of the battles tried had the wanted outcome."""
 
 
 def check_files(paths: Sequence[Path]) -> None:
-    """Looks at what is to be written before anything is played.
+    """Checks the files to write before anything is played.
 
     Raises:
-        ConfigError: a file name whose suffix says nothing.
-        MissingPackageError: what a film needs is not installed.
+        ConfigError: A file name has none of the known suffixes.
+        MissingPackageError: A package that a film needs is not installed.
     """
     for path in paths:
         if path.suffix.lower() not in SUFFIXES:
@@ -56,14 +56,14 @@ def write_replay(
     """Write a recording in the form that the file's suffix names; the file appears whole or not at all.
 
     Args:
-        recording: the battle.
-        path: the file.
-        speed: of a film; 1 is the game's speed "Faster".
-        size: pixels of a film's longer side; None takes 480 for a GIF and 960 for an MP4.
-        close_up: a film shows only the part of the battlefield where units come.
+        recording: The battle.
+        path: The file.
+        speed: Of a film; 1 is the game's speed "Faster".
+        size: Pixels of a film's longer side; None takes 480 for a GIF and 960 for an MP4.
+        close_up: A film shows only the part of the battlefield that units reach.
 
     Raises:
-        ConfigError, MissingPackageError: as `check_files`; the file cannot be written; a size that is too small.
+        ConfigError, MissingPackageError: As `check_files`; the file cannot be written; the size is too small.
     """
     check_files([path])
     try:
@@ -93,18 +93,18 @@ def record_battle(
     Args:
         team_name: `scripted:NAME`, or the path of a checkpoint or run directory.
         map_name: SMAC map or scenario file; None takes the checkpoint's.
-        seed: of battles and actions.
-        battle: number of the battle, or of the first that is tried.
-        greedy: the most probable actions instead of sampled ones (checkpoints only).
-        until: go on to the next battle, up to MOST_BATTLES of them, until one is won or not won.
+        seed: Of battles and actions.
+        battle: Number of the battle, or of the first one tried.
+        greedy: Take the most probable actions instead of sampled ones (checkpoints only).
+        until: Go on to the next battle, up to MOST_BATTLES of them, until one is won ("win") or not won ("loss").
 
     Returns:
-        The recording; a checkpoint's has the series of `hindsight.annotate_agents`.
+        The recording; a checkpoint's has the series of `replay_annotations.annotate_agents`.
 
     Raises:
-        ConfigError: an unknown scripted team, or a map that is not the checkpoint's.
-        CheckpointError, UnknownMapError, UnsupportedMapError: as they say.
-        NoSuchBattle: none of the battles tried ended as wanted.
+        ConfigError: The scripted team is unknown, or the map is not the checkpoint's.
+        CheckpointError, UnknownMapError, UnsupportedMapError: The checkpoint or the map cannot be used.
+        NoSuchBattle: None of the battles tried had the wanted outcome.
     """
     if team_name.startswith(_SCRIPTED_PREFIX):
         return _replay_script(team_name.removeprefix(_SCRIPTED_PREFIX), map_name, seed, battle, until)
@@ -156,7 +156,7 @@ def _replay_script(name: str, map_name: str | None, seed: int, battle: int, unti
 def _search(
     play: Callable[[int], NDArray[np.float32]], recorder: BattleRecorder, first: int, until: Wanted | None
 ) -> NDArray[np.float32]:
-    """Plays battles until one ends as wanted; the recorder has that one then. Returns its observations."""
+    """Plays battles until one has the wanted outcome; the recorder then holds it. Returns its observations."""
     if until is None:
         return play(first)
     for number in range(first, first + MOST_BATTLES):

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dm2_ray.arrays import count_not_finite
+from dm2_ray.arrays import is_finite
 from dm2_ray.demonstrations.joint_episode import EpisodeRecord
 from dm2_ray.demonstrations.manifest import DemonstrationError, Manifest, Shard
 from dm2_ray.demonstrations.parquet_layout import agent_columns, shard_schema, team_columns, to_episodes, to_numpy
@@ -28,8 +28,8 @@ __all__ = ["AgentDemonstration", "DemonstrationError", "JointTrajectories"]
 class JointTrajectories:
     """A demonstration set, opened for reading.
 
-    Opening checks manifest, hashes and the order of episodes; an agent's columns are read when its slice is first
-    asked for, and kept.
+    Opening checks the manifest, the hashes and the order of episodes. An agent's columns are read when its slice is
+    needed for the first time, and kept.
     """
 
     def __init__(self, path: Path, manifest: Manifest, index: dict[str, npt.NDArray[np.generic]]) -> None:
@@ -47,7 +47,7 @@ class JointTrajectories:
         """Opens the set in the directory `path`.
 
         Raises:
-            DemonstrationError: there is none, it is damaged, or it was altered.
+            DemonstrationError: There is none, it is damaged, or it was altered.
         """
         directory = Path(path).expanduser()
         manifest = Manifest.read(directory)
@@ -78,19 +78,19 @@ class JointTrajectories:
 
     @property
     def battle_won(self) -> npt.NDArray[np.bool_]:
-        """[E]. Raises DemonstrationError where the set does not tell."""
+        """[E]. Raises DemonstrationError if it was not recorded."""
         return self._outcome("battle_won", "which battles were won").astype(np.bool_)
 
     @property
     def returns(self) -> npt.NDArray[np.float64]:
-        """[E] undiscounted team return. Raises DemonstrationError where the set does not tell."""
+        """[E] undiscounted team return. Raises DemonstrationError if rewards were not recorded."""
         return self._outcome("episode_return", "what rewards were paid").astype(np.float64)
 
     def episodes(self) -> Iterator[EpisodeRecord]:
         """All episodes in order, each a JointEpisode if nothing is missing. At most one shard is in memory.
 
         Raises:
-            DemonstrationError: the shards were damaged after opening, or an episode contradicts itself.
+            DemonstrationError: The shards were damaged after opening, or an episode contradicts itself.
         """
         for shard in self.manifest.shards:
             table = _read_shard(self.path / shard.file, shard)
@@ -105,11 +105,11 @@ class JointTrajectories:
             yield from episodes
 
     def agent_slice(self, agent_index: int, episode_ids: npt.NDArray[np.int64]) -> AgentDemonstration:
-        """What agent `agent_index` saw and did in the given episodes, in their order; an id may come up repeatedly.
+        """What agent `agent_index` saw and did in the given episodes, in their order; an id may occur repeatedly.
 
         Raises:
-            IndexError: there is no such agent or episode.
-            DemonstrationError: the shards were damaged after opening.
+            IndexError: There is no such agent or episode.
+            DemonstrationError: The shards were damaged after opening.
         """
         ids = np.asarray(episode_ids, dtype=np.int64)
         if ids.size == 0 or ids.min() < 0 or ids.max() >= self.num_episodes:
@@ -119,11 +119,11 @@ class JointTrajectories:
         return self._agents[agent_index].select(ids)
 
     def read_agent(self, agent_index: int) -> AgentDemonstration:
-        """All that agent `agent_index` saw and did, read from the shards; the set keeps nothing of it.
+        """All that agent `agent_index` saw and did, read from the shards and not kept here.
 
         Raises:
-            IndexError: there is no such agent.
-            DemonstrationError: the shards were damaged after opening.
+            IndexError: There is no such agent.
+            DemonstrationError: The shards were damaged after opening.
         """
         if not 0 <= agent_index < self.num_agents:
             raise IndexError(f"agent {agent_index}: the set has agents 0 to {self.num_agents - 1}")
@@ -132,7 +132,7 @@ class JointTrajectories:
         if not action_mask:
             # Availability was not recorded; all actions are marked available, which is wrong but drops nothing.
             action_mask = [np.ones((len(actions), self.manifest.num_actions), np.bool_)]
-        if count_not_finite(observations):
+        if not is_finite(observations):
             raise DemonstrationError(f"{self.path}: observations of agent {agent_index} are not all finite")
         if actions.min() < 0 or actions.max() >= self.manifest.num_actions:
             raise DemonstrationError(f"{self.path}: actions of agent {agent_index} are not all in the action space")
@@ -158,14 +158,14 @@ class JointTrajectories:
         backend: Literal["embedded", "starcraft"] | None = None,
         other_engine: bool = False,
     ) -> None:
-        """Raises DemonstrationError unless the set was recorded in a world of this map and these sizes, scenarios are
-        the same in content too, and the same engine played the battles.
+        """Raises DemonstrationError unless the set was recorded in a world of this map (for a scenario: of the same
+        content) and these sizes, by the same engine.
 
         Args:
-            map_name, num_agents, obs_size, num_actions, scenario_hash: of the world that the set is wanted for.
-            engine_version: of its engine; None compares no versions (a game's is not known before it has started).
-            backend: its engine; None admits every engine.
-            other_engine: admit every engine, because the user says so.
+            map_name, num_agents, obs_size, num_actions, scenario_hash: Of the world that will use the set.
+            engine_version: Of its engine; None compares no versions (a game's is not known before it has started).
+            backend: Its engine; None accepts every engine.
+            other_engine: Accept every engine, because the user says so.
         """
         asked = {"map": map_name, "num_agents": num_agents, "obs_size": obs_size, "num_actions": num_actions}
         for name, value in asked.items():
@@ -215,7 +215,7 @@ def _check_shard(path: Path, shard: Shard, manifest: Manifest) -> None:
 
 
 def _read(directory: Path, manifest: Manifest, columns: list[str]) -> list[npt.NDArray[np.generic]]:
-    """The columns over all shards, [S, ...]; at most one shard is held beside the result."""
+    """The columns over all shards, [S, ...]; at most one shard is in memory beside the result."""
     whole: list[npt.NDArray[np.generic]] = []
     start = 0
     for shard in manifest.shards:
@@ -226,7 +226,7 @@ def _read(directory: Path, manifest: Manifest, columns: list[str]) -> list[npt.N
         for array, part in zip(whole, parts, strict=True):
             array[start : start + len(part)] = part
         start += len(table)
-    # Arrow would keep what it has freed, as much as the set is large, for a process that reads no more.
+    # Arrow would keep the freed memory, as large as the set, although this process reads no more.
     del table, parts
     pa.default_memory_pool().release_unused()
     return whole

@@ -1,8 +1,6 @@
-"""Whole battles of a team, one joint episode after the other.
+"""Plays whole battles with a team and records what every agent saw and did, one joint episode after the other.
 
-Shapes: B battles side by side, N agents, O observation size, A actions, L steps of one episode.
-
-Plays whole battles with a team and writes down what every agent saw and did.
+Shapes: B battles side by side, N agents.
 """
 
 from __future__ import annotations
@@ -32,19 +30,19 @@ def play_joint_episodes(
     first_battle: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[JointEpisode]:
-    """Plays the battles numbered first_battle to first_battle + num_episodes - 1, each to its end, and yields them in
-    the order of their numbers, each as soon as those before it have ended.
+    """Plays the battles numbered first_battle to first_battle + num_episodes - 1 and yields them in this order, each
+    as soon as those before it have ended.
 
-    Over the embedded engine they are the same however many battles are played side by side, as long as the team's
+    Over the embedded engine they do not depend on how many battles are played side by side, as long as the team's
     choice in a battle depends on nothing but that battle.
 
     Args:
-        team: chooses the actions.
-        battles: are begun anew here.
-        num_episodes: at least 1.
-        seed: of the battles; None takes what they have.
-        first_battle: number of the first battle.
-        progress: told (episodes played, num_episodes) whenever some have ended.
+        team: Chooses the actions.
+        battles: The battles to play; they are reset here.
+        num_episodes: At least 1.
+        seed: Of the battles; None keeps the seed that they have.
+        first_battle: Number of the first battle.
+        progress: Called with (episodes played, num_episodes) whenever some have ended.
 
     Raises:
         ValueError: num_episodes is not positive.
@@ -128,23 +126,23 @@ def write_played_episodes(
     provenance: Provenance,
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
-    """Plays the battles numbered 0 to num_episodes - 1, each to its end, and writes the set.
+    """Plays the battles numbered 0 to num_episodes - 1 and writes the set.
 
-    Episode k of the set is battle k, however many battles are played side by side: over the embedded engine, recording
-    again with the same team and seed gives the same files, as long as the team's choice in a battle depends on nothing
-    but that battle.
+    Episode k of the set is battle k, however many battles are played side by side. Over the embedded engine the same
+    team and seed give the same files again, as long as the team's choice in a battle depends on nothing but that
+    battle.
 
     Args:
-        team: chooses the actions.
-        battles: are begun anew here.
-        num_episodes: at least 1.
-        writer: a fresh writer; it is finished here.
-        provenance: who plays, for the manifest.
-        progress: told (episodes played, num_episodes) whenever some have ended.
+        team: Chooses the actions.
+        battles: The battles to play; they are reset here.
+        num_episodes: At least 1.
+        writer: A new writer; it is finished here.
+        provenance: Who plays, for the manifest.
+        progress: Called with (episodes played, num_episodes) whenever some have ended.
 
     Raises:
         ValueError: num_episodes is not positive.
-        DemonstrationError: the set cannot be written.
+        DemonstrationError: The set cannot be written.
     """
     for episode in play_joint_episodes(team, battles, num_episodes, progress=progress):
         writer.append(episode)
@@ -152,7 +150,7 @@ def write_played_episodes(
 
 
 def recorded_world(battles: BattleBackend) -> RecordedWorld:
-    """What a manifest says of the world that battles are fought in."""
+    """What a manifest says about the world of the battles."""
     return RecordedWorld(
         map=battles.map_name,
         scenario_hash=battles.map_spec.scenario_hash,

@@ -26,6 +26,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from dm2_ray.arrays import is_finite
 from dm2_ray.demonstrations.joint_episode import EpisodeRecord
 from dm2_ray.demonstrations.manifest import (
     DemonstrationError,
@@ -221,7 +222,7 @@ def _battle(
         raise DemonstrationError(
             f"{where} has {len(observations)} rows, on {map_name} there are {tables.episode_limit + 1} at most"
         )
-    if not np.isfinite(observations).all():
+    if not is_finite(observations):
         raise DemonstrationError(f"{where}: observations are not all finite")
     chosen = None if actions is None else _chosen(actions, tables.num_actions)
     if chosen is None or len(chosen) != len(observations):

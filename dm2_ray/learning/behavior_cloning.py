@@ -4,7 +4,7 @@ Shapes: E episodes, S steps of all episodes laid end to end, O observation size,
 
     loss = - mean over the steps at which the agent lived of  log pi(a_t | o_0 ... o_t, a_0 ... a_(t-1))
 
-with o and a from the expert's battles: the GRU reads whole battles, and the last action it is shown is the expert's
+with o and a from the expert's battles: the GRU reads whole battles, and its last-action input is the expert's action
 (Pomerleau 1991, "Efficient Training of Artificial Neural Networks for Autonomous Navigation"; Wang et al. 2023,
 arXiv 2206.00233, pre-train IPPO with it). Only the actor learns: the loss does not contain the critic's output, so no
 parameter of the critic gets a gradient, not even a zero one.

@@ -1,4 +1,4 @@
-"""Numbers that are none end an update: looked for in its data before, and in every gradient before it is applied."""
+"""NaN and infinity end an update: its data are checked before it, and every gradient before it is applied."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dm2_ray.arrays import count_not_finite
+from dm2_ray.arrays import is_finite
 from dm2_ray.errors import RunFailed
 
 
@@ -19,17 +19,18 @@ class LearningDiverged(RunFailed, ArithmeticError):
 
 
 def check_finite(data: Mapping[str, npt.NDArray[np.floating]], *, of: str) -> None:
-    """Looks at an update's data.
+    """Checks an update's data.
 
     Args:
         data: Arrays of any shape, by name.
-        of: Whose data they are, for the message.
+        of: Whose data these are, for the message.
 
     Raises:
-        LearningDiverged: Some number is NaN or infinite.
+        LearningDiverged: A number is NaN or infinite.
     """
     for name, values in data.items():
-        if count := count_not_finite(values):
+        if not is_finite(values):
+            count = values.size - int(np.isfinite(values).sum())
             raise LearningDiverged(
                 f"{of}: {count:,} of {values.size:,} {name} are not finite; look at the world that they come from"
             )
@@ -39,8 +40,8 @@ def clip_grad_norm_checked(parameters: Iterable[Tensor], loss: Tensor, *, limit:
     """Clips the gradient of all parameters together to the norm `limit`; returns the norm it had before.
 
     Args:
-        loss: for the message.
-        of: whose gradient this is, for the message.
+        loss: For the message.
+        of: Whose gradient this is, for the message.
 
     Raises:
         LearningDiverged: The norm is not finite.

@@ -125,7 +125,11 @@ DISCRIMINATOR_INPUTS: dict[str, DiscriminatorInput] = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VisitedRows:
-    """A visitation: S real rows in flat order, then, where there is padding, the padding row."""
+    """A visitation: S real rows in flat order, then, where there is padding, the padding row.
+
+    These are not episodes (`learning/episodes.py`) but the discriminator's inputs made of them: tensors of F features
+    on the learner's device, with one padding row that stands for many, and replayed rows whose episodes are not known.
+    """
 
     rows: Tensor
     """[S, F] or, with padding, [S + 1, F]: the padding row is the last."""

@@ -145,7 +145,9 @@ class _Tally:
     def __init__(self, battles: BattleBackend, quota: BattleQuota) -> None:
         columns = battles.num_battles
         self._battles = battles
-        self._steps_left = self._episodes_left = np.full(columns, np.iinfo(np.int64).max)
+        unlimited = np.iinfo(np.int64).max
+        self._steps_left = np.full(columns, unlimited)
+        self._episodes_left = np.full(columns, unlimited)
         if quota.env_steps is not None:
             self._steps_left = np.full(columns, -(-quota.env_steps // columns))
         else:
@@ -165,13 +167,13 @@ class _Tally:
         battles = self._battles
         self._returns += battles.rewards
         self._time += 1
-        self._steps_left = self._steps_left - step.running
-        if step.dropped.any():
+        self._steps_left -= step.running
+        if np.count_nonzero(step.dropped):
             self.dropped += int(step.dropped.sum())
             # What was played of a dropped battle is played again.
             self._steps_left += np.where(step.dropped, self._time - self._started_at, 0)
             self._start_again(step.dropped)
-        if step.finished.any():
+        if np.count_nonzero(step.finished):
             for column in np.flatnonzero(step.finished):
                 self.results.append(
                     _Result(
@@ -184,7 +186,7 @@ class _Tally:
                     )
                 )
             self._start_again(step.finished)
-            self._episodes_left = self._episodes_left - step.finished
+            self._episodes_left -= step.finished
             is_done = (self._steps_left <= 0) | (self._episodes_left <= 0)
             self.running = self.running & ~(step.finished & is_done)
 
@@ -228,7 +230,7 @@ class _StepBuffer:
         """Keeps the rewards of the step and the last views of the battles that it ended."""
         self._arrays["rewards"][self._time] = self._battles.rewards
         self._time += 1
-        for column in np.flatnonzero(step.finished):
+        for column in step.finished.nonzero()[0]:
             self._final_observations.append(self._battles.final_observations[column].copy())
             if self._keep_states:
                 self._final_states.append(self._battles.final_state[column].copy())

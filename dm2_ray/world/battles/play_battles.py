@@ -69,7 +69,8 @@ def play_battles(
         battles.step(actions, active)
         finished = (battles.terminated | battles.truncated) & active
         dropped = battles.dropped & active
-        if (replaced := finished | dropped).any():
+        replaced = finished | dropped
+        if np.count_nonzero(replaced):  # several times faster than any(), at every step
             policy.reset_finished(replaced)
         yield PlayedStep(actions, active, finished, dropped)
         active = running()
