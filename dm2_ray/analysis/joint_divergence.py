@@ -49,8 +49,8 @@ from torch import Tensor
 from dm2_ray.learning.classifier_two_sample import fit_classifier
 from dm2_ray.learning.held_out_test import (
     EpisodeFeatures,
+    Fold,
     HeldOutScores,
-    Part,
     ResampledEpisodes,
     Split,
     score,
@@ -159,7 +159,7 @@ def _of_agent(split: Split, agent: int, num_agents: int) -> Split:
         width = rows.rows.shape[1] // num_agents
         return replace(rows, rows=rows.rows[:, agent * width : (agent + 1) * width])
 
-    return _with_parts(split, lambda part: Part(own=side(part.own), expert=side(part.expert)))
+    return _with_parts(split, lambda part: Fold(own=side(part.own), expert=side(part.expert)))
 
 
 def _dependence(
@@ -170,9 +170,9 @@ def _dependence(
     if min(getattr(part, side).num_episodes for part in (split.training, split.validation, split.held_out)) < 2:
         return None
 
-    def part_of(part: Part) -> Part:
+    def part_of(part: Fold) -> Fold:
         together, real = _put_together(getattr(part, side), num_agents, generator)
-        return Part(own=together, expert=real)
+        return Fold(own=together, expert=real)
 
     compared = _with_parts(split, part_of)
     scores = score(fit_classifier(compared, generator, steps=steps), compared.held_out)
@@ -206,7 +206,7 @@ def _put_together(
     return replace(kept, rows=torch.cat(together)), kept
 
 
-def _with_parts(split: Split, change: Callable[[Part], Part]) -> Split:
+def _with_parts(split: Split, change: Callable[[Fold], Fold]) -> Split:
     return Split(training=change(split.training), validation=change(split.validation), held_out=change(split.held_out))
 
 

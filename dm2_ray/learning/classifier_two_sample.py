@@ -1,6 +1,6 @@
 """Can an agent's visitation be told from its expert's? A classifier two-sample test.
 
-A classifier is fitted to some battles of both sides and asked about others (Lopez-Paz and Oquab 2017, arXiv
+A classifier is fitted to some battles of both sides and tested on others (Lopez-Paz and Oquab 2017, arXiv
 1610.06545). It is a network of its own that learns nothing from the discriminator, nor the discriminator from it, so
 it says how far the agent has come and not how well the discriminator is doing.
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dm2_ray.learning.held_out_test import Classifier, EpisodeFeatures, Part, Split, score, split_episodes
+from dm2_ray.learning.held_out_test import Classifier, EpisodeFeatures, Fold, Split, score, split_episodes
 from dm2_ray.learning.visitation import VisitedRows
 
 HIDDEN_SIZE = 64
@@ -24,11 +24,11 @@ _ROWS_PER_SIDE = 128
 """Of a minibatch."""
 _LEARNING_RATE = 1e-2
 _WEIGHT_DECAY = 1e-2
-_LOOKS = 10
-"""How often the validation episodes are asked."""
-_BOLDNESS = (1.0, 0.75, 0.5, 0.25)
-_SUREST = 5.0
-"""Logits end here: one battle unlike all others must not outweigh the rest. Costs at most 0.007 nats."""
+_VALIDATION_CHECKS = 10
+"""How often the network is scored on the validation episodes."""
+_SCALES = (1.0, 0.75, 0.5, 0.25)
+_LARGEST_LOGIT = 5.0
+"""Logits are clipped here: one battle unlike all others must not outweigh the rest. Costs at most 0.007 nats."""
 
 
 def visitation_divergence(own: VisitedRows, expert: VisitedRows, generator: torch.Generator) -> dict[str, float]:
@@ -50,14 +50,14 @@ def visitation_divergence(own: VisitedRows, expert: VisitedRows, generator: torc
 def fit_classifier(
     split: Split, generator: torch.Generator, *, blocks: int = 1, base: Classifier | None = None, steps: int = STEPS
 ) -> Classifier:
-    """Fits a network to the training episodes; the validation episodes choose how long and how boldly.
+    """Fits a network to the training episodes; the validation episodes choose when to stop and the scale s.
 
     The logit is base(x) + s * sum over blocks g of f_g(x_g), where f_g is a linear function plus one hidden layer of
     ReLU units and x_g the g-th of `blocks` equal parts of the features. f starts as 0, s lies between 0 and 1: where
     nothing can be learnt, `base` is the result. Otherwise the logit is limited to +-5.
 
     Args:
-        split: what to learn from; the held-out part is not touched.
+        split: what to learn from; the held-out fold is not touched.
         generator: of initial weights and minibatches; a CPU generator.
         blocks: G; with more than 1 the network knows nothing of combinations of features of different blocks.
         base: logits to start from; None is 0.
@@ -75,16 +75,16 @@ def fit_classifier(
     minibatches = torch.cat([own.view(steps, -1), expert.view(steps, -1) + len(sides[0].rows)], dim=1)
     is_expert = torch.zeros(2 * _ROWS_PER_SIDE)
     is_expert[_ROWS_PER_SIDE:] = 1.0
-    best = _Best(split.validation, scaling, base)
+    stopping = _EarlyStopping(split.validation, scaling, base)
     for step, places in enumerate(minibatches):
         optimizer.param_groups[0]["lr"] = _LEARNING_RATE * (1.0 - step / steps)
         optimizer.zero_grad()
         logits = offsets[places] + _logits(rows[places], parameters)
         functional.binary_cross_entropy_with_logits(logits, is_expert).backward()
         optimizer.step()
-        if (step + 1) % (steps // _LOOKS) == 0:
-            best.look_at(parameters)
-    return best.classifier
+        if (step + 1) % (steps // _VALIDATION_CHECKS) == 0:
+            stopping.update(parameters)
+    return stopping.classifier
 
 
 class _Scaling:
@@ -99,7 +99,7 @@ class _Scaling:
         self._factor = torch.where(deviation > 1e-6, 1.0 / deviation.clamp(min=1e-6), 0.0)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        # What is rare among the rows learnt from may be far out among others.
+        # What is rare in the training rows may be far out in others.
         return ((rows - self._mean) * self._factor).clamp_(-10.0, 10.0)
 
 
@@ -121,34 +121,34 @@ def _logits(rows: Tensor, parameters: list[Tensor]) -> Tensor:
     return torch.bmm(activations, head).sum(0).squeeze(-1) + rows @ linear + bias
 
 
-def _limited(logits: Tensor) -> Tensor:
-    return logits.clamp(-_SUREST, _SUREST)
+def _clipped_logits(logits: Tensor) -> Tensor:
+    return logits.clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT)
 
 
 def _base_logits(base: Classifier | None, rows: Tensor) -> Tensor:
     return torch.zeros(len(rows)) if base is None else base(rows)
 
 
-class _Best:
-    """The network that the validation episodes liked best so far; at first none at all."""
+class _EarlyStopping:
+    """Keeps the network, and its scale, with the lowest cross-entropy on the validation episodes; at first none."""
 
-    def __init__(self, validation: Part, scaling: _Scaling, base: Classifier | None) -> None:
+    def __init__(self, validation: Fold, scaling: _Scaling, base: Classifier | None) -> None:
         self._scaling, self._base = scaling, base
         self._sides = (validation.own, validation.expert)
         self._rows = [scaling(side.rows) for side in self._sides]
         self._offsets = [_base_logits(base, side.rows) for side in self._sides]
         self._parameters: list[Tensor] | None = None
-        self._boldness = 0.0
-        self._surprise = self._mean_surprise(self._offsets)
+        self._scale = 0.0
+        self._lowest = self._mean_cross_entropy(self._offsets)
 
     @torch.no_grad()
-    def look_at(self, parameters: list[Tensor]) -> None:
+    def update(self, parameters: list[Tensor]) -> None:
         logits = [_logits(rows, parameters) for rows in self._rows]
-        for boldness in _BOLDNESS:
-            bold = [_limited(o + boldness * side) for o, side in zip(self._offsets, logits, strict=True)]
-            surprise = self._mean_surprise(bold)
-            if surprise < self._surprise:
-                self._surprise, self._boldness = surprise, boldness
+        for scale in _SCALES:
+            scaled = [_clipped_logits(o + scale * side) for o, side in zip(self._offsets, logits, strict=True)]
+            cross_entropy = self._mean_cross_entropy(scaled)
+            if cross_entropy < self._lowest:
+                self._lowest, self._scale = cross_entropy, scale
                 self._parameters = [parameter.detach().clone() for parameter in parameters]
 
     @torch.no_grad()
@@ -157,11 +157,11 @@ class _Best:
         logits = _base_logits(self._base, rows)
         if self._parameters is None:
             return logits
-        return _limited(logits + self._boldness * _logits(self._scaling(rows), self._parameters))
+        return _clipped_logits(logits + self._scale * _logits(self._scaling(rows), self._parameters))
 
-    def _mean_surprise(self, logits: list[Tensor]) -> float:
-        surprises = [
+    def _mean_cross_entropy(self, logits: list[Tensor]) -> float:
+        cross_entropies = [
             side.weights @ functional.softplus(sign * values) / side.weights.sum()
             for side, values, sign in zip(self._sides, logits, (1.0, -1.0), strict=True)
         ]
-        return float(sum(surprises)) / 2
+        return float(sum(cross_entropies)) / 2

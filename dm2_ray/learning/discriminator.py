@@ -190,20 +190,26 @@ def discriminator_losses(
         weights: [R] of the rows in their side's mean, sum 1 on each side; None weighs all rows of a side alike.
 
     Returns:
-        Scalars `total_loss`, `expert_loss`, `agent_loss`, `gradient_penalty` with gradient, and without:
-        `expert_accuracy`, `agent_accuracy` (share of the side's rows on its side of logit 0), `logit_gap` (mean logit
-        of the expert's rows minus that of the agent's), `entropy` (mean over both sides of D's, in nats: log 2 says
-        "cannot tell"),
-        `gradient_norm`.
+        Scalars, with gradient `total_loss`, `expert_loss`, `agent_loss`, `gradient_penalty`, and without gradient
+
+        `expert_accuracy`, `agent_accuracy`: The share of the side's rows on its side of logit 0. Around 0.5 the sides
+            cannot be told apart; near 1 the discriminator always can, and the reward says little of how near the agent
+            came.
+        `logit_gap`: Mean logit of the expert's rows minus that of the agent's: how much more an expert's step would be
+            paid than the agent's own (form airl). It falls toward 0 as the visitations become alike.
+        `entropy`: Mean entropy of D over both sides, in nats. log 2 = 0.69 says "cannot tell": the agent matches its
+            expert, or the discriminator has not learned. Near 0 it is certain.
+        `gradient_norm`: Mean norm of the logit's gradient at the interpolates. The penalty pulls it toward 1; far above
+            that the reward changes abruptly between similar observations.
     """
     # With w = -l for the expert and w = l for the agent, the true side has probability sigmoid(-w), and
     # -(1 - e) log sigmoid(-w) - e log sigmoid(w) = (1 - e) softplus(w) + e softplus(-w) = softplus(w) - e w.
-    wrongness = torch.where(is_expert, -logits_expert_is_high, logits_expert_is_high)
-    surprise = functional.softplus(wrongness) - settings.label_smoothing * wrongness
-    sides = torch.stack([is_expert, ~is_expert]).to(surprise.dtype)
+    wrong_side_logits = torch.where(is_expert, -logits_expert_is_high, logits_expert_is_high)
+    cross_entropies = functional.softplus(wrong_side_logits) - settings.label_smoothing * wrong_side_logits
+    sides = torch.stack([is_expert, ~is_expert]).to(cross_entropies.dtype)
     shares = sides / sides.sum(1, keepdim=True) if weights is None else sides * weights
     expert_share, agent_share = shares.unbind()
-    expert_loss, agent_loss = (surprise * expert_share).sum(), (surprise * agent_share).sum()
+    expert_loss, agent_loss = (cross_entropies * expert_share).sum(), (cross_entropies * agent_share).sum()
     penalty = gradient_penalty(gradient_norms)
     with torch.no_grad():
         logits = logits_expert_is_high

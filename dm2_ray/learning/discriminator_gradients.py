@@ -1,8 +1,13 @@
 """The gradient of the discriminator's loss, written out.
 
 An iteration takes a hundred gradient steps on thousands of short rows through a small network. There the bookkeeping
-of automatic differentiation costs as much as the products themselves, so the gradient of this one loss is here by
-hand; a test compares it with automatic differentiation of `discriminator_losses`.
+of automatic differentiation costs nearly as much as the products themselves, so the gradient of this one loss is
+written out; a test compares it with automatic differentiation of `discriminator_losses`. One gradient on one CPU
+thread, K = 128, H = 64, n = 2, best of seven rounds:
+
+    R =   500, F = 31      autograd 0.85 ms      here 0.53 ms
+    R = 3 000, F = 31      autograd 2.9 ms       here 1.8 ms
+    R = 3 000, F = 99      autograd 3.8 ms       here 2.4 ms
 
 Shapes: R rows, K interpolates, F features, H hidden size, n hidden layers.
 

@@ -80,7 +80,7 @@ class DistributionMatcher:
         training = train_discriminator(
             discriminator, optimizer, expert, self._replay.with_current(own), generator, of=of
         )
-        self._replay.keep(own)
+        self._replay.append(own)
         rewards, contribution = learning_rewards(
             trajectory, discriminator, own, settings, self._horizon, self._experiment.ppo.gamma, self._scale
         )

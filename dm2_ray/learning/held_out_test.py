@@ -1,10 +1,10 @@
-"""Two visitations dealt into parts by episode, and what a classifier scores on the part it has not seen.
+"""Two visitations split into folds by episode, and what a classifier scores on the fold it has not seen.
 
-Shapes: E episodes of one side of a part, R its rows, F features of a row, K resamples.
+Shapes: E episodes of one side of a fold, R its rows, F features of a row, K resamples.
 
-Steps of one battle resemble each other. Were they dealt one by one, a classifier could recognize battles instead of
-telling the two sides apart, so battles are dealt whole, and battles with equal content (a demonstration drawn twice, an
-own battle that has become a demonstration) always into the same part, whichever side they are on.
+Steps of one battle resemble each other. Were they split one by one, a classifier could recognize battles instead of
+telling the two sides apart, so battles stay whole, and battles with equal content (a demonstration drawn twice, an own
+battle that has become a demonstration) always go into the same fold, whichever side they are on.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ Classifier: TypeAlias = Callable[[Tensor], Tensor]
 """Rows [R, F] to logits [R]; expert is high."""
 
 FEWEST_EPISODES = 4
-"""Different episodes a side must have: fewer cannot be dealt."""
+"""Different episodes that a side must have: fewer cannot be split into the folds."""
 
 _HELD_OUT, _TRAINING, _VALIDATION = range(3)
-# Of ten episodes five are held out, four are learnt from and one says when to stop. Every four in a row have all parts.
-_DEAL = (_HELD_OUT, _TRAINING, _HELD_OUT, _VALIDATION, *(_HELD_OUT, _TRAINING) * 3)
+# Of ten episodes five are held out, four are learnt from and one says when to stop. Any four in a row cover all folds.
+_PATTERN = (_HELD_OUT, _TRAINING, _HELD_OUT, _VALIDATION, *(_HELD_OUT, _TRAINING) * 3)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EpisodeFeatures:
-    """One side of a part."""
+    """One side of a fold."""
 
     rows: Tensor
     """[R, F]; where episodes are padded, each has one padding row."""
@@ -49,7 +49,7 @@ class EpisodeFeatures:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Part:
+class Fold:
     """Episodes of both sides."""
 
     own: EpisodeFeatures
@@ -58,28 +58,28 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
-    """All episodes of both sides, each in one part."""
+    """All episodes of both sides, each in one fold."""
 
-    training: Part
-    validation: Part
-    held_out: Part
+    training: Fold
+    validation: Fold
+    held_out: Fold
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EpisodeScores:
     """A classifier on one side's held-out episodes: sums over the rows of each."""
 
-    surprise: npt.NDArray[np.float64]
+    cross_entropy: npt.NDArray[np.float64]
     """[E] of -log of the probability given to the true side, in nats."""
-    hits: npt.NDArray[np.float64]
-    """[E] rows put on the true side; a logit of 0 is half a hit."""
+    correct: npt.NDArray[np.float64]
+    """[E] rows put on the true side; a logit of 0 counts half."""
     weight: npt.NDArray[np.float64]
     """[E] rows."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeldOutScores:
-    """A classifier on the held-out part. Both sides weigh the same however many rows they have."""
+    """A classifier on the held-out fold. Both sides weigh the same however many rows they have."""
 
     own: EpisodeScores
     expert: EpisodeScores
@@ -87,21 +87,21 @@ class HeldOutScores:
     @property
     def accuracy(self) -> float:
         """Balanced accuracy: 0.5 says that the sides cannot be told apart."""
-        return float(self._mean("hits", None))
+        return float(self._mean("correct", None))
 
     @property
     def js(self) -> float:
-        """log 2 - mean surprise, in nats: at most log 2, and below 0 for a classifier worse than none.
+        """log 2 - mean cross-entropy, in nats: at most log 2, and below 0 for a classifier worse than none.
 
         The Jensen-Shannon divergence is the maximum over all classifiers D of
         log 2 + (E_expert log D + E_own log(1 - D)) / 2  (Goodfellow et al. 2014, arXiv 1406.2661, eq. 4 to 6), so the
         expected score of any classifier on rows it was not fitted to is a lower bound.
         """
-        return math.log(2.0) - float(self._mean("surprise", None))
+        return math.log(2.0) - float(self._mean("cross_entropy", None))
 
     def resampled(self, counts: ResampledEpisodes) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Accuracy [K] and js [K] had other episodes been held out."""
-        return self._mean("hits", counts), math.log(2.0) - self._mean("surprise", counts)
+        return self._mean("correct", counts), math.log(2.0) - self._mean("cross_entropy", counts)
 
     def _mean(self, name: str, counts: ResampledEpisodes | None) -> npt.NDArray[np.float64]:
         """[] or [K] mean over both sides' mean rows."""
@@ -125,43 +125,43 @@ class ResampledEpisodes:
     """[K, E]"""
 
     @staticmethod
-    def draw(part: Part, resamples: int, seed: int) -> ResampledEpisodes:
+    def draw(fold: Fold, resamples: int, seed: int) -> ResampledEpisodes:
         """Episodes of each side drawn with replacement, as many as there are."""
         rng = np.random.default_rng(seed)
         own, expert = (
             rng.multinomial(side.num_episodes, np.full(side.num_episodes, 1 / side.num_episodes), size=resamples)
-            for side in (part.own, part.expert)
+            for side in (fold.own, fold.expert)
         )
         return ResampledEpisodes(own=own, expert=expert)
 
 
 def split_episodes(own: VisitedRows, expert: VisitedRows, generator: torch.Generator) -> Split | None:
-    """Deals the episodes of both sides; None when a side has fewer than FEWEST_EPISODES different ones.
+    """Splits the episodes of both sides; None when a side has fewer than FEWEST_EPISODES different ones.
 
-    Rows whose episodes are not known are dealt one by one, which is right for independent rows only.
+    Rows whose episodes are unknown are split one by one, which is right for independent rows only.
     """
     keys = [_contents(visited) for visited in (own, expert)]
     shared = [key for key in dict.fromkeys(keys[0]) if key in set(keys[1])]
     shared = _shuffled(shared, generator)
-    parts: list[npt.NDArray[np.int64]] = []
+    folds: list[npt.NDArray[np.int64]] = []
     for side in keys:
         dealt = shared + _shuffled([key for key in dict.fromkeys(side) if key not in set(shared)], generator)
         if len(dealt) < FEWEST_EPISODES:
             return None
-        part_of = {key: _DEAL[place % len(_DEAL)] for place, key in enumerate(dealt)}
-        parts.append(np.array([part_of[key] for key in side]))
+        fold_of = {key: _PATTERN[place % len(_PATTERN)] for place, key in enumerate(dealt)}
+        folds.append(np.array([fold_of[key] for key in side]))
     training, validation, held_out = (
-        Part(own=_take(own, parts[0] == part), expert=_take(expert, parts[1] == part))
-        for part in (_TRAINING, _VALIDATION, _HELD_OUT)
+        Fold(own=_take(own, folds[0] == fold), expert=_take(expert, folds[1] == fold))
+        for fold in (_TRAINING, _VALIDATION, _HELD_OUT)
     )
     return Split(training=training, validation=validation, held_out=held_out)
 
 
-def score(classifier: Classifier, part: Part) -> HeldOutScores:
-    """What the classifier says of a part that it was not fitted to."""
+def score(classifier: Classifier, fold: Fold) -> HeldOutScores:
+    """The scores of a classifier on a fold that it was not fitted to."""
     return HeldOutScores(
-        own=_episode_scores(-classifier(part.own.rows), part.own),
-        expert=_episode_scores(classifier(part.expert.rows), part.expert),
+        own=_episode_scores(-classifier(fold.own.rows), fold.own),
+        expert=_episode_scores(classifier(fold.expert.rows), fold.expert),
     )
 
 
@@ -173,8 +173,8 @@ def _episode_scores(logits_true_is_high: Tensor, side: EpisodeFeatures) -> Episo
         return torch.zeros(side.num_episodes, dtype=torch.float64).index_add_(0, side.episodes, values).numpy()
 
     return EpisodeScores(
-        surprise=summed(weights * functional.softplus(-logits)),
-        hits=summed(weights * (torch.sign(logits) + 1) / 2),
+        cross_entropy=summed(weights * functional.softplus(-logits)),
+        correct=summed(weights * (torch.sign(logits) + 1) / 2),
         weight=summed(weights),
     )
 
@@ -186,7 +186,7 @@ def _lengths(visited: VisitedRows) -> npt.NDArray[np.int64]:
 
 
 def _contents(visited: VisitedRows) -> list[bytes]:
-    """What tells an episode from others: a digest of its rows."""
+    """A digest of each episode's rows, equal for equal episodes."""
     rows = visited.rows[: visited.num_real].detach().cpu().contiguous().numpy()
     ends = np.cumsum(_lengths(visited))
     return [

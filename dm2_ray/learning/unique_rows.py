@@ -19,7 +19,7 @@ class UniqueRows:
     """The distinct rows of one side, the agent's or the expert's, ordered by falling count.
 
     A minibatch stands for m of the R rows, a share q = m / R. A row that occurs at least 1/q times is in every
-    minibatch, with its count; the others are dealt: a pass over the data shuffles them and gives each minibatch its
+    minibatch, with its count; the others take turns: a pass over the data shuffles them and gives each minibatch its
     share, so that each is seen once per pass, with its count too. Weights are normalized to sum 1. That is the mean
     over m rows drawn without replacement, with less variance and fewer rows to compute.
     """
@@ -46,7 +46,7 @@ class UniqueRows:
         """R."""
         self._generator = generator
         self._up_to = self.counts.cumsum(0, dtype=torch.float64)
-        self._undealt = torch.empty(0, dtype=torch.int64)
+        self._unused = torch.empty(0, dtype=torch.int64)
 
     def minibatch(self, size: int) -> tuple[Tensor, Tensor]:
         """Rows [., F] of a minibatch that stands for `size` rows, and their weights, with sum 1; all rows if there are
@@ -55,10 +55,10 @@ class UniqueRows:
         if share >= 1.0:
             return self.rows, self.counts / self.counts.sum()
         always = int((self.counts * share >= 1.0).sum())
-        dealt = max(0 if always else 1, round(share * (len(self.rows) - always)))
-        if len(self._undealt) < dealt:
-            self._undealt = always + torch.randperm(len(self.rows) - always, generator=self._generator)
-        chosen, self._undealt = self._undealt[:dealt], self._undealt[dealt:]
+        turns = max(0 if always else 1, round(share * (len(self.rows) - always)))
+        if len(self._unused) < turns:
+            self._unused = always + torch.randperm(len(self.rows) - always, generator=self._generator)
+        chosen, self._unused = self._unused[:turns], self._unused[turns:]
         places = torch.cat([torch.arange(always), chosen]).to(self.rows.device)
         weights = self.counts.index_select(0, places)
         weights[:always] *= share

@@ -32,7 +32,7 @@ class VisitationBuffer:
         """The kept visitations and the present one as one visitation."""
         return VisitedRows.concatenate([*self._kept, own])
 
-    def keep(self, own: VisitedRows) -> None:
+    def append(self, own: VisitedRows) -> None:
         """Keep the present visitation for later iterations; the oldest goes when there are too many."""
         self._kept.append(own)
 

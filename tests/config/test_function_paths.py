@@ -14,8 +14,6 @@ from dm2_ray.learning.rewards import REWARD_FORMS, matching_reward
 from dm2_ray.learning.visitation import DISCRIMINATOR_INPUTS
 from dm2_ray.runs.experiment_loading import load_experiment
 
-pytestmark = pytest.mark.unit
-
 MODULE = """
 import torch
 

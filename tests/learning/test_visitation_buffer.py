@@ -30,7 +30,7 @@ def test_the_last_iterations_and_the_present_one_weigh_the_same_per_row():
     replay = VisitationBuffer(2)
     parts = [visitation(1, [5, 5]), visitation(2, [2]), visitation(3, [1, 4]), visitation(4, [3])]
     for part in parts[:3]:
-        replay.keep(part)
+        replay.append(part)
     together = replay.with_current(parts[3])
     assert counted(together) == {(2, 0): 2, (3, 0): 5, (4, 0): 3, (0, 1): 3 + 4 + 1 + 2}
     assert (together.num_rows, together.num_episodes) == (4 * HORIZON, 4)
@@ -38,7 +38,7 @@ def test_the_last_iterations_and_the_present_one_weigh_the_same_per_row():
 
 def test_without_iterations_nothing_is_kept():
     replay = VisitationBuffer(0)
-    replay.keep(visitation(1, [2]))
+    replay.append(visitation(1, [2]))
     present = visitation(2, [3])
     assert replay.with_current(present) is present
     assert replay.to_arrays() == {}
@@ -47,9 +47,9 @@ def test_without_iterations_nothing_is_kept():
 @pytest.mark.parametrize("padding", ["masked", "absorbing", "paper"])
 def test_the_state_draws_the_same_rows_among_other_arrays(padding):
     original, restored = VisitationBuffer(3), VisitationBuffer(3)
-    original.keep(visitation(1, [5, 1], padding))
-    original.keep(visitation(2, [2], padding))
-    restored.keep(visitation(9, [4], padding))
+    original.append(visitation(1, [5, 1], padding))
+    original.append(visitation(2, [2], padding))
+    restored.append(visitation(9, [4], padding))
     restored.load_arrays({**original.to_arrays(), "something_else": np.zeros(3)})
     present = visitation(3, [3], padding)
     one, two = (
@@ -65,6 +65,6 @@ def test_the_state_draws_the_same_rows_among_other_arrays(padding):
 def test_a_smaller_memory_keeps_the_newest_of_a_state():
     original, smaller = VisitationBuffer(3), VisitationBuffer(1)
     for number in (1, 2, 3):
-        original.keep(visitation(number, [2], "masked"))
+        original.append(visitation(number, [2], "masked"))
     smaller.load_arrays(original.to_arrays())
     assert counted(smaller.with_current(visitation(4, [1], "masked"))) == {(3,): 2, (4,): 1}
