@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import logging
 import statistics
 import sys
 import time
@@ -21,6 +22,8 @@ import numpy as np
 from dm2_ray.algorithms.dm2 import DM2Config
 from dm2_ray.distributed.ray_session import ray_session
 from dm2_ray.terminal import format_table
+
+logger = logging.getLogger(__name__)
 
 SIZES = (1, 2, 4, 8, 16, 32)
 MAP = "2m_vs_1z"
@@ -116,10 +119,10 @@ def bench_driver(sizes: Sequence[int], *, iterations: int, as_json: bool) -> int
         free = _free_memory_mib()
         for workers in sorted(set(sizes)):
             if free < workers * WORKER_MIB + RESERVE_MIB:
-                _say(f"{workers} workers left out: they need about {workers * WORKER_MIB / 1024:.1f} GiB, "
+                logger.warning(f"{workers} workers left out: they need about {workers * WORKER_MIB / 1024:.1f} GiB, "
                      f"{max(0.0, free - RESERVE_MIB) / 1024:.1f} GiB are free")  # fmt: skip
                 continue
-            _say(f"{workers} workers …")
+            logger.info(f"{workers} workers …")
             costs.append(measure_driver_cost(workers, iterations))
     line = LinearFit.fit(costs) if len(costs) > 1 else None
     limit_ms = SHARE * ITERATION_S * 1000
@@ -150,7 +153,3 @@ def _free_memory_mib() -> float:
     with open("/proc/meminfo") as lines:
         sizes = {name: value for name, _, value in (line.partition(":") for line in lines)}
     return float(sizes["MemAvailable"].split()[0]) / 1024
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

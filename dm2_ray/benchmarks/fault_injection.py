@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import shutil
 import signal
 import statistics
@@ -27,6 +28,8 @@ from dm2_ray.errors import RunFailed
 from dm2_ray.runs.run_directory import RunDirectory
 from dm2_ray.terminal import format_duration
 from dm2_ray.tracking import read_metrics
+
+logger = logging.getLogger(__name__)
 
 SETTINGS = (
     "rollout.env_runners=2",
@@ -157,42 +160,39 @@ def bench_faults(plan: FaultInjectionPlan, *, as_json: bool) -> int:
         Exit code: 0 if the run that was killed at learnt what the other learnt, and all its checkpoints are intact.
     """
     with _sigterm_unwinds():
-        result = run_fault_injection(plan, say=_say)
+        result = run_fault_injection(plan)
     print(json.dumps(result.record()) if as_json else result.text())
     return 0 if result.passed else 1
 
 
-def run_fault_injection(
-    plan: FaultInjectionPlan, *, say: Callable[[str], None] = lambda _: None
-) -> FaultInjectionResult:
+def run_fault_injection(plan: FaultInjectionPlan) -> FaultInjectionResult:
     """Both runs, one after the other, each in a process of its own.
 
     Args:
         plan: What to do.
-        say: Takes lines for the person at the terminal.
 
     Raises:
         FaultInjectionFailed: A run ended otherwise than by its limit; its directory is kept.
     """
     directory = Path(tempfile.mkdtemp(prefix="dm2-faults-"))
-    say(f"working in {directory}")
+    logger.info(f"working in {directory}")
     demonstrations = directory / "demonstrations"
     recording = _dm2(
         "demos", "record", "scripted:focus_fire", "--map", plan.map, "--episodes", str(DEMONSTRATIONS),
         "--out", str(demonstrations), log=directory / "demonstrations.log",
     )  # fmt: skip
     _check(recording.wait(), "demonstrations", directory / "demonstrations.log")
-    undisturbed, undisturbed_s = _run(plan, directory / "undisturbed", demonstrations, say, lambda _: None)
+    undisturbed, undisturbed_s = _run(plan, directory / "undisturbed", demonstrations, lambda _: None)
     # By this the last kill falls well before the end: while nobody is missing the run is as fast as the other.
     training_s = read_metrics(undisturbed.metrics)[-1]["timing"]["wall_s"]
     gap_s = 0.6 * training_s / plan.kills
     killers: list[ProcessKiller] = []
 
     def killing(driver: int) -> ProcessKiller:
-        killers.append(ProcessKiller(driver, kills=plan.kills, mean_gap_s=gap_s, seed=plan.seed, say=say))
+        killers.append(ProcessKiller(driver, kills=plan.kills, mean_gap_s=gap_s, seed=plan.seed))
         return killers[-1]
 
-    disturbed, disturbed_s = _run(plan, directory / "disturbed", demonstrations, say, killing)
+    disturbed, disturbed_s = _run(plan, directory / "disturbed", demonstrations, killing)
     summaries = [json.loads(run.summary.read_text()) for run in (undisturbed, disturbed)]
     kept = [path for path in disturbed.checkpoints.iterdir() if path.is_dir()]
     result = FaultInjectionResult(
@@ -229,7 +229,6 @@ def _run(
     plan: FaultInjectionPlan,
     directory: Path,
     demonstrations: Path,
-    say: Callable[[str], None],
     watched_by: Callable[[int], ProcessKiller | None],
 ) -> tuple[RunDirectory, float]:
     log = directory.with_suffix(".log")
@@ -245,7 +244,7 @@ def _run(
                 killer.look()
             if time.monotonic() - told > 10:
                 told = time.monotonic()
-                say(f"{directory.name}, {format_duration(told - began)}: {_last_line(log)}")
+                logger.info(f"{directory.name}, {format_duration(told - began)}: {_last_line(log)}")
             time.sleep(LOOK_EVERY_S)
     finally:
         if process.poll() is None:
@@ -284,7 +283,3 @@ def _difference(undisturbed: RunDirectory, disturbed: RunDirectory) -> str | Non
 
 def _seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

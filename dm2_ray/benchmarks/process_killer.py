@@ -12,16 +12,18 @@ the run that something was killed, or when: idle or in the middle of a call, as 
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import signal
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from dm2_ray.distributed.memory import process_role
+
+logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.03
 HASTY = 1 / 3
@@ -62,18 +64,14 @@ class ProcessKiller:
         mean_gap_s: Mean time from when everybody is back until the next kill (after some kills: from the kill itself);
             exponentially distributed.
         seed: Of gaps and victims.
-        say: Takes a line about every kill.
     """
 
-    def __init__(
-        self, driver: int, *, kills: int, mean_gap_s: float, seed: int, say: Callable[[str], None] = lambda _: None
-    ) -> None:
+    def __init__(self, driver: int, *, kills: int, mean_gap_s: float, seed: int) -> None:
         self.kills: list[Kill] = []
         self._driver = driver
         self._wanted = kills
         self._mean_gap_s = mean_gap_s
         self._random = random.Random(seed)
-        self._say = say
         self._roles: dict[int, str] = {}
         """Of processes that were seen ready."""
         self._killed: set[int] = set()
@@ -130,7 +128,7 @@ class ProcessKiller:
             kill = Kill(kind=kind, during=victim.call or "idle", after_s=now - (self._began or now))
             self.kills.append(kill)
             self._missing.append((kill, now))
-            self._say(f"kill {len(self.kills)}/{self._wanted}: {kind.replace('_', ' ')}, {kill.during}")
+            logger.info(f"kill {len(self.kills)}/{self._wanted}: {kind.replace('_', ' ')}, {kill.during}")
 
 
 def _is_of(kind: str, role: str) -> bool:

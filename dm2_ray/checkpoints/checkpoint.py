@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from dm2_ray.config.documents import read_experiment
 from dm2_ray.config.schema import Experiment
 from dm2_ray.errors import UserError
 from dm2_ray.files import file_sha256
+
+logger = logging.getLogger(__name__)
 
 FORMAT = "dm2-ray-checkpoint-1"
 MANIFEST = "manifest.json"
@@ -115,17 +117,12 @@ def expert_file(index: int) -> str:
     return f"experts_{index}.pt"
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def open_checkpoint(path: Path, *, best: bool = False, say: Callable[[str], None] = _say) -> Checkpoint:
+def open_checkpoint(path: Path, *, best: bool = False) -> Checkpoint:
     """Reads a manifest and verifies every file's hash.
 
     Args:
         path: A checkpoint, or a run directory or its `checkpoints/` (then the newest intact one is meant).
         best: Of a run, take the intact one of the highest win rate, the earliest of equally good ones.
-        say: Takes a line for every damaged one that is passed over.
 
     Raises:
         CheckpointError: One line that says what is wrong.
@@ -144,7 +141,7 @@ def open_checkpoint(path: Path, *, best: bool = False, say: Callable[[str], None
             problems.append(str(error))
             continue
         for problem in problems:
-            say(f"{problem}; passed over, {found.path.name} is used")
+            logger.warning(f"{problem}; passed over, {found.path.name} is used")
         return found
     if best and not problems and directories(root):
         raise CheckpointError(f"{path}: none of its checkpoints has been evaluated; leave out --best for the newest")

@@ -226,7 +226,7 @@ def _follow(dashboard: Dashboard, job_id: str, *, to_stderr: bool) -> JobRecord:
         stream.flush()
 
     try:
-        return follow(dashboard, job_id, write, _say)
+        return follow(dashboard, job_id, write)
     except KeyboardInterrupt:
         _say(f"\njob {job_id} goes on. {_how_to_continue(job_id, dashboard)}")
         raise

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import errno
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +29,7 @@ from dm2_ray.cli import (
 from dm2_ray.cli.experiment_options import add_experiment_arguments, add_limits
 from dm2_ray.cli.parsing import Command, add_command, factor, natural, positive
 from dm2_ray.errors import Interrupted, RunFailed, RunStopped, UserError
+from dm2_ray.terminal import write_line
 
 if TYPE_CHECKING:
     from dm2_ray.cli.parsing import Subparsers
@@ -47,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.settings += settings
     command: Command = options.command
     try:
-        code = command(options)
+        with _log_messages_on_stderr():
+            code = command(options)
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -62,6 +66,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno in DISK_ERRORS:
             return _print_error(error, RunFailed.exit_code)
         raise
+
+
+class _TerminalHandler(logging.Handler):
+    """Writes records to standard error, above the status line if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            write_line(self.format(record), sys.stderr)
+        except Exception:
+            self.handleError(record)
+
+
+@contextmanager
+def _log_messages_on_stderr() -> Iterator[None]:
+    """Shows the package's messages for the duration of a command; as a library, the package installs no handler."""
+    handler = _TerminalHandler()
+    handler.setFormatter(logging.Formatter("dm2: %(message)s"))
+    logger = logging.getLogger("dm2_ray")
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False  # a library that configures the root logger must not repeat them
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.level, logger.propagate = before
 
 
 def _print_error(error: object, exit_code: int) -> int:

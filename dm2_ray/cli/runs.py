@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,7 +44,7 @@ def resume(options: argparse.Namespace) -> int:
     if "://" in options.run_dir:
         from dm2_ray.runs.downloads import fetch_run
 
-        run = fetch_run(options.run_dir, options.to, say=_warn)
+        run = fetch_run(options.run_dir, options.to)
         print(f"{options.run_dir} brought to {run.path}")
     elif options.to is not None:
         raise UserError("--run-dir says where a run's copy is brought to: the run itself has to be a URI then")
@@ -62,7 +61,7 @@ def resume(options: argparse.Namespace) -> int:
     _check_place_for_copies(experiment)
     checkpoint = None
     if has_checkpoints(run.checkpoints):
-        checkpoint = open_checkpoint(run.checkpoints, say=_warn)
+        checkpoint = open_checkpoint(run.checkpoints)
         print(f"resuming {run.path} at iteration {checkpoint.iteration} ({checkpoint.env_steps:,} env steps)")
     else:
         print(f"resuming {run.path} from its beginning: it was ended before its first checkpoint")
@@ -111,7 +110,7 @@ def evaluate(options: argparse.Namespace) -> int:
             partial(evaluation.evaluate_script_with_rollouts, name, world),
         )
     else:
-        checkpoint = open_checkpoint(Path(options.checkpoint), best=options.best, say=_warn)
+        checkpoint = open_checkpoint(Path(options.checkpoint), best=options.best)
         world, greedy = checkpoint.experiment().world, not options.stochastic
         check_same_map(checkpoint, world, options.map)
         team, map_name = str(checkpoint.path), checkpoint.map
@@ -170,7 +169,3 @@ def quickstart(options: argparse.Namespace) -> int:
     return run_quickstart(
         Path(options.run_dir), seeds=options.seeds, map_name=options.map, scale=options.scale, overrides=overrides
     )
-
-
-def _warn(line: str) -> None:
-    print(f"dm2: {line}", file=sys.stderr, flush=True)

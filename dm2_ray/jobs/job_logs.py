@@ -6,12 +6,15 @@ The connection may break (a tunnel, a laptop that sleeps) and the job does not m
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 
 from dm2_ray.jobs.dashboard import ClusterError, Dashboard, DashboardUnreachable, Refused
 from dm2_ray.jobs.job_record import JobRecord, find_job
 from dm2_ray.jobs.submission import ray_client
+
+logger = logging.getLogger(__name__)
 
 POLL_S = 1.0
 PATIENCE_S = 120.0
@@ -25,7 +28,6 @@ def follow(
     dashboard: Dashboard,
     job_id: str,
     write: Callable[[str], None],
-    say: Callable[[str], None],
     *,
     patience_s: float = PATIENCE_S,
 ) -> JobRecord:
@@ -35,7 +37,6 @@ def follow(
         dashboard: Of the cluster.
         job_id: Of a submitted job.
         write: Takes the output in pieces.
-        say: Takes lines for the person at the terminal.
         patience_s: See PATIENCE_S.
 
     Raises:
@@ -48,10 +49,12 @@ def follow(
         try:
             job = find_job(dashboard, job_id)
             if troubled:
-                say(f"{dashboard.address} answers again")
+                logger.info(f"{dashboard.address} answers again")
             heard, troubled = time.monotonic(), False
             if job.status == "PENDING" and not pending_said and time.monotonic() - begun > PENDING_NOTICE_S:
-                say(f"job {job_id} is still pending after {PENDING_NOTICE_S:g} s: {job.message or 'no reason given'}")
+                logger.warning(
+                    f"job {job_id} is still pending after {PENDING_NOTICE_S:g} s: {job.message or 'no reason given'}"
+                )
                 pending_said = True
             if job.status != "PENDING":
                 written = asyncio.run(_tail(dashboard, job_id, written, write))
@@ -66,7 +69,7 @@ def follow(
                     f"{problem}; gave up after {patience_s:g} s, the job may go on: `dm2 jobs {job_id} --follow`"
                 ) from None
             if not troubled:
-                say(f"{problem}; trying again")
+                logger.warning(f"{problem}; trying again")
                 troubled = True
         time.sleep(POLL_S)
 

@@ -6,8 +6,8 @@ one is tried in its turn. At the end of the run it is an error.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +20,14 @@ from dm2_ray.files import fsync_path
 from dm2_ray.runs.run_directory import RunDirectory
 from dm2_ray.runs.run_lock import RunLock, RunSuperseded
 
+logger = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     from dm2_ray.runs.uploads import Uploads
 
 
 class NotSaved(RunFailed, RuntimeError):
     """A run ends whose last state could not be written."""
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 class CheckpointWriter:
@@ -41,7 +39,6 @@ class CheckpointWriter:
         sizes: Agents, observation size, actions.
         claim: The right to write there.
         iteration: That the run goes on from; 0 for a new one.
-        say: Takes lines for the person at the terminal.
 
     Raises:
         RemoteCopyError: The place for copies cannot be used.
@@ -56,19 +53,17 @@ class CheckpointWriter:
         claim: RunLock,
         *,
         iteration: int,
-        say: Callable[[str], None] = _say,
     ) -> None:
         self._run = run
         self._experiment = experiment
         self._sizes = sizes
         self._claim = claim
-        self._say = say
         self._newest: Checkpoint | None = None
         self._uploads: Uploads | None = None
         if experiment.checkpoint.uri is not None:
             from dm2_ray.runs.uploads import Uploads
 
-            self._uploads = Uploads(run, experiment.checkpoint, claim, say)
+            self._uploads = Uploads(run, experiment.checkpoint, claim)
         earlier = [entry for entry in map(read_manifest, directories(run.checkpoints)) if entry is not None]
         rates = [entry.win_rate for entry in earlier if entry.iteration <= iteration and entry.win_rate is not None]
         self._best = max(rates, default=None)
@@ -113,7 +108,7 @@ class CheckpointWriter:
             problem = f"{self._run.path}: checkpoint not saved ({error}); earlier ones are as they were"
             if last:
                 raise NotSaved(f"{problem}: cure it, then go on with: dm2 resume {self._run.path}") from error
-            self._say(f"{problem}, the run goes on")
+            logger.warning(f"{problem}, the run goes on")
             return False
         if self._is_best(win_rate):
             self._best = win_rate
@@ -130,7 +125,7 @@ class CheckpointWriter:
         try:
             note_win_rate(self._newest, win_rate)
         except OSError as error:
-            self._say(f"{self._newest.path}: win rate not noted ({error})")
+            logger.warning(f"{self._newest.path}: win rate not noted ({error})")
 
     def __enter__(self) -> CheckpointWriter:
         return self
@@ -151,7 +146,7 @@ class CheckpointWriter:
             )
         except OSError as error:
             self._claim.check()
-            self._say(f"{self._run.checkpoints}: an older checkpoint could not be removed ({error})")
+            logger.warning(f"{self._run.checkpoints}: an older checkpoint could not be removed ({error})")
 
     def _is_best(self, win_rate: float | None) -> bool:
         return win_rate is not None and (self._best is None or win_rate > self._best)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from pathlib import Path
 
 from dm2_ray.checkpoints import CheckpointError
@@ -15,8 +15,10 @@ from dm2_ray.runs.run_directory import COPY_NAME_FILE, RunDirectory, RunDirector
 from dm2_ray.runs.run_lock import GENERATION_FILE
 from dm2_ray.terminal import one_line
 
+logger = logging.getLogger(__name__)
 
-def fetch_run(uri: str, run_dir: Path | None, say: Callable[[str], None]) -> RunDirectory:
+
+def fetch_run(uri: str, run_dir: Path | None) -> RunDirectory:
     """Makes a run directory of a copy: the newest intact checkpoint, the best ones, metrics, configuration.
 
     From then on copies of the run go to where this one came from.
@@ -24,7 +26,6 @@ def fetch_run(uri: str, run_dir: Path | None, say: Callable[[str], None]) -> Run
     Args:
         uri: Of the run's copy.
         run_dir: Where to; None takes runs/NAME.
-        say: Takes a line for every damaged checkpoint that is passed over.
 
     Raises:
         RemoteCopyError: There is no run, or the place cannot be used.
@@ -41,7 +42,7 @@ def fetch_run(uri: str, run_dir: Path | None, say: Callable[[str], None]) -> Run
     if config is None:
         raise RemoteCopyError(f"{uri} holds no run (no {run.config.name})")
     try:
-        _fetch_checkpoints(remote, run, say)
+        _fetch_checkpoints(remote, run)
         for file in (run.metrics.name, GENERATION_FILE, "wandb_run_id"):
             if (content := remote.read(file)) is not None:
                 write_atomically(run.path / file, content)
@@ -58,7 +59,7 @@ def fetch_run(uri: str, run_dir: Path | None, say: Callable[[str], None]) -> Run
     return run
 
 
-def _fetch_checkpoints(remote: RemoteCopy, run: RunDirectory, say: Callable[[str], None]) -> None:
+def _fetch_checkpoints(remote: RemoteCopy, run: RunDirectory) -> None:
     by_age = remote.checkpoints()
     problems = []
     newest = None
@@ -71,7 +72,7 @@ def _fetch_checkpoints(remote: RemoteCopy, run: RunDirectory, say: Callable[[str
     if newest is None:
         raise CheckpointError(problems[0] if problems else f"{remote.uri} holds no checkpoint")
     for problem in problems:
-        say(f"{problem}; passed over, {newest.path.name} is used")
+        logger.warning(f"{problem}; passed over, {newest.path.name} is used")
     evaluated = sorted((entry for entry in by_age if entry.win_rate is not None), key=rank)
     for entry in evaluated[: newest.experiment().checkpoint.keep_best]:
         if entry.iteration >= newest.iteration:
@@ -79,4 +80,4 @@ def _fetch_checkpoints(remote: RemoteCopy, run: RunDirectory, say: Callable[[str
         try:
             remote.fetch_checkpoint(entry.path.name, run.checkpoints)
         except CheckpointError as error:
-            say(f"{error}; not brought along")
+            logger.warning(f"{error}; not brought along")

@@ -7,9 +7,9 @@ A copy that fails is a warning; what it did not bring along comes with the next 
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,6 +24,8 @@ from dm2_ray.runs.run_lock import GENERATION_FILE, RunGeneration, RunLock, RunSu
 from dm2_ray.terminal import one_line
 
 # At the end of a run, for the copy under way and the last one together.
+logger = logging.getLogger(__name__)
+
 FINISH_TIMEOUT_S = 120.0
 PLAIN_FILES = ("config.yaml", "wandb_run_id", "summary.json")
 
@@ -35,21 +37,17 @@ class Uploads:
         run: The run's directory.
         settings: Where to, and what is kept there.
         claim: The right to write; it is lost, too, where another driver has gone on from the copy.
-        say: Takes lines for the person at the terminal.
 
     Raises:
         RemoteCopyError: The place cannot be used.
         RunDirectoryError: The copy there is another run's, or has been gone on with elsewhere.
     """
 
-    def __init__(
-        self, run: RunDirectory, settings: CheckpointSettings, claim: RunLock, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, run: RunDirectory, settings: CheckpointSettings, claim: RunLock) -> None:
         assert settings.uri is not None
         self._run = run
         self._settings = settings
         self._claim = claim
-        self._say = say
         self._thread: threading.Thread | None = None
         self._names: set[str] = set()
         uri = uri_join(settings.uri, run.copy_name())
@@ -79,7 +77,7 @@ class Uploads:
             if self._thread is not None:
                 self._thread.join(max(0.0, deadline - time.monotonic()))
                 if self._thread.is_alive():
-                    self._say(
+                    logger.warning(
                         f"{self.remote.uri}: not finished after {FINISH_TIMEOUT_S:.0f} s; what lies there is older "
                         f"than {self._run.path}"
                     )
@@ -109,7 +107,9 @@ class Uploads:
         except RunSuperseded:
             pass  # The claim knows, and tells the driver before its next record.
         except (OSError, pa.ArrowException, CheckpointError, RunDirectoryError) as error:
-            self._say(f"{self.remote.uri}: copy not updated ({one_line(error)}); tried again with the next checkpoint")
+            logger.warning(
+                f"{self.remote.uri}: copy not updated ({one_line(error)}); tried again with the next checkpoint"
+            )
 
     def _remove_superfluous(self, newest_iteration: int) -> None:
         there = [entry for entry in self.remote.checkpoints() if entry.iteration <= newest_iteration]

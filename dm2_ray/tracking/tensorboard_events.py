@@ -6,6 +6,7 @@ full disk, and then waits for it for ever.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
+logger = logging.getLogger(__name__)
+
 
 class TensorBoardEvents:
     """Scalars of one run, in a new event file.
@@ -21,12 +24,10 @@ class TensorBoardEvents:
     Args:
         directory: of all event files of the run.
         purge_step: what earlier files hold from this step on is taken back; None takes nothing back.
-        say: takes a line for the person at the terminal where nothing more can be written.
     """
 
-    def __init__(self, directory: Path, purge_step: int | None, say: Callable[[str], None]) -> None:
+    def __init__(self, directory: Path, purge_step: int | None) -> None:
         self._directory = directory
-        self._say = say
         self._writer: EventsWriter | None = None
         self._guarded(lambda: self._open(purge_step))
 
@@ -58,5 +59,5 @@ class TensorBoardEvents:
         try:
             action()
         except OSError as error:
-            self._say(f"TensorBoard is told no more: {error}")
+            logger.warning(f"TensorBoard is told no more: {error}")
             self._writer = None

@@ -9,7 +9,6 @@ end of the run ─────────► summary.json    how it ended, last
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,10 +21,6 @@ from dm2_ray.files import write_atomically
 from dm2_ray.tracking.metrics_log import MetricsLog, Record, flatten
 
 Status = Literal["completed", "interrupted", "failed"]
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _always() -> None:
@@ -43,7 +38,6 @@ class Tracker:
         experiment: the run's configuration.
         resumed_iteration: the iteration after which an interrupted run goes on; None for a new run.
         fence: called before anything is written; raises where another process has taken over the run.
-        say: takes lines for the person at the terminal.
 
     Raises:
         TrackingError: `run_dir` holds records that this run cannot continue.
@@ -56,7 +50,6 @@ class Tracker:
         *,
         resumed_iteration: int | None = None,
         fence: Callable[[], None] = _always,
-        say: Callable[[str], None] = _say,
     ) -> None:
         fence()
         self._may_write = fence
@@ -75,13 +68,13 @@ class Tracker:
 
             # Events of iterations that are done again are purged from the curves.
             purge_step = None if resumed_iteration is None else self._last.get("env_steps", -1) + 1
-            self._tensorboard = TensorBoardEvents(run_dir / "tensorboard", purge_step, say)
+            self._tensorboard = TensorBoardEvents(run_dir / "tensorboard", purge_step)
         self._wandb = None
         if experiment.tracking.wandb != "disabled":
             from dm2_ray.tracking.wandb_run import WandbRun
 
             earlier = {record["iteration"]: dict(flatten(record)) for record in self._log.records}
-            self._wandb = WandbRun(run_dir, experiment, say, earlier=earlier)
+            self._wandb = WandbRun(run_dir, experiment, earlier=earlier)
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Tells everybody about an iteration.

@@ -8,6 +8,7 @@ else.
 from __future__ import annotations
 
 import contextlib
+import logging
 import netrc
 import os
 import queue
@@ -27,6 +28,8 @@ from dm2_ray.config.schema import Experiment
 from dm2_ray.files import write_atomically
 from dm2_ray.terminal import one_line
 from dm2_ray.tracking.wandb_files import last_step
+
+logger = logging.getLogger(__name__)
 
 RUN_ID_FILE = "wandb_run_id"
 PREFLIGHT_S = 3.0
@@ -48,7 +51,6 @@ class WandbRun:
     Args:
         run_dir: directory of the run.
         experiment: gives mode, project, group, name, tags and the configuration shown.
-        say: takes a line for the person at the terminal.
         earlier: values of the iterations that earlier drivers of this run did.
         finish_timeout_s: longest wait for uploads at the end.
     """
@@ -57,12 +59,10 @@ class WandbRun:
         self,
         run_dir: Path,
         experiment: Experiment,
-        say: Callable[[str], None],
         *,
         earlier: Mapping[int, Mapping[str, float]] | None = None,
         finish_timeout_s: float = FINISH_TIMEOUT_S,
     ) -> None:
-        self._say = say
         self._finish_timeout_s = finish_timeout_s
         self._run: wandb.Run | None = None
         self._directory = run_dir.absolute()
@@ -73,9 +73,11 @@ class WandbRun:
         if experiment.tracking.wandb == "online":
             problem = offline_reason() or self._start("online", run_id, experiment)
             if problem:
-                say(f"W&B goes on offline: {problem}. Upload later: wandb sync {self._directory}/wandb/offline-run-*")
+                logger.warning(
+                    f"W&B goes on offline: {problem}. Upload later: wandb sync {self._directory}/wandb/offline-run-*"
+                )
         if self._run is None and (problem := self._start("offline", run_id, experiment)):
-            say(f"W&B is not written: {problem}")
+            logger.warning(f"W&B is not written: {problem}")
         # Without files here, those of another machine may hold it all.
         if told is not None and (missing := {step: of for step, of in (earlier or {}).items() if step > told}):
             self._waiting.put(lambda run: [run.log(dict(values), step=step) for step, values in missing.items()])
@@ -145,7 +147,7 @@ class WandbRun:
             _forget_service()
             return f"{type(error).__name__}: {one_line(error, 200)}"
         if mode == "online":
-            self._say(f"W&B: {self._run.url}")
+            logger.info(f"W&B: {self._run.url}")
         return None
 
     def _tell(self) -> None:
@@ -158,7 +160,7 @@ class WandbRun:
 
     def _give_up(self, problem: str) -> None:
         self._run = None
-        self._say(f"W&B is told no more: {problem}. What it has is in {self._directory}/wandb (wandb sync)")
+        logger.warning(f"W&B is told no more: {problem}. What it has is in {self._directory}/wandb (wandb sync)")
         # Otherwise W&B waits for its service when the process ends, or shows what it died of.
         threading.Thread(target=_forget_service, daemon=True).start()
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -27,6 +28,11 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import numba
+
+# numba logs every byte-code instruction at level DEBUG. A program whose root logger is at DEBUG would drown in these
+# messages, and compiling would take four times as long. A level that the program itself set for numba is respected.
+if logging.getLogger("numba").level == logging.NOTSET:
+    logging.getLogger("numba").setLevel(logging.WARNING)
 
 KernelFunction = TypeVar("KernelFunction", bound=Callable[..., Any])
 

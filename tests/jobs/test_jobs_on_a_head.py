@@ -208,7 +208,7 @@ def test_following_survives_a_broken_connection(head: RayHead, monkeypatch: pyte
     with Tunnel(int(head.address.rpartition(":")[2])) as tunnel:
         timer = threading.Timer(3.5, tunnel.cut)
         timer.start()
-        job = follow(Dashboard(f"http://127.0.0.1:{tunnel.port}"), "counting", written.append, lambda line: None)
+        job = follow(Dashboard(f"http://127.0.0.1:{tunnel.port}"), "counting", written.append)
     assert tunnel.cuts > 0
     assert (job.status, job.exit_code) == ("FAILED", 7)
     lines = [line for line in "".join(written).splitlines() if line.startswith("line ")]

@@ -94,14 +94,14 @@ def test_tensorboard_can_be_switched_off(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl"]
 
 
-def test_an_offline_run_is_really_written(tmp_path: Path) -> None:
-    told: list[str] = []
+def test_an_offline_run_is_really_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "dm2_ray")
     settings = experiment(wandb="offline", project="p", group="g", name="n", tags=("t",), tensorboard=False)
-    with Tracker(tmp_path, settings, say=told.append) as tracker:
+    with Tracker(tmp_path, settings) as tracker:
         tracker.log(record(1))
         tracker.log(record(2, evaluation={"win_rate": 0.75, "return_mean": 3.0, "episodes": 128}))
         tracker.finish("completed")
-    assert told == []
+    assert caplog.messages == []
     (records,) = wandb_records(tmp_path)
     run = of_kind(records, "run")[0]
     assert (run["project"], run["run_group"], run["display_name"], run["job_type"]) == ("p", "g", "n", "train")
@@ -185,51 +185,58 @@ run.finish(0)
     assert of_kind(wandb_records(tmp_path / "run")[-1], "history")[0]["step"]["num"] == 2
 
 
-def test_the_service_of_another_process_may_be_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_service_of_another_process_may_be_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "dm2_ray")
     with socket.socket() as closed:
         closed.bind(("localhost", 0))
         monkeypatch.setenv("WANDB_SERVICE", f"3-1-tcp-localhost-{closed.getsockname()[1]}")
-        told: list[str] = []
-        with Tracker(tmp_path, experiment(wandb="offline", tensorboard=False), say=told.append) as tracker:
+        with Tracker(tmp_path, experiment(wandb="offline", tensorboard=False)) as tracker:
             tracker.log(record(1))
-    assert told == []
+    assert caplog.messages == []
     (records,) = wandb_records(tmp_path)
     assert of_kind(records, "history")[0]["item"]["env_steps"] == 100
 
 
-def goes_offline(tmp_path: Path, reason: str) -> None:
-    told: list[str] = []
+def goes_offline(tmp_path: Path, reason: str, caplog: pytest.LogCaptureFixture) -> None:
     began = time.monotonic()
-    with Tracker(tmp_path / "run", experiment(wandb="online", tensorboard=False), say=told.append) as tracker:
+    with Tracker(tmp_path / "run", experiment(wandb="online", tensorboard=False)) as tracker:
         tracker.log(record(1))
     # Half an hour is what some libraries wait for it.
     assert time.monotonic() - began < 60
-    (line,) = told
+    (line,) = caplog.messages
     assert "\n" not in line
     assert "offline" in line and reason in line and f"wandb sync {tmp_path}/run/wandb/offline-run-*" in line
     (records,) = wandb_records(tmp_path / "run")
     assert of_kind(records, "history")[0]["item"]["env_steps"] == 100
 
 
-def test_without_a_key_online_becomes_offline(tmp_path: Path) -> None:
-    goes_offline(tmp_path, "no API key")
+def test_without_a_key_online_becomes_offline(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    goes_offline(tmp_path, "no API key", caplog)
 
 
-def test_without_a_network_online_becomes_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_online_becomes_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("WANDB_API_KEY", ANY_KEY)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    goes_offline(tmp_path, "http://127.0.0.1:9 does not answer")
+    goes_offline(tmp_path, "http://127.0.0.1:9 does not answer", caplog)
 
 
-def test_a_server_that_never_answers_makes_online_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_never_answers_makes_online_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """It takes the connection and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("WANDB_API_KEY", ANY_KEY)
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        goes_offline(tmp_path, "does not answer")
+        goes_offline(tmp_path, "does not answer", caplog)
 
 
-def test_a_server_that_refuses_makes_online_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_refuses_makes_online_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     class Refusing(http.server.BaseHTTPRequestHandler):
         def refuse(self) -> None:
             self.send_response(401)
@@ -247,7 +254,7 @@ def test_a_server_that_refuses_makes_online_offline(tmp_path: Path, monkeypatch:
     try:
         monkeypatch.setenv("WANDB_API_KEY", ANY_KEY)
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
-        goes_offline(tmp_path, "401")
+        goes_offline(tmp_path, "401", caplog)
     finally:
         server.shutdown()
         thread.join()
@@ -290,17 +297,17 @@ class Falling(http.server.BaseHTTPRequestHandler):
 
 
 def test_a_server_that_falls_silent_later_costs_no_more_than_the_limit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "dm2_ray")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Falling)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    told: list[str] = []
     try:
         monkeypatch.setenv("WANDB_API_KEY", ANY_KEY)
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
-        run = WandbRun(tmp_path, experiment(wandb="online"), told.append, finish_timeout_s=2.0)
+        run = WandbRun(tmp_path, experiment(wandb="online"), finish_timeout_s=2.0)
         assert run.mode == "online"
         Falling.fallen.set()
         began = time.monotonic()
@@ -314,15 +321,16 @@ def test_a_server_that_falls_silent_later_costs_no_more_than_the_limit(
         server.shutdown()
         thread.join()
         server.server_close()
+    told = caplog.messages
     assert told[0].startswith("W&B: http://127.0.0.1")
     assert len(told) == 2 and told[1].startswith("W&B is told no more") and f"{tmp_path}/wandb" in told[1]
     # All of it is on the disk.
     assert last_step(tmp_path, (tmp_path / "wandb_run_id").read_text()) == 3
 
 
-def test_training_goes_on_when_wandb_dies(tmp_path: Path) -> None:
-    told: list[str] = []
-    with Tracker(tmp_path, experiment(wandb="offline", tensorboard=False), say=told.append) as tracker:
+def test_training_goes_on_when_wandb_dies(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "dm2_ray")
+    with Tracker(tmp_path, experiment(wandb="offline", tensorboard=False)) as tracker:
         tracker.log(record(1))
         services = [child for child in psutil.Process().children(recursive=True) if "wandb" in child.name()]
         assert services
@@ -332,6 +340,7 @@ def test_training_goes_on_when_wandb_dies(tmp_path: Path) -> None:
         for iteration in range(2, 6):
             tracker.log(record(iteration))
         tracker.finish("completed")
+    told = caplog.messages
     assert len(told) == 1 and told[0].startswith("W&B is told no more")
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 5
 

@@ -106,3 +106,22 @@ def test_sources_are_the_kernels_and_what_they_import(package: Path) -> None:
 def test_sources_of_the_world_include_rules_and_engine() -> None:
     names = {path.name for path in kernel_sources(Path(compile_cache.__file__).parent)}
     assert {"rules.py", "step_outcome.py", "rules_tables.py", "game_loop.py", "unit_kinds.py"} <= names
+
+
+@pytest.mark.cli
+def test_a_root_logger_at_debug_hears_nothing_of_the_compiler(package: Path) -> None:
+    program = (
+        "import logging\nlogging.basicConfig(level=logging.DEBUG)\n"
+        "from cached.caller import outer\nassert outer(2.0) == 7.0\n"
+        "logging.getLogger('mine').debug('still heard')\n"
+    )
+    (package / "callee.py").write_text(CALLEE.format(factor=3.0))
+    (package / "caller.py").write_text(CALLER)
+    environment = {**os.environ, "PYTHONPATH": str(package.parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=package.parent, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == "DEBUG:mine:still heard\n"
+    chosen = program.replace("from cached", "logging.getLogger('numba').setLevel('INFO')\nfrom cached", 1)
+    chosen += "assert logging.getLogger('numba').level == logging.INFO  # the program's own choice is kept\n"
+    subprocess.run([sys.executable, "-c", chosen], cwd=package.parent, env=environment, check=True)
