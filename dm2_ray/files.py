@@ -6,10 +6,13 @@ new one, and a process that is killed, or a disk that fills up, leaves the old o
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import os
 import secrets
 from pathlib import Path
+from typing import IO
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -45,3 +48,19 @@ def file_sha256(path: Path) -> str:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def try_lock(file: int | IO[bytes]) -> bool:
+    """Locks an open file, without waiting.
+
+    The lock (flock) belongs to the open file. Processes that inherit the file hold the lock, too; it is free as soon as
+    the last of them has closed the file or died, however it died. A process that is stopped (SIGSTOP) keeps it.
+
+    Returns:
+        False where another process holds the lock; True where it is ours, or where the file system has no locks.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True

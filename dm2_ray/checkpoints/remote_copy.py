@@ -12,8 +12,6 @@ the URI, which is written into configurations.
 from __future__ import annotations
 
 import hashlib
-import queue
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -21,11 +19,13 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import pyarrow as pa
 from pyarrow import fs as pafs
+from upath import UPath
 
 from dm2_ray.checkpoints.checkpoint import MANIFEST, PREFIX, Checkpoint, CheckpointError, verified
 from dm2_ray.errors import UserError
 from dm2_ray.files import write_atomically
 from dm2_ray.terminal import one_line
+from dm2_ray.timeouts import CallTimeout, call_with_timeout
 
 Answer = TypeVar("Answer")
 
@@ -174,16 +174,15 @@ class RemoteCopy:
 
 
 def uri_join(uri: str, name: str) -> str:
-    """URI of something in the place that `uri` names; what follows a `?` stays at the end."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))
+    """URI of something in the place that `uri` names; options after a `?` stay at the end."""
+    place, mark, options = uri.partition("?")
+    return f"{UPath(place) / name}{mark}{options}"
 
 
 def uri_parent(uri: str) -> tuple[str, str]:
     """Inverse of `uri_join`: the place, and the name in it."""
-    parts = urlsplit(uri)
-    above, _, name = parts.path.rstrip("/").rpartition("/")
-    return urlunsplit(parts._replace(path=above or "/")), name
+    path, mark, options = uri.partition("?")
+    return f"{UPath(path).parent}{mark}{options}", UPath(path).name
 
 
 def check_place(uri: str) -> None:
@@ -192,34 +191,22 @@ def check_place(uri: str) -> None:
     Raises:
         RemoteCopyError: One line that says why.
     """
-    answered(uri, lambda: RemoteCopy(uri).probe())
+    call_or_refuse(uri, lambda: RemoteCopy(uri).probe())
 
 
-def answered(uri: str, ask: Callable[[], Answer]) -> Answer:
+def call_or_refuse(uri: str, ask: Callable[[], Answer]) -> Answer:
     """What `ask` finds out at a place, if that comes within ANSWER_TIMEOUT_S.
 
     Raises:
         RemoteCopyError: It took too long, or the file system refused.
     """
-    answers: queue.SimpleQueue[tuple[Answer | None, Exception | None]] = queue.SimpleQueue()
-
-    def work() -> None:
-        try:
-            answers.put((ask(), None))
-        except Exception as error:
-            answers.put((None, error))
-
-    # In a thread of its own: the file systems' own time limits and repetitions add up to minutes.
-    threading.Thread(target=work, daemon=True).start()
     try:
-        answer, error = answers.get(timeout=ANSWER_TIMEOUT_S)
-    except queue.Empty:
+        # The file systems' own time limits and repetitions add up to minutes.
+        return call_with_timeout(ask, ANSWER_TIMEOUT_S)
+    except CallTimeout:
         raise RemoteCopyError(f"{uri} does not answer within {ANSWER_TIMEOUT_S:.0f} s") from None
-    if isinstance(error, (OSError, pa.ArrowException)):
+    except (OSError, pa.ArrowException) as error:
         raise RemoteCopyError(f"{uri} cannot be used: {one_line(error)}") from error
-    if error is not None:
-        raise error
-    return answer  # type: ignore[return-value]
 
 
 def _file_system(uri: str) -> tuple[pafs.FileSystem, str]:

@@ -15,7 +15,6 @@ after comparing its settings, or take over processes that a killed start left be
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shlex
 import shutil
@@ -33,6 +32,7 @@ from typing import IO
 from dm2_ray.experiments.pipeline_progress import PipelineProgress
 from dm2_ray.experiments.step_state import StepState, state_of
 from dm2_ray.experiments.steps import ExperimentPlan, Step
+from dm2_ray.files import try_lock
 from dm2_ray.runs.run_directory import RunDirectoryError
 
 TAIL_LINES = 15
@@ -177,11 +177,8 @@ class _PipelineRunner:
 
         A process of an earlier start that still holds it is asked to save and stop.
         """
-        try:
-            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if try_lock(log):
             return True
-        except BlockingIOError:
-            pass
         if step.name not in self._left_behind:
             self._left_behind[step.name] = time.monotonic() + LEFT_BEHIND_TIMEOUT_S
             pid = _pid_file(Path(log.name)).read_text()
@@ -262,10 +259,8 @@ class _PipelineRunner:
 @contextlib.contextmanager
 def _directory_lock(directory: Path) -> Iterator[None]:
     with open(directory / ".lock", "ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunDirectoryError(f"{directory}: another `dm2 experiment` is using it") from None
+        if not try_lock(lock):
+            raise RunDirectoryError(f"{directory}: another `dm2 experiment` is using it")
         yield
 
 

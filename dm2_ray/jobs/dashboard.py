@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
 import os
-import queue
 import ssl
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
-from email.message import Message
-from typing import IO, Any
+from typing import Any
 from urllib.parse import quote, urlsplit
+
+import requests
+import urllib3
 
 from dm2_ray.errors import UserError
 from dm2_ray.jobs.access_token import TOKEN, TOKEN_PATH, AccessToken, find_token
+from dm2_ray.timeouts import CallTimeout, call_with_timeout
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 ANSWER_S = 10.0
@@ -181,34 +179,26 @@ class Dashboard:
                 os.environ[name] = before
 
     def _json(self, path: str, limit_s: float = ANSWER_S, method: str = "GET") -> Any:
-        request = urllib.request.Request(self.address + path, headers=self._headers, method=method)
-        answers: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+        def ask() -> requests.Response:
+            # Redirects are not followed: they would carry the token to whatever server they name.
+            return requests.request(
+                method, self.address + path, headers=self._headers, timeout=limit_s, allow_redirects=False
+            )
 
-        def ask() -> None:
-            try:
-                with _OPENER.open(request, timeout=limit_s) as answer:
-                    answers.put(answer.read())
-            except Exception as error:  # handed over to the caller, which knows them all
-                answers.put(error)
-
-        # In a thread of its own, because no timeout covers the look-up of a name.
-        threading.Thread(target=ask, daemon=True).start()
         try:
-            answer = answers.get(timeout=limit_s + 0.5)
-        except queue.Empty:
-            raise DashboardUnreachable(f"{self.address} does not answer within {limit_s:g} s; {_WHERE}") from None
-        if isinstance(answer, Exception):
-            raise self._explained(answer, limit_s) from answer
+            response = call_with_timeout(ask, limit_s + 0.5)
+        except (CallTimeout, requests.RequestException) as error:
+            raise self._explained(error, limit_s) from error
+        if response.status_code >= 300:
+            raise self._refusal(response)
         try:
-            return json.loads(answer)
+            return response.json()
         except ValueError:
             raise self._somebody_else() from None
 
     def _explained(self, error: Exception, limit_s: float) -> Exception:
         """The same in one line for whoever typed the address."""
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        if isinstance(error, urllib.error.HTTPError):
-            return self._refusal(error)
+        reason = _root_cause(error)
         if isinstance(reason, ssl.SSLCertVerificationError):
             return ClusterError(
                 f"{self.address}: its certificate is not trusted here ({reason.verify_message}); name the authority "
@@ -228,30 +218,31 @@ class Dashboard:
                 if self.address.startswith("http:")
                 else f"{self.address} breaks the connection off; {_WHERE}"
             )
-        if isinstance(reason, TimeoutError):
+        if isinstance(reason, TimeoutError) or isinstance(error, requests.Timeout):
             return DashboardUnreachable(f"{self.address} does not answer within {limit_s:g} s; {_WHERE}")
-        if isinstance(reason, (OSError, http.client.HTTPException)):
+        if isinstance(reason, (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError)):
             said = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
             return DashboardUnreachable(f"{self.address} does not answer ({said}); {_WHERE}")
         return error
 
-    def _refusal(self, error: urllib.error.HTTPError) -> Exception:
+    def _refusal(self, response: requests.Response) -> Exception:
+        status = response.status_code
         where = self.token.source if self.token else "nowhere"
-        if error.code in (401, 403):
+        if status in (401, 403):
             return ClusterError(
                 f"{self.address} refuses the token found in {where}: it is not this cluster's; set ${TOKEN} or "
                 f"${TOKEN_PATH}"
                 if self.token
-                else f"{self.address} asks for credentials that are not Ray's (HTTP {error.code}): is a proxy in front?"
+                else f"{self.address} asks for credentials that are not Ray's (HTTP {status}): is a proxy in front?"
             )
-        if error.code in range(300, 400):
-            target = error.headers.get("Location", "elsewhere")
+        if status in range(300, 400):
+            target = response.headers.get("Location", "elsewhere")
             return ClusterError(f"{self.address} redirects to {target}: give --address that one, if you trust it")
-        if error.code == 400 and b"HTTPS" in (text := error.read(500)):
-            return ClusterError(f"{self.address} speaks TLS: say https:// ({_line(text)})")
-        if error.code == 400:
-            return Refused(f"{self.address} answers: {_line(text)}", error.code)
-        return Refused(f"{self.address} answers with HTTP {error.code}: {_line(error.read())}", error.code)
+        if status == 400 and b"HTTPS" in response.content[:500]:
+            return ClusterError(f"{self.address} speaks TLS: say https:// ({_line(response.content)})")
+        if status == 400:
+            return Refused(f"{self.address} answers: {_line(response.content)}", status)
+        return Refused(f"{self.address} answers with HTTP {status}: {_line(response.content)}", status)
 
     def _somebody_else(self) -> ClusterError:
         return ClusterError(
@@ -266,16 +257,14 @@ _WHERE = (
 )
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Would carry the token to whoever the redirect names."""
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
-    ) -> None:
-        return None
-
-
-_OPENER = urllib.request.build_opener(_NoRedirects)
+def _root_cause(error: BaseException) -> BaseException:
+    """What lies under the wrappings of requests and urllib3."""
+    while True:
+        inner = getattr(error, "reason", None) or next((arg for arg in error.args if isinstance(arg, Exception)), None)
+        inner = inner or error.__cause__
+        if not isinstance(inner, BaseException):
+            return error
+        error = inner
 
 
 def _line(text: bytes) -> str:

@@ -10,7 +10,6 @@ A chunk appears whole or not at all, so that whoever was killed goes on from the
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dm2_ray.demonstrations.manifest import DemonstrationError
-from dm2_ray.files import write_atomically
+from dm2_ray.files import try_lock, write_atomically
 from dm2_ray.recording.chunk import RecordedChunk
 
 _IDENTITY = "identity.json"
@@ -93,13 +92,9 @@ class ResumableParts:
             self.remove()
 
     def _claim(self, out: Path) -> None:
-        try:
-            # Gone with the process, however it ends.
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DemonstrationError(f"{out} is being recorded by another process") from None
-        except OSError:
-            pass  # a file system without locks: chunks are the same whoever writes them
+        # On a file system without locks two processes may record at once: both write the same chunks.
+        if not try_lock(self._lock):
+            raise DemonstrationError(f"{out} is being recorded by another process")
         found = self._read_identity()
         if found is None:
             self._write(_IDENTITY, json.dumps(self._identity, indent=2).encode() + b"\n")

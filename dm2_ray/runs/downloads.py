@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dm2_ray.checkpoints import CheckpointError
 from dm2_ray.checkpoints.checkpoint import rank
-from dm2_ray.checkpoints.remote_copy import RemoteCopy, RemoteCopyError, answered, uri_parent
+from dm2_ray.checkpoints.remote_copy import RemoteCopy, RemoteCopyError, call_or_refuse, uri_parent
 from dm2_ray.config.documents import write_yaml
 from dm2_ray.files import write_atomically
 from dm2_ray.runs.experiment_loading import load_experiment
@@ -37,8 +37,8 @@ def fetch_run(uri: str, run_dir: Path | None) -> RunDirectory:
     if run.config.exists():
         raise RunDirectoryError(f"{run.path} holds a run already: go on with that (dm2 resume {run.path}), or choose "
                                 "another --run-dir")  # fmt: skip
-    remote = answered(uri, lambda: RemoteCopy(uri))
-    config = answered(uri, lambda: remote.read(run.config.name))
+    remote = call_or_refuse(uri, lambda: RemoteCopy(uri))
+    config = call_or_refuse(uri, lambda: remote.read(run.config.name))
     if config is None:
         raise RemoteCopyError(f"{uri} holds no run (no {run.config.name})")
     try:

@@ -11,7 +11,6 @@ anything, and one that finds a later generation stops at once and leaves everyth
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -23,7 +22,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from dm2_ray.errors import RunStopped
-from dm2_ray.files import write_atomically
+from dm2_ray.files import try_lock, write_atomically
 from dm2_ray.runs.run_directory import RunDirectoryError
 
 GENERATION_FILE = "generation.json"
@@ -147,14 +146,10 @@ def read_generation(run_dir: Path) -> RunGeneration | None:
 
 def _lock(run_dir: Path) -> int:
     descriptor = os.open(run_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+    # A network file system may have no locks: then the generation alone decides.
+    if not try_lock(descriptor):
         os.close(descriptor)
         raise RunDirectoryError(
             f"{run_dir} is being trained by {read_generation(run_dir) or 'another process'}: wait for it, or stop it"
-        ) from error
-    except OSError:
-        # A network file system without locks: the generation alone has to do.
-        return descriptor
+        )
     return descriptor

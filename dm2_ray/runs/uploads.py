@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from dm2_ray.checkpoints import Checkpoint, CheckpointError
 from dm2_ray.checkpoints.checkpoint import directories, read_manifest
-from dm2_ray.checkpoints.remote_copy import RemoteCopy, answered, uri_join
+from dm2_ray.checkpoints.remote_copy import RemoteCopy, call_or_refuse, uri_join
 from dm2_ray.checkpoints.retention import prunable_checkpoints
 from dm2_ray.config.schema import CheckpointSettings
 from dm2_ray.runs.run_directory import RunDirectory, RunDirectoryError
@@ -51,8 +51,8 @@ class Uploads:
         self._thread: threading.Thread | None = None
         self._names: set[str] = set()
         uri = uri_join(settings.uri, run.copy_name())
-        self.remote = answered(uri, lambda: RemoteCopy(uri))
-        answered(self.remote.uri, self._take_over)
+        self.remote = call_or_refuse(uri, lambda: RemoteCopy(uri))
+        call_or_refuse(self.remote.uri, self._take_over)
 
     @property
     def being_copied(self) -> set[str]:

@@ -7,6 +7,7 @@ else.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import logging
 import netrc
@@ -15,23 +16,27 @@ import queue
 import secrets
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import requests
 import wandb
 from wandb import env
 
 from dm2_ray.config.schema import Experiment
 from dm2_ray.files import write_atomically
 from dm2_ray.terminal import one_line
-from dm2_ray.tracking.wandb_files import last_step
+from dm2_ray.timeouts import CallTimeout, call_with_timeout
 
 logger = logging.getLogger(__name__)
 
 RUN_ID_FILE = "wandb_run_id"
+MARK_FILE = "wandb_last_iteration"
+"""The newest iteration that is certainly in W&B's files; later ones are sent again by the next driver."""
+# W&B's service loses what it has buffered when its driver is killed (one block of 32 KiB when measured). Once its file
+# has grown by so many bytes after an iteration was handed over, that iteration is on the disk.
+SETTLED_BYTES = 2**18
 PREFLIGHT_S = 3.0
 INIT_TIMEOUT_S = 10.0
 FINISH_TIMEOUT_S = 60.0
@@ -44,9 +49,10 @@ FINISH_MARGIN_S = 5.0
 class WandbRun:
     """The experiment's run at Weights & Biases, in the mode that is possible.
 
-    The run's id is kept in the run directory: a resumed experiment goes on in the same run. The files that W&B keeps
-    under `wandb/` of the run directory say which iteration was its last: those that are done again after a resume are
-    not told again, and those that it had not taken yet when its driver was killed are told now.
+    The run's id is kept in the run directory: a resumed experiment continues the same W&B run. MARK_FILE beside it
+    holds the newest iteration that W&B has certainly stored. Iterations up to it are not logged again when they are
+    repeated after a resume; those after it are logged again from metrics.jsonl. After a driver was killed, some
+    iterations may therefore be in W&B's files twice, but none is missing. (An online run ignores the repeated ones.)
 
     Args:
         run_dir: directory of the run.
@@ -66,9 +72,12 @@ class WandbRun:
         self._finish_timeout_s = finish_timeout_s
         self._run: wandb.Run | None = None
         self._directory = run_dir.absolute()
+        is_new = not (self._directory / RUN_ID_FILE).exists()
         run_id = _stored_run_id(self._directory)
-        told = last_step(self._directory, run_id)
-        self._last_iteration = told or 0
+        self._mark = _stored_mark(self._directory, unknown=0 if is_new else max(earlier or {}, default=0))
+        self._skip_up_to = self._mark
+        self._unsettled: collections.deque[tuple[int, int]] = collections.deque()
+        """Iterations that were handed over and are not marked, each with the size of W&B's file at that time."""
         self._waiting: queue.Queue[Callable[[wandb.Run], object] | None] = queue.Queue(MOST_WAITING)
         if experiment.tracking.wandb == "online":
             problem = offline_reason() or self._start("online", run_id, experiment)
@@ -78,9 +87,8 @@ class WandbRun:
                 )
         if self._run is None and (problem := self._start("offline", run_id, experiment)):
             logger.warning(f"W&B is not written: {problem}")
-        # Without files here, those of another machine may hold it all.
-        if told is not None and (missing := {step: of for step, of in (earlier or {}).items() if step > told}):
-            self._waiting.put(lambda run: [run.log(dict(values), step=step) for step, values in missing.items()])
+        if missing := {step: values for step, values in (earlier or {}).items() if step > self._mark}:
+            self._waiting.put(lambda run: [self._hand_over(run, *entry) for entry in missing.items()])
         self._teller = threading.Thread(target=self._tell, name="wandb", daemon=True)
         self._teller.start()
 
@@ -91,10 +99,10 @@ class WandbRun:
 
     def log(self, iteration: int, values: Mapping[str, float]) -> None:
         """Adds an iteration's flat values, unless an earlier driver of this run did."""
-        if self._run is None or iteration <= self._last_iteration:
+        if self._run is None or iteration <= self._skip_up_to:
             return
         try:
-            self._waiting.put_nowait(lambda run: run.log(dict(values), step=iteration))
+            self._waiting.put_nowait(lambda run: self._hand_over(run, iteration, values))
         except queue.Full:
             self._give_up(f"it has not taken the last {MOST_WAITING} iterations")
 
@@ -103,7 +111,7 @@ class WandbRun:
         if self._run is None:
             return
         deadline = time.monotonic() + self._finish_timeout_s + FINISH_MARGIN_S
-        for last in (lambda run: run.finish(exit_code=exit_code), None):
+        for last in (lambda run: self._end_run(run, exit_code), None):
             with contextlib.suppress(queue.Full):
                 self._waiting.put(last, timeout=max(0.0, deadline - time.monotonic()))
         self._teller.join(max(0.0, deadline - time.monotonic()))
@@ -158,6 +166,25 @@ class WandbRun:
                 self._give_up(f"{type(error).__name__}: {one_line(error, 200)}")
                 return
 
+    def _hand_over(self, run: wandb.Run, iteration: int, values: Mapping[str, float]) -> None:
+        run.log(dict(values), step=iteration)
+        size = sum(path.stat().st_size for path in Path(run.dir).parent.glob("*.wandb"))
+        self._unsettled.append((iteration, size))
+        mark = self._mark
+        while self._unsettled and size >= self._unsettled[0][1] + SETTLED_BYTES:
+            mark, _ = self._unsettled.popleft()
+        self._store_mark(mark)
+
+    def _end_run(self, run: wandb.Run, exit_code: int) -> None:
+        run.finish(exit_code=exit_code)
+        if self._unsettled:
+            self._store_mark(self._unsettled[-1][0])
+
+    def _store_mark(self, mark: int) -> None:
+        if mark > self._mark:
+            self._mark = mark
+            write_atomically(self._directory / MARK_FILE, b"%d\n" % mark)
+
     def _give_up(self, problem: str) -> None:
         self._run = None
         logger.warning(f"W&B is told no more: {problem}. What it has is in {self._directory}/wandb (wandb sync)")
@@ -180,6 +207,15 @@ def _stored_run_id(directory: Path) -> str:
     return run_id
 
 
+def _stored_mark(directory: Path, unknown: int) -> int:
+    """The mark of the run, and `unknown` where there is none, which is then stored."""
+    path = directory / MARK_FILE
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return int(path.read_text())
+    write_atomically(path, b"%d\n" % unknown)
+    return unknown
+
+
 def offline_reason() -> str | None:
     """Why the server cannot be used, None where it can."""
     if (mode := os.environ.get("WANDB_MODE", "online")) != "online":
@@ -187,7 +223,7 @@ def offline_reason() -> str | None:
     settings = wandb.setup(wandb.Settings(silent=True)).settings
     if not (settings.api_key or settings.identity_token_file or _netrc_has(settings.base_url)):
         return "there is no API key (wandb login, or WANDB_API_KEY)"
-    if not _answers(settings.base_url):
+    if not _is_reachable(settings.base_url):
         return f"{settings.base_url} does not answer"
     return None
 
@@ -200,22 +236,10 @@ def _netrc_has(url: str) -> bool:
     return any(entries.authenticators(host) for host in (urlsplit(url).netloc, "api.wandb.ai"))
 
 
-def _answers(url: str) -> bool:
-    """Whether an HTTP server answers at `url`, whatever it says, within PREFLIGHT_S."""
-    answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
-
-    def ask() -> None:
-        try:
-            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PREFLIGHT_S).close()
-            answers.put(True)
-        except urllib.error.HTTPError:
-            answers.put(True)  # A refusal is an answer.
-        except (OSError, ValueError):
-            answers.put(False)
-
-    # In a thread of its own, because no timeout covers the look-up of the name.
-    threading.Thread(target=ask, daemon=True).start()
+def _is_reachable(url: str) -> bool:
+    """Whether an HTTP server answers at `url`, with whatever status, within PREFLIGHT_S."""
     try:
-        return answers.get(timeout=PREFLIGHT_S)
-    except queue.Empty:
+        call_with_timeout(lambda: requests.head(url, timeout=PREFLIGHT_S), PREFLIGHT_S)
+    except (CallTimeout, OSError, ValueError):
         return False
+    return True

@@ -106,11 +106,13 @@ def certificate(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.cli
 def test_no_tls_where_there_is(certificate: Path) -> None:
     with http_server(ray, certificate=certificate) as server:
         assert "If it speaks TLS: https://" in refusal(server.address.replace("https:", "http:"))
 
 
+@pytest.mark.cli
 def test_a_certificate_that_nobody_vouches_for(certificate: Path) -> None:
     with http_server(ray, certificate=certificate) as server:
         assert "certificate is not trusted here" in refusal(server.address)

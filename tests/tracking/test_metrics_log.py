@@ -109,6 +109,7 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
     assert path.read_bytes() == before
 
 
+@pytest.mark.cli
 def test_a_record_is_in_the_file_before_the_process_dies(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path; from dm2_ray.tracking import MetricsLog;"

@@ -22,9 +22,9 @@ import wandb
 
 from dm2_ray.config.schema import Experiment, TrackingSettings
 from dm2_ray.tracking import Tracker, TrackingError, read_metrics
-from dm2_ray.tracking.wandb_files import last_step
 from dm2_ray.tracking.wandb_run import WandbRun
 
+pytestmark = pytest.mark.cli
 ANY_KEY = "0123456789" * 4
 
 
@@ -63,10 +63,10 @@ def tensorboard_scalars(directory: Path) -> list[tuple[str, int, float]]:
     return found
 
 
-def wandb_records(run_dir: Path) -> list[list[dict[str, Any]]]:
+def wandb_records(run_dir: Path, pattern: str = "offline-run-*") -> list[list[dict[str, Any]]]:
     """Records of every offline run under a run directory, oldest first, as W&B's own reader gives them."""
     runs = []
-    for directory in sorted(run_dir.glob("wandb/offline-run-*")):
+    for directory in sorted(run_dir.glob(f"wandb/{pattern}")):
         command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(directory)]
         lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
         runs.append([json.loads(line) for line in lines])
@@ -149,11 +149,38 @@ def test_what_wandb_had_not_taken_when_its_driver_was_killed_is_told_later(tmp_p
     assert told[1][0]["item"]["agent_1/policy_loss"] == 2.1
 
 
+def test_what_was_in_wandbs_buffer_when_its_driver_was_killed_is_sent_again(tmp_path: Path) -> None:
+    """W&B's service keeps rows in memory; whether they reach the disk when its driver is killed must not matter."""
+    driver = """
+import os, sys, time
+from pathlib import Path
+from dm2_ray.config.schema import Experiment, TrackingSettings
+from dm2_ray.tracking import Tracker
+tracker = Tracker(Path(sys.argv[1]), Experiment(tracking=TrackingSettings(wandb="offline", tensorboard=False)))
+for iteration in range(1, 201):
+    tracker.log({"iteration": iteration, "env_steps": iteration, **{f"metric_{i}": float(i) for i in range(300)}})
+while not int((Path(sys.argv[1]) / "wandb_last_iteration").read_text()):
+    time.sleep(0.05)
+os._exit(9)
+"""
+    run = tmp_path / "run"
+    assert subprocess.run([sys.executable, "-c", driver, str(run)]).returncode == 9
+    mark = int((run / "wandb_last_iteration").read_text())
+    assert 0 < mark < 200
+    with Tracker(run, experiment(wandb="offline", tensorboard=False), resumed_iteration=200) as tracker:
+        tracker.log(record(201))
+    killed, resumed = ([entry["step"]["num"] for entry in of_kind(part, "history")] for part in wandb_records(run))
+    assert killed == list(range(1, len(killed) + 1)) and len(killed) >= mark
+    assert resumed == list(range(mark + 1, 202))
+    assert int((run / "wandb_last_iteration").read_text()) == 201
+
+
 def test_what_another_machine_may_have_told_is_not_told_again(tmp_path: Path) -> None:
     settings = experiment(wandb="offline", tensorboard=False)
     with Tracker(tmp_path, settings) as tracker:
         tracker.log(record(1))
     shutil.rmtree(tmp_path / "wandb")
+    (tmp_path / "wandb_last_iteration").unlink()
     with Tracker(tmp_path, settings, resumed_iteration=1) as tracker:
         tracker.log(record(2))
     (records,) = wandb_records(tmp_path)
@@ -325,7 +352,8 @@ def test_a_server_that_falls_silent_later_costs_no_more_than_the_limit(
     assert told[0].startswith("W&B: http://127.0.0.1")
     assert len(told) == 2 and told[1].startswith("W&B is told no more") and f"{tmp_path}/wandb" in told[1]
     # All of it is on the disk.
-    assert last_step(tmp_path, (tmp_path / "wandb_run_id").read_text()) == 3
+    (records,) = wandb_records(tmp_path, "run-*")
+    assert [entry["step"]["num"] for entry in of_kind(records, "history")] == [1, 2, 3]
 
 
 def test_training_goes_on_when_wandb_dies(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
