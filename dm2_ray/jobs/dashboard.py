@@ -181,8 +181,14 @@ class Dashboard:
     def _json(self, path: str, limit_s: float = ANSWER_S, method: str = "GET") -> Any:
         def ask() -> requests.Response:
             # Redirects are not followed: they would carry the token to whatever server they name.
+            # An `auth` that changes nothing: otherwise an entry in ~/.netrc would take the place of the token.
             return requests.request(
-                method, self.address + path, headers=self._headers, timeout=limit_s, allow_redirects=False
+                method,
+                self.address + path,
+                headers=self._headers,
+                auth=lambda request: request,
+                timeout=limit_s,
+                allow_redirects=False,
             )
 
         try:

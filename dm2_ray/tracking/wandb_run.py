@@ -88,7 +88,7 @@ class WandbRun:
         if self._run is None and (problem := self._start("offline", run_id, experiment)):
             logger.warning(f"W&B is not written: {problem}")
         if missing := {step: values for step, values in (earlier or {}).items() if step > self._mark}:
-            self._waiting.put(lambda run: [self._hand_over(run, *entry) for entry in missing.items()])
+            self._waiting.put(lambda run: self._hand_over_all(run, missing))
         self._teller = threading.Thread(target=self._tell, name="wandb", daemon=True)
         self._teller.start()
 
@@ -165,6 +165,10 @@ class WandbRun:
             except Exception as error:  # See _start.
                 self._give_up(f"{type(error).__name__}: {one_line(error, 200)}")
                 return
+
+    def _hand_over_all(self, run: wandb.Run, iterations: Mapping[int, Mapping[str, float]]) -> None:
+        for iteration, values in iterations.items():
+            self._hand_over(run, iteration, values)
 
     def _hand_over(self, run: wandb.Run, iteration: int, values: Mapping[str, float]) -> None:
         run.log(dict(values), step=iteration)

@@ -212,6 +212,7 @@ def test_what_the_experts_keep_is_saved_beside_the_agents(tmp_path: Path) -> Non
         checkpoint.expert_state()
 
 
+@pytest.mark.cli
 def test_a_process_killed_while_saving_leaves_the_last_good_one(tmp_path: Path) -> None:
     script = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})

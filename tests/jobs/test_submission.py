@@ -20,6 +20,8 @@ from dm2_ray.jobs.job_record import JobRecord, job_table
 from dm2_ray.jobs.submission import _copy_package, new_run, resumed_run
 from dm2_ray.runs.experiment_loading import load_experiment
 
+pytestmark = pytest.mark.cli
+
 
 @pytest.fixture(autouse=True)
 def no_wandb(monkeypatch: pytest.MonkeyPatch) -> None:

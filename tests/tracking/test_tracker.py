@@ -101,7 +101,7 @@ def test_an_offline_run_is_really_written(tmp_path: Path, caplog: pytest.LogCapt
         tracker.log(record(1))
         tracker.log(record(2, evaluation={"win_rate": 0.75, "return_mean": 3.0, "episodes": 128}))
         tracker.finish("completed")
-    assert caplog.messages == []
+    assert own_messages(caplog) == []
     (records,) = wandb_records(tmp_path)
     run = of_kind(records, "run")[0]
     assert (run["project"], run["run_group"], run["display_name"], run["job_type"]) == ("p", "g", "n", "train")
@@ -194,7 +194,7 @@ import os, sys
 from pathlib import Path
 from dm2_ray.config.schema import Experiment, TrackingSettings
 from dm2_ray.tracking.wandb_run import WandbRun
-run = WandbRun(Path(sys.argv[1]), Experiment(tracking=TrackingSettings(wandb="offline")), print)
+run = WandbRun(Path(sys.argv[1]), Experiment(tracking=TrackingSettings(wandb="offline")))
 run.log(int(sys.argv[2]), {"env_steps": 1.0})
 if sys.argv[3] == "killed":
     os._exit(9)
@@ -221,9 +221,14 @@ def test_the_service_of_another_process_may_be_gone(
         monkeypatch.setenv("WANDB_SERVICE", f"3-1-tcp-localhost-{closed.getsockname()[1]}")
         with Tracker(tmp_path, experiment(wandb="offline", tensorboard=False)) as tracker:
             tracker.log(record(1))
-    assert caplog.messages == []
+    assert own_messages(caplog) == []
     (records,) = wandb_records(tmp_path)
     assert of_kind(records, "history")[0]["item"]["env_steps"] == 100
+
+
+def own_messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What this package said; W&B logs, too."""
+    return [entry.getMessage() for entry in caplog.records if entry.name.startswith("dm2_ray")]
 
 
 def goes_offline(tmp_path: Path, reason: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -232,7 +237,7 @@ def goes_offline(tmp_path: Path, reason: str, caplog: pytest.LogCaptureFixture) 
         tracker.log(record(1))
     # Half an hour is what some libraries wait for it.
     assert time.monotonic() - began < 60
-    (line,) = caplog.messages
+    (line,) = own_messages(caplog)
     assert "\n" not in line
     assert "offline" in line and reason in line and f"wandb sync {tmp_path}/run/wandb/offline-run-*" in line
     (records,) = wandb_records(tmp_path / "run")
@@ -348,7 +353,7 @@ def test_a_server_that_falls_silent_later_costs_no_more_than_the_limit(
         server.shutdown()
         thread.join()
         server.server_close()
-    told = caplog.messages
+    told = own_messages(caplog)
     assert told[0].startswith("W&B: http://127.0.0.1")
     assert len(told) == 2 and told[1].startswith("W&B is told no more") and f"{tmp_path}/wandb" in told[1]
     # All of it is on the disk.
@@ -368,7 +373,7 @@ def test_training_goes_on_when_wandb_dies(tmp_path: Path, caplog: pytest.LogCapt
         for iteration in range(2, 6):
             tracker.log(record(iteration))
         tracker.finish("completed")
-    told = caplog.messages
+    told = own_messages(caplog)
     assert len(told) == 1 and told[0].startswith("W&B is told no more")
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 5
 
