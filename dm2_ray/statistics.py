@@ -2,11 +2,10 @@
 
 After Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice", arXiv 2108.13264.
 
-Scores come as one array per stratum (map), of as many runs (seeds) as there are of it.
+Scores are given as one array per stratum (map), with one entry per run (seed). scipy.stats.bootstrap is not used
+because it refuses a stratum with a single run, which is a common case here. Also Wilson's interval of a win rate.
 
 Shapes: R resamples, n runs of a stratum, S runs of all strata.
-
-How sure one can be of a win rate.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class Estimate:
 def interquartile_mean(strata: Sequence[Sequence[float]]) -> Estimate:
     """Mean of the middle half of all runs' scores, with its 95 % interval.
 
-    A quarter of the runs, rounded down, is left out on either side; of three runs that is none.
+    A quarter of the runs, rounded down, is left out at each end; of three runs that is none.
 
     Raises:
         ValueError: There is no score, or one is not finite.
@@ -50,10 +49,11 @@ def interquartile_mean(strata: Sequence[Sequence[float]]) -> Estimate:
 def probability_of_improvement(strata: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> Estimate:
     """Probability that a run scores higher than one of the others on the same map, with its 95 % interval.
 
-    Per map it is the share of pairs (Mann-Whitney's U over n m), in which a tie counts half; over maps their mean.
+    Per map, the share of pairs (Mann-Whitney's U divided by n m) in which the first is higher, ties counting half;
+    then the mean over maps.
 
     Raises:
-        ValueError: There is no score, one is not finite, or the two are of different numbers of maps.
+        ValueError: There is no score, one is not finite, or the two have different numbers of maps.
     """
     if len(strata) != len(others):
         raise ValueError(f"need scores of the same maps, got {len(strata)} and {len(others)} maps")
@@ -102,8 +102,8 @@ def _estimate(value: float, resampled: Floats) -> Estimate:
 
 
 def wilson_interval(rate: float, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927); with the default z it holds 95 % of the time."""
+    """Wilson's score interval of a proportion (Wilson 1927); the default z gives a 95 % interval."""
     center = (rate + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z * sqrt(rate * (1 - rate) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
-    # The rate lies within but for rounding.
+    # Only rounding could put the rate outside.
     return max(0.0, min(center - half, rate)), min(1.0, max(center + half, rate))

@@ -1,11 +1,11 @@
-"""Joint mismatch probe: does a team that matches every agent's expert still miss the joint expert?
+"""Joint divergence: does a team that matches every agent's expert still miss the experts' joint distribution?
 
-Each agent of DM2 matches its own marginal; whether the team then matches the joint distribution is what the theory
-promises under conditions. Only an observer who sees all agents at once can check it, so this is evaluation: nothing
-that learns is ever given what is measured here.
+Each agent of DM2 matches its own marginal; under conditions, the theory promises that the team then matches the joint
+distribution. Only an observer that sees all agents at once can check this. It is evaluation: no learner ever receives
+what is measured here.
 
 A joint row is x = (o_1 ... o_N), all agents' observations at one step of one battle. Three quantities from held-out
-battles, all estimates from below of Jensen-Shannon divergences between team and experts (see held_out.py, `js`):
+battles, all estimates from below of Jensen-Shannon divergences between team and experts (`js` in held_out_test.py):
 
     marginal_i   of o_i alone: a classifier f_i(o_i)
     marginals    of the best sum of one function per agent, f_1(o_1) + ... + f_N(o_N)
@@ -13,24 +13,24 @@ battles, all estimates from below of Jensen-Shannon divergences between team and
 
     excess = joint - marginals
 
-`marginals` is all that N separate discriminators could tell together by adding up what each says of its own agent. Its
+`marginals` is all that N separate discriminators could tell together by adding up their logits. Its
 optimum is 0 if and only if every marginal is matched (at f = 0 the derivative of the score in direction of f_i is
 (E_expert f_i - E_team f_i) / 2, and the score is concave). The excess is 0 if the density ratio of experts and team is
 a product of one factor per agent, as it is where agents are independent of each other on both sides, however much
 their marginals differ; with matched marginals the excess is the whole joint divergence. So
 
     marginals = 0, excess = 0   the team does what the experts do
-    marginals > 0, excess = 0   agents differ from their experts, and that is all
-    marginals = 0, excess > 0   every marginal is matched and the joint is missed: what DM2 cannot see
+    marginals > 0, excess = 0   only single agents differ from their experts
+    marginals = 0, excess > 0   every marginal is matched, but not the joint distribution: what DM2 cannot see
     marginals > 0, excess > 0   both
 
 The excess is a difference of two estimates from below: what the sum of agents' functions fails to learn may be counted
 as excess. The sum is therefore fitted twice, the second time on top of the first; the joint classifier starts from it
 and is kept only as far as battles of its own, the validation part, agree; and what is below TOLERANCE counts as 0.
 
-`dependence` of one side is the divergence between its joint rows and rows put together from N different battles at the
-same step, so that every agent's own distribution at that step is kept and what goes together is not (a bounded
-relative of total correlation). It says how much there is for the joint to miss.
+`dependence` of one side is the divergence between its joint rows and rows combined from N different battles at the same
+step, which keep every agent's own distribution at that step but not the dependence between agents (a bounded relative
+of total correlation). It says how much joint structure there is to miss.
 
 Shapes: S steps of all episodes laid end to end, N agents, O observation size, K resamples.
 """
@@ -64,9 +64,9 @@ STEPS = 400
 """Gradient steps of each classifier: twice those of a measurement during training."""
 RESAMPLES = 1000
 TOLERANCE = 0.01
-"""Nats by which another fit of the same functions may be better, and less than anybody would call a difference."""
-MOST_VALUES = 2**26
-"""Observed numbers of a side that are looked at."""
+"""Nats: repeated fits of the same functions differ by up to this much; too little to call a difference."""
+MAX_VALUES = 2**26
+"""Observed numbers used per side."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +85,7 @@ class Divergence:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JointComparison:
-    """A team against its experts, agent by agent and all at once."""
+    """A team compared with its experts, agent by agent and jointly."""
 
     agents: tuple[Divergence, ...]
     marginals: Divergence
@@ -93,7 +93,7 @@ class JointComparison:
     excess: Estimate
     """joint - marginals, in nats; not cut off."""
     team_dependence: Divergence | None
-    """None with too few battles to put rows together from, as below."""
+    """None with too few battles to combine rows from, as below."""
     expert_dependence: Divergence | None
 
     @property
@@ -110,10 +110,10 @@ class JointComparison:
 def measure_joint_divergence(
     team: JointRollouts, experts: JointRollouts, seed: int, *, steps: int = STEPS
 ) -> JointComparison | None:
-    """Measures all of the above; a function of its arguments, given one torch thread.
+    """Measures all of the above; a pure function of its arguments with one torch thread.
 
-    Only real steps count: what comes after a battle's end is not part of the comparison. Where a side has more than
-    MOST_VALUES observed numbers, every second (third, ...) step of each battle is used.
+    Only real steps count, no padding after a battle's end. Where a side has more than
+    MAX_VALUES observed numbers, every second (third, ...) step of each battle is used.
 
     Returns:
         None when a side has fewer than four different battles.
@@ -145,7 +145,7 @@ def measure_joint_divergence(
 
 def _joint_rows(visits: JointRollouts) -> VisitedRows:
     values = len(visits.steps) * visits.num_agents * visits.agents[0].observations.shape[1]
-    kept = visits.steps % -(-values // MOST_VALUES) == 0
+    kept = visits.steps % -(-values // MAX_VALUES) == 0
     episodes = np.repeat(np.arange(visits.num_episodes), visits.episode_lengths)
     rows = np.concatenate([own.observations[kept] for own in visits.agents], axis=1)
     lengths = np.bincount(episodes[kept], minlength=visits.num_episodes)
@@ -153,7 +153,7 @@ def _joint_rows(visits: JointRollouts) -> VisitedRows:
 
 
 def _of_agent(split: Split, agent: int, num_agents: int) -> Split:
-    """The same rows of the same parts as one agent saw them."""
+    """The same rows of the same parts, as one agent saw them."""
 
     def side(rows: EpisodeFeatures) -> EpisodeFeatures:
         width = rows.rows.shape[1] // num_agents
@@ -165,13 +165,12 @@ def _of_agent(split: Split, agent: int, num_agents: int) -> Split:
 def _dependence(
     split: Split, side: Literal["own", "expert"], num_agents: int, generator: torch.Generator, steps: int, seed: int
 ) -> Divergence | None:
-    """Of one side's joint rows (in the place of the expert's) from rows that are put together; None if some part has
-    one battle only."""
+    """Divergence of one side's joint rows (as expert) from combined rows; None if a part has only one battle."""
     if min(getattr(part, side).num_episodes for part in (split.training, split.validation, split.held_out)) < 2:
         return None
 
     def part_of(part: Fold) -> Fold:
-        together, real = _put_together(getattr(part, side), num_agents, generator)
+        together, real = _combine_battles(getattr(part, side), num_agents, generator)
         return Fold(own=together, expert=real)
 
     compared = _with_parts(split, part_of)
@@ -179,13 +178,13 @@ def _dependence(
     return _divergence(scores, ResampledEpisodes.draw(compared.held_out, RESAMPLES, seed))
 
 
-def _put_together(
+def _combine_battles(
     side: EpisodeFeatures, num_agents: int, generator: torch.Generator
 ) -> tuple[EpisodeFeatures, EpisodeFeatures]:
     """Rows whose agents come from different battles, and the real rows of the same battles and steps.
 
-    Battles of a part stay in it. At steps that fewer than N battles reach, some agents share a battle; steps that only
-    one reaches are left out.
+    Battles stay in their part. At steps that fewer than N battles reach, some agents share a battle; steps that only
+    one battle reaches are left out.
     """
     first_rows = torch.searchsorted(side.episodes, torch.arange(side.num_episodes))
     steps = torch.arange(len(side.episodes)) - first_rows[side.episodes]

@@ -1,4 +1,4 @@
-"""How hard maps are: win rates of the scripted teams.
+"""Difficulty of maps: win rates of the scripted teams.
 
 Shapes: B battles side by side.
 """
@@ -25,7 +25,7 @@ class MapDifficulty:
     battles: int
     """Number of battles that each team played."""
     won: dict[str, int]
-    """Battles won, by team."""
+    """Number of battles won, by team."""
 
     def win_rate(self, team: str) -> float:
         return self.won[team] / self.battles
@@ -56,7 +56,7 @@ def measure_win_rates(
     teams: Iterable[str] = SCRIPTED_TEAMS,
     progress: Callable[[str, int], None] | None = None,
 ) -> MapDifficulty:
-    """Lets every team play the same battles, those numbered 0 to battles - 1; a function of its arguments alone.
+    """Lets every team play the same battles, numbers 0 to battles - 1; a pure function of its arguments.
 
     Args:
         map_spec: The map.

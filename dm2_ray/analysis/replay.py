@@ -1,4 +1,4 @@
-"""One battle of a team, to look at: an HTML page, a GIF or an MP4 film.
+"""Plays one battle of a team and writes it as an HTML page, a GIF or an MP4 film.
 
 Shapes: T env steps, N agents, O observation size.
 """
@@ -24,7 +24,7 @@ from dm2_ray.world.viewing.html_replay import write_html
 from dm2_ray.world.viewing.render import write_gif, write_mp4
 
 SUFFIXES = (".html", ".gif", ".mp4")
-MOST_BATTLES = 100
+MAX_BATTLES = 100
 """How many battles are tried for a wanted outcome."""
 
 Wanted = Literal["win", "loss"]
@@ -45,7 +45,7 @@ def check_files(paths: Sequence[Path]) -> None:
     """
     for path in paths:
         if path.suffix.lower() not in SUFFIXES:
-            raise ConfigError(f"--out {path}: its suffix says what is written; expected one of {', '.join(SUFFIXES)}")
+            raise ConfigError(f"--out {path}: its suffix names the format; expected one of {', '.join(SUFFIXES)}")
         if path.suffix.lower() == ".mp4" and find_spec("imageio_ffmpeg") is None:
             raise MissingPackageError(f"{path} needs the package imageio-ffmpeg: pip install 'dm2-ray[view]'")
 
@@ -53,7 +53,7 @@ def check_files(paths: Sequence[Path]) -> None:
 def write_replay(
     recording: BattleRecording, path: Path, *, speed: float = 1.0, size: int | None = None, close_up: bool = False
 ) -> None:
-    """Write a recording in the form that the file's suffix names; the file appears whole or not at all.
+    """Writes a recording in the format that the file's suffix names; the file appears whole or not at all.
 
     Args:
         recording: The battle.
@@ -88,7 +88,7 @@ def record_battle(
     greedy: bool = True,
     until: Wanted | None = None,
 ) -> BattleRecording:
-    """Play one battle.
+    """Plays one battle.
 
     Args:
         team_name: `scripted:NAME`, or the path of a checkpoint or run directory.
@@ -96,7 +96,7 @@ def record_battle(
         seed: Of battles and actions.
         battle: Number of the battle, or of the first one tried.
         greedy: Take the most probable actions instead of sampled ones (checkpoints only).
-        until: Go on to the next battle, up to MOST_BATTLES of them, until one is won ("win") or not won ("loss").
+        until: Go on to the next battle, up to MAX_BATTLES of them, until one is won ("win") or not won ("loss").
 
     Returns:
         The recording; a checkpoint's has the series of `replay_annotations.annotate_agents`.
@@ -108,7 +108,7 @@ def record_battle(
     """
     if team_name.startswith(_SCRIPTED_PREFIX):
         return _replay_script(team_name.removeprefix(_SCRIPTED_PREFIX), map_name, seed, battle, until)
-    # Torch and Ray, which a scripted team can do without.
+    # Here because they import torch and Ray (3 s), which a scripted team does not need.
     from dm2_ray.analysis.replay_annotations import annotate_agents
     from dm2_ray.checkpoints import open_checkpoint
     from dm2_ray.distributed.random_streams import StreamRole, derive_seed
@@ -126,7 +126,7 @@ def record_battle(
 
     def play(number: int) -> NDArray[np.float32]:
         battles.reset(first_battle=number)
-        # A battle is the same whether others were played before it or not.
+        # Seeded by the battle's number: a battle does not depend on those played before it.
         policies.reset_states(battles, seed=derive_seed(seed, StreamRole.EVALUATION_ACTIONS, number))
         return _play(battles, recorder, policies)
 
@@ -159,12 +159,12 @@ def _search(
     """Plays battles until one has the wanted outcome; the recorder then holds it. Returns its observations."""
     if until is None:
         return play(first)
-    for number in range(first, first + MOST_BATTLES):
+    for number in range(first, first + MAX_BATTLES):
         observations = play(number)
         if (recorder.recording.outcome == "won") == (until == "win"):
             return observations
     raise NoSuchBattle(
-        f"none of {MOST_BATTLES} battles was {'won' if until == 'win' else 'lost'}: "
+        f"none of {MAX_BATTLES} battles was {'won' if until == 'win' else 'lost'}: "
         "try others with --seed or --battle, or leave out --until"
     )
 

@@ -1,4 +1,4 @@
-"""What a checkpoint's networks say of a battle, after it was fought.
+"""What a checkpoint's networks say about a recorded battle.
 
 Shapes: T env steps, N agents, O observation size, A actions.
 """
@@ -26,20 +26,20 @@ from dm2_ray.world.viewing.battle_recording import BattleRecording
 def annotate_agents(
     checkpoint: Checkpoint, recording: BattleRecording, observations: NDArray[np.float32]
 ) -> dict[str, NDArray[np.float32]]:
-    """Series [T, N] of a recorded battle, each from the agent's own networks.
+    """Computes series [T, N] for a recorded battle, each from the agent's own networks.
 
     Args:
-        checkpoint: of the team that played.
-        recording: the battle.
+        checkpoint: Checkpoint of the team that played.
+        recording: The battle.
         observations: [T, N, O] what each agent saw before each step.
 
     Returns:
-        `matching_reward`, where the checkpoint has discriminators: of every step, in the form the run pays it, before
-        normalization and coefficient and without what is paid for padding; `action_probability` of the action taken;
-        `value` as the critic estimates it, unless that is a central one, which sees more than the agent.
+        `matching_reward` if the checkpoint has discriminators: the reward of every step in the run's form, before
+        normalization and coefficient and without the reward for padding; `action_probability` of the action taken;
+        `value`, the critic's estimate, unless the critic is central and sees more than the agent.
 
     Raises:
-        CheckpointError: the agents' files do not fit the checkpoint's configuration.
+        CheckpointError: The agents' files do not fit the checkpoint's configuration.
     """
     experiment = checkpoint.experiment()
     run_spec = RunSpec.from_experiment(experiment)

@@ -1,1 +1,4 @@
-"""Measurements of this package: throughput, cost of the driver, memory, recovery from faults (`dm2 bench`)."""
+"""Measurements of this package (`dm2 bench`): throughput, cost of the driver, memory, recovery from faults.
+
+README.md has the numbers and their commands.
+"""

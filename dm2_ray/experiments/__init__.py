@@ -1,1 +1,6 @@
-"""Runs from configuration to result: training loop, evaluation, the quickstart story, reports and benchmarks."""
+"""Experiments: conditions x seeds from a YAML file, run as a pipeline of `dm2` commands, compared in a report.
+
+`matrix.py` documents the keys of configs/experiments, `steps.py` turns them into commands, `pipeline.py` runs these,
+and `report.py` compares the runs (`learning_curve`, `comparison`, its Markdown and its picture). `quickstart.py` is a
+small experiment in one process. Start with `matrix.py`.
+"""

@@ -1,4 +1,4 @@
-"""Rows of runs on one map, compared: the numbers behind result.json, result.md and result.png."""
+"""Compares conditions, each a group of runs, on one map: the numbers of result.json, result.md and result.png."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ METRICS: dict[str, Callable[[LearningCurve], float]] = {
     "win_rate_area": lambda curve: curve.win_rate_area,
     "return_area": lambda curve: curve.return_area,
 }
-"""What every run is measured by; more is better in all of them."""
+"""Scores of a run; higher is better in all of them."""
 
 NEVER = float("inf")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Demonstrators:
-    """Who showed a row what to do."""
+    """The teams that a condition learns from."""
 
     name: str
     win_rates: tuple[float, ...]
-    """Of each team's demonstrations."""
+    """One per team, of its demonstrations, like `returns`."""
     returns: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConditionResults:
-    """The runs of one row on one map."""
+    """The runs of one condition on one map."""
 
     name: str
     label: str
     curves: tuple[LearningCurve, ...]
     planned: int
-    """Runs that there will be."""
+    """Number of runs when the experiment is finished."""
     learns: bool = True
-    """False: a scripted team, which has no course."""
+    """False for a scripted team, which has no learning curve."""
     demonstrators: Demonstrators | None = None
     uses: dict[str, Any] = field(default_factory=dict)
-    """Settings that a reader of the numbers must know; empty where nothing is matched."""
+    """Settings that a reader of the numbers must know."""
 
     @property
     def finished(self) -> int:
@@ -58,7 +58,7 @@ class ConditionResults:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """Rows on one map."""
+    """Conditions on one map."""
 
     title: str
     map: str
@@ -66,18 +66,18 @@ class Comparison:
     thresholds: tuple[float, ...]
     paper: str | None = None
     commands: tuple[str, ...] = ()
-    """What makes the runs again."""
+    """Commands that repeat the runs."""
 
     @property
     def evaluated(self) -> list[ConditionResults]:
-        """Rows of which there is something to compare."""
+        """Conditions with at least one evaluated run."""
         return [row for row in self.rows if row.curves]
 
     def record(self) -> dict[str, Any]:
         """Everything as one JSON object; what depends on the clock is under `timing`.
 
-        Env steps to a win rate that is never reached are null; a median of them is null if half of the runs or more
-        never get there.
+        Env steps to a win rate that is never reached are null; their median is null if half of the runs or more never
+        reach it.
         """
         return {
             "title": self.title,
@@ -128,8 +128,8 @@ def env_steps_to(row: ConditionResults, threshold: float) -> list[float]:
 def improvements(
     comparisons: Sequence[Comparison], metric: str
 ) -> list[tuple[ConditionResults, ConditionResults, Estimate]]:
-    """Pairs of rows and the probability that a run of the first scores higher than one of the second, over all maps
-    on which both have runs."""
+    """Pairs of conditions and the probability that a run of the first scores higher than one of the second, over all
+    maps on which both have runs."""
     found = []
     names = list(dict.fromkeys(row.name for comparison in comparisons for row in comparison.evaluated))
     for name, other in combinations(names, 2):

@@ -23,7 +23,7 @@ def markdown(comparison: Comparison) -> str:
     parts.append(
         f"Median over seeds [lowest, highest]. The final win rate is the mean of a run's last {SMOOTHING} evaluations "
         f"of the greedy team; a win rate is reached when the mean of {SMOOTHING} evaluations reaches it; areas are "
-        "divided by a run's env steps, so that they are means over its course."
+        "divided by a run's env steps, so that they are means over the whole run."
     )
     parts += [_estimates_table([comparison]), _demonstrations_table(rows), _uses_table(rows)]
     if comparison.commands:
@@ -32,7 +32,7 @@ def markdown(comparison: Comparison) -> str:
 
 
 def numbers(comparison: Comparison) -> str:
-    """The main table alone, for the terminal."""
+    """The main table only, for the terminal."""
     rows = comparison.evaluated
     return _main_table(comparison, rows) if rows else "no run has been evaluated yet"
 
@@ -54,7 +54,7 @@ def _state(comparison: Comparison) -> str:
             lines.append(f"- {row.label}: {', '.join(what)}")
     if not lines:
         return ""
-    return "Unfinished runs, which count as far as they have come:\n" + "\n".join(lines)
+    return "Unfinished runs, which count with the evaluations they have:\n" + "\n".join(lines)
 
 
 def _main_table(comparison: Comparison, rows: Sequence[ConditionResults]) -> str:

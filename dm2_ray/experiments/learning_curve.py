@@ -1,4 +1,4 @@
-"""One run's evaluations over its course, and the numbers that are compared."""
+"""One run's evaluations over its env steps, and the scores that are compared."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dm2_ray.errors import UserError
 from dm2_ray.runs.run_directory import RunDirectory
 
 SMOOTHING = 3
-"""Evaluations behind "win rate X is reached" and behind the final win rate."""
+"""Number of evaluations that are averaged for "win rate X is reached" and for the final win rate."""
 
 
 class NotEvaluated(UserError, ValueError):
@@ -20,7 +20,7 @@ class NotEvaluated(UserError, ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LearningCurve:
-    """Greedy win rate and return over the course of one run."""
+    """Greedy win rate and return over one run."""
 
     variant: str
     seed: int
@@ -32,7 +32,7 @@ class LearningCurve:
 
     @staticmethod
     def of(run: RunDirectory) -> LearningCurve:
-        """Reads a run's evaluations, also while it is under way.
+        """Reads a run's evaluations, also of a run that is not finished.
 
         Raises:
             NotEvaluated: There is none yet.
@@ -41,10 +41,10 @@ class LearningCurve:
         evaluated = [(record["env_steps"], record["evaluation"]) for record in records if "evaluation" in record]
         summary = json.loads(run.summary.read_text()) if run.summary.exists() else {}
         reached = records[-1]["env_steps"] if records else 0
-        # A run that goes on after its end still has the summary of that end.
+        # A finished run that is resumed still has the summary of its earlier end.
         is_newest = bool(records) and summary.get("iterations") == records[-1]["iteration"]
         if is_newest and summary["final_evaluation"] is not None:
-            # Instead of an evaluation of the last iteration: the same battles of the same team.
+            # It replaces the evaluation of the last iteration: the same team in the same battles.
             evaluated = [point for point in evaluated if point[0] < reached]
             evaluated.append((reached, summary["final_evaluation"]))
         if not evaluated:
@@ -55,7 +55,7 @@ class LearningCurve:
             env_steps=tuple(steps for steps, _ in evaluated),
             win_rates=tuple(result["win_rate"] for _, result in evaluated),
             returns=tuple(result["return_mean"] for _, result in evaluated),
-            # Not the clock of the last start alone: a run may have been resumed.
+            # Summed over iterations, because wall_s starts anew when a run is resumed.
             minutes=sum(record["timing"]["iteration_s"] for record in records) / 60,
             is_finished=is_newest and summary["status"] == "completed",
         )
@@ -63,8 +63,8 @@ class LearningCurve:
     def env_steps_to(self, win_rate: float) -> float | None:
         """Env steps at which the moving average first reaches a win rate, interpolated; None if it never does.
 
-        Of SMOOTHING evaluations: a single one of 128 battles is off by 0.04 (standard error), and greedy play swings
-        between neighboring policies.
+        The average is over SMOOTHING evaluations: a single one of 128 battles has a standard error of 0.04, and greedy
+        win rates vary between one policy and the next.
         """
         previous = (0.0, 0.0)
         for last in range(len(self.env_steps)):
@@ -78,7 +78,7 @@ class LearningCurve:
 
     @property
     def last_win_rate(self) -> float:
-        """Of the last evaluation alone."""
+        """Win rate in the last evaluation."""
         return self.win_rates[-1]
 
     @property
@@ -93,12 +93,12 @@ class LearningCurve:
 
     @property
     def win_rate_area(self) -> float:
-        """Area under the curve of win rates, divided by the run's env steps: its mean over the course of the run."""
+        """Area under the curve of win rates, divided by the run's env steps: the mean over the whole run."""
         return _area(self.env_steps, self.win_rates)
 
     @property
     def return_area(self) -> float:
-        """The same of returns."""
+        """The same for returns."""
         return _area(self.env_steps, self.returns)
 
 
@@ -107,7 +107,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _area(env_steps: Sequence[int], values: Sequence[float]) -> float:
-    """Trapezoids; what was not measured before the first evaluation counts as what was measured then."""
+    """Trapezoidal rule; before the first evaluation, its value is assumed."""
     if env_steps[-1] == 0:
         return values[-1]
     points = [(0, values[0]), *zip(env_steps, values, strict=True)]

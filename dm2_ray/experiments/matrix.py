@@ -1,10 +1,10 @@
-"""An experiment as configs/experiments/*.yaml write it: experts, demonstration sets, rows of runs to compare.
+"""An experiment as configs/experiments/*.yaml define it: experts, demonstration sets and conditions to compare.
 
-    experts          who learns to demonstrate: one team, or one team per agent that never met
-    sets             joint episodes recorded of an expert or a scripted team, or given
-    rows             what is compared; every row is run with every seed
+    experts          teams that are trained to demonstrate: one team, or one team per agent, trained apart
+    sets             joint episodes recorded from an expert or a scripted team, or existing sets
+    rows             conditions to compare; every condition is run with every seed
 
-Every name becomes a directory. What the keys mean is said here, once; `matrix_file.load_matrix` reads the files.
+Every name becomes a directory. The keys are documented here; `matrix_file.load_matrix` reads the files.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from dm2_ray.config.schema import Experiment, Section
 
 
 class Expert(Section):
-    """Who learns to demonstrate."""
+    """A team, or one team per agent, that is trained to demonstrate."""
 
     variant: str = "ippo"
     teams: Literal["one", "per_agent"] = "one"
     """per_agent: as many teams as the map has agents, trained apart with different seeds."""
     seed: int = Field(1000, ge=0)
-    """Of the first team; the next ones count on from it."""
+    """Seed of the first team; the others take the next numbers."""
     env_steps: int | None = Field(None, ge=1)
     """Env steps of each team; null takes the map's."""
     settings: Experiment = Experiment()
@@ -37,62 +37,62 @@ class DemonstrationSet(Section):
     scripted: str | None = None
     """Name of a scripted team."""
     paths: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """Sets that exist: one joint team's, or as many independent teams' as the map has agents."""
+    """Existing sets: one of a joint team, or one of each of as many independent teams as the map has agents."""
     win_rate: float | None = Field(None, ge=0, le=1)
-    """The expert's checkpoint whose team wins a share of battles nearest to it, by measuring; null takes the last."""
+    """Takes the expert's checkpoint whose measured win rate is nearest to this; null takes the last checkpoint."""
     episodes: int = Field(1000, ge=1)
     greedy: bool = False
     """Most probable actions instead of sampled ones."""
     seed: int = Field(2000, ge=0)
-    """Of the recorded battles; a second team's are the next ones."""
+    """Seed of the recorded battles of the first team; the others take the next numbers."""
 
 
 class Condition(Section):
-    """What is compared; either a variant that learns or a scripted team that plays."""
+    """What is compared: either a variant that learns or a scripted team."""
 
     label: str | None = None
-    """In tables and pictures, where {win_rate} is its demonstrations' own, measured; null takes the row's name."""
+    """Name in tables and pictures; {win_rate} becomes the measured win rate of its demonstrations."""
     variant: str | None = None
     scripted: str | None = None
-    """Name of a scripted team, as a floor: it learns nothing, its battles are counted."""
+    """Name of a scripted team, as a lower bound: it does not learn, only its win rate is measured."""
     set: str | None = None
     """Name of the demonstration set; null is none."""
     experts: Literal["joint", "independent"] = "joint"
     """joint: all agents imitate one team of the set; independent: agent i imitates agent i of the set's i-th team."""
     team: Literal["by_seed"] | int = 0
-    """With joint experts: which team of the set. by_seed: the k-th seed takes the k-th team, round and round, so that
-    no team's luck decides."""
+    """With joint experts: which team of the set. by_seed: the k-th seed takes the k-th team (modulo their number), so
+    that the result does not depend on one team."""
     settings: Experiment = Experiment()
 
 
 class Matrix(Section):
-    """One experiment, whole."""
+    """One experiment."""
 
     title: str
     paper: str | None = None
     """Which experiment of the paper it is, and what the paper found."""
     map: str
     maps: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """For the maps that have values of their own: keys of this file, laid over the others where the map is chosen."""
+    """Per map: keys of this file that override the others when that map is chosen."""
     # Not strict where a YAML list is how a tuple is written.
     seeds: Annotated[tuple[int, ...], Field(strict=False, min_length=1)] = (0, 1, 2)
     env_steps: int | None = Field(None, ge=1)
-    """Of every row's runs; null takes the map's."""
+    """Env steps of every condition's runs; null takes the map's."""
     thresholds: Annotated[tuple[float, ...], Field(strict=False)] = (0.3, 0.5, 0.8)
-    """Win rates whose first reaching is reported."""
+    """Win rates for which the report says when they are first reached."""
     settings: Experiment = Experiment()
-    """Shared by all runs, the experts' included; what an expert or a row sets itself wins."""
+    """Shared by all runs, including the experts'; settings of an expert or a condition override them."""
     experts: dict[str, Expert] = Field(default_factory=dict)
     sets: dict[str, DemonstrationSet] = Field(default_factory=dict)
     rows: dict[str, Condition] = Field(min_length=1)
 
     def label(self, row: str, demonstrated: float | None = None) -> str:
-        """A row's name in tables and pictures; `demonstrated` is its demonstrations' own win rate, if there are any."""
+        """A condition's name in tables and pictures; `demonstrated` is the win rate of its demonstrations, if any."""
         label = self.rows[row].label or row.replace("_", " ")
         return label.replace("{win_rate}", "not recorded yet" if demonstrated is None else f"{demonstrated:.2f}")
 
     def num_teams(self, set_name: str, num_agents: int) -> int:
-        """How many teams demonstrate in a set, on a map of so many agents."""
+        """Number of teams that demonstrate in a set, on a map with `num_agents` agents."""
         demonstrations = self.sets[set_name]
         if demonstrations.paths:
             return len(demonstrations.paths)

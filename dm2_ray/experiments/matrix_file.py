@@ -2,8 +2,8 @@
 
     configs/experiments/NAME.yaml  <  its own maps.MAP  <  KEY=VALUE of the command line
 
-An entry of experts, sets or rows is left out where a map or the command line sets it to null. The keys of `Matrix` are
-addressed as they stand in the file (`env_steps=1e6`, `sets.mediocre.episodes=200`); a key of a run's own configuration
+A map or the command line removes an entry of experts, sets or rows by setting it to null. On the command line the keys
+of `Matrix` are written as in the file (`env_steps=1e6`, `sets.mediocre.episodes=200`); a key of a run's configuration
 (`ppo.clip=0.1`) is short for `settings.ppo.clip`.
 """
 
@@ -38,17 +38,17 @@ def load_matrix(
     seeds: Sequence[int] | None = None,
     overrides: Sequence[str] = (),
 ) -> tuple[Matrix, MatrixSource]:
-    """Reads an experiment and checks it whole, for every map that its file knows.
+    """Reads and checks an experiment, for every map that its file has keys for.
 
     Args:
-        name: Of a file in configs/experiments, or the path of one.
-        map_name: Instead of the file's map.
-        num_seeds: Only so many of the file's seeds, the first ones.
-        seeds: Instead of the file's seeds.
-        overrides: KEY=VALUE, see the head of this file; later ones win.
+        name: Name of a file in configs/experiments, or path of a file.
+        map_name: Replaces the file's map.
+        num_seeds: Takes only the first `num_seeds` of the file's seeds.
+        seeds: Replaces the file's seeds.
+        overrides: KEY=VALUE as described at the top of this module; later ones win.
 
     Raises:
-        ConfigError: One line that names key, place and what would be right.
+        ConfigError: One line with the key, where it is written, and what is expected.
     """
     path = _file(name)
     document = read_document(path, str(path))
@@ -58,7 +58,7 @@ def load_matrix(
     )
     given = dict(document.values)
     own = given.get("maps") or {}
-    # Each map's keys make an experiment with the others; the file is refused for any of them.
+    # Every map's keys are checked, whichever map is chosen.
     for known in own if isinstance(own, Mapping) else ():
         check_map(known, source.place(("maps", known)))
         _checked({**given, "map": known}, known, [], source.for_map(known))
@@ -83,14 +83,12 @@ def write_matrix(matrix: Matrix, path: Path) -> None:
     """Writes the resolved experiment, atomically; `load_matrix(path)` gives an equal one."""
     content = matrix.model_dump(mode="json", exclude_unset=True)
     content = {**content, "map": matrix.map, "maps": {}, "seeds": list(matrix.seeds)}
-    head = (
-        "# This experiment as it was started; what the keys mean stands in dm2-ray's dm2_ray/experiments/matrix.py.\n"
-    )
+    head = "# This experiment as it was started; dm2_ray/experiments/matrix.py documents the keys.\n"
     write_atomically(path, (head + yaml.safe_dump(content, sort_keys=False)).encode())
 
 
 def _absolute(path: str) -> str:
-    """That a second start and a report may come from any directory."""
+    """So that a second start and a report may run in any directory."""
     return str(Path(path).expanduser().absolute())
 
 
@@ -110,19 +108,19 @@ def _checked(given: Mapping[str, Any], map_name: str, overrides: Sequence[str], 
     values = dict(given)
     maps = values.get("maps")
     if isinstance(maps, Mapping) and isinstance(maps.get(map_name), Mapping):
-        values = _overlaid(values, maps[map_name])
+        values = _deep_merge(values, maps[map_name])
     for override in overrides:
         path, value = parse_override(override)
         for name in reversed(path):
             value = {name: value}
-        values = _overlaid(values, value)
+        values = _deep_merge(values, value)
     for section in ("experts", "sets", "rows"):
         values[section] = _without_removed(section, given.get(section), values.get(section), source)
     try:
         matrix = Matrix.model_validate(values)
     except ValidationError as refusal:
         error = refusal.errors(include_url=False)[0]
-        # Which member of a union refused says nothing to the writer of a file.
+        # Which member of a union failed means nothing to the author of a file.
         path = tuple(str(part) for part in error["loc"] if not str(part).startswith(("literal[", "int")))
         raise ConfigError(f"{source.place(path)}: {format_validation_error({**error, 'loc': path}, Matrix)}") from None
     check_agreement(matrix, source)
@@ -141,9 +139,9 @@ def _without_removed(section: str, given: Any, values: Any, source: MatrixSource
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def _deep_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for name, value in above.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
-        merged[name] = _overlaid(merged[name], value) if both else value
+        merged[name] = _deep_merge(merged[name], value) if both else value
     return merged

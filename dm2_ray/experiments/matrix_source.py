@@ -1,4 +1,4 @@
-"""Where an experiment's keys come from: its file, line by line, and the command line."""
+"""Where an experiment's keys are written: the line of its file, or the command line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COMMAND_LINE = "command line"
 
 
 class MatrixSource:
-    """Where the keys of an experiment stand, for refusals."""
+    """Tells where the keys of an experiment are written, for error messages."""
 
     def __init__(self, name: str, document: YamlDocument, overrides: Sequence[str]) -> None:
         self.name = name
@@ -36,7 +36,7 @@ class MatrixSource:
         return self.name
 
     def for_map(self, map_name: str) -> MatrixSource:
-        """The same with the keys that the file has for a map."""
+        """The same, including the keys that the file has for a map."""
         source = object.__new__(MatrixSource)
         source.__dict__.update(self.__dict__)
         source._map = map_name
@@ -44,10 +44,10 @@ class MatrixSource:
 
 
 def parse_override(text: str) -> tuple[KeyPath, Any]:
-    """Key path and value of KEY=VALUE; a key of a run's own configuration is one of the shared settings.
+    """Key path and value of KEY=VALUE; a key of a run's configuration becomes one of the shared settings.
 
     Raises:
-        ConfigError: It is not KEY=VALUE.
+        ConfigError: The text is not KEY=VALUE.
     """
     key, equals, value = text.partition("=")
     path = tuple(key.strip().split("."))

@@ -1,4 +1,4 @@
-"""The whole story once, with the product's own commands.
+"""The quickstart: a small experiment from expert to report, with the functions behind the commands.
 
 IPPO from scratch ──► one of its checkpoints of mediocre win rate ──► joint demonstrations ──► DM2 from scratch
       └───────────────────────── the baseline ────────────────────────────┐                        │
@@ -29,9 +29,9 @@ from dm2_ray.runs.run_directory import RunDirectory
 from dm2_ray.runs.training import train
 
 EXPERT_WIN_RATE = 0.4
-"""What the expert's win rate is to be near: clearly not solved, clearly not random (the paper took 0.3 to 0.56)."""
+"""Target for the expert's win rate: better than random, far from solved (the paper took 0.3 to 0.56)."""
 KEEP_EXPERTS = ("checkpoint.keep=0", "checkpoint.every_iterations=4")
-"""So that there is a choice of experts when the baseline is trained."""
+"""Keeps enough of the baseline's checkpoints to choose an expert from."""
 DEMONSTRATIONS = 1000
 
 
@@ -47,11 +47,11 @@ class SeedOutcome:
 def run_quickstart(
     directory: Path, *, seeds: int, map_name: str, scale: float = 1.0, overrides: Sequence[str] = ()
 ) -> int:
-    """Runs the story for `seeds` seeds and prints the comparison.
+    """Runs the quickstart for `seeds` seeds and prints the comparison.
 
     Args:
-        directory: Everything is written below it; what is found finished there is not repeated, an interrupted run
-            goes on.
+        directory: Everything is written below it; what is finished there is not repeated, and an interrupted run is
+            continued.
         seeds: How many times, with seeds 0, 1, …
         map_name: SMAC map or scenario.
         scale: Factor on the runs' env steps.
@@ -59,7 +59,7 @@ def run_quickstart(
 
     Raises:
         ConfigError: A bad override.
-        KeyboardInterrupt: After a stop signal; the run under way has been saved.
+        KeyboardInterrupt: After a stop signal; the current run has been saved.
 
     Returns:
         Exit code.
@@ -75,8 +75,8 @@ def run_quickstart(
     draw_quickstart(curves, demonstrated, experiment.world.map, picture)
     text = quickstart_table(curves, demonstrated)
     (directory / "result.md").write_text(text + "\n")
-    print(f"\n{text}\n\npicture: {picture}\nin all {(time.monotonic() - started) / 60:.1f} minutes\n")
-    print("the same by hand, to vary:")
+    print(f"\n{text}\n\npicture: {picture}\ntotal time: {(time.monotonic() - started) / 60:.1f} minutes\n")
+    print("the commands that do the same step by step:")
     for command in outcomes[0].commands:
         print(f"  {command}")
     return 0
@@ -124,7 +124,7 @@ def _experiment(variant: str, map_name: str, seed: int, scale: float, extra: Seq
 
 
 def _trained(path: Path, experiment: Experiment, map_name: str, settings: Sequence[str]) -> tuple[RunDirectory, str]:
-    """The finished run at `path`, trained now if it is not there, and the command that does the same."""
+    """The finished run at `path`, which is trained if it does not exist, and the command that does the same."""
     command = (
         f"dm2 train --variant {experiment.variant} --map {shlex.quote(map_name)} --seed {experiment.seed} "
         f"--env-steps {experiment.stop.env_steps} --run-dir {shlex.quote(str(path))}"
@@ -134,11 +134,11 @@ def _trained(path: Path, experiment: Experiment, map_name: str, settings: Sequen
     command = " ".join([command, *map(shlex.quote, settings)])
     run = RunDirectory(path)
     if run.summary.exists() and json.loads(run.summary.read_text())["status"] == "completed":
-        print(f"{path} is finished already")
+        print(f"{path} is already finished")
         return run, command
     begun = intact_checkpoints(run.checkpoints)
     if begun:
-        print(f"\n{path}: going on at iteration {begun[-1].iteration}", flush=True)
+        print(f"\n{path}: continuing at iteration {begun[-1].iteration}", flush=True)
         result = train(run, experiment, resume_from=begun[-1])
     else:
         print(f"\n$ {command}", flush=True)

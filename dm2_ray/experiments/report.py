@@ -35,7 +35,7 @@ def is_experiment(directory: Path) -> bool:
 
 
 def experiment_comparison(directory: Path) -> Comparison:
-    """What there is of an experiment, finished or not.
+    """Compares the runs that exist of an experiment, finished or not.
 
     Raises:
         ConfigError: Its experiment.yaml is damaged.
@@ -53,10 +53,10 @@ def experiment_comparison(directory: Path) -> Comparison:
 
 
 def runs_comparisons(paths: Sequence[Path]) -> list[Comparison]:
-    """Any runs, one comparison per map: those that differ in nothing but their seeds make a row.
+    """Compares any runs, one comparison per map; runs that differ only in their seeds form one condition.
 
     Raises:
-        RunDirectoryError: A path is no run directory.
+        RunDirectoryError: A path is not a run directory.
     """
     runs = [RunDirectory.open(path) for path in dict.fromkeys(paths)]
     rows: dict[str, dict[str, list[tuple[RunDirectory, Experiment]]]] = {}
@@ -145,7 +145,7 @@ def _curves(runs: Sequence[RunDirectory]) -> tuple[LearningCurve, ...]:
 
 
 def _uses(experiment: Experiment) -> dict[str, Any]:
-    """What a reader of the numbers must know about the matching, as keys of the configuration."""
+    """Settings that a reader of the numbers must know."""
     matching, experts = experiment.matching, experiment.demonstrations
     clones = experiment.cloning.iterations > 0
     uses: dict[str, Any] = {"variant": experiment.variant}
@@ -187,10 +187,10 @@ def _demonstrators(name: str, sets: Sequence[Path]) -> Demonstrators | None:
 
 
 def _outcomes(sets: Sequence[Path]) -> list[tuple[float, float]]:
-    """Win rate and mean return of the sets that are there and know theirs (an imported one may not)."""
+    """Win rate and mean return of the sets that exist and know them (an imported one may not)."""
     outcomes = []
     for path in sets:
-        # Not recorded yet, or removed after the runs.
+        # The set may not be recorded yet, or removed after the runs.
         with contextlib.suppress(DemonstrationError):
             manifest = Manifest.read(path)
             if manifest.win_rate is not None and manifest.return_mean is not None:
@@ -199,7 +199,7 @@ def _outcomes(sets: Sequence[Path]) -> list[tuple[float, float]]:
 
 
 def _labels(experiments: Sequence[Experiment]) -> list[str]:
-    """The variant, and what tells rows of the same variant apart."""
+    """The variant, and the settings in which conditions of the same variant differ."""
     keys = [flattened(experiment.model_dump(mode="json", exclude={"seed", "stop", "checkpoint", "tracking"}))
             for experiment in experiments]  # fmt: skip
     labels = []
