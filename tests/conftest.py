@@ -42,7 +42,8 @@ def _unit_tests_start_nothing(request: pytest.FixtureRequest, monkeypatch: pytes
         return
 
     def refuse(*args: object, **kwargs: object) -> NoReturn:
-        raise AssertionError("this test starts a process: mark it ray, cli or browser (tests/README.md)")
+        # Not an Exception: whoever tries again or goes on without the process would hide it.
+        pytest.fail("this test starts a process: mark it ray, cli or browser (tests/README.md)")
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
 

@@ -68,6 +68,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return untrained(tmp_path_factory.mktemp("run"), matching=0.3)
 
 
+@pytest.mark.cli
 def test_a_script_becomes_every_kind_of_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = [tmp_path / "deep" / f"battle.{suffix}" for suffix in ("html", "gif", "mp4")]
     outs = [word for file in files for word in ("--out", file)]

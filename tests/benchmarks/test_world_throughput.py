@@ -33,6 +33,7 @@ def test_speeds_of_several_maps() -> None:
     assert [row.split()[:2] for row in rows] == [["3m", "3+3"], ["MMM2", "10+12"], ["bridge_4s_vs_12z", "4+12"]]
 
 
+@pytest.mark.cli
 def test_the_first_call_is_that_of_new_processes(tmp_path: Path) -> None:
     # With what this process has compiled or found it does not take long; tests marked long begin with nothing.
     BattleVector("3m", 1).reset()

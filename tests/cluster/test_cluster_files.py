@@ -19,6 +19,8 @@ import pytest
 import yaml
 from kuberay_schema import ROOT, SCHEMA_FILE, definitions, manifests
 
+pytestmark = pytest.mark.cli
+
 CLUSTER = ROOT / "cluster"
 SCRIPTS = sorted([*CLUSTER.rglob("*.sh"), *CLUSTER.rglob("*.sbatch")])
 UNITS = sorted(CLUSTER.rglob("*.service"))

@@ -84,6 +84,7 @@ def test_the_draw_is_pinned() -> None:
         assert draw_episodes(*arguments).tolist() == ids  # type: ignore[arg-type]
 
 
+@pytest.mark.cli
 def test_the_draw_is_the_same_in_another_process() -> None:
     code = "import json, sys; from dm2_ray.demonstrations import draw_episodes\n"
     code += "print(json.dumps([draw_episodes(*arguments).tolist() for arguments in json.loads(sys.argv[1])]))"

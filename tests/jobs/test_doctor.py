@@ -10,6 +10,8 @@ import pytest
 
 from dm2_ray.cli import main
 
+pytestmark = pytest.mark.cli
+
 
 @pytest.fixture(autouse=True)
 def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:

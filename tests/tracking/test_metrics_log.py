@@ -139,6 +139,7 @@ def test_flat_names_leave_out_the_level_of_agents_and_what_is_no_number() -> Non
     }
 
 
+@pytest.mark.cli
 def test_a_record_that_the_disk_does_not_take_leaves_no_half_of_it(tmp_path: Path) -> None:
     """In a process that may write no file beyond 1000 bytes, which is what a full disk looks like."""
     script = f"""

@@ -58,6 +58,7 @@ def report(process: subprocess.Popen[str]) -> dict:
     return result
 
 
+@pytest.mark.cli
 def test_edits_of_a_called_kernel_in_another_file_take_effect(package: Path) -> None:
     # Workers that start together on a cold cache do not disturb one another.
     for cold in [start(package), start(package)]:
@@ -73,6 +74,7 @@ def test_edits_of_a_called_kernel_in_another_file_take_effect(package: Path) -> 
     assert (edited["result"], edited["from_disk"]) == (11.0, 0)
 
 
+@pytest.mark.cli
 def test_read_only_installation_falls_back_to_the_users_cache_and_then_to_a_temporary_one(
     package: Path, tmp_path: Path
 ) -> None:
@@ -90,6 +92,7 @@ def test_read_only_installation_falls_back_to_the_users_cache_and_then_to_a_temp
     assert Path(found["directory"]).parent.parent == temporary
 
 
+@pytest.mark.cli
 def test_numbas_own_setting_is_respected(package: Path, tmp_path: Path) -> None:
     chosen = str(tmp_path / "chosen")
     found = report(start(package, NUMBA_CACHE_DIR=chosen))

@@ -41,6 +41,7 @@ def test_passes_gymnasiums_checker_with_everything_shown(map_name: str, monkeypa
         check_env(make(map_name, render_mode="rgb_array", **shown))
 
 
+@pytest.mark.cli
 def test_importing_the_package_is_enough_and_loads_no_compiler() -> None:
     code = (
         "import dm2_ray, gymnasium, sys;"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
+import pytest
 import torch
 
 from dm2_ray.config.schema import PolicySettings
@@ -16,6 +17,8 @@ from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies
 from dm2_ray.distributed.run_spec import BattleQuota
 from dm2_ray.learning.policy import AgentPolicy
 from dm2_ray.world import BattleVector, ScriptedTeam
+
+pytestmark = pytest.mark.cli
 
 
 def finished_battles(installation) -> list[tuple[int, int]]:

@@ -14,6 +14,8 @@ from dm2_ray.world.maps.smac_maps import map_names
 from dm2_ray.world.scripted.scripted_team import ScriptedTeam
 from dm2_ray.world.starcraft import StarCraftVector
 
+pytestmark = pytest.mark.cli
+
 NOW = ("observations", "action_mask", "state", "alive", "battle_step", "last_actions")
 OUTCOME = ("rewards", "terminated", "truncated", "timed_out", "battle_won", "dead_allies", "dead_enemies")
 FINAL = ("final_observations", "final_action_mask", "final_state")

@@ -15,6 +15,8 @@ from test_equal_to_embedded import NOW, OUTCOME, assert_equal, choose, embedded_
 
 from dm2_ray.world.starcraft import StarCraftError
 
+pytestmark = pytest.mark.cli
+
 
 def is_running(pid: int) -> bool:
     try:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.cli
+
 STOP, NORTH, SOUTH, EAST, WEST = range(1, 6)
 
 

@@ -14,6 +14,8 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 from dm2_ray.cli import main
 from dm2_ray.demonstrations import JointTrajectories
 
+pytestmark = pytest.mark.cli
+
 SMALL = [
     "rollout.env_runners=1",
     "rollout.battles_per_env_runner=8",

@@ -245,6 +245,7 @@ def test_a_gif_can_be_read_and_is_small(recording: BattleRecording, tmp_path: Pa
     assert all((before != after).any() for before, after in zip(frames, frames[1:], strict=False))
 
 
+@pytest.mark.cli
 def test_an_mp4_can_be_read(recording: BattleRecording, tmp_path: Path) -> None:
     imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
     path = tmp_path / "battle.mp4"
@@ -263,6 +264,7 @@ def test_an_mp4_can_be_read(recording: BattleRecording, tmp_path: Path) -> None:
         assert np.abs(frames[index] - drawn).mean() < 4 and frames[index].std() > 10
 
 
+@pytest.mark.cli
 def test_without_imageio_ffmpeg_one_line_says_what_to_do(recording: BattleRecording, tmp_path: Path) -> None:
     (tmp_path / "recording.json").write_text(recording.to_json())
     code = (

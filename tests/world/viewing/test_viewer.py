@@ -91,6 +91,7 @@ def test_another_battle_begins_at_once(pygame: ModuleType, battles: BattleVector
     window.close()
 
 
+@pytest.mark.cli
 def test_without_a_screen_or_pygame_one_line_says_so() -> None:
     pytest.importorskip("pygame")
     code = """
