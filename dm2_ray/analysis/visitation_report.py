@@ -175,7 +175,7 @@ def load_experts(path: Path, world: WorldSettings, agent: int | None = None) -> 
         DemonstrationError: The set cannot be opened, or its map or sizes differ.
         ConfigError: There is no such agent.
     """
-    demonstrations, here = JointTrajectories.open(path), ConfiguredWorld.of(world)
+    demonstrations, here = JointTrajectories.open(path), ConfiguredWorld.from_settings(world)
     demonstrations.check_world(here.map_name, here.num_agents, here.obs_size, here.num_actions, here.scenario_hash)
     if agent is not None and agent >= here.num_agents:
         raise ConfigError(f"--agent {agent}: the team has agents 0 to {here.num_agents - 1}")
@@ -207,7 +207,7 @@ def visitation_report(
             f"a comparison needs {FEWEST_EPISODES} different battles of each side, got {team.num_episodes} of the "
             f"team and {experts.num_episodes} of the experts, some perhaps equal: give more --episodes, or record more"
         )
-    manifest, here = demonstrations.manifest, ConfiguredWorld.of(world)
+    manifest, here = demonstrations.manifest, ConfiguredWorld.from_settings(world)
     return VisitationReport(
         team_name=team_name,
         experts_path=demonstrations.path,

@@ -157,7 +157,7 @@ def recorded_world(battles: BattleBackend) -> RecordedWorld:
         backend=battles.backend,
         engine_version=battles.engine_version,
         engine=_changed(battles.engine_settings),
-        smac=_changed(battles.switches),
+        smac=_changed(battles.options),
         num_agents=battles.num_agents,
         obs_size=battles.obs_size,
         num_actions=battles.num_actions,

@@ -58,7 +58,9 @@ def check_map_matches(demonstrations: JointTrajectories, map_settings: WorldSett
     """
     manifest = demonstrations.manifest
     try:
-        world = ConfiguredWorld.of(map_settings.model_copy(update={"smac": manifest.smac, "backend": manifest.backend}))
+        world = ConfiguredWorld.from_settings(
+            map_settings.model_copy(update={"smac": manifest.smac, "backend": manifest.backend})
+        )
     except (TypeError, ValueError) as error:
         raise DemonstrationError(f"{demonstrations.path}: its SMAC switches make no world: {error}") from None
     demonstrations.check_world(**asdict(world))

@@ -34,7 +34,7 @@ class ConfiguredWorld:
     """Of the embedded engine; None of StarCraft II, which tells its own only once it runs."""
 
     @classmethod
-    def of(cls, world: WorldSettings) -> ConfiguredWorld:
+    def from_settings(cls, world: WorldSettings) -> ConfiguredWorld:
         """The world of a run's settings."""
         spec = world_map(world.map, world.scenario)
         tables = build_tables(spec, SmacOptions.from_arguments(world.smac))

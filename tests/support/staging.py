@@ -23,8 +23,8 @@ def stage(map_name, places, engine=None, seed=0, passive=(), **rows):
     for name, values in rows.items():
         kept["units"][0, {"health": HEALTH, "shield": SHIELD, "energy": ENERGY}[name]] = values
     kept["units"][0, SHIELD_WAIT] = 160.0
-    kept["marks"][0, ORDER, list(passive)] = ORDER_STOP
-    kept["marks"][0, TARGET, list(passive)] = NONE
+    kept["flags"][0, ORDER, list(passive)] = ORDER_STOP
+    kept["flags"][0, TARGET, list(passive)] = NONE
     kept["action_mask"][:] = True  # what is available was computed for the units' old places
     battles.restore(kept)
     return battles

@@ -24,7 +24,7 @@ def check_experts(experiment: Experiment) -> None:
     """
     if not uses_demonstrations(experiment):
         return
-    world = ConfiguredWorld.of(experiment.world)
+    world = ConfiguredWorld.from_settings(experiment.world)
     check_settings(experiment, world.num_agents)
     if experiment.demonstrations.source == "set":
         open_sets(experiment.demonstrations, world)
@@ -48,7 +48,7 @@ def build_source(experiment: Experiment, *, options: ActorOptions | None = None)
 
     options = options or ActorOptions(timeout_s=experiment.faults.wait_for_resources_s)
     settings: DemonstrationSettings = experiment.demonstrations
-    world = ConfiguredWorld.of(experiment.world)
+    world = ConfiguredWorld.from_settings(experiment.world)
     check_settings(experiment, world.num_agents)
     seed = experiment.seed
     if settings.source == "set":

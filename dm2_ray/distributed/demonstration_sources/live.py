@@ -98,7 +98,7 @@ class _LiveServer:
         self._settings = settings
         self._seed = seed
         self._world = world
-        self._num_agents = ConfiguredWorld.of(world).num_agents
+        self._num_agents = ConfiguredWorld.from_settings(world).num_agents
         self._battles: BattleBackend | None = None
 
     def draw(self, iteration: int) -> tuple[Any, ...]:

@@ -35,7 +35,7 @@ class UnitsView:
     """[B, U] column in 0..U - 1 of the unit that is being fought or healed, -1 without; -1 after a battle's end."""
 
     @staticmethod
-    def of(num_agents: int, units: NDArray[np.float64], target: NDArray[np.int64]) -> UnitsView:
+    def from_arrays(num_agents: int, units: NDArray[np.float64], target: NDArray[np.int64]) -> UnitsView:
         """View of the engine's rows `units` [B, F, U] (see unit_state) and of `target` [B, U]."""
         rows, targets = units.view(), target.view()
         rows.flags.writeable = targets.flags.writeable = False

@@ -1,7 +1,7 @@
 """One env step of B battles in one compiled call: orders, game loops, reward, outcome, observations, auto-reset.
 
 Shapes: B battles, N agents, M enemies, U = N + M units (agents first), A actions, O observation size, S state size;
-F and G are the rows of `units` and `marks` (see unit_state).
+F and G are the rows of `units` and `flags` (see units.state).
 """
 
 from __future__ import annotations
@@ -15,30 +15,42 @@ from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.engine.game_loop import create_units, give_orders, run_game_loops
 from dm2_ray.world.maps.terrain import Terrain
 from dm2_ray.world.randomness import battle_key
-from dm2_ray.world.smac.rules import available_actions, global_state, observe
+from dm2_ray.world.smac.rules import update_view
 from dm2_ray.world.smac.rules_tables import RulesTables
-from dm2_ray.world.smac.step_outcome import settle
+from dm2_ray.world.smac.step_outcome import compute_outcome
 from dm2_ray.world.units.state import (
-    COOLDOWN,
-    ENERGY,
     HEALTH,
-    NUM_MARK_ROWS,
+    HEALTH_BEFORE,
+    NUM_FLAG_ROWS,
     NUM_UNIT_ROWS,
     SHIELD,
+    SHIELD_BEFORE,
     Units,
     Workspace,
-    X,
-    Y,
 )
 from dm2_ray.world.units.tables import InitialUnits, UnitTables
 
 
+class BattleConstants(NamedTuple):
+    """What does not change during the battles of one vector."""
+
+    tables: UnitTables
+    terrain: Terrain
+    initial_units: InitialUnits
+    rules: RulesTables
+    loops_per_step: int
+    """Game loops of an env step."""
+    move_amount: float
+    """Length of a move order in cells."""
+
+
 class BattleArrays(NamedTuple):
-    """All that B battles are, and what their last step gave. Copying these arrays copies the battles exactly."""
+    """The complete state of B battles and the results of their last step. A copy of the arrays is a copy of the
+    battles."""
 
     units: NDArray[np.float64]
     """[B, F, U]"""
-    marks: NDArray[np.int64]
+    flags: NDArray[np.int64]
     """[B, G, U]"""
     dead: NDArray[np.bool_]
     """[B, U] deaths already counted in a reward."""
@@ -80,7 +92,7 @@ def allocate_battles(num_battles: int, rules: RulesTables) -> BattleArrays:
     mask = (num_battles, num_agents, rules.num_actions)
     return BattleArrays(
         units=np.zeros((num_battles, NUM_UNIT_ROWS, num_units)),
-        marks=np.zeros((num_battles, NUM_MARK_ROWS, num_units), np.int64),
+        flags=np.zeros((num_battles, NUM_FLAG_ROWS, num_units), np.int64),
         dead=np.zeros((num_battles, num_units), np.bool_),
         battle_number=np.zeros(num_battles, np.int64),
         loop=np.zeros(num_battles, np.int64),
@@ -119,9 +131,17 @@ def find_unavailable(actions: NDArray[np.int64], action_mask: NDArray[np.bool_],
 
 
 @kernel(inline=True, allocates=False)
-def _settle_step(rules: RulesTables, battles: BattleArrays, b: int, before: Units, units: Units) -> bool:
-    """Reward and outcome of battle b's step; True if it ended the battle. `before` [2, U]: health and shield."""
-    outcome = settle(rules, before[0], before[1], units[HEALTH], units[SHIELD], battles.dead[b], battles.steps[b])
+def store_outcome(
+    rules: RulesTables,
+    battles: BattleArrays,
+    b: int,
+    health_before: NDArray[np.float64],
+    shield_before: NDArray[np.float64],
+) -> bool:
+    """Compute and store reward and outcome of battle b's step, which began with `health_before` and `shield_before`
+    [U]; returns whether the battle ended."""
+    health, shield = battles.units[b, HEALTH], battles.units[b, SHIELD]
+    outcome = compute_outcome(rules, health_before, shield_before, health, shield, battles.dead[b], battles.steps[b])
     battles.rewards[b] = outcome.reward
     battles.terminated[b] = outcome.terminated
     battles.truncated[b] = outcome.truncated
@@ -133,7 +153,8 @@ def _settle_step(rules: RulesTables, battles: BattleArrays, b: int, before: Unit
 
 
 @kernel(inline=True, allocates=False)
-def _clear_outcome(battles: BattleArrays, b: int) -> None:
+def clear_outcome(battles: BattleArrays, b: int) -> None:
+    """Reset reward and outcome of battle b's last step."""
     battles.rewards[b] = 0.0
     battles.terminated[b] = False
     battles.truncated[b] = False
@@ -144,21 +165,16 @@ def _clear_outcome(battles: BattleArrays, b: int) -> None:
 
 
 @kernel(inline=True, allocates=False)
-def _view(rules: RulesTables, battles: BattleArrays, b: int, units: Units) -> None:
-    """Refresh what the agents of battle b get to see."""
-    x, y, health, shield = units[X], units[Y], units[HEALTH], units[SHIELD]
-    last_actions, t = battles.last_actions[b], battles.steps[b]
-    mask, observations = battles.action_mask[b], battles.observations[b]
-    available_actions(rules, x, y, health, mask)
-    observe(rules, x, y, health, shield, last_actions, t, mask, observations)
-    energy, cooldown, state = units[ENERGY], units[COOLDOWN], battles.state[b]
-    global_state(rules, x, y, health, shield, energy, cooldown, last_actions, t, observations, state)
+def observe(rules: RulesTables, battles: BattleArrays, b: int, units: Units) -> None:
+    """Update what the agents of battle b see."""
+    mask, observations, state = battles.action_mask[b], battles.observations[b], battles.state[b]
+    update_view(rules, units, battles.last_actions[b], battles.steps[b], mask, observations, state)
     for i in range(rules.num_agents):
-        battles.alive[b, i] = health[i] > 0.0
+        battles.alive[b, i] = units[HEALTH, i] > 0.0
 
 
 @kernel(inline=True, allocates=False)
-def _store_final_state(battles: BattleArrays, b: int, units: Units) -> None:
+def store_final_state(battles: BattleArrays, b: int, units: Units) -> None:
     """Copy what battle b's agents saw last, element by element: assigning slices costs seconds of compilation."""
     for i in range(battles.observations.shape[1]):
         for k in range(battles.observations.shape[2]):
@@ -174,34 +190,31 @@ def _store_final_state(battles: BattleArrays, b: int, units: Units) -> None:
 
 @kernel(allocates=False)
 def step_battles(
-    tables: UnitTables,
-    terrain: Terrain,
-    opening: InitialUnits,
-    rules: RulesTables,
+    constants: BattleConstants,
     work: Workspace,
-    before: Units,
     battles: BattleArrays,
     seed: np.uint64,
-    loops_per_step: int,
-    move_amount: float,
     actions: NDArray[np.int64],
     running: NDArray[np.bool_],
     first_battle: int,
 ) -> None:
-    """One env step of every running battle; ended battles give way to the next of their column at once.
+    """One env step of every running battle; a battle that ends is followed at once by the next of its column.
 
-    With first_battle >= 0 battle first_battle + b begins in every column b instead, whatever was going on there.
+    With first_battle >= 0 battle first_battle + b starts in every column b instead, whatever was played there.
     """
+    tables, terrain, rules = constants.tables, constants.terrain, constants.rules
+    initial_units = constants.initial_units
+    health_before, shield_before = work.floats[HEALTH_BEFORE], work.floats[SHIELD_BEFORE]
     num_battles, num_agents = actions.shape
     for b in range(num_battles):
-        _clear_outcome(battles, b)
+        clear_outcome(battles, b)
         units = battles.units[b]
-        marks = battles.marks[b]
-        begins = first_battle >= 0
-        # Two rounds, the step and the beginning of the next battle, in one loop: compiled code for both exists once.
+        flags = battles.flags[b]
+        starts = first_battle >= 0
+        # Two rounds in one loop, the step and the start of the next battle, so that the code is compiled only once.
         for is_opening in (False, True):
             if is_opening:
-                if not begins:
+                if not starts:
                     continue
                 number = first_battle + b if first_battle >= 0 else battles.battle_number[b] + num_battles
                 battles.battle_number[b] = number
@@ -211,24 +224,24 @@ def step_battles(
                     battles.last_actions[b, i] = -1
                 for u in range(units.shape[1]):
                     battles.dead[b, u] = False
-                create_units(opening, tables, terrain, units, marks, battle_key(seed, number))
-                loops = opening.num_loops
+                create_units(initial_units, tables, terrain, units, flags, battle_key(seed, number))
+                loops = initial_units.num_loops
             else:
-                if begins or not running[b]:
+                if starts or not running[b]:
                     continue
-                give_orders(tables, units, marks, actions[b], move_amount)
+                give_orders(tables, units, flags, actions[b], constants.move_amount)
                 for i in range(num_agents):
                     battles.last_actions[b, i] = actions[b, i]
                 for u in range(units.shape[1]):
-                    before[0, u] = units[HEALTH, u]
-                    before[1, u] = units[SHIELD, u]
+                    health_before[u] = units[HEALTH, u]
+                    shield_before[u] = units[SHIELD, u]
                 battles.steps[b] += 1
-                loops = loops_per_step
+                loops = constants.loops_per_step
             key = battle_key(seed, battles.battle_number[b])
-            run_game_loops(tables, terrain, units, marks, work, key, battles.loop[b], loops)
+            run_game_loops(tables, terrain, units, flags, work, key, battles.loop[b], loops)
             battles.loop[b] += loops
-            _view(rules, battles, b, units)
+            observe(rules, battles, b, units)
             if not is_opening:
-                begins = _settle_step(rules, battles, b, before, units)
-                if begins:
-                    _store_final_state(battles, b, units)
+                starts = store_outcome(rules, battles, b, health_before, shield_before)
+                if starts:
+                    store_final_state(battles, b, units)

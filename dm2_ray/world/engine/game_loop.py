@@ -1,11 +1,11 @@
 """The embedded StarCraft II skirmish engine: the game loops of one battle.
 
-Shapes: N agents, M enemies, U = N + M units, agents first; `units`, `marks` and `work` as in unit_state.
+Shapes: N agents, M enemies, U = N + M units, agents first; `units`, `flags` and `work` as in units.state.
 
-A game loop (16 per "Normal" second, usually 8 per env step) runs in phases that each read what the one before left:
-timers run and missiles land; everyone decides and shoots from the positions at the loop's start; everyone moves.
-Neither side goes first in any of them. Physics follows StarCraft II's published unit data; pushing, steering and the
-opponent are models of a closed engine, their free parameters are in `EngineSettings`.
+A game loop (16 per "Normal" second, usually 8 per env step) runs in phases, each of which reads the result of the one
+before: timers run and missiles land; all units decide and shoot from the positions at the loop's start; all units move.
+Neither side goes first in any phase. Physics follows StarCraft II's published unit data; pushing, steering and the
+opponent are models of a closed engine, whose free parameters are in `EngineSettings`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.engine.healing import FOLLOW_DISTANCE, choose_heal_target, follow_allies, heal_patients
 from dm2_ray.world.engine.movement import POSITION_GRID, find_contacts, move_units, relieve_crowd, walk_toward
-from dm2_ray.world.engine.opponent import ARRIVAL_DISTANCE, choose_scripted_target, store_waypoint
-from dm2_ray.world.engine.splash import settle_explosions
+from dm2_ray.world.engine.opponent import ARRIVAL_DISTANCE, choose_scripted_target, count_blocked_loops
+from dm2_ray.world.engine.splash import resolve_explosions
 from dm2_ray.world.engine.weapons import (
     begin_loop,
     cancel_attack,
@@ -28,7 +28,7 @@ from dm2_ray.world.engine.weapons import (
     release_attack,
     start_attack,
 )
-from dm2_ray.world.maps.terrain import GROUND, Terrain, is_passable, next_place
+from dm2_ray.world.maps.terrain import GROUND, Terrain, is_passable, next_waypoint
 from dm2_ray.world.randomness import (
     DRAW_ATTACK_POINT,
     DRAW_SIDESTEP,
@@ -90,31 +90,31 @@ from dm2_ray.world.units.tables import (
 )
 
 ENGINE_VERSION = "2"
-"""Changes whenever the same seed and actions may give another battle; recorded with demonstrations."""
+"""Changes whenever the same seed and actions may give a different battle; recorded with demonstrations."""
 
 SIDESTEP_LOOPS = 32
-"""For so long a unit prefers one side when it has to get round something."""
+"""Loops during which a unit prefers one side when it has to get around something."""
 
 
 @kernel(inline=True, allocates=False)
 def create_units(
-    opening: InitialUnits, tables: UnitTables, terrain: Terrain, units: Units, marks: UnitFlags, key: np.uint64
+    initial_units: InitialUnits, tables: UnitTables, terrain: Terrain, units: Units, flags: UnitFlags, key: np.uint64
 ) -> None:
-    """Put all units of a new battle in their places, whole and under their first orders."""
+    """Put all units of a new battle in their starting positions, with full health and their first orders."""
     num_agents = tables.num_agents
     stats = tables.stats
     for i in range(units.shape[1]):
-        units[X, i] = opening.start[i, 0]
-        units[Y, i] = opening.start[i, 1]
-        if opening.spawn_jitter > 0.0:
-            x = units[X, i] + opening.spawn_jitter * (2.0 * uniform_draw(key, 0, i, DRAW_SPAWN_X) - 1.0)
-            y = units[Y, i] + opening.spawn_jitter * (2.0 * uniform_draw(key, 0, i, DRAW_SPAWN_Y) - 1.0)
+        units[X, i] = initial_units.start[i, 0]
+        units[Y, i] = initial_units.start[i, 1]
+        if initial_units.spawn_jitter > 0.0:
+            x = units[X, i] + initial_units.spawn_jitter * (2.0 * uniform_draw(key, 0, i, DRAW_SPAWN_X) - 1.0)
+            y = units[Y, i] + initial_units.spawn_jitter * (2.0 * uniform_draw(key, 0, i, DRAW_SPAWN_Y) - 1.0)
             if is_passable(terrain.passable, int(stats[LAYER, i]), x, y):
                 units[X, i] = math.floor(x * POSITION_GRID) / POSITION_GRID
                 units[Y, i] = math.floor(y * POSITION_GRID) / POSITION_GRID
         side = 0 if i < num_agents else 1
         share = uniform_draw(key, 0, side, DRAW_ATTACK_POINT)
-        line = opening.attack_line
+        line = initial_units.attack_line
         units[HEALTH, i] = stats[HEALTH_MAX, i]
         units[SHIELD, i] = stats[SHIELD_MAX, i]
         units[ENERGY, i] = stats[ENERGY_START, i]
@@ -129,19 +129,19 @@ def create_units(
         units[BLOCKED, i] = 0.0
         units[GOAL_X, i] = line[side, 0] + share * (line[side, 2] - line[side, 0])
         units[GOAL_Y, i] = line[side, 1] + share * (line[side, 3] - line[side, 1])
-        if side == 1 and opening.holds_ground:
+        if side == 1 and initial_units.holds_ground:
             units[GOAL_X, i] = units[X, i]
             units[GOAL_Y, i] = units[Y, i]
-        marks[ORDER, i] = ORDER_SCRIPTED if side == 1 or opening.scripted_agents else ORDER_STOP
-        marks[TARGET, i] = NONE
-        marks[WINDUP_TARGET, i] = NONE
-        marks[IMPACT_TARGET, i] = NONE
-        marks[ATTACKER, i] = NONE
-        marks[AVOIDED, i] = NONE
-        marks[HEALING, i] = NONE
-        marks[EXPLODING, i] = NOT_EXPLODING
-    if opening.spawn_jitter > 0.0:
-        _sort_agents(opening.kind_order, num_agents, units)
+        flags[ORDER, i] = ORDER_SCRIPTED if side == 1 or initial_units.scripted_agents else ORDER_STOP
+        flags[TARGET, i] = NONE
+        flags[WINDUP_TARGET, i] = NONE
+        flags[IMPACT_TARGET, i] = NONE
+        flags[ATTACKER, i] = NONE
+        flags[AVOIDED, i] = NONE
+        flags[HEALING, i] = NONE
+        flags[EXPLODING, i] = NOT_EXPLODING
+    if initial_units.spawn_jitter > 0.0:
+        _sort_agents(initial_units.kind_order, num_agents, units)
 
 
 @kernel(allocates=False)
@@ -161,31 +161,31 @@ def _sort_agents(kind_order: UnitFlags, num_agents: int, units: Units) -> None:
 
 @kernel(inline=True, allocates=False)
 def give_orders(
-    tables: UnitTables, units: Units, marks: UnitFlags, actions: NDArray[np.int64], move_amount: float
+    tables: UnitTables, units: Units, flags: UnitFlags, actions: NDArray[np.int64], move_amount: float
 ) -> None:
-    """Turn a joint action [N] into orders; each replaces the one before and cuts a backswing short.
+    """Turn a joint action [N] into orders; each replaces the previous order and ends a backswing.
 
     A healer's targets are agents.
     """
     num_agents = tables.num_agents
     for i in range(num_agents):
         action = actions[i]
-        # Of the living only SMAC's heuristic healer gives no command; its last order stands.
-        if action == NO_OP or units[HEALTH, i] <= 0.0 or marks[ORDER, i] == ORDER_SCRIPTED:
+        # Of the living agents only a healer played by SMAC's heuristic gets no command; it keeps its last order.
+        if action == NO_OP or units[HEALTH, i] <= 0.0 or flags[ORDER, i] == ORDER_SCRIPTED:
             continue
         units[RECOVERY, i] = 0.0
         if action >= FIRST_TARGET:
             first = 0 if tables.stats[HEAL_RATE, i] > 0.0 else num_agents
             target = first + action - FIRST_TARGET
             # Repeating an order does not interrupt the attack it led to.
-            if marks[WINDUP_TARGET, i] != target:
-                cancel_attack(units, marks, i)
-            marks[ORDER, i] = ORDER_ATTACK
-            marks[TARGET, i] = target
+            if flags[WINDUP_TARGET, i] != target:
+                cancel_attack(units, flags, i)
+            flags[ORDER, i] = ORDER_ATTACK
+            flags[TARGET, i] = target
         else:
-            cancel_attack(units, marks, i)
-            marks[ORDER, i] = ORDER_STOP if action == STOP else ORDER_MOVE
-            marks[TARGET, i] = NONE
+            cancel_attack(units, flags, i)
+            flags[ORDER, i] = ORDER_STOP if action == STOP else ORDER_MOVE
+            flags[TARGET, i] = NONE
             east = (action == EAST) - (action == WEST)
             north = (action == NORTH) - (action == SOUTH)
             units[GOAL_X, i] = units[X, i] + move_amount * east
@@ -193,30 +193,30 @@ def give_orders(
 
 
 @kernel(inline=True, allocates=False)
-def _act(
+def _apply_action(
     tables: UnitTables,
     terrain: Terrain,
     units: Units,
-    marks: UnitFlags,
+    flags: UnitFlags,
     work: Workspace,
     i: int,
     key: np.uint64,
     loop: int,
 ) -> None:
-    """One loop of unit i: go on with the attack in progress, or follow the order."""
+    """One loop of unit i: continue the attack in progress, or follow the order."""
     stats = tables.stats
     work.floats[MOVE_X, i] = 0.0
     work.floats[MOVE_Y, i] = 0.0
-    if marks[WINDUP_TARGET, i] != NONE:
+    if flags[WINDUP_TARGET, i] != NONE:
         units[WINDUP, i] -= 1.0
     else:
         if units[BLOCKED, i] < 0.0:
             units[BLOCKED, i] += 1.0
-        order = marks[ORDER, i]
-        target = marks[TARGET, i]
+        order = flags[ORDER, i]
+        target = flags[TARGET, i]
         if order == ORDER_SCRIPTED:
-            target = choose_scripted_target(tables, units, marks, work, i)
-            marks[TARGET, i] = target
+            target = choose_scripted_target(tables, units, flags, work, i)
+            flags[TARGET, i] = target
         elif target != NONE and (units[HEALTH, target] <= 0.0 or tables.damage[i, target] <= 0.0):
             target = NONE
         goal_x = units[GOAL_X, i]
@@ -229,7 +229,7 @@ def _act(
             if not walks:
                 units[BLOCKED, i] = 0.0
                 if units[COOLDOWN, i] <= 0.0:
-                    start_attack(stats, units, marks, i, target, key, loop)
+                    start_attack(stats, units, flags, i, target, key, loop)
             elif units[RECOVERY, i] > 0.0:
                 walks = False
         elif order == ORDER_SCRIPTED:
@@ -237,12 +237,12 @@ def _act(
             dy = goal_y - units[Y, i]
             walks = dx * dx + dy * dy > ARRIVAL_DISTANCE * ARRIVAL_DISTANCE
         if walks:
-            is_detour = target != NONE and units[BLOCKED, i] < 0.0 and marks[AVOIDED, i] in (NONE, target)
+            is_detour = target != NONE and units[BLOCKED, i] < 0.0 and flags[AVOIDED, i] in (NONE, target)
             is_open = _walk(tables.stats, terrain, units, work, i, goal_x, goal_y, is_detour)
             if target != NONE:
-                store_waypoint(tables, units, marks, work, i, target, is_open)
-    if marks[WINDUP_TARGET, i] != NONE and units[WINDUP, i] <= 0.0:
-        release_attack(tables.num_agents, stats, tables.damage, units, marks, i)
+                count_blocked_loops(tables, units, flags, work, i, target, is_open)
+    if flags[WINDUP_TARGET, i] != NONE and units[WINDUP, i] <= 0.0:
+        release_attack(tables.num_agents, stats, tables.damage, units, flags, i)
 
 
 @kernel(inline=True, allocates=False)
@@ -256,26 +256,26 @@ def _walk(
     goal_y: float,
     is_detour: bool,
 ) -> bool:
-    """Choose unit i's displacement on its way to a point. Returns False if neighbors close the way."""
+    """Choose unit i's displacement on its way to a point. Returns False if neighbors block the way."""
     speed = stats[SPEED, i]
     if stats[ACCELERATION, i] > 0.0:
         before = math.sqrt(units[HEADING_X, i] ** 2 + units[HEADING_Y, i] ** 2)
         speed = min(speed, before + stats[ACCELERATION, i])
     if terrain.has_obstacles and stats[LAYER, i] == GROUND:
-        goal_x, goal_y = next_place(terrain, units[X, i], units[Y, i], goal_x, goal_y)
+        goal_x, goal_y = next_waypoint(terrain, units[X, i], units[Y, i], goal_x, goal_y)
     return walk_toward(speed, units, work, i, goal_x, goal_y, is_detour)
 
 
 @kernel(allocates=False)
 def _act_as_healer(
-    tables: UnitTables, terrain: Terrain, units: Units, marks: UnitFlags, work: Workspace, i: int
+    tables: UnitTables, terrain: Terrain, units: Units, flags: UnitFlags, work: Workspace, i: int
 ) -> None:
-    """One loop of healer i: tend a patient, fly to it, follow the army, or follow the order."""
+    """One loop of healer i: heal a patient, fly to it, follow the army, or follow the order."""
     work.floats[MOVE_X, i] = 0.0
     work.floats[MOVE_Y, i] = 0.0
     first = 0 if i < tables.num_agents else tables.num_agents
     last = tables.num_agents if i < tables.num_agents else units.shape[1]
-    patient = choose_heal_target(tables, units, marks, i, first, last)
+    patient = choose_heal_target(tables, units, flags, i, first, last)
     goal_x = units[GOAL_X, i]
     goal_y = units[GOAL_Y, i]
     enough = 0.0
@@ -283,11 +283,11 @@ def _act_as_healer(
         goal_x = units[X, patient]
         goal_y = units[Y, patient]
         enough = reach_between(tables.stats, i, patient)
-    elif marks[ORDER, i] == ORDER_SCRIPTED:
+    elif flags[ORDER, i] == ORDER_SCRIPTED:
         enough = FOLLOW_DISTANCE if follow_allies(tables.stats, units, i, first, last) else ARRIVAL_DISTANCE
         goal_x = units[GOAL_X, i]
         goal_y = units[GOAL_Y, i]
-    elif marks[ORDER, i] != ORDER_MOVE:
+    elif flags[ORDER, i] != ORDER_MOVE:
         return
     dx = goal_x - units[X, i]
     dy = goal_y - units[Y, i]
@@ -296,12 +296,12 @@ def _act_as_healer(
 
 
 @kernel(allocates=False)
-def _act_as_healers(tables: UnitTables, terrain: Terrain, units: Units, marks: UnitFlags, work: Workspace) -> None:
-    """One loop of all healers. Who is tended since the last loop gets health first."""
-    heal_patients(tables.stats, units, marks)
+def _act_as_healers(tables: UnitTables, terrain: Terrain, units: Units, flags: UnitFlags, work: Workspace) -> None:
+    """One loop of all healers. Patients chosen in the previous loop receive their health first."""
+    heal_patients(tables.stats, units, flags)
     for i in range(units.shape[1]):
         if work.integers[ALIVE, i] and tables.stats[HEAL_RATE, i] > 0.0:
-            _act_as_healer(tables, terrain, units, marks, work, i)
+            _act_as_healer(tables, terrain, units, flags, work, i)
 
 
 @kernel(allocates=False)
@@ -309,7 +309,7 @@ def run_game_loops(
     tables: UnitTables,
     terrain: Terrain,
     units: Units,
-    marks: UnitFlags,
+    flags: UnitFlags,
     work: Workspace,
     key: np.uint64,
     first_loop: int,
@@ -321,15 +321,15 @@ def run_game_loops(
         is_left = uniform_draw(key, first_loop // SIDESTEP_LOOPS, i, DRAW_SIDESTEP) < 0.5
         work.floats[SIDESTEP, i] = 1.0 if is_left else -1.0
     for loop in range(first_loop, first_loop + num_loops):
-        begin_loop(tables.stats, tables.damage, units, marks, work)
+        begin_loop(tables.stats, tables.damage, units, flags, work)
         is_crowded = find_contacts(tables.stats, units, work)
         if tables.has_healers:
-            _act_as_healers(tables, terrain, units, marks, work)
+            _act_as_healers(tables, terrain, units, flags, work)
         for i in range(num_units):
             if work.integers[ALIVE, i] and tables.stats[HEAL_RATE, i] == 0.0:
-                _act(tables, terrain, units, marks, work, i, key, loop)
+                _apply_action(tables, terrain, units, flags, work, i, key, loop)
         if tables.has_explosions:
-            settle_explosions(tables.num_agents, tables.stats, tables.damage, units, marks)
+            resolve_explosions(tables.num_agents, tables.stats, tables.damage, units, flags)
         move_units(terrain.passable, tables.stats, units, work)
         if is_crowded:
             relieve_crowd(terrain.passable, tables.stats, units, work)

@@ -1,8 +1,8 @@
-"""Healing: medivacs tend one hurt biological unit at a time.
+"""Healing: a medivac heals one hurt biological unit at a time.
 
-Shapes: U units of one battle; `units`, `marks` and `work` as in unit_state.
+Shapes: U units of one battle; `units`, `flags` and `work` as in units.state.
 
-Whom a healer tends is decided when units act, from the state at the loop's start; the health arrives when the next loop
+A healer's patient is chosen when units act, from the state at the loop's start; the health arrives when the next loop
 begins, on both sides at once.
 """
 
@@ -41,7 +41,7 @@ from dm2_ray.world.units.tables import (
 )
 
 FOLLOW_DISTANCE = 1.0
-"""A scripted healer with nobody to tend keeps this close to the middle of its army."""
+"""A scripted healer without a patient stays this close to the middle of its army."""
 
 
 @kernel(allocates=False)
@@ -51,7 +51,7 @@ def _needs_healing(stats: Stats, units: Units, i: int) -> bool:
 
 @kernel(allocates=False)
 def _worst_hurt_friend(stats: Stats, units: Units, i: int, first: int, last: int) -> int:
-    """Friend in [first, last) with the least share of health within scan range, the nearer of two alike; or NONE."""
+    """Friend in [first, last) with the lowest share of health within scan range, ties go to the nearer one; or NONE."""
     best = NONE
     best_share = 1.0
     best_distance = 0.0
@@ -71,7 +71,8 @@ def _worst_hurt_friend(stats: Stats, units: Units, i: int, first: int, last: int
 
 @kernel(allocates=False)
 def follow_allies(stats: Stats, units: Units, i: int, first: int, last: int) -> bool:
-    """Set a scripted healer's goal to the middle of its living fighters; False, and no change, without any."""
+    """Set a scripted healer's goal to the middle of its living fighters; without any, returns False and changes
+    nothing."""
     count = 0
     x = 0.0
     y = 0.0
@@ -87,38 +88,38 @@ def follow_allies(stats: Stats, units: Units, i: int, first: int, last: int) -> 
 
 
 @kernel(allocates=False)
-def choose_heal_target(tables: UnitTables, units: Units, marks: UnitFlags, i: int, first: int, last: int) -> int:
-    """Whom healer i tends or flies to in this loop, or NONE; [first, last) is its side.
+def choose_heal_target(tables: UnitTables, units: Units, flags: UnitFlags, i: int, first: int, last: int) -> int:
+    """The unit that healer i heals or flies to in this loop, or NONE; [first, last) is its side.
 
-    An ordered healer waits by an unhurt patient, as its order stands until the next one.
+    A healer under an order waits beside an unhurt patient, since the order is valid until the next one.
     """
     stats = tables.stats
     patient = NONE
-    if marks[ORDER, i] == ORDER_SCRIPTED:
+    if flags[ORDER, i] == ORDER_SCRIPTED:
         patient = _worst_hurt_friend(stats, units, i, first, last)
-        marks[TARGET, i] = patient
-    elif marks[ORDER, i] == ORDER_ATTACK:
-        patient = marks[TARGET, i]
+        flags[TARGET, i] = patient
+    elif flags[ORDER, i] == ORDER_ATTACK:
+        patient = flags[TARGET, i]
         if patient != NONE and (units[HEALTH, patient] <= 0.0 or stats[IS_HEALABLE, patient] == 0.0):
             patient = NONE
     is_near = patient != NONE and center_distance(units, i, patient) <= reach_between(stats, i, patient)
     if is_near and _needs_healing(stats, units, patient):
-        # Energy runs down to nothing once begun, but does not suffice to begin.
-        needed = 0.0 if marks[HEALING, i] == patient else stats[HEAL_MIN_ENERGY, i]
-        marks[HEALING, i] = patient if units[ENERGY, i] > 0.0 and units[ENERGY, i] >= needed else NONE
+        # Once begun, healing continues until the energy is 0; to begin, HEAL_MIN_ENERGY is needed.
+        needed = 0.0 if flags[HEALING, i] == patient else stats[HEAL_MIN_ENERGY, i]
+        flags[HEALING, i] = patient if units[ENERGY, i] > 0.0 and units[ENERGY, i] >= needed else NONE
     else:
-        marks[HEALING, i] = NONE
+        flags[HEALING, i] = NONE
     return patient
 
 
 @kernel(allocates=False)
-def heal_patients(stats: Stats, units: Units, marks: UnitFlags) -> None:
-    """One loop's energy for every healer, and health for everybody who is being tended."""
+def heal_patients(stats: Stats, units: Units, flags: UnitFlags) -> None:
+    """One loop's energy for every healer, and health for every patient."""
     for i in range(units.shape[1]):
         if stats[HEAL_RATE, i] == 0.0 or units[HEALTH, i] <= 0.0:
             continue
         units[ENERGY, i] = min(units[ENERGY, i] + stats[ENERGY_REGENERATION, i], stats[ENERGY_MAX, i])
-        patient = marks[HEALING, i]
+        patient = flags[HEALING, i]
         if patient != NONE and units[HEALTH, patient] > 0.0:
             missing = stats[HEALTH_MAX, patient] - units[HEALTH, patient]
             healed = min(stats[HEAL_RATE, i], missing, units[ENERGY, i] / stats[ENERGY_PER_HEALTH, i])

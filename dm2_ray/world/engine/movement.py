@@ -1,6 +1,6 @@
-"""Movement kernels: who touches whom, the way round standing units, push-out, terrain.
+"""Movement kernels: contacts between units, ways around standing units, push-out, terrain.
 
-Shapes: U units of one battle; `units`, `marks` and `work` as in unit_state.
+Shapes: U units of one battle; `units`, `flags` and `work` as in units.state.
 
 All positions read are those at the start of the loop and all units move at once, so no side moves first.
 """
@@ -49,9 +49,9 @@ PUSH_STIFFNESS = 0.8
 CROWDED = 0.7
 """Share of their separation below which two units' distance makes a crowd."""
 RELIEF_ROUNDS = 2
-"""Further pushes per loop in a crowd."""
+"""Additional pushes per loop in a crowd."""
 MAX_PUSH = 0.25
-"""Longest displacement by neighbors in one loop."""
+"""Maximal displacement by neighbors in one loop."""
 CREEP = 0.05
 """Along a wall a unit that would move less than this in a loop counts as standing."""
 POSITION_GRID = 4096.0
@@ -61,15 +61,15 @@ HEAD_ON = 0.995
 GRAZING = 0.01
 """Cosine up to which a neighbor is passed without a detour."""
 MAX_DETOURS = 4
-"""Neighbors that a unit gets round in one loop; with more in the way it stands."""
+"""Neighbors that a unit can get around in one loop; with more in the way it stands."""
 
 
 @kernel(inline=True, allocates=False)
 def find_contacts(stats: Stats, units: Units, work: Workspace) -> bool:
-    """Find the neighbors of all units and the push-out of overlapping pairs; layers do not touch one another.
+    """Find the neighbors of all units and the push-out of overlapping pairs; units of different layers do not touch.
 
-    A unit that walks gives way to one that stands; two alike share. What cannot move does not give way. Returns whether
-    some pair overlaps so much that it is a crowd.
+    A walking unit gives way to a standing one; two alike share the push. Units that cannot move do not give way.
+    Returns whether some pair overlaps so much that it counts as a crowd.
     """
     is_crowded = False
     floats = work.floats
@@ -116,7 +116,7 @@ def _touch(
     distance: float,
     separation: float,
 ) -> None:
-    """Note the pair (i, j), whose centers are (dx, dy) apart, as neighbors and push it apart if it overlaps."""
+    """Store the pair (i, j), whose centers are (dx, dy) apart, as neighbors and push it apart if it overlaps."""
     floats = work.floats
     integers = work.integers
     if integers[NUM_CONTACTS, i] < MAX_CONTACTS:
@@ -152,10 +152,10 @@ def _touch(
 def walk_toward(
     speed: float, units: Units, work: Workspace, i: int, goal_x: float, goal_y: float, is_detour: bool
 ) -> bool:
-    """Choose unit i's displacement toward a point. Returns False if neighbors close the way.
+    """Choose unit i's displacement toward a point. Returns False if neighbors block the way.
 
-    The component of the direction that leads into a neighbor is dropped, and the rest is walked at full speed. On a
-    detour the unit goes round its crowd, unless nobody at all stands in the straight way.
+    The component of the direction that leads into a neighbor is dropped, and the unit walks the rest at full speed. On
+    a detour it walks around the crowd, unless the straight way is free.
     """
     floats = work.floats
     integers = work.integers
@@ -167,13 +167,13 @@ def walk_toward(
         dx /= distance
         dy /= distance
         for attempt in range(MAX_DETOURS):
-            # The neighbor most in the way first, so that the order in which they are listed does not matter.
+            # The neighbor most in the way comes first, so that the order of the list does not matter.
             worst = 0.0
             worst_x = 0.0
             worst_y = 0.0
             for k in range(integers[NUM_CONTACTS, i]):
                 j = integers[FIRST_CONTACT + k, i]
-                # Who walks the same way will not be in the way.
+                # A neighbor that walks in the same direction will not be in the way.
                 if units[HEADING_X, j] * dx + units[HEADING_Y, j] * dy > 0.0:
                     continue
                 normal_x = units[X, j] - units[X, i]
@@ -195,7 +195,7 @@ def walk_toward(
                     dy = -round_x / length * units[ROUND_SIDE, i]
                     continue
             if worst > HEAD_ON:
-                # Head on there is no way to prefer, so each unit has a side of its own.
+                # Head on, neither side is better; each unit uses its own preferred side.
                 dx = -worst_y * floats[SIDESTEP, i]
                 dy = worst_x * floats[SIDESTEP, i]
             else:
@@ -233,7 +233,7 @@ def _displace(
     if not is_passable(passable, layer, x, y):
         goes_x = is_passable(passable, layer, x, units[Y, i])
         goes_y = not goes_x and is_passable(passable, layer, units[X, i], y)
-        # Who is pressed against a wall does not walk, so that those behind do not follow it into the crowd.
+        # A unit pressed against a wall counts as standing, so that those behind do not follow it into the crowd.
         if not goes_x or abs(units[HEADING_X, i]) < CREEP:
             units[HEADING_X, i] = 0.0
         if not goes_y or abs(units[HEADING_Y, i]) < CREEP:
@@ -256,7 +256,7 @@ def move_units(passable: NDArray[np.bool_], stats: Stats, units: Units, work: Wo
 
 @kernel(allocates=False)
 def relieve_crowd(passable: NDArray[np.bool_], stats: Stats, units: Units, work: Workspace) -> None:
-    """Push overlapping units apart again, without walking: in a crowd once is not enough."""
+    """Push overlapping units apart again, without walking: in a crowd one push is not enough."""
     for _ in range(RELIEF_ROUNDS):
         is_crowded = find_contacts(stats, units, work)
         for i in range(units.shape[1]):

@@ -1,10 +1,10 @@
-"""The scripted opponent's kernels: whom a unit under an attack-move order fights.
+"""The scripted opponent's kernels: the target of a unit under an attack-move order.
 
-SMAC's enemies are not led by an AI player: each obeys one attack-move order with StarCraft II's stock unit behavior,
+SMAC's enemies are not led by an AI player: each obeys one attack-move order with StarCraft II's standard unit behavior,
 which is closed. This is a model of it: keep a target while it is about in range, else take the nearest in sight, else
-go for whoever hit a friend near by, else walk on.
+attack the unit that hit a nearby friend, else walk on.
 
-Shapes: U units of one battle, `units`, `marks` and `work` as in unit_state; a side is the half-open range of indices
+Shapes: U units of one battle, `units`, `flags` and `work` as in units.state; a side is the half-open range of indices
 [first, last).
 """
 
@@ -37,15 +37,15 @@ from dm2_ray.world.units.state import (
 from dm2_ray.world.units.tables import CHASE, MELEE_RANGE, RADIUS, SCAN_RANGE, WEAPON_RANGE, Stats, UnitTables
 
 ARRIVAL_DISTANCE = 0.5
-"""From the attack-move's goal, where a unit without foes stands idle."""
+"""Distance from the attack-move's goal at which a unit without foes stands idle."""
 BLOCKED_LOOPS_MELEE = 2.0
 BLOCKED_LOOPS_RANGED = 4.0
-"""After so many loops without a way to its target a unit goes round; a ranged one looks for another target first."""
+"""Blocked loops after which a unit walks around the obstacle; a ranged one looks for another target first."""
 ROUND_LOOPS_MELEE = 32.0
 ROUND_LOOPS_RANGED = 16.0
 """For so many loops, unless a way opens before."""
 CROWD_RADIUS = 4.0
-"""Foes this close to the target belong to the crowd that is gone round."""
+"""Foes this close to the target belong to the crowd that a unit walks around."""
 
 
 @kernel(allocates=False)
@@ -78,15 +78,15 @@ def _nearest_foe(stats: Stats, damage: Stats, units: Units, i: int, first: int, 
 
 @kernel(allocates=False)
 def _attacker_of_friends(
-    tables: UnitTables, units: Units, marks: UnitFlags, work: Workspace, i: int, first_friend: int, last_friend: int
+    tables: UnitTables, units: Units, flags: UnitFlags, work: Workspace, i: int, first_friend: int, last_friend: int
 ) -> int:
-    """Nearest living foe that lately hit unit i or a friend within the help radius, inside the leash; or NONE."""
+    """Nearest living foe that recently hit unit i or a friend within the help radius, inside the leash; or NONE."""
     best = NONE
     best_distance = tables.leash
     for friend in range(first_friend, last_friend):
         if not work.integers[ALIVE, friend] or not 0.0 < units[ALARM, friend] <= ALARM_LOOPS:
             continue
-        foe = marks[ATTACKER, friend]
+        foe = flags[ATTACKER, friend]
         if units[HEALTH, foe] <= 0.0 or tables.damage[i, foe] <= 0.0:
             continue
         if center_distance(units, i, friend) > tables.help_radius:
@@ -99,11 +99,11 @@ def _attacker_of_friends(
 
 
 @kernel(allocates=False)
-def choose_scripted_target(tables: UnitTables, units: Units, marks: UnitFlags, work: Workspace, i: int) -> int:
+def choose_scripted_target(tables: UnitTables, units: Units, flags: UnitFlags, work: Workspace, i: int) -> int:
     """Target of a scripted unit for this loop, or NONE."""
     stats = tables.stats
-    avoided = marks[AVOIDED, i] if units[BLOCKED, i] < 0.0 else NONE
-    target = marks[TARGET, i]
+    avoided = flags[AVOIDED, i] if units[BLOCKED, i] < 0.0 else NONE
+    target = flags[TARGET, i]
     if target != NONE and units[HEALTH, target] > 0.0:
         beyond_reach = center_distance(units, i, target) - reach_between(stats, i, target)
         if beyond_reach <= 0.0 or (beyond_reach <= stats[CHASE, i] and target != avoided):
@@ -114,7 +114,7 @@ def choose_scripted_target(tables: UnitTables, units: Units, marks: UnitFlags, w
     if target == NONE and tables.retaliation:
         first_friend = 0 if i < tables.num_agents else tables.num_agents
         last_friend = tables.num_agents if i < tables.num_agents else units.shape[1]
-        target = _attacker_of_friends(tables, units, marks, work, i, first_friend, last_friend)
+        target = _attacker_of_friends(tables, units, flags, work, i, first_friend, last_friend)
     return target
 
 
@@ -122,7 +122,7 @@ def choose_scripted_target(tables: UnitTables, units: Units, marks: UnitFlags, w
 def _walk_around_obstacle(
     units: Units, i: int, target: int, first_foe: int, last_foe: int, fallback_side: float
 ) -> None:
-    """Let unit i, which has no way to its target, go round the foes about it, by the nearer end of their line."""
+    """Send unit i, which has no way to its target, around the foes near it, by the nearer end of their line."""
     x = 0.0
     y = 0.0
     count = 0
@@ -141,10 +141,10 @@ def _walk_around_obstacle(
 
 
 @kernel(inline=True, allocates=False)
-def store_waypoint(
-    tables: UnitTables, units: Units, marks: UnitFlags, work: Workspace, i: int, target: int, is_open: bool
+def count_blocked_loops(
+    tables: UnitTables, units: Units, flags: UnitFlags, work: Workspace, i: int, target: int, is_open: bool
 ) -> None:
-    """Count the loops in which the way to the target was closed; after too many the unit goes round."""
+    """Count the loops in which the way to the target was blocked; after too many the unit walks around."""
     if is_open:
         units[BLOCKED, i] = min(units[BLOCKED, i], 0.0)
     elif units[BLOCKED, i] >= 0.0:
@@ -155,4 +155,4 @@ def store_waypoint(
             last_foe = units.shape[1] if i < tables.num_agents else tables.num_agents
             _walk_around_obstacle(units, i, target, first_foe, last_foe, work.floats[SIDESTEP, i])
             units[BLOCKED, i] = -ROUND_LOOPS_MELEE if is_melee else -ROUND_LOOPS_RANGED
-            marks[AVOIDED, i] = NONE if is_melee else target
+            flags[AVOIDED, i] = NONE if is_melee else target

@@ -1,6 +1,6 @@
-"""Damage to areas: the colossus' line of fire and the baneling's explosion. Neither hurts its own side.
+"""Area damage: the colossus' line of fire and the baneling's explosion. Neither hurts its own side.
 
-Shapes: U units of one battle; `units` and `marks` as in unit_state, `stats` and `damage` as in UnitTables.
+Shapes: U units of one battle; `units` and `flags` as in units.state, `stats` and `damage` as in UnitTables.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from dm2_ray.world.compile_cache import kernel
-from dm2_ray.world.engine.damage import strike
+from dm2_ray.world.engine.damage import apply_damage
 from dm2_ray.world.units.state import (
     ABOUT_TO_EXPLODE,
     EXPLODES_IN_THIS_ROUND,
@@ -24,7 +24,9 @@ from dm2_ray.world.units.tables import RADIUS, SIMULTANEOUS_HITS, SPLASH_HALF_LE
 
 
 @kernel(allocates=False)
-def strike_line(num_agents: int, stats: Stats, damage: Stats, units: Units, marks: UnitFlags, i: int, j: int) -> None:
+def apply_line_damage(
+    num_agents: int, stats: Stats, damage: Stats, units: Units, flags: UnitFlags, i: int, j: int
+) -> None:
     """Unit i fires across unit j: every foe whose edge is near the line through j, across the shot, is hit."""
     dx = units[X, j] - units[X, i]
     dy = units[Y, j] - units[Y, i]
@@ -50,12 +52,12 @@ def strike_line(num_agents: int, stats: Stats, damage: Stats, units: Units, mark
         limit = stats[SPLASH_RADIUS, i] + stats[RADIUS, foe]
         if off_x * off_x + off_y * off_y <= limit * limit:
             for _ in range(int(stats[SIMULTANEOUS_HITS, i])):
-                strike(stats, damage, units, marks, i, foe)
+                apply_damage(stats, damage, units, flags, i, foe)
 
 
 @kernel(allocates=False)
-def _explode(num_agents: int, stats: Stats, damage: Stats, units: Units, marks: UnitFlags, i: int) -> None:
-    """Unit i, dead, bursts: every foe on the ground whose edge is within the splash radius is hit."""
+def _explode(num_agents: int, stats: Stats, damage: Stats, units: Units, flags: UnitFlags, i: int) -> None:
+    """Unit i, dead, explodes: every foe on the ground whose edge is within the splash radius is hit."""
     first_foe = num_agents if i < num_agents else 0
     last_foe = units.shape[1] if i < num_agents else num_agents
     for foe in range(first_foe, last_foe):
@@ -65,25 +67,25 @@ def _explode(num_agents: int, stats: Stats, damage: Stats, units: Units, marks: 
         dy = units[Y, foe] - units[Y, i]
         limit = stats[SPLASH_RADIUS, i] + stats[RADIUS, foe]
         if dx * dx + dy * dy <= limit * limit:
-            strike(stats, damage, units, marks, i, foe)
+            apply_damage(stats, damage, units, flags, i, foe)
 
 
 @kernel(allocates=False)
-def settle_explosions(num_agents: int, stats: Stats, damage: Stats, units: Units, marks: UnitFlags) -> None:
-    """Let everybody who is about to explode do so, then those whom that killed, and so on.
+def resolve_explosions(num_agents: int, stats: Stats, damage: Stats, units: Units, flags: UnitFlags) -> None:
+    """Let all units that are about to explode do so, then the units that this killed, and so on.
 
-    All of a round burst from the same state of affairs, whichever side they are on.
+    All units of a round explode from the same state, whichever side they are on.
     """
     pending = True
     while pending:
         pending = False
         for i in range(units.shape[1]):
-            if marks[EXPLODING, i] == ABOUT_TO_EXPLODE:
-                marks[EXPLODING, i] = EXPLODES_IN_THIS_ROUND
+            if flags[EXPLODING, i] == ABOUT_TO_EXPLODE:
+                flags[EXPLODING, i] = EXPLODES_IN_THIS_ROUND
                 pending = True
         if not pending:
             break
         for i in range(units.shape[1]):
-            if marks[EXPLODING, i] == EXPLODES_IN_THIS_ROUND:
-                marks[EXPLODING, i] = NOT_EXPLODING
-                _explode(num_agents, stats, damage, units, marks, i)
+            if flags[EXPLODING, i] == EXPLODES_IN_THIS_ROUND:
+                flags[EXPLODING, i] = NOT_EXPLODING
+                _explode(num_agents, stats, damage, units, flags, i)

@@ -1,6 +1,6 @@
 """Weapon kernels: starting an attack, releasing it, missiles and second hits, regeneration.
 
-Shapes: U units of one battle; `units`, `marks` and `work` as in unit_state, `stats` and `damage` as in UnitTables.
+Shapes: U units of one battle; `units`, `flags` and `work` as in units.state, `stats` and `damage` as in UnitTables.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import math
 import numpy as np
 
 from dm2_ray.world.compile_cache import kernel
-from dm2_ray.world.engine.damage import fall, strike
-from dm2_ray.world.engine.splash import strike_line
+from dm2_ray.world.engine.damage import apply_damage, kill_unit
+from dm2_ray.world.engine.splash import apply_line_damage
 from dm2_ray.world.randomness import DRAW_WEAPON_DELAY, uniform_draw
 from dm2_ray.world.units.state import (
     ALARM,
@@ -70,56 +70,56 @@ def reach_between(stats: Stats, i: int, j: int) -> float:
 
 
 @kernel(inline=True, allocates=False)
-def start_attack(stats: Stats, units: Units, marks: UnitFlags, i: int, j: int, key: np.uint64, loop: int) -> None:
+def start_attack(stats: Stats, units: Units, flags: UnitFlags, i: int, j: int, key: np.uint64, loop: int) -> None:
     """Begin an attack; the cooldown runs from its start, so the period does not depend on the damage point."""
     delay = stats[DELAY_MIN, i] + stats[DELAY_SPAN, i] * uniform_draw(key, loop, i, DRAW_WEAPON_DELAY)
     units[COOLDOWN, i] = stats[PERIOD, i] + delay
     units[WINDUP, i] = stats[DAMAGE_POINT, i]
-    marks[WINDUP_TARGET, i] = j
+    flags[WINDUP_TARGET, i] = j
 
 
 @kernel(allocates=False)
-def cancel_attack(units: Units, marks: UnitFlags, i: int) -> None:
-    """Give up the attack in progress, if any: the weapon is ready again at once."""
-    if marks[WINDUP_TARGET, i] != NONE:
-        marks[WINDUP_TARGET, i] = NONE
+def cancel_attack(units: Units, flags: UnitFlags, i: int) -> None:
+    """Cancel the attack in progress, if any: the weapon is ready again at once."""
+    if flags[WINDUP_TARGET, i] != NONE:
+        flags[WINDUP_TARGET, i] = NONE
         units[COOLDOWN, i] = 0.0
 
 
 @kernel(allocates=False)
-def release_attack(num_agents: int, stats: Stats, damage: Stats, units: Units, marks: UnitFlags, i: int) -> None:
+def release_attack(num_agents: int, stats: Stats, damage: Stats, units: Units, flags: UnitFlags, i: int) -> None:
     """The moment of the shot: an instant weapon hits now, a missile leaves, a second blade follows later, a baneling
-    gives itself up.
+    kills itself.
 
-    The attack is lost if its target has died or left by more than the range slop.
+    The attack is lost if its target has died or has moved out of range by more than the range slop.
     """
-    j = marks[WINDUP_TARGET, i]
+    j = flags[WINDUP_TARGET, i]
     distance = center_distance(units, i, j)
     if units[HEALTH, j] <= 0.0 or distance > reach_between(stats, i, j) + stats[RANGE_SLOP, i]:
-        cancel_attack(units, marks, i)
+        cancel_attack(units, flags, i)
         return
-    marks[WINDUP_TARGET, i] = NONE
+    flags[WINDUP_TARGET, i] = NONE
     units[RECOVERY, i] = stats[BACKSWING, i]
     if stats[MISSILE_SPEED, i] > 0.0:
         units[IMPACT, i] = max(distance - stats[RADIUS, j], 0.0) / stats[MISSILE_SPEED, i]
-        marks[IMPACT_TARGET, i] = j
+        flags[IMPACT_TARGET, i] = j
         return
     if stats[SPLASH_SHAPE, i] == SPLASH_CIRCLE:
-        fall(stats, units, marks, i)
+        kill_unit(stats, units, flags, i)
         return
     if stats[SPLASH_SHAPE, i] == SPLASH_LINE:
-        strike_line(num_agents, stats, damage, units, marks, i, j)
+        apply_line_damage(num_agents, stats, damage, units, flags, i, j)
         return
     for _ in range(int(stats[SIMULTANEOUS_HITS, i])):
-        strike(stats, damage, units, marks, i, j)
+        apply_damage(stats, damage, units, flags, i, j)
     if stats[SECOND_HIT_DELAY, i] > 0.0:
         units[IMPACT, i] = stats[SECOND_HIT_DELAY, i]
-        marks[IMPACT_TARGET, i] = j
+        flags[IMPACT_TARGET, i] = j
 
 
 @kernel(inline=True, allocates=False)
-def begin_loop(stats: Stats, damage: Stats, units: Units, marks: UnitFlags, work: Workspace) -> None:
-    """Take the roll of the living, let timers run, shields and health grow, missiles and second blows land."""
+def begin_loop(stats: Stats, damage: Stats, units: Units, flags: UnitFlags, work: Workspace) -> None:
+    """Find the living units, advance timers, regenerate shields and health, land missiles and second blows."""
     for i in range(units.shape[1]):
         work.integers[ALIVE, i] = units[HEALTH, i] > 0.0
         if work.integers[ALIVE, i]:
@@ -135,13 +135,13 @@ def begin_loop(stats: Stats, damage: Stats, units: Units, marks: UnitFlags, work
                 grown = units[HEALTH, i] + stats[HEALTH_REGENERATION, i]
                 units[HEALTH, i] = min(grown, stats[HEALTH_MAX, i])
     for i in range(units.shape[1]):
-        if marks[IMPACT_TARGET, i] == NONE:
+        if flags[IMPACT_TARGET, i] == NONE:
             continue
-        # A missile flies on after its shooter's death; a second blow needs the arm that strikes it.
+        # A missile flies on after its shooter's death; a second blow needs a living attacker.
         if stats[MISSILE_SPEED, i] == 0.0 and not work.integers[ALIVE, i]:
-            marks[IMPACT_TARGET, i] = NONE
+            flags[IMPACT_TARGET, i] = NONE
             continue
         units[IMPACT, i] -= 1.0
         if units[IMPACT, i] <= 0.0:
-            strike(stats, damage, units, marks, i, marks[IMPACT_TARGET, i])
-            marks[IMPACT_TARGET, i] = NONE
+            apply_damage(stats, damage, units, flags, i, flags[IMPACT_TARGET, i])
+            flags[IMPACT_TARGET, i] = NONE

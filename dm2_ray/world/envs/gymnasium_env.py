@@ -52,7 +52,7 @@ class TeamEnv(gymnasium.Env[Observation, NDArray[Any]]):
         self._battles = BattleVector(map_name, 1, **smac_arguments)
         self._seed = seed
         self.render_mode = render_mode
-        step_loops = self._battles.switches.step_mul
+        step_loops = self._battles.options.step_mul
         self._screen = Screen(self._battles.map_spec, render_mode, step_loops=step_loops) if render_mode else None
         self._begun = self._under_way = False
         self.observation_space = spaces.team_observation(self._battles)

@@ -51,7 +51,7 @@ class BattleParallelEnv(ParallelEnv[str, Observation, int]):
     def __init__(self, map_name: str | MapSpec, render_mode: str | None = None, **smac_arguments: Any) -> None:
         self._battles = BattleVector(map_name, 1, **smac_arguments)
         self.render_mode = render_mode
-        step_loops = self._battles.switches.step_mul
+        step_loops = self._battles.options.step_mul
         self._screen = Screen(self._battles.map_spec, render_mode, step_loops=step_loops) if render_mode else None
         self.map_name = self._battles.map_name
         self._begun = False
@@ -111,7 +111,7 @@ class BattleParallelEnv(ParallelEnv[str, Observation, int]):
             action, i = actions[agent], self._index[agent]
             if not 0 <= action < battles.num_actions:
                 raise ValueError(f"{agent}: action {action} is outside of 0..{battles.num_actions - 1}")
-            unavailable[agent] = not (battles.switches.heuristic_ai or battles.action_mask[0, i, action])
+            unavailable[agent] = not (battles.options.heuristic_ai or battles.action_mask[0, i, action])
             joint_action[0, i] = STOP if unavailable[agent] else action
         battles.step(joint_action)
 

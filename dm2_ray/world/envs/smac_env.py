@@ -61,8 +61,8 @@ class SMACEnv(SmacView):
         """What the last step returned."""
         self._is_relaunched = True
         self._episode_count = self._total_steps = 0
-        self._story: ActionLog | None = None
-        self._last_story: ActionLog | None = None
+        self._action_log: ActionLog | None = None
+        self._last_action_log: ActionLog | None = None
         self._screen: Screen | None = None
 
     def reset(self) -> tuple[list[NDArray[np.floating]], NDArray[np.float32]]:
@@ -75,15 +75,15 @@ class SMACEnv(SmacView):
         self._is_relaunched, self._has_begun, self._is_under_way = False, True, True
         self._episode_steps = 0
         self.last_action = np.zeros((self.n_agents, self.n_actions))
-        self._tell_from_here()
+        self._start_action_log()
         if self.debug:
             _log.debug("battle %d begins", self._battles.battle_number[0])
         return self.get_obs(), self.get_state()
 
-    def _tell_from_here(self, start: dict[str, NDArray[Any]] | None = None) -> None:
-        if self._story is not None and self._story.actions:
-            self._last_story = self._story
-        self._story = ActionLog(battle_number=int(self._battles.battle_number[0]), start=start)
+    def _start_action_log(self, start: dict[str, NDArray[Any]] | None = None) -> None:
+        if self._action_log is not None and self._action_log.actions:
+            self._last_action_log = self._action_log
+        self._action_log = ActionLog(battle_number=int(self._battles.battle_number[0]), start=start)
 
     def step(self, actions: Iterable[SupportsInt]) -> tuple[float, bool, dict[str, Any]]:
         """Play one joint action [N].
@@ -96,14 +96,14 @@ class SMACEnv(SmacView):
             RuntimeError: no battle is under way.
             TypeError, ValueError: actions are not whole numbers, of the wrong number, or not available.
         """
-        if not self._is_under_way or self._story is None:
+        if not self._is_under_way or self._action_log is None:
             raise RuntimeError("no battle is under way: call reset() first")
         battles, given = self._battles, np.array([_whole(action) for action in actions], np.int64)
         battles.step(given[np.newaxis])
         if self.heuristic_ai and hasattr(actions, "__setitem__"):
             for agent, action in enumerate(battles.played_actions[0].tolist()):
                 actions[agent] = action
-        self._story.actions.append(given)
+        self._action_log.actions.append(given)
         self._episode_steps += 1
         self._total_steps += 1
         self.last_action = np.eye(self.n_actions)[given]
@@ -167,7 +167,7 @@ class SMACEnv(SmacView):
                 raise TypeError("set_units takes both sides in one argument or each in its own, not both")
             allies, enemies = allies
         self._battles.place_units(0, allies, enemies)
-        self._tell_from_here(self._battles.snapshot())
+        self._start_action_log(self._battles.snapshot())
         return self.get_obs(), self.get_state()
 
     # Around the battles.
@@ -218,15 +218,18 @@ class SMACEnv(SmacView):
         """
         from dm2_ray.world.viewing.html_replay import write_html
 
-        story = self._story if self._story is not None and self._story.actions else self._last_story
-        if story is None:
+        action_log = self._action_log
+        if action_log is None or not action_log.actions:
+            action_log = self._last_action_log
+        if action_log is None:
             raise RuntimeError("there is nothing to replay: no step has been taken")
         prefix = f"{self.replay_prefix}_" if self.replay_prefix else ""
         path = (
-            Path(self.replay_dir or ".") / f"{prefix}{self.map_name}_seed{self._seed}_battle{story.battle_number}.html"
+            Path(self.replay_dir or ".")
+            / f"{prefix}{self.map_name}_seed{self._seed}_battle{action_log.battle_number}.html"
         )
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_html(story.retell(self._battles), path)
+        write_html(action_log.replay(self._battles), path)
         _log.info("replay saved at %s", path)
         return str(path)
 

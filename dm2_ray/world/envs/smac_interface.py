@@ -46,9 +46,9 @@ class SmacInterface:
     n_obs_pathing = NUM_RING_CELLS
     n_obs_height = NUM_RING_CELLS + 1
 
-    def __init__(self, spec: MapSpec, switches: SmacOptions, balance: Balance) -> None:
-        self._tables: RulesTables = build_tables(spec, switches, balance=balance)
-        self._roll = SmacUnitIndex(spec, balance)
+    def __init__(self, spec: MapSpec, options: SmacOptions, balance: Balance) -> None:
+        self._tables: RulesTables = build_tables(spec, options, balance=balance)
+        self._unit_index = SmacUnitIndex(spec, balance)
         tables = self._tables
         self.map_name = spec.name
         self.map_type = spec.map_type
@@ -61,42 +61,42 @@ class SmacInterface:
         self.shield_bits_enemy = int(tables.enemy_shields)
         self.ally_state_attr_names = smac_features.ally_attributes(tables)
         self.enemy_state_attr_names = smac_features.enemy_attributes(tables)
-        self.max_reward = max_reward(spec, switches, balance)
+        self.max_reward = max_reward(spec, options, balance)
 
-        self.difficulty = switches.difficulty
-        self.game_version = switches.game_version
-        self.continuing_episode = switches.continuing_episode
-        self.obs_all_health = switches.obs_all_health
-        self.obs_own_health = switches.obs_own_health
-        self.obs_last_action = switches.obs_last_action
-        self.obs_pathing_grid = switches.obs_pathing_grid
-        self.obs_terrain_height = switches.obs_terrain_height
-        self.obs_instead_of_state = switches.obs_instead_of_state
-        self.obs_timestep_number = switches.obs_timestep_number
-        self.state_last_action = switches.state_last_action
-        self.state_timestep_number = switches.state_timestep_number
-        self.reward_sparse = switches.reward_sparse
-        self.reward_only_positive = switches.reward_only_positive
-        self.reward_death_value = switches.reward_death_value
-        self.reward_win = switches.reward_win
-        self.reward_defeat = switches.reward_defeat
-        self.reward_negative_scale = switches.reward_negative_scale
-        self.reward_scale = switches.reward_scale
-        self.reward_scale_rate = switches.reward_scale_rate
-        self.replay_dir = switches.replay_dir
-        self.replay_prefix = switches.replay_prefix
-        self.window_size = (switches.window_size_x, switches.window_size_y)
-        self.heuristic_ai = switches.heuristic_ai
-        self.heuristic_rest = switches.heuristic_rest
-        self.debug = switches.debug
-        self._move_amount = switches.move_amount
-        self._step_mul = switches.step_mul
+        self.difficulty = options.difficulty
+        self.game_version = options.game_version
+        self.continuing_episode = options.continuing_episode
+        self.obs_all_health = options.obs_all_health
+        self.obs_own_health = options.obs_own_health
+        self.obs_last_action = options.obs_last_action
+        self.obs_pathing_grid = options.obs_pathing_grid
+        self.obs_terrain_height = options.obs_terrain_height
+        self.obs_instead_of_state = options.obs_instead_of_state
+        self.obs_timestep_number = options.obs_timestep_number
+        self.state_last_action = options.state_last_action
+        self.state_timestep_number = options.state_timestep_number
+        self.reward_sparse = options.reward_sparse
+        self.reward_only_positive = options.reward_only_positive
+        self.reward_death_value = options.reward_death_value
+        self.reward_win = options.reward_win
+        self.reward_defeat = options.reward_defeat
+        self.reward_negative_scale = options.reward_negative_scale
+        self.reward_scale = options.reward_scale
+        self.reward_scale_rate = options.reward_scale_rate
+        self.replay_dir = options.replay_dir
+        self.replay_prefix = options.replay_prefix
+        self.window_size = (options.window_size_x, options.window_size_y)
+        self.heuristic_ai = options.heuristic_ai
+        self.heuristic_rest = options.heuristic_rest
+        self.debug = options.debug
+        self._move_amount = options.move_amount
+        self._step_mul = options.step_mul
 
         self.map_x, self.map_y = tables.walkable.shape
         self.max_distance_x, self.max_distance_y = int(tables.extent_x), int(tables.extent_y)
         self.pathing_grid: NDArray[np.bool_] = tables.walkable.copy()
         self.terrain_height: NDArray[np.float64] = tables.terrain.copy()
-        own = self._roll.own_types
+        own = self._unit_index.own_types
         self._min_unit_type = min(own.values())
         self.marine_id, self.marauder_id = own.get("marine", 0), own.get("marauder", 0)
         self.stalker_id, self.zealot_id, self.colossus_id = (own.get(k, 0) for k in ("stalker", "zealot", "colossus"))
@@ -104,9 +104,9 @@ class SmacInterface:
         self.baneling_id = own.get("baneling", 0)
         # Quirk: SMAC takes only units of its MMM maps for medivacs.
         self.medivac_id = own.get("medivac", 0) if spec.map_type == "MMM" else 0
-        self._type_index = dict(zip(self._roll.types, tables.type_index.tolist(), strict=True))
-        self._shields = dict(zip(self._roll.types, tables.shield_max.tolist(), strict=True))
-        self._cooldowns = dict(zip(self._roll.types[: self.n_agents], tables.cooldown_max.tolist(), strict=True))
+        self._type_index = dict(zip(self._unit_index.types, tables.type_index.tolist(), strict=True))
+        self._shields = dict(zip(self._unit_index.types, tables.shield_max.tolist(), strict=True))
+        self._cooldowns = dict(zip(self._unit_index.types[: self.n_agents], tables.cooldown_max.tolist(), strict=True))
 
     # Sizes and names.
 
@@ -170,7 +170,7 @@ class SmacInterface:
 
     def get_unit_types(self) -> list[int]:
         """Unit types of all agents, then of all enemies."""
-        return list(self._roll.types)
+        return list(self._unit_index.types)
 
     def get_unit_type_id(self, unit: SmacUnit, ally: bool) -> int:
         """Index of a unit's kind in the one-hot of unit types."""

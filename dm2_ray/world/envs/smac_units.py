@@ -93,17 +93,17 @@ class SmacUnitIndex:
             tag=u + 1,
             unit_type=self.types[u],
             owner=ALLY_OWNER if u < self._num_agents else ENEMY_OWNER,
-            pos=Point(_sent(record.x), _sent(record.y)),
-            radius=_sent(kind.radius),
-            health=_sent(record.health),
-            health_max=_sent(kind.health),
-            shield=_sent(record.shield),
-            shield_max=_sent(kind.shield),
-            energy=_sent(record.energy),
-            energy_max=_sent(kind.healing.energy_max if kind.healing else 0.0),
-            weapon_cooldown=_sent(record.cooldown),
+            pos=Point(as_protobuf_value(record.x), as_protobuf_value(record.y)),
+            radius=as_protobuf_value(kind.radius),
+            health=as_protobuf_value(record.health),
+            health_max=as_protobuf_value(kind.health),
+            shield=as_protobuf_value(record.shield),
+            shield_max=as_protobuf_value(kind.shield),
+            energy=as_protobuf_value(record.energy),
+            energy_max=as_protobuf_value(kind.healing.energy_max if kind.healing else 0.0),
+            weapon_cooldown=as_protobuf_value(record.cooldown),
         )
 
 
-def _sent(value: float) -> float:
+def as_protobuf_value(value: float) -> float:
     return float(np.float32(value))

@@ -26,7 +26,7 @@ class SmacView(SmacInterface):
     """
 
     def __init__(self, battles: BattleVector) -> None:
-        super().__init__(battles.map_spec, battles.switches, battles.engine_settings.balance)
+        super().__init__(battles.map_spec, battles.options, battles.engine_settings.balance)
         self._battles = battles
         self._has_begun = self._is_under_way = False
         self._episode_steps = 0
@@ -108,16 +108,16 @@ class SmacView(SmacInterface):
     @property
     def agents(self) -> dict[int, SmacUnit]:
         """The agents' units by number; empty before the first reset()."""
-        return self._roll.side(self.units().allies, 0) if self._has_begun else {}
+        return self._unit_index.side(self.units().allies, 0) if self._has_begun else {}
 
     @property
     def enemies(self) -> dict[int, SmacUnit]:
         """The enemies by number; empty before the first reset()."""
-        return self._roll.side(self.units().enemies, self.n_agents) if self._has_begun else {}
+        return self._unit_index.side(self.units().enemies, self.n_agents) if self._has_begun else {}
 
     def get_unit_by_id(self, a_id: int) -> SmacUnit:
         """The unit of one agent."""
-        return self._roll.unit(self.units().allies[a_id], a_id)
+        return self._unit_index.unit(self.units().allies[a_id], a_id)
 
     @property
     def death_tracker_ally(self) -> NDArray[np.float64]:

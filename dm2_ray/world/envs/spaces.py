@@ -51,7 +51,7 @@ def state(battles: BattleVector) -> spaces.Box:
 
     Only weapon cooldowns exceed 1: SMAC divides them by numbers that some weapons' real periods are longer than.
     """
-    tables = build_tables(battles.map_spec, battles.switches, balance=battles.engine_settings.balance)
+    tables = build_tables(battles.map_spec, battles.options, balance=battles.engine_settings.balance)
     highest = 1.0
     if not tables.obs_instead_of_state:
         for kind_name, greatest in zip(battles.map_spec.ally_kinds, tables.cooldown_max.tolist(), strict=True):
@@ -87,7 +87,7 @@ def ensure_available(battles: BattleVector, actions: NDArray[Any]) -> tuple[NDAr
     if actions.min() < 0 or actions.max() >= battles.num_actions:
         raise ValueError(f"actions lie in {actions.min()}..{actions.max()}; expected 0..{battles.num_actions - 1}")
     joint = actions.astype(np.int64)
-    if battles.switches.heuristic_ai:
+    if battles.options.heuristic_ai:
         return joint, np.zeros(battles.num_battles, np.int64)
     available = np.take_along_axis(battles.action_mask, joint[..., np.newaxis], axis=2)[..., 0]
     joint = np.where(available, joint, np.where(battles.alive, STOP, NO_OP))

@@ -35,7 +35,7 @@ from dm2_ray.config.yaml_reader import KeyPath, YamlError, read_yaml_mapping
 from dm2_ray.errors import UserError
 from dm2_ray.world.maps.map_spec import MapSpec
 from dm2_ray.world.maps.scenario_builder import build_map
-from dm2_ray.world.maps.scenario_schema import Refusal, Scenario
+from dm2_ray.world.maps.scenario_schema import InvalidScenario, Scenario
 
 
 class ScenarioError(UserError, ValueError):
@@ -95,7 +95,7 @@ def _build(content: Mapping[str, Any], origin: str, lines: Mapping[KeyPath, int]
     except ValidationError as refusal:
         error = refusal.errors(include_url=False)[0]
         key, problem = tuple(map(str, error["loc"])), format_validation_error(error, Scenario)
-    except Refusal as refusal:
+    except InvalidScenario as refusal:
         key, problem = refusal.key, str(refusal)
     while key and key not in lines:
         key = key[:-1]

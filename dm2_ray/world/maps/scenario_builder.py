@@ -22,8 +22,16 @@ from dm2_ray.world.maps.map_spec import (
     num_actions_for,
     type_bits_for,
 )
-from dm2_ray.world.maps.scenario_checks import FixedPosition, check_places
-from dm2_ray.world.maps.scenario_schema import MAX_CELLS, MAX_UNITS, MIN_CELLS, Refusal, Scenario, Terrain, UnitGroup
+from dm2_ray.world.maps.scenario_checks import FixedPosition, check_positions
+from dm2_ray.world.maps.scenario_schema import (
+    MAX_CELLS,
+    MAX_UNITS,
+    MIN_CELLS,
+    InvalidScenario,
+    Scenario,
+    Terrain,
+    UnitGroup,
+)
 from dm2_ray.world.maps.smac_maps import (
     map_names,
     smac_terrain,
@@ -49,9 +57,11 @@ def build_map(scenario: Scenario) -> MapSpec:
         Refusal: values that do not go together.
     """
     if not _NAME.fullmatch(scenario.name):
-        raise Refusal(("name",), f"must be letters, digits and any of _.- (at most 64), got {shown(scenario.name)}")
+        raise InvalidScenario(
+            ("name",), f"must be letters, digits and any of _.- (at most 64), got {shown(scenario.name)}"
+        )
     if scenario.name in map_names():
-        raise Refusal(("name",), f"{scenario.name} is one of SMAC's maps; choose another name")
+        raise InvalidScenario(("name",), f"{scenario.name} is one of SMAC's maps; choose another name")
     walkable, terrain_height = _ground(scenario.terrain)
     spawns: list[Spawn] = []
     exact: list[FixedPosition] = []
@@ -60,16 +70,18 @@ def build_map(scenario: Scenario) -> MapSpec:
     kinds = {owner: [s.kind for s in spawns if s.owner == owner for _ in range(s.count)] for owner in (1, 2)}
     for side, created in (("agents", kinds[1]), ("enemies", kinds[2])):
         if len(created) > MAX_UNITS:
-            raise Refusal((side,), f"has {len(created)} units; a side has at most {MAX_UNITS}")
+            raise InvalidScenario((side,), f"has {len(created)} units; a side has at most {MAX_UNITS}")
         if set(created) == {"medivac"}:
-            raise Refusal((side,), "has only medivacs; a side that cannot fight is beaten from the start")
+            raise InvalidScenario((side,), "has only medivacs; a side that cannot fight is beaten from the start")
     # Agents are numbered by kind in the catalog's order, then by place; enemies as they are created.
     ally_kinds, enemy_kinds = tuple(sorted(kinds[1], key=kind_names().index)), tuple(kinds[2])
     first = spawns[0]
     order = scenario.enemy_order or EnemyOrder(kind="attack_move", start=(first.x, first.y), end=(first.x, first.y))
     for point in (order.start, order.end):
         if not all(0 <= value <= size for value, size in zip(point, walkable.shape, strict=True)):
-            raise Refusal(("enemy_order",), f"attack_move {list(point)} is not on the map of {_size(walkable)} cells")
+            raise InvalidScenario(
+                ("enemy_order",), f"attack_move {list(point)} is not on the map of {_size(walkable)} cells"
+            )
     spec = MapSpec(
         name=scenario.name,
         num_agents=len(ally_kinds),
@@ -90,7 +102,7 @@ def build_map(scenario: Scenario) -> MapSpec:
         enemy_order=order,
         is_scenario=True,
     )
-    check_places(spec, exact)
+    check_positions(spec, exact)
     return spec
 
 
@@ -108,13 +120,13 @@ def _create(
         if group.kind not in kind_names():
             names = ", ".join(kind_names())
             hint = nearest(group.kind, kind_names())
-            raise Refusal((*key, "kind"), f"must be one of {names}, got {shown(group.kind)}{hint}")
+            raise InvalidScenario((*key, "kind"), f"must be one of {names}, got {shown(group.kind)}{hint}")
         is_cluster = group.count is not None or group.x is not None or group.y is not None
         if is_cluster == (group.at is not None):
-            raise Refusal(key, "needs either x and y (with a count), or places (at: [[x, y], ...])")
+            raise InvalidScenario(key, "needs either x and y (with a count), or places (at: [[x, y], ...])")
         if group.at is None:
             if group.x is None or group.y is None:
-                raise Refusal(key, f"{'x' if group.x is None else 'y'} is missing")
+                raise InvalidScenario(key, f"{'x' if group.x is None else 'y'} is missing")
             _check_ground(walkable, (group.x, group.y), key)
             spawns.append(Spawn(owner=owner, count=group.count or 1, kind=group.kind, x=group.x, y=group.y))
             continue
@@ -128,9 +140,9 @@ def _create(
 def _check_ground(walkable: NDArray[np.bool_], point: tuple[float, float], key: tuple[str, ...]) -> None:
     x, y = (round(value * POSITION_GRID) / POSITION_GRID for value in point)
     if not (0 <= x < walkable.shape[0] and 0 <= y < walkable.shape[1]):
-        raise Refusal(key, f"{_shown_point(point)} is not on the map of {_size(walkable)} cells")
+        raise InvalidScenario(key, f"{_shown_point(point)} is not on the map of {_size(walkable)} cells")
     if not walkable[int(x), int(y)]:
-        raise Refusal(key, f"{_shown_point(point)} is in a cell that cannot be walked on")
+        raise InvalidScenario(key, f"{_shown_point(point)} is in a cell that cannot be walked on")
 
 
 def _ground(terrain: Terrain) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
@@ -138,12 +150,12 @@ def _ground(terrain: Terrain) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     ways = [name for name in ("size", "rows", "like") if getattr(terrain, name) is not None]
     if len(ways) != 1:
         found = " and ".join(ways) or "none of them"
-        raise Refusal(("terrain",), f"needs exactly one of size, rows and like, got {found}")
+        raise InvalidScenario(("terrain",), f"needs exactly one of size, rows and like, got {found}")
     if terrain.like is not None:
         if terrain.heights is not None:
-            raise Refusal(("terrain", "heights"), f"the terrain of {terrain.like} has its own")
+            raise InvalidScenario(("terrain", "heights"), f"the terrain of {terrain.like} has its own")
         if terrain.like not in map_names():
-            raise Refusal(
+            raise InvalidScenario(
                 ("terrain", "like"),
                 f"must be one of SMAC's maps, got {shown(terrain.like)}{nearest(terrain.like, map_names())}",
             )
@@ -157,7 +169,9 @@ def _ground(terrain: Terrain) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     if terrain.heights is not None:
         digits = _grid(terrain.heights, "".join(map(str, range(MAX_LEVEL + 1))), ("terrain", "heights"))
         if digits.shape != walkable.shape:
-            raise Refusal(("terrain", "heights"), f"are of {_size(digits)} cells, the map has {_size(walkable)}")
+            raise InvalidScenario(
+                ("terrain", "heights"), f"are of {_size(digits)} cells, the map has {_size(walkable)}"
+            )
         levels = digits.astype(np.float64)
     # A corner is as high as the cells round it on average.
     padded = np.pad(FLOOR_HEIGHT + LEVEL_HEIGHT * levels, 1, mode="edge")
@@ -170,14 +184,14 @@ def _grid(rows: tuple[str, ...], alphabet: str, key: tuple[str, ...]) -> NDArray
     """[X, Y] characters of rows that run from north to south."""
     for number, row in enumerate(rows, start=1):
         if len(row) != len(rows[0]):
-            raise Refusal(key, f"row {number} has {len(row)} cells, row 1 has {len(rows[0])}")
+            raise InvalidScenario(key, f"row {number} has {len(row)} cells, row 1 has {len(rows[0])}")
         for character in row:
             if character not in alphabet:
-                raise Refusal(key, f"row {number} has {shown(character)}; expected only {' '.join(alphabet)}")
+                raise InvalidScenario(key, f"row {number} has {shown(character)}; expected only {' '.join(alphabet)}")
     sizes = {"wide": len(rows[0]) if rows else 0, "high": len(rows)}
     for what, size in sizes.items():
         if not MIN_CELLS <= size <= MAX_CELLS:
-            raise Refusal(key, f"are {size} cells {what}; a map has {MIN_CELLS} to {MAX_CELLS}")
+            raise InvalidScenario(key, f"are {size} cells {what}; a map has {MIN_CELLS} to {MAX_CELLS}")
     return np.ascontiguousarray(np.array([list(row) for row in rows[::-1]]).T)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.maps.map_spec import MapSpec
-from dm2_ray.world.maps.scenario_schema import Refusal
+from dm2_ray.world.maps.scenario_schema import InvalidScenario
 from dm2_ray.world.maps.spawn_positions import spawn_positions
 from dm2_ray.world.unit_kinds import UnitKind, unit_kind
 
@@ -33,7 +33,7 @@ class FixedPosition(NamedTuple):
     y: float
 
 
-def starting_places(spec: MapSpec) -> NDArray[np.float64]:
+def starting_positions(spec: MapSpec) -> NDArray[np.float64]:
     """[U, 2] where units begin under the engine's default settings.
 
     Raises:
@@ -49,28 +49,28 @@ def starting_places(spec: MapSpec) -> NDArray[np.float64]:
     )
 
 
-def check_places(spec: MapSpec, exact: Sequence[FixedPosition]) -> None:
+def check_positions(spec: MapSpec, exact: Sequence[FixedPosition]) -> None:
     """Raises Refusal where units would overlap, find no room, or not stand where the scenario says."""
     for one, other in combinations(exact, 2):
         if problem := _overlap(one.kind, (one.x, one.y), other.kind, (other.x, other.y)):
-            raise Refusal(other.key, f"{problem} (the other is {'.'.join(one.key)})")
+            raise InvalidScenario(other.key, f"{problem} (the other is {'.'.join(one.key)})")
     try:
-        places = starting_places(spec)
+        places = starting_positions(spec)
     except ValueError as error:
         what = str(error).partition(": ")[2].partition(" with spawn_pitch")[0]
-        raise Refusal(("terrain",), what) from None
+        raise InvalidScenario(("terrain",), what) from None
     kinds = (*spec.ally_kinds, *spec.enemy_kinds)
     sides = {1: slice(None, spec.num_agents), 2: slice(spec.num_agents, None)}
     for place in exact:
         own = [k == place.kind for k in kinds[sides[place.owner]]]
         distances = np.abs(places[sides[place.owner]][own] - (place.x, place.y)).max(axis=1)
         if distances.min() > _TOLERANCE:
-            raise Refusal(place.key, "is taken by a group that comes before it; list exact places first")
+            raise InvalidScenario(place.key, "is taken by a group that comes before it; list exact places first")
     gaps = np.linalg.norm(places[: spec.num_agents, None] - places[None, spec.num_agents :], axis=-1)
     for agent, enemy in zip(*np.nonzero(gaps < _widest(spec)), strict=True):
         u = spec.num_agents + enemy
         if problem := _overlap(kinds[agent], places[agent], kinds[u], places[u]):
-            raise Refusal(("enemies",), f"start too near to the agents: {problem}")
+            raise InvalidScenario(("enemies",), f"start too near to the agents: {problem}")
 
 
 def separate_areas(spec: MapSpec) -> tuple[int, ...]:
@@ -78,7 +78,7 @@ def separate_areas(spec: MapSpec) -> tuple[int, ...]:
     cannot walk to each other. Flying units and cliff walkers are not counted."""
     areas = _areas(spec.walkable)
     found = []
-    for name, (x, y) in zip((*spec.ally_kinds, *spec.enemy_kinds), starting_places(spec), strict=True):
+    for name, (x, y) in zip((*spec.ally_kinds, *spec.enemy_kinds), starting_positions(spec), strict=True):
         if not any(_layer(unit_kind(name))):
             found.append(int(areas[int(x), int(y)]))
     return tuple(sorted((found.count(area) for area in set(found)), reverse=True))

@@ -110,7 +110,7 @@ class Scenario(Section):
     terrain: Terrain = Terrain(size=(32, 32))
 
 
-class Refusal(ValueError):
+class InvalidScenario(ValueError):
     """A scenario's value does not go with the others; `key` is where it stands."""
 
     def __init__(self, key: tuple[str, ...], problem: str) -> None:

@@ -1,9 +1,9 @@
-"""Where units may stand, and the ways round obstacles.
+"""Where units may stand, and paths around obstacles.
 
 Shapes: C walkable cells; grids are [X, Y] cells, indexed [x, y]; L = 3 layers of movement.
 
-Ways are found between cells: Dijkstra over the eight neighbors (scipy), then pulled straight. A unit in cell c bound
-for cell g walks in a straight line to the center of waypoint[c, g], which it can do from any place within c.
+Paths are found between cells: Dijkstra over the eight neighbors (scipy), then straightened. A unit in cell c on its way
+to cell g walks in a straight line to the center of waypoint[c, g], which is possible from every position within c.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ GROUND, CLIFF_WALKER, AIR = 0, 1, 2
 NUM_LAYERS = 3
 
 MAX_CLIFF_WIDTH = 3
-"""Cliffs up to so many cells wide are walked over by colossi; farther ones are the end of the arena."""
+"""Colossi walk over cliffs up to this many cells wide; wider ones are the edge of the arena."""
 MAX_CELLS_WITH_OBSTACLES = 4096
-"""Ways are tabulated for every pair of walkable cells."""
+"""Paths are tabulated for every pair of walkable cells."""
 
 _CORNER = 0.5 - 1e-3
 """Offset of a cell's corners from its center, a little inside."""
-_NEIGHBOURS = ((1, 0), (0, 1), (1, 1), (1, -1))
+_NEIGHBORS = ((1, 0), (0, 1), (1, 1), (1, -1))
 
 
 class TerrainError(UserError, ValueError):
@@ -41,13 +41,13 @@ class Terrain(NamedTuple):
     passable: NDArray[np.bool_]
     """[L, X, Y] cells in which the center of a unit of each layer may be."""
     has_obstacles: bool
-    """Whether some way between walkable cells is not straight; if not, the tables below are empty."""
+    """Whether some path between walkable cells is not straight; if not, the tables below are empty."""
     cell_number: NDArray[np.int64]
     """[X, Y] number of a walkable cell, -1 elsewhere."""
     cell_centers: NDArray[np.float64]
     """[C, 2]"""
     waypoint: NDArray[np.int16]
-    """[C, C] next cell to walk to in a straight line from the row's cell to the column's; -1 if there is no way."""
+    """[C, C] next cell to walk to in a straight line from the row's cell to the column's; -1 if there is no path."""
 
 
 def build_terrain(walkable: NDArray[np.bool_]) -> Terrain:
@@ -74,7 +74,7 @@ def _build(shape: tuple[int, int], cells: bytes) -> Terrain:
         return open_ground
     if len(occupied) > MAX_CELLS_WITH_OBSTACLES:
         raise TerrainError(
-            f"terrain has {len(occupied)} walkable cells and obstacles; the embedded engine finds ways among at most "
+            f"terrain has {len(occupied)} walkable cells and obstacles; the embedded engine finds paths among at most "
             f"{MAX_CELLS_WITH_OBSTACLES}"
         )
     number = np.full(shape, -1, np.int64)
@@ -107,14 +107,15 @@ def _flyable_cells(walkable: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _shortest_paths(number: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Distances [C, C] from each goal (row) and the next cell toward it (negative: none). Corners are not cut."""
-    # Only maps with obstacles need scipy, and loading it takes as long as loading the rest of the world.
+    """Distances [C, C] from each goal (row) and the next cell toward it (negative: none). Paths do not cut corners."""
+    # Imported here because only maps with obstacles need scipy, and loading it takes as long as loading the rest of
+    # the world.
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import dijkstra
 
     size_x, size_y = number.shape
     starts, ends, lengths = [], [], []
-    for dx, dy in _NEIGHBOURS:
+    for dx, dy in _NEIGHBORS:
         here = number[: size_x - dx, max(0, -dy) : size_y - max(0, dy)]
         there = number[dx:, max(0, dy) : size_y + min(0, dy)]
         joined = (here >= 0) & (there >= 0)
@@ -167,7 +168,7 @@ def _is_clear(number: NDArray[np.int64], from_x: float, from_y: float, to_x: flo
 
 @kernel(allocates=False)
 def _sees(number: NDArray[np.int64], cells: NDArray[np.int64], a: int, b: int) -> bool:
-    """Whether every straight line from a place in cell a to the same place in cell b stays on walkable cells."""
+    """Whether every straight line from a point in cell a to the same point in cell b stays on walkable cells."""
     for corner in range(4):
         x = 0.5 + (_CORNER if corner % 2 else -_CORNER)
         y = 0.5 + (_CORNER if corner // 2 else -_CORNER)
@@ -184,8 +185,8 @@ def _straighten_path(
     onward: NDArray[np.int64],
     waypoint: NDArray[np.int16],
 ) -> None:
-    """Fill `waypoint` [C, C]: of the cells on the way to the goal the farthest seen of: the waypoint of the next cell,
-    the next cell itself."""
+    """Fill `waypoint` [C, C]: the waypoint of the next cell on the path to the goal if a straight line leads there,
+    otherwise the next cell itself."""
     for goal in range(nearest_first.shape[0]):
         waypoint[goal, goal] = goal
         for rank in range(nearest_first.shape[1]):
@@ -208,9 +209,9 @@ def is_passable(passable: NDArray[np.bool_], layer: int, x: float, y: float) -> 
 
 
 @kernel(inline=True, allocates=False)
-def next_place(terrain: Terrain, x: float, y: float, goal_x: float, goal_y: float) -> tuple[float, float]:
-    """Where a ground unit at (x, y) walks in a straight line on its way to a goal: the goal itself if nothing is in
-    between, or if there is no way at all."""
+def next_waypoint(terrain: Terrain, x: float, y: float, goal_x: float, goal_y: float) -> tuple[float, float]:
+    """The point to which a ground unit at (x, y) walks in a straight line on its way to a goal: the goal itself if
+    nothing is in between, or if there is no path at all."""
     place_x = goal_x
     place_y = goal_y
     size_x, size_y = terrain.cell_number.shape

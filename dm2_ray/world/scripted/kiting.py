@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.compile_cache import kernel
-from dm2_ray.world.scripted.scripted_kernels import Columns, UnitKnowledge, distance_between, strike_or_advance
+from dm2_ray.world.scripted.scripted_kernels import Situation, UnitKnowledge, attack_or_advance, distance_between
 from dm2_ray.world.smac.rules import EAST, NO_OP, NORTH, SOUTH, STOP, WEST
 
 LOOKAHEAD_CELLS = 4
@@ -31,44 +31,40 @@ class KiteRules(NamedTuple):
     ready_loops: float
     """The weapon counts as ready when at most this many game loops of cooldown are left."""
     wall_weight: float
-    """How much it minds walls in its way of escape."""
+    """Weight of free cells ahead in the choice of an escape."""
     inertia: float
-    """How much it likes to keep its direction."""
+    """Bonus for keeping the direction."""
     flock_weight: float
-    """How much it likes to run away from its friends, so as to split the pursuers."""
+    """Weight of the distance from other agents, which splits the pursuers."""
 
 
 @kernel(allocates=False)
-def melee_clearance(
-    knowledge: UnitKnowledge, x: Columns, y: Columns, health: Columns, b: int, i: int, at_x: float, at_y: float
-) -> float:
+def melee_clearance(knowledge: UnitKnowledge, now: Situation, b: int, i: int, at_x: float, at_y: float) -> float:
     """Least distance from a point to a melee enemy's reach of agent i; infinite without melee enemies."""
     clearance = np.inf
-    for j in range(knowledge.num_agents, x.shape[1]):
-        if health[b, j] > 0.0 and knowledge.is_melee[j]:
-            dx = x[b, j] - at_x
-            dy = y[b, j] - at_y
+    for j in range(knowledge.num_agents, now.x.shape[1]):
+        if now.health[b, j] > 0.0 and knowledge.is_melee[j]:
+            dx = now.x[b, j] - at_x
+            dy = now.y[b, j] - at_y
             clearance = min(clearance, math.sqrt(dx * dx + dy * dy) - knowledge.reach[j, i])
     return clearance
 
 
 @kernel(allocates=False)
-def pursuer_clearance(
-    knowledge: UnitKnowledge, rules: KiteRules, x: Columns, y: Columns, health: Columns, b: int, i: int
-) -> float:
-    """Least distance from agent i to the reach of a melee enemy that is after it: one to whom no other agent is nearer,
+def pursuer_clearance(knowledge: UnitKnowledge, rules: KiteRules, now: Situation, b: int, i: int) -> float:
+    """Least distance from agent i to the reach of a melee enemy that pursues it: one to which no other agent is nearer,
     or one that is very near anyway. Infinite without such an enemy."""
     clearance = np.inf
-    for j in range(knowledge.num_agents, x.shape[1]):
-        if health[b, j] <= 0.0 or not knowledge.is_melee[j]:
+    for j in range(knowledge.num_agents, now.x.shape[1]):
+        if now.health[b, j] <= 0.0 or not knowledge.is_melee[j]:
             continue
-        distance = distance_between(x, y, b, i, j)
+        distance = distance_between(now, b, i, j)
         gap = distance - knowledge.reach[j, i]
         if gap >= clearance:
             continue
         is_bystander = False
         for k in range(knowledge.num_agents):
-            if k != i and health[b, k] > 0.0 and distance_between(x, y, b, k, j) < distance:
+            if k != i and now.health[b, k] > 0.0 and distance_between(now, b, k, j) < distance:
                 is_bystander = True
                 break
         if not is_bystander or gap < rules.bystander_margin:
@@ -89,35 +85,25 @@ def open_cells(walkable: NDArray[np.bool_], at_x: float, at_y: float, step_x: in
 
 
 @kernel(allocates=False)
-def escape_move(
-    knowledge: UnitKnowledge,
-    rules: KiteRules,
-    mask: NDArray[np.bool_],
-    x: Columns,
-    y: Columns,
-    health: Columns,
-    last_action: int,
-    b: int,
-    i: int,
-) -> int:
+def escape_move(knowledge: UnitKnowledge, rules: KiteRules, now: Situation, b: int, i: int) -> int:
     """The available move that leads farthest from melee enemies, walls and friends, or stop."""
     best = STOP
     best_score = -np.inf
     for action in range(NORTH, WEST + 1):
-        if not mask[b, i, action]:
+        if not now.mask[b, i, action]:
             continue
         step_x = 1 if action == EAST else (-1 if action == WEST else 0)
         step_y = 1 if action == NORTH else (-1 if action == SOUTH else 0)
-        at_x = x[b, i] + step_x * knowledge.stride[i]
-        at_y = y[b, i] + step_y * knowledge.stride[i]
-        score = melee_clearance(knowledge, x, y, health, b, i, at_x, at_y)
-        score += rules.wall_weight * open_cells(knowledge.walkable, x[b, i], y[b, i], step_x, step_y)
-        if action == last_action:
+        at_x = now.x[b, i] + step_x * knowledge.stride[i]
+        at_y = now.y[b, i] + step_y * knowledge.stride[i]
+        score = melee_clearance(knowledge, now, b, i, at_x, at_y)
+        score += rules.wall_weight * open_cells(knowledge.walkable, now.x[b, i], now.y[b, i], step_x, step_y)
+        if action == now.last_actions[b, i]:
             score += rules.inertia
         for j in range(knowledge.num_agents):
-            if j != i and health[b, j] > 0.0:
-                dx = x[b, j] - at_x
-                dy = y[b, j] - at_y
+            if j != i and now.health[b, j] > 0.0:
+                dx = now.x[b, j] - at_x
+                dy = now.y[b, j] - at_y
                 score += rules.flock_weight * min(math.sqrt(dx * dx + dy * dy), 6.0)
         if score > best_score:
             best = action
@@ -126,29 +112,17 @@ def escape_move(
 
 
 @kernel(allocates=False)
-def choose_kite(
-    knowledge: UnitKnowledge,
-    rules: KiteRules,
-    mask: NDArray[np.bool_],
-    x: Columns,
-    y: Columns,
-    health: Columns,
-    shield: Columns,
-    cooldown: Columns,
-    last_actions: NDArray[np.int64],
-    steps: NDArray[np.int64],
-    out: NDArray[np.int64],
-) -> None:
-    """Ranged agents run from melee enemies while their weapons cool down; for the rest as choose_focus_fire."""
+def choose_kite(knowledge: UnitKnowledge, rules: KiteRules, now: Situation, out: NDArray[np.int64]) -> None:
+    """Ranged agents run from melee enemies while their weapons cool down; otherwise as choose_focus_fire."""
     for b in range(out.shape[0]):
         for i in range(knowledge.num_agents):
             out[b, i] = NO_OP
-            if health[b, i] <= 0.0:
+            if now.health[b, i] <= 0.0:
                 continue
             if not knowledge.is_melee[i]:
-                clearance = pursuer_clearance(knowledge, rules, x, y, health, b, i)
-                is_ready = cooldown[b, i] <= rules.ready_loops
+                clearance = pursuer_clearance(knowledge, rules, now, b, i)
+                is_ready = now.cooldown[b, i] <= rules.ready_loops
                 if clearance < (rules.ready_margin if is_ready else rules.shoot_margin):
-                    out[b, i] = escape_move(knowledge, rules, mask, x, y, health, last_actions[b, i], b, i)
+                    out[b, i] = escape_move(knowledge, rules, now, b, i)
                     continue
-            out[b, i] = strike_or_advance(knowledge, mask, x, y, health, shield, steps[b], b, i)
+            out[b, i] = attack_or_advance(knowledge, now, b, i)

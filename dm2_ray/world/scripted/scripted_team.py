@@ -2,10 +2,10 @@
 
 Shapes: B battles, N agents, M enemies, U = N + M units (agents first), A actions.
 
-* ``random``: uniform among the available actions; the floor of every comparison.
-* ``nearest``: SMAC's built-in heuristic, each agent attacks the nearest enemy until it falls.
+* ``random``: uniform among the available actions; the lower bound of every comparison.
+* ``nearest``: SMAC's built-in heuristic, each agent attacks the nearest enemy until it dies.
 * ``focus_fire``: agents hold their ground and shoot the weakest enemy in range.
-* ``kite``: as focus_fire, but ranged agents step back from melee enemies while their weapons cool down.
+* ``kite``: like focus_fire, but ranged agents step back from melee enemies while their weapons cool down.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dm2_ray.world.battles.backend import BattleBackend
 from dm2_ray.world.scripted.kiting import KiteRules, choose_kite
 from dm2_ray.world.scripted.scripted_kernels import (
     NO_ENEMY,
+    Situation,
     UnitKnowledge,
     choose_focus_fire,
     choose_nearest,
@@ -44,17 +45,17 @@ _SEED_RANGE = 2**64
 
 
 class ScriptedTeam:
-    """Plays all agents of some battles by a fixed rule; only available actions are chosen.
+    """Plays all agents of B battles by a fixed rule; chooses available actions only.
 
-    Unlike a learnt policy it sees the engine's whole unit state, weapon cooldowns included.
+    Unlike a learned policy it sees the engine's complete unit state, weapon cooldowns included.
 
     Args:
-        name: one of SCRIPTED_TEAMS.
-        battles: the battles to be played, or others on the same map with the same number of columns.
-        seed: of the ``random`` team, whose actions depend on (seed, battle number, step, agent) alone.
+        name: One of SCRIPTED_TEAMS.
+        battles: The battles to play, or others on the same map with the same number of columns.
+        seed: Of the ``random`` team, whose actions depend only on (seed, battle number, step, agent).
 
     Raises:
-        ValueError: no such team; the message names the nearest.
+        ValueError: No such team; the message names the closest one.
     """
 
     def __init__(self, name: str, battles: BattleBackend, seed: int = 0) -> None:
@@ -87,32 +88,28 @@ class ScriptedTeam:
         self._targets[finished] = NO_ENEMY
 
     def act(self, battles: BattleBackend) -> NDArray[np.int64]:
-        """Joint actions [B, N] for the present situation of all battles."""
+        """Joint actions [B, N] for the current situation of all battles."""
         actions = np.zeros((battles.num_battles, battles.num_agents), np.int64)
         units = battles.units()
-        mask = battles.action_mask
+        now = Situation(
+            mask=battles.action_mask,
+            x=units.x,
+            y=units.y,
+            health=units.health,
+            shield=units.shield,
+            cooldown=units.cooldown,
+            last_actions=battles.last_actions,
+            battle_number=battles.battle_number,
+            steps=battles.battle_step,
+        )
         if self.name == "random":
-            choose_random(mask, self._seed_word, battles.battle_number, battles.battle_step, actions)
+            choose_random(now, self._seed_word, actions)
         elif self.name == "nearest":
-            choose_nearest(self._knowledge, mask, units.x, units.y, units.health, self._targets, actions)
+            choose_nearest(self._knowledge, now, self._targets, actions)
         elif self.name == "focus_fire":
-            choose_focus_fire(
-                self._knowledge, mask, units.x, units.y, units.health, units.shield, battles.battle_step, actions
-            )
+            choose_focus_fire(self._knowledge, now, actions)
         else:
-            choose_kite(
-                self._knowledge,
-                self.kite_rules,
-                mask,
-                units.x,
-                units.y,
-                units.health,
-                units.shield,
-                units.cooldown,
-                battles.last_actions,
-                battles.battle_step,
-                actions,
-            )
+            choose_kite(self._knowledge, self.kite_rules, now, actions)
         return actions
 
 
@@ -124,7 +121,7 @@ def _build_knowledge(battles: BattleBackend) -> UnitKnowledge:
     return UnitKnowledge(
         num_agents=spec.num_agents,
         reach=(ranges + radii)[:, None] + radii[None, :],
-        stride=np.array([kind.speed_per_loop for kind in kinds]) * battles.switches.step_mul,
+        stride=np.array([kind.speed_per_loop for kind in kinds]) * battles.options.step_mul,
         is_melee=np.array([kind.weapon is not None and kind.weapon.range < MELEE_RANGE for kind in kinds]),
         can_hit=np.array([[_can_hit(kind, other) for other in kinds] for kind in kinds]),
         is_healer=np.array([kind.healing is not None for kind in kinds]),

@@ -1,11 +1,11 @@
-"""SMAC's built-in heuristic (`heuristic_ai`): every agent attacks the nearest enemy until it falls.
+"""SMAC's built-in heuristic (`heuristic_ai`): every agent attacks the nearest enemy until it dies.
 
-Shapes: B battles, N agents, M enemies, U = N + M units (agents first), A actions; F rows of `units` (see unit_state).
+Shapes: B battles, N agents, M enemies, U = N + M units (agents first), A actions; F rows of `units` (see units.state).
 
-It acts on what the game's API shows (32-bit numbers) and, like SMAC's, picks the first of several equally near targets.
+It acts on the 32-bit numbers of the game's API and, like SMAC's, picks the first of several equally near targets.
 Quirks kept: its orders need not be available actions (without `heuristic_rest` an attack may be ordered from any
-distance, with it a move may lead against a wall), and marauders go for medivacs, which they cannot hit: SMAC means to
-spare them, but compares the enemies' stock unit types with the type of its own medivacs.
+distance, with it a move may lead against a wall), and marauders attack medivacs, which they cannot hit: SMAC intends to
+skip them, but compares the enemies' standard unit types with the type of its own medivacs.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.smac.rules import EAST, FIRST_TARGET, NO_OP, NORTH, SOUTH, WEST
 from dm2_ray.world.smac.rules_tables import RulesTables
-from dm2_ray.world.smac.step_outcome import as_seen
+from dm2_ray.world.smac.step_outcome import to_float32
 from dm2_ray.world.units.state import HEALTH, Units, X, Y
 
 NO_TARGET = -1
 
 
 class SmacHeuristic:
-    """Chooses the agents' actions in B battles; remembers whom each agent is after.
+    """Chooses the agents' actions in B battles; remembers each agent's target.
 
     Args:
-        rules: tables of the map.
+        rules: Tables of the map.
         num_battles: B.
         rest: SMAC's `heuristic_rest`.
     """
@@ -37,35 +37,35 @@ class SmacHeuristic:
         self._rules = rules
         self._rest = rest
         self.targets = np.full((num_battles, rules.num_agents), NO_TARGET, np.int64)
-        """[B, N] number of the enemy, or of the agent to be healed, that an agent is after; NO_TARGET without."""
+        """[B, N] number of the enemy that an agent attacks, or of the agent that it heals; NO_TARGET without one."""
         self.actions = np.zeros((num_battles, rules.num_agents), np.int64)
-        """[B, N] chosen last; NO_OP for the dead, and for a medivac with nobody to heal, which goes on as it was."""
+        """[B, N] chosen last; NO_OP for the dead, and for a medivac with nobody to heal, which keeps its last order."""
 
-    def choose(
+    def act(
         self, units: NDArray[np.float64], action_mask: NDArray[np.bool_], running: NDArray[np.bool_]
     ) -> NDArray[np.int64]:
-        """`actions`, brought up to date for the running battles from their units [B, F, U] and masks [B, N, A]."""
-        choose_heuristic(self._rules, units, action_mask, running, self._rest, self.targets, self.actions)
+        """`actions`, updated for the running battles from their units [B, F, U] and masks [B, N, A]."""
+        choose_actions(self._rules, units, action_mask, running, self._rest, self.targets, self.actions)
         return self.actions
 
-    def forget(self, which: NDArray[np.bool_]) -> None:
-        """Drop the targets in the columns where `which` [B] is True: other battles begin there."""
+    def reset_targets(self, which: NDArray[np.bool_]) -> None:
+        """Drop the targets in the columns where `which` [B] is True: new battles start there."""
         self.targets[which] = NO_TARGET
 
 
 @kernel(allocates=False)
 def _keeps_target(rules: RulesTables, health: Units, target: int, heals: bool) -> bool:
-    """Whether a living target is still to be fought, or to be healed."""
+    """Whether the target is still to be fought, or to be healed."""
     if target == NO_TARGET:
         return False
     u = target if heals else rules.num_agents + target
-    seen = as_seen(health[u])
+    seen = to_float32(health[u])
     return seen > 0.0 and not (heals and seen == rules.health_max[u])
 
 
 @kernel(allocates=False)
 def _nearest_target(rules: RulesTables, x: Units, y: Units, health: Units, i: int) -> int:
-    """Nearest living enemy of agent i, or nearest hurt agent that a medivac can heal; NO_TARGET without."""
+    """Nearest living enemy of agent i, or nearest hurt agent that a medivac can heal; NO_TARGET without one."""
     heals = rules.is_medivac[i]
     first = 0 if heals else rules.num_agents
     count = rules.num_agents if heals else rules.num_enemies
@@ -73,10 +73,10 @@ def _nearest_target(rules: RulesTables, x: Units, y: Units, health: Units, i: in
     best_distance = hypot(rules.extent_x, rules.extent_y)
     for j in range(count):
         u = first + j
-        seen = as_seen(health[u])
+        seen = to_float32(health[u])
         if not seen > 0.0 or (heals and (rules.is_medivac[u] or seen == rules.health_max[u])):
             continue
-        dx, dy = as_seen(x[u]) - as_seen(x[i]), as_seen(y[u]) - as_seen(y[i])
+        dx, dy = to_float32(x[u]) - to_float32(x[i]), to_float32(y[u]) - to_float32(y[i])
         distance = sqrt(dx * dx + dy * dy)
         if distance < best_distance:
             best = j
@@ -85,7 +85,7 @@ def _nearest_target(rules: RulesTables, x: Units, y: Units, health: Units, i: in
 
 
 @kernel(allocates=False)
-def choose_heuristic(
+def choose_actions(
     rules: RulesTables,
     units: NDArray[np.float64],
     action_mask: NDArray[np.bool_],
@@ -94,14 +94,14 @@ def choose_heuristic(
     targets: NDArray[np.int64],
     out_actions: NDArray[np.int64],
 ) -> None:
-    """Bring `targets` [B, N] and `out_actions` [B, N] of the running battles up to date."""
+    """Update `targets` [B, N] and `out_actions` [B, N] of the running battles."""
     for b in range(running.shape[0]):
         if not running[b]:
             continue
         x, y, health = units[b, X], units[b, Y], units[b, HEALTH]
         for i in range(rules.num_agents):
             out_actions[b, i] = NO_OP
-            if not as_seen(health[i]) > 0.0:
+            if not to_float32(health[i]) > 0.0:
                 continue
             heals = rules.is_medivac[i]
             if not _keeps_target(rules, health, targets[b, i], heals):
@@ -112,7 +112,7 @@ def choose_heuristic(
             out_actions[b, i] = FIRST_TARGET + target
             if rest and not action_mask[b, i, FIRST_TARGET + target]:
                 u = target if heals else rules.num_agents + target
-                dx, dy = as_seen(x[u]) - as_seen(x[i]), as_seen(y[u]) - as_seen(y[i])
+                dx, dy = to_float32(x[u]) - to_float32(x[i]), to_float32(y[u]) - to_float32(y[i])
                 if abs(dx) > abs(dy):
                     out_actions[b, i] = EAST if dx > 0.0 else WEST
                 else:

@@ -1,14 +1,14 @@
-"""The rules of the StarCraft Multi-Agent Challenge, bit for bit: what agents see and may do, what they earn, when a
-battle ends (Samvelyan et al., 2019, arXiv:1902.04043; oxwhirl/smac's StarCraft2Env).
+"""SMAC's observations, states and available actions, bit for bit (Samvelyan et al., 2019, arXiv:1902.04043;
+oxwhirl/smac's StarCraft2Env). Rewards and ends of battles are in `step_outcome`.
 
-Shapes: N agents, M enemies, U = N + M units (agents first), A actions, O observation size, S state size.
+Shapes: B battles, N agents, M enemies, U = N + M units (agents first), A actions, O observation size, S state size; F
+rows of `units` (see units.state), of which the first six are read: x, y, health, shield, energy, cooldown.
 
-All kernels work on ONE battle. Unit columns are [U] float64: x, y, health, shield, energy, cooldown (game loops left);
-health 0 is dead and a dead unit's other columns are not looked at. SMAC sees 32-bit numbers from the game, computes in
-64 bits and stores in 32 bits; hence every input is rounded to float32 first and every output rounded once.
-`last_actions` [N] int64 holds the joint action of the last step, -1 before a battle's first step. `t` counts the
-battle's steps so far. Each kernel is to be called with one set of types only: C-contiguous rows, float32 outputs, bool
-masks.
+Kernels work on one battle unless they say otherwise. Health 0 means dead; the other numbers of a dead unit are not
+read. SMAC receives 32-bit numbers from the game, computes in 64 bits and stores in 32 bits; hence every input is
+rounded to float32 first and every output rounded once. `last_actions` [N] int64 holds the joint action of the last
+step, -1 before a battle's first step. `t` counts the battle's steps so far. Each kernel must be called with one set of
+types only: C-contiguous arrays, float32 outputs, bool masks.
 """
 
 from __future__ import annotations
@@ -19,23 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.compile_cache import kernel
-from dm2_ray.world.smac.options import SmacOptions
-from dm2_ray.world.smac.rules_tables import RulesTables, build_tables, max_reward
-from dm2_ray.world.smac.step_outcome import StepOutcome, as_seen, settle
-
-__all__ = [
-    "RulesTables",
-    "StepOutcome",
-    "SmacOptions",
-    "available_actions",
-    "build_tables",
-    "global_state",
-    "max_reward",
-    "observe",
-    "update_views",
-    "settle",
-    "visibility",
-]
+from dm2_ray.world.smac.rules_tables import RulesTables
+from dm2_ray.world.smac.step_outcome import to_float32
+from dm2_ray.world.units.state import COOLDOWN, ENERGY, HEALTH, SHIELD, Units, X, Y
 
 SIGHT_RANGE = 9.0
 """Of every unit, whatever its kind; center to center."""
@@ -43,23 +29,23 @@ SHOOT_RANGE = 6.0
 """Within which an attack may be ordered, whatever the weapon's range; center to center."""
 NO_OP, STOP, NORTH, SOUTH, EAST, WEST, FIRST_TARGET = 0, 1, 2, 3, 4, 5, 6
 NO_ACTION = -1
-"""In `last_actions`: nothing has been done yet."""
+"""In `last_actions`: no action has been taken yet."""
 
 Column = NDArray[np.float64]
-Columns = NDArray[np.float64]
 
 
 @kernel(inline=True, allocates=False)
-def available_actions(tables: RulesTables, x: Column, y: Column, health: Column, out_mask: NDArray[np.bool_]) -> None:
-    """Fill `out_mask` [N, A]: which actions each agent may take."""
+def available_actions(tables: RulesTables, units: Units, out_mask: NDArray[np.bool_]) -> None:
+    """Fill `out_mask` [N, A]: which actions each agent may take in the battle of `units` [F, U]."""
+    x, y, health = units[X], units[Y], units[HEALTH]
     num_agents, probe, walkable = tables.num_agents, tables.move_probe, tables.walkable
     size_x, size_y = walkable.shape
     out_mask[:, :] = False
     for i in range(num_agents):
-        if not as_seen(health[i]) > 0.0:
+        if not to_float32(health[i]) > 0.0:
             out_mask[i, NO_OP] = True
             continue
-        own_x, own_y = as_seen(x[i]), as_seen(y[i])
+        own_x, own_y = to_float32(x[i]), to_float32(y[i])
         out_mask[i, STOP] = True
         for move in range(NORTH, WEST + 1):
             # Quirk: cells are found by truncation toward zero, so that x - probe in (-1, 0) still counts as cell 0.
@@ -67,16 +53,16 @@ def available_actions(tables: RulesTables, x: Column, y: Column, health: Column,
             cell_y = int(own_y + (probe if move == NORTH else -probe if move == SOUTH else 0.0))
             inside = 0 <= cell_x < size_x and 0 <= cell_y < size_y
             out_mask[i, move] = inside and walkable[cell_x, cell_y]
-        # Quirk: a medivac's targets are agents, yet they share the columns of the enemies with the same numbers; it may
-        # heal whoever is unhurt, and nothing asks whether a weapon can hit its target at all.
+        # Quirk: a medivac's targets are agents, yet they use the mask's columns of the enemies with the same numbers.
+        # It may heal unhurt agents, and SMAC does not check whether a weapon can hit its target at all.
         heals = tables.is_medivac[i]
         first = 0 if heals else num_agents
         count = num_agents if heals else tables.num_enemies
         for j in range(count):
             u = first + j
-            if not as_seen(health[u]) > 0.0 or (heals and tables.is_medivac[u]):
+            if not to_float32(health[u]) > 0.0 or (heals and tables.is_medivac[u]):
                 continue
-            dx, dy = as_seen(x[u]) - own_x, as_seen(y[u]) - own_y
+            dx, dy = to_float32(x[u]) - own_x, to_float32(y[u]) - own_y
             # In float64 this is sqrt(dx * dx + dy * dy) <= SHOOT_RANGE in every case: the root of the next number above
             # 36 rounds up. (The same would not hold for 81 and the sight range.)
             out_mask[i, FIRST_TARGET + j] = dx * dx + dy * dy <= SHOOT_RANGE * SHOOT_RANGE
@@ -104,35 +90,33 @@ def _observe_ground(tables: RulesTables, cell_x: int, cell_y: int, i: int, out_o
 @kernel(inline=True, allocates=False)
 def _shield_ratio(tables: RulesTables, shield: Column, u: int) -> float:
     """Share of unit u's shield that is left; 0 for kinds without, which a side of several races may have."""
-    return as_seen(shield[u]) / tables.shield_max[u] if tables.shield_max[u] > 0.0 else 0.0
+    return to_float32(shield[u]) / tables.shield_max[u] if tables.shield_max[u] > 0.0 else 0.0
 
 
 @kernel(inline=True, allocates=False)
 def observe(
     tables: RulesTables,
-    x: Column,
-    y: Column,
-    health: Column,
-    shield: Column,
+    units: Units,
     last_actions: NDArray[np.int64],
     t: int,
     mask: NDArray[np.bool_],
     out_obs: NDArray[np.float32],
 ) -> None:
-    """Fill `out_obs` [N, O]; `mask` [N, A] is what `available_actions` gave for the same columns.
+    """Fill `out_obs` [N, O]; `mask` [N, A] is the result of `available_actions` for the same units.
 
-    A dead agent observes zeros. Nobody observes its own position, energy or cooldown.
+    A dead agent observes zeros. No agent observes its own position, energy or cooldown.
     """
+    x, y, health, shield = units[X], units[Y], units[HEALTH], units[SHIELD]
     num_agents, bits = tables.num_agents, tables.unit_type_bits
     out_obs[:, :] = 0.0
 
     for i in range(num_agents):
-        seen_health = as_seen(health[i])
+        seen_health = to_float32(health[i])
         if seen_health > 0.0:
             for move in range(4):
                 out_obs[i, move] = 1.0 if mask[i, NORTH + move] else 0.0
             if tables.obs_pathing_grid or tables.obs_terrain_height:
-                _observe_ground(tables, int(as_seen(x[i])), int(as_seen(y[i])), i, out_obs)
+                _observe_ground(tables, int(to_float32(x[i])), int(to_float32(y[i])), i, out_obs)
             at = tables.own_at
             if tables.obs_own_health:
                 out_obs[i, at] = seen_health / tables.health_max[i]
@@ -143,26 +127,26 @@ def observe(
             if bits > 0:
                 out_obs[i, at + tables.type_index[i]] = 1.0
         if tables.obs_timestep_number:
-            # Quirk: the dead are told the time too.
+            # Quirk: dead agents observe the time too.
             out_obs[i, tables.obs_size - 1] = t / tables.episode_limit
 
     for j in range(tables.num_enemies):
         u = num_agents + j
-        seen_health = as_seen(health[u])
+        seen_health = to_float32(health[u])
         if not seen_health > 0.0:
             continue
-        enemy_x, enemy_y = as_seen(x[u]), as_seen(y[u])
+        enemy_x, enemy_y = to_float32(x[u]), to_float32(y[u])
         health_ratio = seen_health / tables.health_max[u]
         shield_ratio = _shield_ratio(tables, shield, u)
         for i in range(num_agents):
-            if not as_seen(health[i]) > 0.0:
+            if not to_float32(health[i]) > 0.0:
                 continue
-            dx, dy = enemy_x - as_seen(x[i]), enemy_y - as_seen(y[i])
+            dx, dy = enemy_x - to_float32(x[i]), enemy_y - to_float32(y[i])
             distance = sqrt(dx * dx + dy * dy)
             if not distance < SIGHT_RANGE:
                 continue
             at = tables.enemies_at + j * tables.enemy_width
-            # Quirk: for a medivac this column of the mask tells whether AGENT j can be healed.
+            # Quirk: for a medivac this column of the mask says whether AGENT j can be healed.
             out_obs[i, at] = 1.0 if mask[i, FIRST_TARGET + j] else 0.0
             out_obs[i, at + 1] = distance / SIGHT_RANGE
             out_obs[i, at + 2] = dx / SIGHT_RANGE
@@ -178,12 +162,12 @@ def observe(
                 out_obs[i, at + tables.type_index[u]] = 1.0
 
     for first in range(num_agents):
-        if not as_seen(health[first]) > 0.0:
+        if not to_float32(health[first]) > 0.0:
             continue
         for second in range(first + 1, num_agents):
-            if not as_seen(health[second]) > 0.0:
+            if not to_float32(health[second]) > 0.0:
                 continue
-            dx, dy = as_seen(x[second]) - as_seen(x[first]), as_seen(y[second]) - as_seen(y[first])
+            dx, dy = to_float32(x[second]) - to_float32(x[first]), to_float32(y[second]) - to_float32(y[first])
             distance = sqrt(dx * dx + dy * dy)
             if not distance < SIGHT_RANGE:
                 continue
@@ -197,7 +181,7 @@ def observe(
                 out_obs[viewer, at + 3] = dy_ratio if turn == 0 else 0.0 - dy_ratio
                 at += 4
                 if tables.obs_all_health:
-                    # Whoever sees others' health sees its own: the ratios are in the ally's own block already.
+                    # obs_all_health implies obs_own_health: the ratios are in the ally's own block already.
                     out_obs[viewer, at] = out_obs[ally, tables.own_at]
                     at += 1
                     if tables.ally_shields:
@@ -213,18 +197,15 @@ def observe(
 @kernel(inline=True, allocates=False)
 def global_state(
     tables: RulesTables,
-    x: Column,
-    y: Column,
-    health: Column,
-    shield: Column,
-    energy: Column,
-    cooldown: Column,
+    units: Units,
     last_actions: NDArray[np.int64],
     t: int,
     obs: NDArray[np.float32],
     out_state: NDArray[np.float32],
 ) -> None:
-    """Fill `out_state` [S]; `obs` [N, O] is what `observe` gave for the same columns (for obs_instead_of_state)."""
+    """Fill `out_state` [S]; `obs` [N, O] is the result of `observe` for the same units (for obs_instead_of_state)."""
+    x, y, health = units[X], units[Y], units[HEALTH]
+    shield, energy, cooldown = units[SHIELD], units[ENERGY], units[COOLDOWN]
     num_agents, bits = tables.num_agents, tables.unit_type_bits
     if tables.obs_instead_of_state:
         for i in range(num_agents):
@@ -236,16 +217,16 @@ def global_state(
         for u in range(num_agents + tables.num_enemies):
             is_enemy = u >= num_agents
             width = tables.enemy_state_width if is_enemy else tables.ally_state_width
-            seen_health = as_seen(health[u])
+            seen_health = to_float32(health[u])
             if seen_health > 0.0:
                 out_state[at] = seen_health / tables.health_max[u]
                 k = at + 1
                 if not is_enemy:
                     charge = energy[u] if tables.shows_energy[u] else cooldown[u]
-                    out_state[k] = as_seen(charge) / tables.cooldown_max[u]
+                    out_state[k] = to_float32(charge) / tables.cooldown_max[u]
                     k += 1
-                out_state[k] = (as_seen(x[u]) - tables.center_x) / tables.extent_x
-                out_state[k + 1] = (as_seen(y[u]) - tables.center_y) / tables.extent_y
+                out_state[k] = (to_float32(x[u]) - tables.center_x) / tables.extent_x
+                out_state[k + 1] = (to_float32(y[u]) - tables.center_y) / tables.extent_y
                 if tables.enemy_shields if is_enemy else tables.ally_shields:
                     out_state[k + 2] = _shield_ratio(tables, shield, u)
                 if bits > 0:
@@ -260,48 +241,44 @@ def global_state(
             out_state[at] = t / tables.episode_limit
 
 
-@kernel(allocates=False)
-def update_views(
+@kernel(inline=True, allocates=False)
+def update_view(
     tables: RulesTables,
-    x: Columns,
-    y: Columns,
-    health: Columns,
-    shield: Columns,
-    energy: Columns,
-    cooldown: Columns,
+    units: Units,
     last_actions: NDArray[np.int64],
-    t: NDArray[np.int64],
-    which: NDArray[np.bool_],
+    t: int,
     out_mask: NDArray[np.bool_],
     out_obs: NDArray[np.float32],
     out_state: NDArray[np.float32],
 ) -> None:
-    """All of the above for the battles marked in `which` [B]; other rows of the outputs are left alone.
+    """All of the above for the battle of `units` [F, U]."""
+    available_actions(tables, units, out_mask)
+    observe(tables, units, last_actions, t, out_mask, out_obs)
+    global_state(tables, units, last_actions, t, out_obs, out_state)
+
+
+@kernel(allocates=False)
+def update_views(
+    tables: RulesTables,
+    units: NDArray[np.float64],
+    last_actions: NDArray[np.int64],
+    t: NDArray[np.int64],
+    selected: NDArray[np.bool_],
+    out_mask: NDArray[np.bool_],
+    out_obs: NDArray[np.float32],
+    out_state: NDArray[np.float32],
+) -> None:
+    """The same for B battles, of which only those where `selected` [B] is True; the others' outputs stay as they are.
 
     Args:
-        x, y, health, shield, energy, cooldown: [B, U].
+        units: [B, F, U].
         last_actions: [B, N].
         t: [B].
         out_mask, out_obs, out_state: [B, N, A], [B, N, O], [B, S].
     """
-    for b in range(which.shape[0]):
-        if which[b]:
-            row_x, row_y, row_health, row_shield = x[b], y[b], health[b], shield[b]
-            available_actions(tables, row_x, row_y, row_health, out_mask[b])
-            observe(tables, row_x, row_y, row_health, row_shield, last_actions[b], t[b], out_mask[b], out_obs[b])
-            global_state(
-                tables,
-                row_x,
-                row_y,
-                row_health,
-                row_shield,
-                energy[b],
-                cooldown[b],
-                last_actions[b],
-                t[b],
-                out_obs[b],
-                out_state[b],
-            )
+    for b in range(selected.shape[0]):
+        if selected[b]:
+            update_view(tables, units[b], last_actions[b], t[b], out_mask[b], out_obs[b], out_state[b])
 
 
 @kernel(allocates=False)
@@ -309,9 +286,9 @@ def visibility(tables: RulesTables, x: Column, y: Column, health: Column, out_vi
     """Fill `out_visible` [N, U]: which living units each living agent sees; nobody sees itself."""
     out_visible[:, :] = False
     for i in range(tables.num_agents):
-        if not as_seen(health[i]) > 0.0:
+        if not to_float32(health[i]) > 0.0:
             continue
         for u in range(tables.num_agents + tables.num_enemies):
-            if u != i and as_seen(health[u]) > 0.0:
-                dx, dy = as_seen(x[u]) - as_seen(x[i]), as_seen(y[u]) - as_seen(y[i])
+            if u != i and to_float32(health[u]) > 0.0:
+                dx, dy = to_float32(x[u]) - to_float32(x[i]), to_float32(y[u]) - to_float32(y[i])
                 out_visible[i, u] = sqrt(dx * dx + dy * dy) < SIGHT_RANGE

@@ -105,7 +105,7 @@ class RulesTables(NamedTuple):
     """[U] index in the one-hot of unit types."""
 
 
-def max_reward(map_spec: MapSpec, switches: SmacOptions, balance: Balance = "liberty") -> float:
+def max_reward(map_spec: MapSpec, options: SmacOptions, balance: Balance = "liberty") -> float:
     """Greatest undiscounted sum of rewards without regeneration, before scaling (SMAC's `max_reward`).
 
     Quirk not reproduced: SMAC adds the enemies' hit points again when reset() is called twice before its first
@@ -113,7 +113,7 @@ def max_reward(map_spec: MapSpec, switches: SmacOptions, balance: Balance = "lib
     """
     kinds = [unit_kind(kind, balance) for kind in map_spec.enemy_kinds]
     hit_points = sum(kind.health + kind.shield for kind in kinds)
-    return float(map_spec.num_enemies * switches.reward_death_value + switches.reward_win + hit_points)
+    return float(map_spec.num_enemies * options.reward_death_value + options.reward_win + hit_points)
 
 
 def height_image(map_spec: MapSpec) -> NDArray[np.uint8]:
@@ -125,7 +125,7 @@ def height_image(map_spec: MapSpec) -> NDArray[np.uint8]:
 
 def build_tables(
     map_spec: MapSpec,
-    switches: SmacOptions,
+    options: SmacOptions,
     terrain_height: NDArray[np.uint8] | None = None,
     balance: Balance = "liberty",
 ) -> RulesTables:
@@ -160,22 +160,22 @@ def build_tables(
 
     ally_shields, enemy_shields = map_spec.ally_race == "P", map_spec.enemy_race == "P"
     bits = map_spec.unit_type_bits
-    move_width = NUM_MOVES + NUM_RING_CELLS * switches.obs_pathing_grid
-    move_width += (NUM_RING_CELLS + 1) * switches.obs_terrain_height
-    enemy_width = 4 + bits + (1 + enemy_shields) * switches.obs_all_health
-    ally_width = 4 + bits + (1 + ally_shields) * switches.obs_all_health + num_actions * switches.obs_last_action
+    move_width = NUM_MOVES + NUM_RING_CELLS * options.obs_pathing_grid
+    move_width += (NUM_RING_CELLS + 1) * options.obs_terrain_height
+    enemy_width = 4 + bits + (1 + enemy_shields) * options.obs_all_health
+    ally_width = 4 + bits + (1 + ally_shields) * options.obs_all_health + num_actions * options.obs_last_action
     # Quirk: with obs_timestep_number SMAC reserves a slot of the own block, leaves it zero and appends the time after
     # the end, so that observations are one longer than its get_obs_size() says.
-    own_width = bits + (1 + ally_shields) * switches.obs_own_health + switches.obs_timestep_number
+    own_width = bits + (1 + ally_shields) * options.obs_own_health + options.obs_timestep_number
     allies_at = move_width + num_enemies * enemy_width
     own_at = allies_at + (num_agents - 1) * ally_width
-    obs_size = own_at + own_width + switches.obs_timestep_number
+    obs_size = own_at + own_width + options.obs_timestep_number
     ally_state_width, enemy_state_width = 4 + ally_shields + bits, 3 + enemy_shields + bits
-    state_size = num_agents * ally_state_width + num_enemies * enemy_state_width + switches.state_timestep_number
-    state_size += num_agents * num_actions * switches.state_last_action
-    if switches.obs_instead_of_state:
+    state_size = num_agents * ally_state_width + num_enemies * enemy_state_width + options.state_timestep_number
+    state_size += num_agents * num_actions * options.state_last_action
+    if options.obs_instead_of_state:
         state_size = num_agents * obs_size
-    divisor = max_reward(map_spec, switches, balance) / switches.reward_scale_rate if switches.reward_scale else 1.0
+    divisor = max_reward(map_spec, options, balance) / options.reward_scale_rate if options.reward_scale else 1.0
 
     return RulesTables(
         num_agents=num_agents,
@@ -192,33 +192,33 @@ def build_tables(
         own_at=own_at,
         ally_state_width=ally_state_width,
         enemy_state_width=enemy_state_width,
-        move_probe=switches.move_amount / 2,
+        move_probe=options.move_amount / 2,
         center_x=size_x / 2,
         center_y=size_y / 2,
         extent_x=float(size_x),
         extent_y=float(size_y),
-        death_value=float(switches.reward_death_value),
-        win_reward=float(switches.reward_win),
-        defeat_reward=float(switches.reward_defeat),
-        negative_scale=float(switches.reward_negative_scale),
+        death_value=float(options.reward_death_value),
+        win_reward=float(options.reward_win),
+        defeat_reward=float(options.reward_defeat),
+        negative_scale=float(options.reward_negative_scale),
         reward_divisor=float(divisor),
         is_mmm=is_mmm,
         ally_shields=ally_shields,
         enemy_shields=enemy_shields,
-        obs_all_health=switches.obs_all_health,
-        obs_own_health=switches.obs_own_health,
-        obs_last_action=switches.obs_last_action,
-        obs_pathing_grid=switches.obs_pathing_grid,
-        obs_terrain_height=switches.obs_terrain_height,
-        obs_timestep_number=switches.obs_timestep_number,
-        obs_instead_of_state=switches.obs_instead_of_state,
-        state_last_action=switches.state_last_action,
-        state_timestep_number=switches.state_timestep_number,
-        reward_sparse=switches.reward_sparse,
-        reward_only_positive=switches.reward_only_positive,
-        continuing_episode=switches.continuing_episode,
+        obs_all_health=options.obs_all_health,
+        obs_own_health=options.obs_own_health,
+        obs_last_action=options.obs_last_action,
+        obs_pathing_grid=options.obs_pathing_grid,
+        obs_terrain_height=options.obs_terrain_height,
+        obs_timestep_number=options.obs_timestep_number,
+        obs_instead_of_state=options.obs_instead_of_state,
+        state_last_action=options.state_last_action,
+        state_timestep_number=options.state_timestep_number,
+        reward_sparse=options.reward_sparse,
+        reward_only_positive=options.reward_only_positive,
+        continuing_episode=options.continuing_episode,
         walkable=np.array(map_spec.walkable, dtype=np.bool_, order="C"),
-        ring=int(switches.move_amount) * np.array(_RING, dtype=np.int64),
+        ring=int(options.move_amount) * np.array(_RING, dtype=np.int64),
         terrain=np.array(heights / 255, dtype=np.float64, order="C"),
         health_max=np.array([kind.health for kind in kinds], dtype=np.float64),
         shield_max=np.array([kind.shield for kind in kinds], dtype=np.float64),

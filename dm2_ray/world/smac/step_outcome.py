@@ -1,4 +1,5 @@
-"""What one env step earned and whether it ended the battle, by SMAC's rules.
+"""Reward of one env step and whether it ended the battle, by SMAC's rules: `StarCraft2Env.reward_battle`,
+`update_units` and the end of `StarCraft2Env.step` in oxwhirl/smac.
 
 Shapes: N agents, M enemies, U = N + M units (agents first).
 """
@@ -15,7 +16,7 @@ from dm2_ray.world.smac.rules_tables import RulesTables
 
 
 class StepOutcome(NamedTuple):
-    """What one step led to."""
+    """Result of one step."""
 
     reward: float
     terminated: bool
@@ -30,21 +31,21 @@ class StepOutcome(NamedTuple):
 
 
 @kernel(allocates=False)
-def as_seen(value: float) -> float:
-    """The number as the game's API would send it."""
+def to_float32(value: float) -> float:
+    """The number as the game's API sends it: rounded to 32 bits."""
     return np.float64(np.float32(value))
 
 
 @kernel(allocates=False)
 def _lost_hit_points(before_health: float, before_shield: float, health: float, shield: float) -> float:
-    """Health and shield that one unit lost in a step; what a dead unit's other columns hold does not count."""
-    before = as_seen(before_health) + as_seen(before_shield)
-    now = as_seen(health)
-    return before - now - as_seen(shield) if now > 0.0 else before
+    """Health and shield that one unit lost in a step; the other numbers of a dead unit do not count."""
+    before = to_float32(before_health) + to_float32(before_shield)
+    now = to_float32(health)
+    return before - now - to_float32(shield) if now > 0.0 else before
 
 
 @kernel(allocates=False)
-def settle(
+def compute_outcome(
     tables: RulesTables,
     previous_health: NDArray[np.float64],
     previous_shield: NDArray[np.float64],
@@ -53,16 +54,21 @@ def settle(
     dead: NDArray[np.bool_],
     t: int,
 ) -> StepOutcome:
-    """Reward and outcome of the step that led from `previous_*` to the present columns, `t` counting that step.
+    """Reward and outcome of the step that led from `previous_*` to the current health and shields.
+
+    The reward is that of `StarCraft2Env.reward_battle` (damage dealt to enemies plus `death_value` per killed enemy
+    and, without reward_only_positive, minus `negative_scale` times the same for the agents' losses) plus the bonus for
+    the battle's end, divided by `reward_divisor`.
 
     Args:
-        dead: [U] who had died before this step; brought up to date here (all False at a battle's start).
+        dead: [U] units that had died before this step; updated here (all False at a battle's start).
+        t: Steps of the battle, this one included.
     """
     num_agents, num_units = tables.num_agents, tables.num_agents + tables.num_enemies
     lost_by_allies, lost_by_enemies, deaths = 0.0, 0.0, 0.0
     allies, enemies, fighting_allies, enemy_medivacs = 0, 0, 0, 0
     for u in range(num_units):
-        is_alive = as_seen(health[u]) > 0.0
+        is_alive = to_float32(health[u]) > 0.0
         if u < num_agents:
             allies += is_alive
             fighting_allies += is_alive and not tables.is_medivac[u]
@@ -90,8 +96,8 @@ def settle(
     else:
         reward = lost_by_enemies + deaths - lost_by_allies
 
-    # Quirk: on MMM maps a side that has only medivacs left is beaten (of the enemy's SMAC asks for exactly one, but it
-    # has no more), and the agents' defeat is looked at first, so that two sides wiped out at once are a defeat there
+    # Quirk: on MMM maps a side that has only medivacs left is beaten (SMAC tests for exactly one enemy medivac, but the
+    # enemy has no more), and the agents' defeat is tested first, so that two sides wiped out at once are a defeat there
     # and a draw elsewhere, with neither bonus nor victory.
     lost_battle = (allies == 0 and enemies > 0) or (tables.is_mmm and fighting_allies == 0)
     won = not lost_battle and ((allies > 0 and enemies == 0) or (tables.is_mmm and enemies == enemy_medivacs))

@@ -57,7 +57,7 @@ class StarCraftGame:
         self._ids = itertools.count(1)
         self._socket: Any = None
         self._temp_dir = Path(tempfile.mkdtemp(prefix="dm2-ray-starcraft-"))
-        self._port, self._claim = _claim_port()
+        self._port, self._port_lock = _reserve_port()
         command = [
             *("env", f"LD_LIBRARY_PATH={_library_path(installation.root)}", str(installation.binary)),
             *("-listen", _HOST, "-port", str(self._port)),
@@ -65,7 +65,7 @@ class StarCraftGame:
         ]
         if installation.data_version is not None:
             command += ["-dataVersion", installation.data_version]
-        self._guard = subprocess.Popen(
+        self._watchdog = subprocess.Popen(
             [sys.executable, "-I", "-S", watchdog.__file__, str(self._temp_dir), *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -100,9 +100,9 @@ class StarCraftGame:
         except self._websocket.WebSocketTimeoutException:
             raise GameLost(f"no answer to {kind} within {self._request_timeout_s:g} s") from None
         except (self._websocket.WebSocketException, OSError) as error:
-            raise GameLost(f"{self._fate()} at {kind} ({type(error).__name__}: {error})") from None
+            raise GameLost(f"{self._describe_exit()} at {kind} ({type(error).__name__}: {error})") from None
         if not isinstance(answer, bytes) or not answer:
-            raise GameLost(f"{self._fate()} at {kind}")
+            raise GameLost(f"{self._describe_exit()} at {kind}")
         try:
             response = self._protocol.response.FromString(answer)
         except self._protocol.error as error:
@@ -137,37 +137,37 @@ class StarCraftGame:
             except (self._websocket.WebSocketException, OSError):
                 pass  # It is gone already.
             self._socket.shutdown()
-        assert self._guard.stdin is not None
-        self._guard.stdin.close()
+        assert self._watchdog.stdin is not None
+        self._watchdog.stdin.close()
 
     def close(self) -> None:
         """Ends the game; the guard sees to it if the game does not."""
         self.ask_to_quit()
         try:
-            self._guard.wait(watchdog.GRACE_S + 2.0)
+            self._watchdog.wait(watchdog.GRACE_S + 2.0)
         except subprocess.TimeoutExpired:
             pass  # kill() does not ask.
         self.kill()
 
     def kill(self) -> None:
         """Ends the game at once and removes what it left behind; may be called again."""
-        if self._guard.returncode is None:
+        if self._watchdog.returncode is None:
             try:
-                os.killpg(self._guard.pid, signal.SIGKILL)
+                os.killpg(self._watchdog.pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass  # All of them have ended.
-            self._guard.wait()
+            self._watchdog.wait()
         if self._socket is not None:
             self._socket.shutdown()
-        for pipe in (self._guard.stdin, self._guard.stdout):
+        for pipe in (self._watchdog.stdin, self._watchdog.stdout):
             if pipe is not None:
                 pipe.close()
-        self._claim.close()
+        self._port_lock.close()
         shutil.rmtree(self._temp_dir, ignore_errors=True)
 
     def _read_pid(self) -> int:
-        assert self._guard.stdout is not None
-        line = self._guard.stdout.readline()
+        assert self._watchdog.stdout is not None
+        line = self._watchdog.stdout.readline()
         if not line.strip().isdigit():
             raise GameLost(f"its guard process said {line!r} in place of a process id")
         return int(line)
@@ -175,8 +175,8 @@ class StarCraftGame:
     def _connect(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         for pause_s in itertools.chain((0.1,) * 20, itertools.repeat(0.5)):
-            if self._guard.poll() is not None:
-                raise GameLost(f"{self._fate()} while starting; its last words: {self._last_words()}")
+            if self._watchdog.poll() is not None:
+                raise GameLost(f"{self._describe_exit()} while starting; its last words: {self._last_output_line()}")
             try:
                 self._socket = self._websocket.create_connection(
                     f"ws://{_HOST}:{self._port}/sc2api", timeout=self._request_timeout_s, http_no_proxy=[_HOST]
@@ -186,25 +186,27 @@ class StarCraftGame:
                 # It does not listen yet, or listens and has not set up /sc2api.
                 reason = f"{type(error).__name__}: {error}"
             if time.monotonic() > deadline:
-                raise GameLost(f"it does not listen after {timeout_s:g} s ({reason}); last words: {self._last_words()}")
+                raise GameLost(
+                    f"it does not listen after {timeout_s:g} s ({reason}); last words: {self._last_output_line()}"
+                )
             time.sleep(pause_s)
 
-    def _fate(self) -> str:
+    def _describe_exit(self) -> str:
         """What has become of the game, as far as one can see."""
         try:
-            code = self._guard.wait(0.2)
+            code = self._watchdog.wait(0.2)
         except subprocess.TimeoutExpired:
             return "the game closed the connection"
         return f"the game was killed by signal {code - 128}" if code > 128 else f"the game ended with exit code {code}"
 
-    def _last_words(self) -> str:
+    def _last_output_line(self) -> str:
         """The last line that the game has written."""
         log = self._temp_dir / watchdog.LOG_NAME
-        if self._guard.poll() is None and log.is_file():
+        if self._watchdog.poll() is None and log.is_file():
             text = log.read_bytes()
         else:
-            assert self._guard.stdout is not None
-            text = self._guard.stdout.read()
+            assert self._watchdog.stdout is not None
+            text = self._watchdog.stdout.read()
         lines = text.decode(errors="replace").split("\n")
         return next((line.strip() for line in reversed(lines) if line.strip()), "none")[:300]
 
@@ -213,7 +215,7 @@ def _library_path(root: Path) -> str:
     return ":".join(part for part in (os.environ.get("LD_LIBRARY_PATH"), f"{root}/Libs/") if part)
 
 
-def _claim_port() -> tuple[int, socket.socket]:
+def _reserve_port() -> tuple[int, socket.socket]:
     """A free port, and what keeps our other processes on this machine from choosing it until it is closed.
 
     The game binds it seconds from now, so that probing alone would let two of them choose the same: an abstract socket

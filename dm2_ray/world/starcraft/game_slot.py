@@ -27,7 +27,7 @@ from dm2_ray.world.starcraft import requests
 from dm2_ray.world.starcraft.game import GameLost, StarCraftGame
 from dm2_ray.world.starcraft.install import Installation, MapFile
 from dm2_ray.world.starcraft.protocol import StarCraftError
-from dm2_ray.world.starcraft.units import BattleUnits, rules_of_map, rules_of_units
+from dm2_ray.world.starcraft.units import BattleUnits, with_game_map, with_unit_constants
 from dm2_ray.world.units.state import UnitFlags, Units, X, Y
 
 logger = logging.getLogger(__name__)
@@ -42,13 +42,13 @@ _GIB = 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
-class BattleOrder:
+class GameSetup:
     """What all columns play."""
 
     installation: Installation
     map_file: MapFile
     map_spec: MapSpec
-    switches: SmacOptions
+    options: SmacOptions
     settings: StarCraftSettings
     rules: RulesTables
     """As packaged; the game's own numbers replace them."""
@@ -63,20 +63,20 @@ class GameSlot:
         units, marks: [F, U] and [G, U] of the battle under way, which the column keeps up to date (see BattleUnits).
     """
 
-    def __init__(self, order: BattleOrder, index: int, units: Units, marks: UnitFlags) -> None:
+    def __init__(self, order: GameSetup, index: int, units: Units, flags: UnitFlags) -> None:
         self.game: StarCraftGame | None = None
         self.rules = order.rules
         """Of the battle under way."""
-        self.restarts = 0
+        self.crash_restarts = 0
         """Games that were lost, or would not start, and were replaced."""
-        self.renewals = 0
+        self.scheduled_restarts = 0
         """Games that were replaced because of their age or size."""
         self.version = f"Base{order.installation.build}"
         """The game's own words once it runs."""
         self._order = order
         self._index = index
         self._units = units
-        self._marks = marks
+        self._flags = flags
         self._members: BattleUnits | None = None
         self._map_rules = order.rules
         self._is_fresh = False
@@ -96,15 +96,15 @@ class GameSlot:
         """
         if self._is_fresh:
             return
-        if self.game is not None and self._is_worn_out(self.game):
+        if self.game is not None and self._needs_restart(self.game):
             self.close()
-            self.renewals += 1
+            self.scheduled_restarts += 1
         if self.game is not None:
             try:
                 self._respawn(self.game)
                 return
             except GameLost as lost:
-                self._note_loss(lost)
+                self._record_loss(lost)
         self._launch(seed)
 
     def play(self, actions: NDArray[np.int64], seed: int) -> bool:
@@ -116,18 +116,18 @@ class GameSlot:
         game, members = self.game, self._members
         if game is None or members is None:
             raise RuntimeError("play() before begin()")
-        switches, rules = self._order.switches, self.rules
+        options, rules = self._order.options, self.rules
         self._is_fresh = False
         try:
             game.request(
                 *requests.orders(
-                    actions, members.tags, self._units[X], self._units[Y], rules.is_medivac, switches.move_amount
+                    actions, members.tags, self._units[X], self._units[Y], rules.is_medivac, options.move_amount
                 )
             )
-            game.request(*requests.step(switches.step_mul))
+            game.request(*requests.step(options.step_mul))
             members.update(_raw_units(game))
         except GameLost as lost:
-            self._note_loss(lost)
+            self._record_loss(lost)
             self._losses += 1
             if self._losses >= MAX_LOSSES:
                 raise StarCraftError(
@@ -148,17 +148,17 @@ class GameSlot:
         Raises:
             StarCraftError: there is no game, or it gives no replay.
         """
-        order, switches = self._order, self._order.switches
+        order, options = self._order, self._order.options
         if self.game is None:
             raise StarCraftError(f"column {self._index} has no game to take a replay of: call reset() first")
         try:
             data = self.game.request(*requests.SAVE_REPLAY).data
         except GameLost as lost:
             raise StarCraftError(f"column {self._index}: no replay: {lost}") from None
-        directory = order.installation.root / "Replays" / (switches.replay_dir or "")
+        directory = order.installation.root / "Replays" / (options.replay_dir or "")
         directory.mkdir(parents=True, exist_ok=True)
         time = datetime.now(timezone.utc).strftime("%Y-%m-%d-%H-%M-%S")
-        path = directory / f"{switches.replay_prefix or order.map_spec.name}_{time}.SC2Replay"
+        path = directory / f"{options.replay_prefix or order.map_spec.name}_{time}.SC2Replay"
         write_atomically(path, data)
         return path
 
@@ -169,14 +169,14 @@ class GameSlot:
             self.game.close()
             self.game = None
 
-    def _is_worn_out(self, game: StarCraftGame) -> bool:
+    def _needs_restart(self, game: StarCraftGame) -> bool:
         settings = self._order.settings
         is_old = 0 < settings.restart_after_episodes <= self._battles
         return is_old or 0 < settings.memory_limit_gib * _GIB < game.memory_bytes
 
-    def _note_loss(self, lost: GameLost) -> None:
+    def _record_loss(self, lost: GameLost) -> None:
         logger.warning("StarCraft II, battle column %d: %s; the game is given up", self._index, lost)
-        self.restarts += 1
+        self.crash_restarts += 1
         self._is_fresh = False
         if self.game is not None:
             self.game.kill()
@@ -188,7 +188,7 @@ class GameSlot:
                 self._launch_once(seed)
                 return
             except GameLost as lost:
-                self._note_loss(lost)
+                self._record_loss(lost)
                 if attempt == MAX_LAUNCHES:
                     raise StarCraftError(
                         f"StarCraft II ({self._order.installation.binary}) could not be started {attempt} times in a "
@@ -207,24 +207,24 @@ class GameSlot:
         random_seed = _game_seed(seed, self._index, self._launches)
         # A game that is started again with the same seed would fight the same battles again.
         self._launches += 1
-        game.request(*requests.create_game(order.map_file, order.map_spec, order.switches.difficulty, random_seed))
+        game.request(*requests.create_game(order.map_file, order.map_spec, order.options.difficulty, random_seed))
         game.request(*requests.join_game(order.map_spec))
-        self._map_rules = rules_of_map(order.rules, game.request(*requests.GAME_INFO))
+        self._map_rules = with_game_map(order.rules, game.request(*requests.GAME_INFO))
         self._await_units(game)
 
     def _respawn(self, game: StarCraftGame) -> None:
         assert self._members is not None
-        game.request(*requests.kill(self._members.living))
+        game.request(*requests.kill(self._members.living_tags))
         game.request(*requests.step(requests.RESPAWN_LOOPS))
         self._await_units(game)
 
     def _await_units(self, game: StarCraftGame) -> None:
         order = self._order
         for _ in range(_MAX_CREATION_LOOPS):
-            members = BattleUnits(_raw_units(game), order.map_spec, self._units, self._marks)
+            members = BattleUnits(_raw_units(game), order.map_spec, self._units, self._flags)
             if members.ready:
                 self._members = members
-                self.rules = rules_of_units(self._map_rules, order.map_spec, order.switches, members)
+                self.rules = with_unit_constants(self._map_rules, order.map_spec, order.options, members)
                 self._is_fresh = True
                 return
             game.request(*requests.step(1))

@@ -55,7 +55,7 @@ class BattleUnits:
         marks: [G, U] likewise; only TARGET is.
     """
 
-    def __init__(self, raw_units: Iterable[Any], map_spec: MapSpec, units: Units, marks: UnitFlags) -> None:
+    def __init__(self, raw_units: Iterable[Any], map_spec: MapSpec, units: Units, flags: UnitFlags) -> None:
         found = list(raw_units)
         # SMAC numbers agents by kind and place, enemies as the game lists them.
         agents = [unit for unit in found if unit.owner == AGENTS_OWNER]
@@ -69,13 +69,13 @@ class BattleUnits:
         """U, as they were in the first observation."""
         self.tags = [unit.tag for unit in self.members]
         self._units = units
-        self._marks = marks
+        self._flags = flags
         self._index = {tag: u for u, tag in enumerate(self.tags)}
         self.update(found)
 
     def update(self, raw_units: Iterable[Any]) -> None:
         """Take over the next observation. Who is missing in it is dead."""
-        units, target = self._units, self._marks[TARGET]
+        units, target = self._units, self._flags[TARGET]
         units[HEALTH] = 0.0
         target[:] = NONE
         for unit in raw_units:
@@ -88,12 +88,12 @@ class BattleUnits:
             target[u] = self._index.get(unit.engaged_target_tag, NONE)
 
     @property
-    def living(self) -> list[int]:
+    def living_tags(self) -> list[int]:
         """Tags of those alive."""
         return [tag for tag, health in zip(self.tags, self._units[HEALTH], strict=True) if health > 0.0]
 
 
-def rules_of_map(rules: RulesTables, game_info: Any) -> RulesTables:
+def with_game_map(rules: RulesTables, game_info: Any) -> RulesTables:
     """The tables with the game's own map: its grids, size and playable area, read as SMAC reads them."""
     raw = game_info.start_raw
     size_x, size_y = raw.map_size.x, raw.map_size.y
@@ -116,7 +116,7 @@ def rules_of_map(rules: RulesTables, game_info: Any) -> RulesTables:
     )
 
 
-def rules_of_units(rules: RulesTables, map_spec: MapSpec, switches: SmacOptions, units: BattleUnits) -> RulesTables:
+def with_unit_constants(rules: RulesTables, map_spec: MapSpec, options: SmacOptions, units: BattleUnits) -> RulesTables:
     """The tables with the constants of these very units: kinds, order and greatest health as the game says.
 
     Raises:
@@ -141,11 +141,11 @@ def rules_of_units(rules: RulesTables, map_spec: MapSpec, switches: SmacOptions,
         if unit.unit_type in kinds:
             shield_max[row] = unit_kind(kinds[unit.unit_type]).shield
     divisor = 1.0
-    if switches.reward_scale:
-        greatest = map_spec.num_enemies * switches.reward_death_value + switches.reward_win
+    if options.reward_scale:
+        greatest = map_spec.num_enemies * options.reward_death_value + options.reward_win
         for unit in enemies:
             greatest += unit.health_max + unit.shield_max
-        divisor = greatest / switches.reward_scale_rate
+        divisor = greatest / options.reward_scale_rate
     return rules._replace(
         type_index=type_index,
         is_medivac=is_medivac,

@@ -21,11 +21,11 @@ GRACE_S = 3.0
 """From SIGTERM to SIGKILL."""
 LOG_NAME = "game.log"
 """What the game writes to its stdout and stderr, in its temporary directory."""
-LAST_WORDS_BYTES = 4096
+LOG_TAIL_BYTES = 4096
 _PR_SET_PDEATHSIG = 1
 
 
-def _die_with_the_guard() -> None:
+def _die_with_watchdog() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -42,7 +42,7 @@ def main(temp_dir: str, command: list[str]) -> int:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            preexec_fn=_die_with_the_guard if sys.platform == "linux" else None,
+            preexec_fn=_die_with_watchdog if sys.platform == "linux" else None,
         )
     print(game.pid, flush=True)
     while game.poll() is None:
@@ -60,7 +60,7 @@ def main(temp_dir: str, command: list[str]) -> int:
             # Whatever the game itself has started, and this process.
             os.killpg(0, signal.SIGKILL)
     with open(log_path, "rb") as log:
-        log.seek(max(0, os.path.getsize(log_path) - LAST_WORDS_BYTES))
+        log.seek(max(0, os.path.getsize(log_path) - LOG_TAIL_BYTES))
         sys.stdout.buffer.write(log.read())
     shutil.rmtree(temp_dir, ignore_errors=True)
     return game.returncode if game.returncode >= 0 else 128 - game.returncode

@@ -1,6 +1,6 @@
-"""How unit state is laid out: rows of two arrays per battle, so that kernels pass two pointers and not twenty.
+"""Layout of the units' state: rows of two arrays per battle, so that kernels pass two pointers instead of twenty.
 
-Shapes: B battles, U = N + M units, agents first; `units` is [F, U] float64, one row per quantity below, `marks` is
+Shapes: B battles, U = N + M units, agents first; `units` is [F, U] float64, one row per quantity below, `flags` is
 [G, U] int64; of B battles [B, F, U] and [B, G, U]. K neighbors are kept per unit.
 
 Positions are map cells (x east, y north) and multiples of 1/4096, as in StarCraft II, so that float32 holds them
@@ -28,24 +28,24 @@ HEADING_X, HEADING_Y = 6, 7
 WINDUP = 8
 """Until the attack in progress is released."""
 RECOVERY = 9
-"""Backswing left."""
+"""Remaining backswing."""
 IMPACT = 10
 """Until the missile in flight, or the second blow, lands."""
 SHIELD_WAIT = 11
 """Until shields regenerate."""
 ALARM = 12
-"""For how long the last hit taken is still remembered."""
+"""How long the last hit taken is still remembered."""
 BLOCKED = 13
-"""Loops in a row in which the way was closed; negative while the unit looks for a way round."""
+"""Consecutive loops in which the way was blocked; negative while the unit walks around."""
 GOAL_X, GOAL_Y = 14, 15
 """Where a move or attack-move order leads."""
 ROUND_X, ROUND_Y = 16, 17
-"""Middle of the crowd that a unit without a way goes round."""
+"""Middle of the crowd that a blocked unit walks around."""
 ROUND_SIDE = 18
 """+1 or -1: anticlockwise or clockwise."""
 NUM_UNIT_ROWS = 19
 
-# Rows of `marks`; all but ORDER and EXPLODING hold unit indices, NONE without.
+# Rows of `flags`; all but ORDER and EXPLODING hold unit indices, or NONE.
 ORDER = 0
 """One of ORDER_*."""
 TARGET = 1
@@ -54,14 +54,14 @@ WINDUP_TARGET = 2
 IMPACT_TARGET = 3
 """Of the missile in flight, or of the second blow."""
 ATTACKER = 4
-"""Who hit this unit last."""
+"""The unit that hit this unit last."""
 AVOIDED = 5
-"""Target that a ranged unit has given up for a while, as it had no way to it."""
+"""Target that a ranged unit has given up for a while because the way to it was blocked."""
 HEALING = 6
-"""Who receives health from this unit."""
+"""The unit that receives health from this unit."""
 EXPLODING = 7
-"""One of the next three: how near this unit's explosion is."""
-NUM_MARK_ROWS = 8
+"""One of NOT_EXPLODING, ABOUT_TO_EXPLODE, EXPLODES_IN_THIS_ROUND."""
+NUM_FLAG_ROWS = 8
 
 NONE = -1
 NOT_EXPLODING, ABOUT_TO_EXPLODE, EXPLODES_IN_THIS_ROUND = 0, 1, 2
@@ -75,14 +75,16 @@ PUSH_X, PUSH_Y = 2, 3
 SIDESTEP = 4
 """+1 or -1: the side on which a unit passes an obstacle straight ahead."""
 NEAR_X, NEAR_Y, NEAR_RADIUS = 5, 6, 7
-"""Position and separation radius of living units, closed up."""
-NUM_FLOAT_ROWS = 8
+"""Position and separation radius of the living units, without gaps."""
+HEALTH_BEFORE, SHIELD_BEFORE = 8, 9
+"""Health and shield at the start of the env step."""
+NUM_FLOAT_ROWS = 10
 
 # Rows of Workspace.integers.
 ALIVE = 0
 """1 if alive at the loop's start."""
 NEAR_UNIT = 1
-"""Unit behind each closed-up column."""
+"""Unit index of each column of NEAR_X, NEAR_Y, NEAR_RADIUS."""
 NUM_CONTACTS = 2
 FIRST_CONTACT = 3
 """The first of K rows: neighbors that touch."""
@@ -90,10 +92,10 @@ MAX_CONTACTS = 8
 
 
 class Workspace(NamedTuple):
-    """Scratch space of the battle under way; nothing in it outlives an env step."""
+    """Scratch space of the battle being stepped; nothing in it outlives an env step."""
 
     floats: NDArray[np.float64]
-    """[8, U]"""
+    """[10, U]"""
     integers: NDArray[np.int64]
     """[3 + K, U]"""
 

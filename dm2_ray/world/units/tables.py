@@ -1,4 +1,4 @@
-"""What does not change during battles on one map, laid out for the engine's kernels.
+"""Constants of the battles on one map, laid out for the engine's kernels.
 
 Shapes: N agents, M enemies, U = N + M units, agents first.
 """
@@ -17,13 +17,13 @@ from dm2_ray.world.maps.terrain import AIR, CLIFF_WALKER, GROUND
 from dm2_ray.world.unit_kinds import UnitKind, unit_kind
 
 MELEE_RANGE = 1.0
-"""Weapons of less range are melee weapons."""
+"""Weapons of shorter range are melee weapons."""
 
 
 (
     HEALTH_MAX,
     SHIELD_MAX,
-    ARMOUR,
+    ARMOR,
     HEALTH_REGENERATION,
     SHIELD_REGENERATION,
     SHIELD_DELAY,
@@ -84,16 +84,16 @@ class UnitTables(NamedTuple):
 
 
 class InitialUnits(NamedTuple):
-    """How battles begin."""
+    """How battles start."""
 
     start: NDArray[np.float64]
-    """[U, 2] starting places."""
+    """[U, 2] starting positions."""
     attack_line: NDArray[np.float64]
     """[2 sides, 4]: a scripted side attacks toward a point drawn on the segment (x0, y0, x1, y1)."""
     kind_order: NDArray[np.int64]
-    """[U] equal for units of one kind: agents are sorted within these groups when they are created."""
+    """[U] equal for units of one kind; agents are sorted by position within these groups when they are created."""
     holds_ground: bool
-    """The enemy has no order: each stays in its place."""
+    """The enemies have no order: each stays where it is."""
     spawn_jitter: float
     scripted_agents: bool
     num_loops: int
@@ -107,7 +107,7 @@ def build_unit_tables(spec: MapSpec, settings: EngineSettings) -> UnitTables:
     columns = [_statistics(kind, settings) for kind in kinds]
     stats = np.array([[column[row] for column in columns] for row in range(NUM_STATS)], dtype=np.float64)
     if spec.enemy_order.kind == "attack_agents":
-        # Their order names its targets: wherever agents are, they are found.
+        # Their order names its targets: agents are found wherever they are.
         stats[SCAN_RANGE, spec.num_agents :] = np.hypot(*spec.walkable.shape)
     return UnitTables(
         num_agents=spec.num_agents,
@@ -126,7 +126,7 @@ def _statistics(kind: UnitKind, settings: EngineSettings) -> dict[int, float]:
     body = {
         HEALTH_MAX: kind.health,
         SHIELD_MAX: kind.shield,
-        ARMOUR: kind.armor,
+        ARMOR: kind.armor,
         HEALTH_REGENERATION: kind.health_regen_per_loop,
         SHIELD_REGENERATION: kind.shield_regen_per_loop,
         SHIELD_DELAY: kind.shield_regen_delay_loops,
@@ -156,7 +156,7 @@ def _weapon_table(kind: UnitKind, settings: EngineSettings) -> dict[int, float]:
         MISSILE_SPEED: weapon.missile_speed_per_loop or 0.0,
         SECOND_HIT_DELAY: weapon.second_hit_delay_loops,
         SIMULTANEOUS_HITS: float(weapon.hits if weapon.second_hit_delay_loops == 0.0 else 1),
-        # What cannot move has no business with foes out of its reach.
+        # A unit that cannot move ignores foes out of its reach.
         SCAN_RANGE: weapon.range if is_static else max(weapon.range, settings.scan_range),
         CHASE: 0.0 if is_static else chase,
         DELAY_MIN: weapon.period_jitter_loops[0] * settings.random_delay,
@@ -185,7 +185,7 @@ def _healing_table(kind: UnitKind) -> dict[int, float]:
 
 
 def build_initial_units(spec: MapSpec, settings: EngineSettings) -> InitialUnits:
-    """How battles on a map begin."""
+    """How battles on a map start."""
     names = (*spec.ally_kinds, *spec.enemy_kinds)
     enemy_point = next((spawn.x, spawn.y) for spawn in spec.spawns if spawn.owner == 2)
     return InitialUnits(

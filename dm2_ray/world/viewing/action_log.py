@@ -28,7 +28,7 @@ class ActionLog:
     actions: list[NDArray[np.int64]] = field(default_factory=list)
     """[N] per step, as they were given."""
 
-    def retell(self, battles: BattleVector) -> BattleRecording:
+    def replay(self, battles: BattleVector) -> BattleRecording:
         """The battle once more, written down.
 
         Args:
@@ -42,7 +42,7 @@ class ActionLog:
             battles.seed,
             first_battle=self.battle_number,
             engine=battles.engine_settings,
-            **asdict(battles.switches),
+            **asdict(battles.options),
         )
         again.reset()
         if self.start is not None:

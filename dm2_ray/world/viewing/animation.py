@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dm2_ray.errors import UserError
 from dm2_ray.world.viewing.battle_recording import BattleRecording
-from dm2_ray.world.viewing.glyphs import TEAM_COLOURS
+from dm2_ray.world.viewing.glyphs import TEAM_COLORS
 from dm2_ray.world.viewing.painter import Painter
 
 LOOPS_PER_SECOND = 22.4
@@ -70,8 +70,8 @@ class Animation:
             raise ValueError(f"fps is {fps}, speed {speed}, hold_s {hold_s}; they must be positive")
         self.recording = recording
         self.fps = fps
-        stage = replace(recording.stage, view=close_up_view(recording)) if close_up else recording.stage
-        self._painter = Painter(stage, size)
+        scene = replace(recording.scene, view=close_up_view(recording)) if close_up else recording.scene
+        self._painter = Painter(scene, size)
         self._bar_height = max(16, 2 * round(size / 48))
         steps_per_picture = speed * LOOPS_PER_SECOND / recording.step_loops / fps
         moving = np.arange(0.0, recording.num_steps, steps_per_picture)
@@ -94,16 +94,16 @@ class Animation:
 
     def _picture(self, time: float) -> Image.Image:
         recording = self.recording
-        moment = recording.moment(time)
-        field = self._painter.paint(moment)
-        alive = moment.health > 0
-        agents = recording.stage.num_agents
+        frame = recording.frame(time)
+        field = self._painter.paint(frame)
+        alive = frame.health > 0
+        agents = recording.scene.num_agents
         is_over = time >= recording.num_steps
         text = OUTCOME_TEXTS[recording.outcome] if is_over else f"step {int(time)} of {recording.num_steps}"
         picture = Image.new("RGB", self.size)
         picture.paste(field, (0, 0))
         bar = _bar(
-            field.width, self._bar_height, recording.stage.map_name, text, is_over,
+            field.width, self._bar_height, recording.scene.map_name, text, is_over,
             int(alive[:agents].sum()), int(alive[agents:].sum()),
         )  # fmt: skip
         picture.paste(bar, (0, field.height))
@@ -115,8 +115,8 @@ def close_up_view(recording: BattleRecording) -> tuple[float, float, float, floa
     alive = recording.health > 0
     x, y = recording.x[alive], recording.y[alive]
     if x.size == 0:
-        return recording.stage.view
-    west, south, east, north = recording.stage.view
+        return recording.scene.view
+    west, south, east, north = recording.scene.view
     rim = _CLOSE_UP_MARGIN
     return (
         max(west, math.floor(x.min() - rim)), max(south, math.floor(y.min() - rim)),
@@ -135,7 +135,7 @@ def _bar(width: int, height: int, title: str, text: str, is_loud: bool, agents: 
     middle, right = unit / 2, width * finer - 0.5 * unit
     draw.text((0.5 * unit, middle), title, _INK, font, anchor="lm")
     draw.text((width * finer / 2, middle), text, _INK if is_loud else _MUTED, font, anchor="mm")
-    for color, count in ((TEAM_COLOURS[1], enemies), (TEAM_COLOURS[0], agents)):
+    for color, count in ((TEAM_COLORS[1], enemies), (TEAM_COLORS[0], agents)):
         draw.text((right, middle), str(count), _INK, font, anchor="rm")
         right -= font.getlength("00") + 0.45 * unit
         radius = 0.22 * unit
@@ -144,16 +144,16 @@ def _bar(width: int, height: int, title: str, text: str, is_loud: bool, agents: 
     return bar.reduce(finer)
 
 
-def gif_bytes(film: Animation, colors: int = 64) -> bytes:
+def gif_bytes(animation: Animation, colors: int = 64) -> bytes:
     """The film as an endless GIF of at most 256 colors."""
-    pictures = list(film)
+    pictures = list(animation)
     palette = _palette(pictures, colors)
     frames: list[Image.Image] = []
     shown_ms: list[int] = []
     start = 0
     for index, picture in enumerate(pictures):
         # GIF counts time in hundredths of a second; what is rounded off is carried on.
-        end = round((index + 1) * 100 / film.fps)
+        end = round((index + 1) * 100 / animation.fps)
         if index > 0 and picture is pictures[index - 1]:
             shown_ms[-1] += 10 * (end - start)
         else:
@@ -167,7 +167,7 @@ def gif_bytes(film: Animation, colors: int = 64) -> bytes:
     return file.getvalue()
 
 
-def mp4_bytes(film: Animation) -> bytes:
+def mp4_bytes(animation: Animation) -> bytes:
     """The film as an H.264 video that every browser plays.
 
     Raises MissingPackageError without imageio-ffmpeg.
@@ -179,11 +179,11 @@ def mp4_bytes(film: Animation) -> bytes:
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "film.mp4"
         writer = imageio_ffmpeg.write_frames(
-            str(path), film.size, fps=film.fps, codec="libx264", pix_fmt_out="yuv420p", macro_block_size=2,
+            str(path), animation.size, fps=animation.fps, codec="libx264", pix_fmt_out="yuv420p", macro_block_size=2,
             output_params=["-crf", "20", "-movflags", "+faststart"],
         )  # fmt: skip
         writer.send(None)
-        for picture in film:
+        for picture in animation:
             writer.send(picture.tobytes())
         writer.close()
         return path.read_bytes()

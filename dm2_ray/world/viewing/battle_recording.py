@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dm2_ray.arrays import check_arrays
 from dm2_ray.world.viewing.frame import FrameState, between
-from dm2_ray.world.viewing.scene import Stage
+from dm2_ray.world.viewing.scene import Scene
 
 if TYPE_CHECKING:
     from dm2_ray.world.battles.backend import BattleBackend
@@ -53,7 +53,7 @@ class BattleProvenance:
 class BattleRecording:
     """One battle. `x[k]` ... `target[k]` are the units before step k, `[T]` those at the end."""
 
-    stage: Stage
+    scene: Scene
     provenance: BattleProvenance
     outcome: Outcome
     step_loops: int
@@ -83,8 +83,8 @@ class BattleRecording:
     where there is nothing."""
 
     def __post_init__(self) -> None:
-        steps, units, agents = self.num_steps, self.stage.num_units, self.stage.num_agents
-        num_actions = self.stage.num_actions
+        steps, units, agents = self.num_steps, self.scene.num_units, self.scene.num_agents
+        num_actions = self.scene.num_actions
         check_arrays(
             self,
             {
@@ -111,7 +111,7 @@ class BattleRecording:
         added = {name: np.asarray(values, dtype=np.float32) for name, values in series.items()}
         return replace(self, series={**self.series, **added})
 
-    def moment(self, time: float) -> FrameState:
+    def frame(self, time: float) -> FrameState:
         """All units at a time in env steps, 0 to T; between steps they are interpolated."""
         last = self.num_steps
         step = min(max(int(time), 0), last)
@@ -119,7 +119,7 @@ class BattleRecording:
         before = self._at(step)
         if share == 0.0 or step == last:
             return before
-        return between(before, self._at(step + 1), share, self.step_loops, self.stage.weapon_period)
+        return between(before, self._at(step + 1), share, self.step_loops, self.scene.weapon_period)
 
     def _at(self, step: int) -> FrameState:
         dead_steps = (self.health[: step + 1] <= 0).sum(0) - 1
@@ -136,7 +136,7 @@ class BattleRecording:
             "provenance": asdict(self.provenance),
             "outcome": self.outcome,
             "step_loops": self.step_loops,
-            "stage": self.stage.to_dict(),
+            "stage": self.scene.to_dict(),
             "units": {
                 **{name: [_rounded(row) for row in values] for name, values in columns.items()},
                 "target": self.target.tolist(),
@@ -160,18 +160,18 @@ class BattleRecording:
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError(f"no battle recording of this version (expected format {FORMAT!r})")
         try:
-            stage = Stage.from_dict(content["stage"])
+            scene = Scene.from_dict(content["stage"])
             rewards = np.array(content["rewards"], dtype=np.float64)
-            steps, units, agents = len(rewards), stage.num_units, stage.num_agents
+            steps, units, agents = len(rewards), scene.num_units, scene.num_agents
             nothing = np.zeros((steps + 1, units), np.float32)
             columns = {
                 name: np.array(content["units"][name], np.float32) if name in content["units"] else nothing
                 for name in _COLUMNS
             }
-            num_actions = stage.num_actions
+            num_actions = scene.num_actions
             available = np.array([[_from_hex(word, num_actions) for word in step] for step in content["available"]])
             return BattleRecording(
-                stage=stage,
+                scene=scene,
                 provenance=BattleProvenance(**content["provenance"]),
                 outcome=content["outcome"],
                 step_loops=int(content["step_loops"]),
@@ -207,11 +207,11 @@ class BattleRecorder:
         self._battles = battles
         self._column = column
         self._team = team
-        self._stage = Stage.of(battles.map_spec, battles.engine_settings.balance)
+        self._scene = Scene.from_map(battles.map_spec, battles.engine_settings.balance)
         self._begun = False
         self._outcome: Outcome = "unfinished"
         self._provenance: BattleProvenance | None = None
-        self._moments: list[FrameState] = []
+        self._frames: list[FrameState] = []
         self._actions: list[NDArray[np.int64]] = []
         self._available: list[NDArray[np.bool_]] = []
         self._rewards: list[float] = []
@@ -232,10 +232,10 @@ class BattleRecorder:
             team=self._team,
             engine=f"{self._battles.backend} {self._battles.engine_version}",
             engine_settings=_changed(self._battles.engine_settings),
-            smac=_changed(self._battles.switches),
+            smac=_changed(self._battles.options),
             scenario_hash=self._battles.map_spec.scenario_hash,
         )
-        self._moments = [FrameState.of(self._battles.units(), self._column)]
+        self._frames = [FrameState.from_units(self._battles.units(), self._column)]
         self._actions, self._rewards = [], []
         self._available = [self._battles.action_mask[self._column].copy()]
 
@@ -260,7 +260,7 @@ class BattleRecorder:
             self.begin()
             return
         ended = bool(battles.terminated[column] or battles.truncated[column])
-        self._moments.append(FrameState.of(battles.final_units() if ended else battles.units(), column))
+        self._frames.append(FrameState.from_units(battles.final_units() if ended else battles.units(), column))
         self._actions.append(given)
         self._rewards.append(float(battles.rewards[column]))
         if ended:
@@ -276,17 +276,17 @@ class BattleRecorder:
         """
         if self._provenance is None:
             raise RuntimeError("no battle has begun: call begin() first")
-        steps, agents = len(self._rewards), self._stage.num_agents
+        steps, agents = len(self._rewards), self._scene.num_agents
         columns: dict[str, Any] = {
-            name: np.array([getattr(moment, name) for moment in self._moments], np.float32) for name in _COLUMNS
+            name: np.array([getattr(frame, name) for frame in self._frames], np.float32) for name in _COLUMNS
         }
         return BattleRecording(
-            stage=self._stage,
+            scene=self._scene,
             provenance=self._provenance,
             outcome=self._outcome,
-            step_loops=self._battles.switches.step_mul,
+            step_loops=self._battles.options.step_mul,
             **columns,
-            target=np.array([moment.target for moment in self._moments], np.int64),
+            target=np.array([frame.target for frame in self._frames], np.int64),
             actions=np.array(self._actions, np.int64).reshape(steps, agents),
             available=np.array(self._available[:steps], np.bool_).reshape(steps, agents, self._battles.num_actions),
             rewards=np.array(self._rewards, np.float64),

@@ -37,7 +37,7 @@ class FrameState:
     """Game loops since a dead unit fell, LONG_AGO where that is not known."""
 
     @staticmethod
-    def of(units: UnitsView, column: int = 0) -> FrameState:
+    def from_units(units: UnitsView, column: int = 0) -> FrameState:
         """One column of the units of battles side by side, copied."""
         return FrameState(
             x=np.array(units.x[column]),

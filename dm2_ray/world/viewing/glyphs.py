@@ -10,11 +10,11 @@ from math import cos, pi, sin
 Polygon = tuple[tuple[float, float], ...]
 Color = tuple[int, int, int]
 
-TEAM_COLOURS: tuple[Color, Color] = ((58, 146, 240), (238, 136, 34))
+TEAM_COLORS: tuple[Color, Color] = ((58, 146, 240), (238, 136, 34))
 """Agents blue, enemies orange: told apart with every common form of color blindness, and in gray by lightness."""
-SHIELD_COLOUR: Color = (150, 232, 255)
-ENERGY_COLOUR: Color = (226, 150, 255)
-HEAL_COLOUR: Color = (120, 240, 170)
+SHIELD_COLOR: Color = (150, 232, 255)
+ENERGY_COLOR: Color = (226, 150, 255)
+HEAL_COLOR: Color = (120, 240, 170)
 
 
 def _star(points: int, outer: float, inner: float, turn: float = 0.0) -> Polygon:

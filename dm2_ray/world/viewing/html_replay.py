@@ -28,22 +28,22 @@ def write_html(recording: BattleRecording, path: str | Path) -> None:
 
 def html_page(recording: BattleRecording) -> str:
     """The page's text."""
-    stage = recording.stage
+    scene = recording.scene
     battle = {
         "recording": json.loads(recording.to_json()),
-        "labels": [stage.label(unit) for unit in range(stage.num_units)],
-        "glyphs": {kind: glyph(kind) for kind in sorted(set(stage.kinds))},
+        "labels": [scene.label(unit) for unit in range(scene.num_units)],
+        "glyphs": {kind: glyph(kind) for kind in sorted(set(scene.kinds))},
         # All agents but healers have the same actions.
         "action_names": {
-            "fighter": stage.action_names(next((i for i in range(stage.num_agents) if i not in stage.healers), 0)),
-            "healer": stage.action_names(stage.healers[0]) if stage.healers else [],
+            "fighter": scene.action_names(next((i for i in range(scene.num_agents) if i not in scene.healers), 0)),
+            "healer": scene.action_names(scene.healers[0]) if scene.healers else [],
         },
         "close_up": close_up_view(recording),
         "outcome_text": OUTCOME_TEXTS[recording.outcome],
         "loops_per_second": LOOPS_PER_SECOND,
     }
     template = resources.files("dm2_ray.world.viewing").joinpath("replay.html").read_text(encoding="utf-8")
-    title = html.escape(f"{stage.map_name}, battle {recording.provenance.battle} of seed {recording.provenance.seed}")
+    title = html.escape(f"{scene.map_name}, battle {recording.provenance.battle} of seed {recording.provenance.seed}")
     before, after = template.split(_BATTLE)
     return before.replace(_TITLE, title) + _as_script_text(battle) + after
 

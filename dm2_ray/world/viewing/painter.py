@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from dm2_ray.world.viewing.frame import FrameState
-from dm2_ray.world.viewing.glyphs import ENERGY_COLOUR, HEAL_COLOUR, SHIELD_COLOUR, TEAM_COLOURS, Color, Polygon, glyph
-from dm2_ray.world.viewing.scene import Stage
+from dm2_ray.world.viewing.glyphs import ENERGY_COLOR, HEAL_COLOR, SHIELD_COLOR, TEAM_COLORS, Color, Polygon, glyph
+from dm2_ray.world.viewing.scene import Scene
 from dm2_ray.world.viewing.terrain_image import paint_ground
 
 SHOT_LOOPS = 3.0
@@ -42,48 +42,48 @@ class Painter:
     Raises ValueError for a smaller size.
     """
 
-    def __init__(self, stage: Stage, size: int) -> None:
+    def __init__(self, scene: Scene, size: int) -> None:
         if size < 64:
             raise ValueError(f"size is {size}; a picture needs at least 64 pixels")
-        west, south, east, north = stage.view
-        self.stage = stage
+        west, south, east, north = scene.view
+        self.scene = scene
         scale = size / max(east - west, north - south)
         # Even numbers: video codecs halve the resolution of colors.
         self.width, self.height = (max(2, 2 * round(side * scale / 2)) for side in (east - west, north - south))
         self._scale = scale * _FINER
         self._west, self._north = west, north
-        self._ground = paint_ground(stage, self.width * _FINER, self.height * _FINER)
-        self._radius = np.maximum(stage.radius * self._scale, 3.0)
-        self._team = [TEAM_COLOURS[u >= stage.num_agents] for u in range(stage.num_units)]
+        self._ground = paint_ground(scene, self.width * _FINER, self.height * _FINER)
+        self._radius = np.maximum(scene.radius * self._scale, 3.0)
+        self._team = [TEAM_COLORS[u >= scene.num_agents] for u in range(scene.num_units)]
         # Large ones last: medivacs and colossi are above the others.
-        self._order = np.argsort(stage.radius, kind="stable")
+        self._order = np.argsort(scene.radius, kind="stable")
         self._thin = max(1, round(0.06 * self._scale))
 
-    def paint(self, moment: FrameState) -> Image.Image:
+    def paint(self, frame: FrameState) -> Image.Image:
         """An RGB picture of `width` x `height` pixels."""
         picture = self._ground.copy()
         draw = ImageDraw.Draw(picture, "RGBA")
-        x = (moment.x - self._west) * self._scale
-        y = (self._north - moment.y) * self._scale
-        alive = moment.health > 0
-        shot_age = np.where(alive & (moment.target >= 0), self._shot_age(moment), np.inf)
+        x = (frame.x - self._west) * self._scale
+        y = (self._north - frame.y) * self._scale
+        alive = frame.health > 0
+        shot_age = np.where(alive & (frame.target >= 0), self._shot_age(frame), np.inf)
         for u in np.flatnonzero(~alive).tolist():
-            self._fallen(picture, draw, u, x[u], y[u], float(moment.dead_loops[u]))
-        for u in np.flatnonzero(alive & (moment.target >= 0)).tolist():
-            self._aim(draw, u, int(moment.target[u]), x, y, float(shot_age[u]))
+            self._fallen(picture, draw, u, x[u], y[u], float(frame.dead_loops[u]))
+        for u in np.flatnonzero(alive & (frame.target >= 0)).tolist():
+            self._aim(draw, u, int(frame.target[u]), x, y, float(shot_age[u]))
         for u in self._order[alive[self._order]].tolist():
-            self._unit(picture, moment, u, round(x[u]), round(y[u]))
+            self._unit(picture, frame, u, round(x[u]), round(y[u]))
         for u in np.flatnonzero(shot_age < SHOT_LOOPS).tolist():
-            self._impact(picture, u, int(moment.target[u]), x, y, float(shot_age[u]))
+            self._impact(picture, u, int(frame.target[u]), x, y, float(shot_age[u]))
         return picture.reduce(_FINER)
 
-    def _shot_age(self, moment: FrameState) -> NDArray[np.floating]:
+    def _shot_age(self, frame: FrameState) -> NDArray[np.floating]:
         """[U] game loops since the last shot, as far as the cooldown tells; infinite where there was none."""
-        period = self.stage.weapon_period
-        return np.where((period > 0) & (moment.cooldown > 0), np.maximum(period - moment.cooldown, 0.0), np.inf)
+        period = self.scene.weapon_period
+        return np.where((period > 0) & (frame.cooldown > 0), np.maximum(period - frame.cooldown, 0.0), np.inf)
 
-    def _unit(self, picture: Image.Image, moment: FrameState, u: int, x: int, y: int) -> None:
-        stage, radius, color = self.stage, float(self._radius[u]), self._team[u]
+    def _unit(self, picture: Image.Image, frame: FrameState, u: int, x: int, y: int) -> None:
+        scene, radius, color = self.scene, float(self._radius[u]), self._team[u]
         ring = max(2.0, 0.2 * radius)
 
         def stamp(color: Color, mask: Image.Image) -> None:
@@ -92,14 +92,14 @@ class Painter:
         stamp(_DARK, _disc(radius + 2.0))
         stamp(_shade(color, 0.34), _disc(radius))
         stamp(_shade(color, 0.92), _disc(radius - ring))
-        if stage.weapon_period[u] > 0 and moment.cooldown[u] > 0:
-            waiting = _level(float(moment.cooldown[u]), float(stage.weapon_period[u]))
+        if scene.weapon_period[u] > 0 and frame.cooldown[u] > 0:
+            waiting = _level(float(frame.cooldown[u]), float(scene.weapon_period[u]))
             stamp(_shade(color, 0.55), _wedge(radius - ring, waiting))
-        stamp(_WHITE, _sign(glyph(stage.kinds[u]), radius - ring))
-        stamp(_shade(color, 1.0, 0.72), _arc(radius, ring, _level(float(moment.health[u]), stage.health_max[u])))
+        stamp(_WHITE, _sign(glyph(scene.kinds[u]), radius - ring))
+        stamp(_shade(color, 1.0, 0.72), _arc(radius, ring, _level(float(frame.health[u]), scene.health_max[u])))
         for amount, most, outer in (
-            (moment.shield[u], stage.shield_max[u], SHIELD_COLOUR),
-            (moment.energy[u], stage.energy_max[u], ENERGY_COLOUR),
+            (frame.shield[u], scene.shield_max[u], SHIELD_COLOR),
+            (frame.energy[u], scene.energy_max[u], ENERGY_COLOR),
         ):
             if most > 0 and amount > 0:
                 stamp(outer, _arc(radius + 1.0 + 0.8 * ring, 0.8 * ring, _level(float(amount), float(most))))
@@ -107,10 +107,10 @@ class Painter:
     def _aim(
         self, draw: ImageDraw.ImageDraw, u: int, v: int, x: NDArray[np.floating], y: NDArray[np.floating], age: float
     ) -> None:
-        heals = self.stage.energy_max[u] > 0
-        color = HEAL_COLOUR if heals else self._team[u]
+        heals = self.scene.energy_max[u] > 0
+        color = HEAL_COLOR if heals else self._team[u]
         draw.line([(x[u], y[u]), (x[v], y[v])], fill=(*color, 170 if heals else 60), width=self._thin)
-        if age < SHOT_LOOPS and self.stage.weapon_range[u] >= _MELEE_RANGE:
+        if age < SHOT_LOOPS and self.scene.weapon_range[u] >= _MELEE_RANGE:
             bright = _shade(color, 1.0, 0.6)
             draw.line(
                 [(x[u], y[u]), (x[v], y[v])], fill=(*bright, round(235 * (1 - age / SHOT_LOOPS))), width=2 * self._thin
@@ -132,7 +132,7 @@ class Painter:
         fresh = max(0.0, 1.0 - dead_loops / BLAST_LOOPS)
         mask = _sign(_CROSS, max(4.0, 0.75 * float(self._radius[u])), round(16 * (0.42 + 0.5 * fresh)))
         picture.paste(_shade(self._team[u], 0.8), (round(x) - mask.width // 2, round(y) - mask.height // 2), mask)
-        reach = float(self.stage.blast_radius[u]) * self._scale
+        reach = float(self.scene.blast_radius[u]) * self._scale
         if reach > 0 and fresh > 0:
             fill, rim = (*self._team[u], round(70 * fresh)), (*_shade(self._team[u], 1.0, 0.5), round(200 * fresh))
             draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=fill, outline=rim, width=self._thin)

@@ -18,7 +18,7 @@ from dm2_ray.world.viewing.animation import Animation, gif_bytes, mp4_bytes
 from dm2_ray.world.viewing.battle_recording import BattleRecording
 from dm2_ray.world.viewing.frame import FrameState
 from dm2_ray.world.viewing.painter import Painter
-from dm2_ray.world.viewing.scene import Stage
+from dm2_ray.world.viewing.scene import Scene
 
 if TYPE_CHECKING:
     from dm2_ray.world.battles.units_view import UnitsView
@@ -39,7 +39,7 @@ def draw(map_spec: MapSpec, units: UnitsView, column: int = 0, *, size: int = 64
     Returns:
         [h, w, 3] uint8, h and w even.
     """
-    return np.asarray(_painter(map_spec, size).paint(FrameState.of(units, column))).copy()
+    return np.asarray(_painter(map_spec, size).paint(FrameState.from_units(units, column))).copy()
 
 
 def write_gif(
@@ -65,8 +65,8 @@ def write_gif(
         close_up: show only the part of the battlefield where units come.
         colors: at most 256; fewer make a smaller file.
     """
-    film = Animation(recording, fps=fps, speed=speed, size=size, hold_s=hold_s, close_up=close_up)
-    write_atomically(Path(path), gif_bytes(film, colors))
+    animation = Animation(recording, fps=fps, speed=speed, size=size, hold_s=hold_s, close_up=close_up)
+    write_atomically(Path(path), gif_bytes(animation, colors))
 
 
 def write_mp4(
@@ -83,10 +83,10 @@ def write_mp4(
 
     Raises MissingPackageError without imageio-ffmpeg (`pip install 'dm2-ray[view]'`).
     """
-    film = Animation(recording, fps=fps, speed=speed, size=size, hold_s=hold_s, close_up=close_up)
-    write_atomically(Path(path), mp4_bytes(film))
+    animation = Animation(recording, fps=fps, speed=speed, size=size, hold_s=hold_s, close_up=close_up)
+    write_atomically(Path(path), mp4_bytes(animation))
 
 
 @lru_cache(maxsize=8)
 def _painter(map_spec: MapSpec, size: int) -> Painter:
-    return Painter(Stage.of(map_spec), size)
+    return Painter(Scene.from_map(map_spec), size)

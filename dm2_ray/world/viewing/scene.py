@@ -24,7 +24,7 @@ _GROUND, _ELSEWHERE, _CLIFF = ".", ",", "#"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Stage:
+class Scene:
     """One map and the units that fight on it."""
 
     map_name: str
@@ -59,13 +59,13 @@ class Stage:
     """What is worth seeing: west, south, east, north edge in cells."""
 
     @staticmethod
-    def of(spec: MapSpec, balance: Balance = "liberty") -> Stage:
+    def from_map(spec: MapSpec, balance: Balance = "liberty") -> Scene:
         """The stage of a map."""
         names = (*spec.ally_kinds, *spec.enemy_kinds)
         kinds = [unit_kind(name, balance) for name in names]
         is_mmm = spec.map_type == "MMM"
         reached = _reach(spec.walkable, [(spawn.x, spawn.y) for spawn in spec.spawns])
-        return Stage(
+        return Scene(
             map_name=spec.name,
             num_agents=spec.num_agents,
             num_actions=spec.num_actions,
@@ -127,7 +127,7 @@ class Stage:
         }
 
     @staticmethod
-    def from_dict(content: Mapping[str, Any]) -> Stage:
+    def from_dict(content: Mapping[str, Any]) -> Scene:
         """The opposite of `to_dict`.
 
         Raises:
@@ -135,7 +135,7 @@ class Stage:
         """
         try:
             cells = np.array([list(row) for row in content["cells"]]).T
-            stage = Stage(
+            scene = Scene(
                 map_name=str(content["map_name"]),
                 num_agents=int(content["num_agents"]),
                 num_actions=int(content["num_actions"]),
@@ -149,11 +149,11 @@ class Stage:
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"no stage of a battle: {type(error).__name__} at {error}") from error
-        shapes = {stage.terrain_height.shape: tuple(n + 1 for n in cells.shape)}
-        shapes |= {getattr(stage, name).shape: (stage.num_units,) for name in _PER_UNIT}
+        shapes = {scene.terrain_height.shape: tuple(n + 1 for n in cells.shape)}
+        shapes |= {getattr(scene, name).shape: (scene.num_units,) for name in _PER_UNIT}
         if any(found != expected for found, expected in shapes.items()):
             raise ValueError("no stage of a battle: arrays of different sizes")
-        return stage
+        return scene
 
 
 _PER_UNIT = ("radius", "health_max", "shield_max", "energy_max", "weapon_period", "weapon_range", "blast_radius")

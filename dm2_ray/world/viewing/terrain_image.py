@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from dm2_ray.world.viewing.scene import Stage
+from dm2_ray.world.viewing.scene import Scene
 
 CLIFF_LEVEL = 2.0
 """Height of one cliff level in the maps."""
@@ -19,12 +19,12 @@ _EDGE = (128, 142, 158, 200)
 _GRID = (255, 255, 255, 9)
 
 
-def paint_ground(stage: Stage, width: int, height: int) -> Image.Image:
+def paint_ground(scene: Scene, width: int, height: int) -> Image.Image:
     """An RGB picture of the stage's view, `width` x `height` pixels."""
-    west, south, east, north = stage.view
+    west, south, east, north = scene.view
     x = west + (np.arange(width) + 0.5) * (east - west) / width
     y = north - (np.arange(height) + 0.5) * (north - south) / height
-    levels = (_heights(stage, x, y) - _floor_height(stage)) / CLIFF_LEVEL
+    levels = (_heights(scene, x, y) - _floor_height(scene)) / CLIFF_LEVEL
     up = np.clip(levels, 0.0, 1.5)[..., None]
     down = np.clip(-levels, 0.0, 1.0)[..., None]
     colors = _FLOOR + up * (_PLATEAU - _FLOOR) + down * (_VOID - _FLOOR)
@@ -32,25 +32,25 @@ def paint_ground(stage: Stage, width: int, height: int) -> Image.Image:
     slope_y, slope_x = np.gradient(levels, -(north - south) / height, (east - west) / width)
     slope: NDArray[np.float64] = np.asarray(slope_y - slope_x)
     colors += 13.0 * np.clip(slope, -2.0, 2.0)[..., None] * (1.0 - down)
-    off_limits = ~_sampled(stage.ground, x, y)
+    off_limits = ~_sampled(scene.ground, x, y)
     colors[off_limits] = colors[off_limits] * 0.45 + 0.2 * _VOID
     picture = Image.fromarray(np.clip(np.round(colors), 0, 255).astype(np.uint8), "RGB")
-    _draw_lines(picture, stage, (width / (east - west), height / (north - south)))
+    _draw_lines(picture, scene, (width / (east - west), height / (north - south)))
     return picture
 
 
-def _floor_height(stage: Stage) -> float:
+def _floor_height(scene: Scene) -> float:
     """The level that most of the ground is on."""
-    corners = stage.terrain_height[:-1, :-1][stage.ground]
+    corners = scene.terrain_height[:-1, :-1][scene.ground]
     if corners.size == 0:
-        return float(np.median(stage.terrain_height))
+        return float(np.median(scene.terrain_height))
     values, counts = np.unique(np.round(corners), return_counts=True)
     return float(values[counts.argmax()])
 
 
-def _heights(stage: Stage, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+def _heights(scene: Scene, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """[h, w] heights, linear between the cells' corners; beyond the map those of its rim."""
-    corners = stage.terrain_height
+    corners = scene.terrain_height
 
     def split(values: NDArray[np.float64], cells: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         inside = np.clip(values, 0.0, cells)
@@ -73,8 +73,8 @@ def _sampled(cells: NDArray[np.bool_], x: NDArray[np.float64], y: NDArray[np.flo
     return found & known_x[None, :] & known_y[:, None]
 
 
-def _draw_lines(picture: Image.Image, stage: Stage, scale: tuple[float, float]) -> None:
-    west, _, _, north = stage.view
+def _draw_lines(picture: Image.Image, scene: Scene, scale: tuple[float, float]) -> None:
+    west, _, _, north = scene.view
     draw = ImageDraw.Draw(picture, "RGBA")
 
     def line(x0: int, y0: int, x1: int, y1: int, color: tuple[int, ...], thickness: int) -> None:
@@ -82,7 +82,7 @@ def _draw_lines(picture: Image.Image, stage: Stage, scale: tuple[float, float]) 
         draw.line(ends, fill=color, width=thickness)
 
     thickness = max(1, round(0.09 * scale[0]))
-    padded = np.pad(stage.ground, 1)
+    padded = np.pad(scene.ground, 1)
     for grid, color, width in ((True, _GRID, max(1, thickness // 2)), (False, _EDGE, thickness)):
         # Between cells (x - 1, y) and (x, y), and between (x, y - 1) and (x, y).
         for axis in (0, 1):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from dm2_ray.world.maps.map_spec import MapSpec
-from dm2_ray.world.maps.scenario_checks import starting_places
+from dm2_ray.world.maps.scenario_checks import starting_positions
 
 _PLURALS = {"colossus": "colossi", "spinecrawler": "spine crawlers"}
 _SINGULARS = {"spinecrawler": "spine crawler"}
@@ -18,7 +18,7 @@ def draw_map(spec: MapSpec) -> str:
     """The map from north to south, one character per cell: `.` can be walked on, `#` cannot, `A` and `E` are cells in
     which agents and enemies start (`*`: both); coordinates stand at the left and below."""
     cells = np.where(spec.walkable, ".", "#")
-    places = starting_places(spec).astype(np.int64)
+    places = starting_positions(spec).astype(np.int64)
     for index, (x, y) in enumerate(places):
         mark = "A" if index < spec.num_agents else "E"
         cells[x, y] = "*" if cells[x, y] in "AE" and cells[x, y] != mark else mark

@@ -14,7 +14,7 @@ from dm2_ray.world.maps.map_spec import MapSpec
 from dm2_ray.world.viewing.animation import LOOPS_PER_SECOND, MissingPackageError
 from dm2_ray.world.viewing.frame import FrameState, between
 from dm2_ray.world.viewing.painter import Painter
-from dm2_ray.world.viewing.scene import Stage
+from dm2_ray.world.viewing.scene import Scene
 
 if TYPE_CHECKING:
     from dm2_ray.world.battles.units_view import UnitsView
@@ -51,8 +51,8 @@ class Window:
     def __init__(self, map_spec: MapSpec, *, size: int = 960, speed: float = 1.0, step_loops: int = 8) -> None:
         if speed < 0:
             raise ValueError(f"speed is {speed}; it must not be negative")
-        self._stage = Stage.of(map_spec)
-        self._painter = Painter(self._stage, size)
+        self._scene = Scene.from_map(map_spec)
+        self._painter = Painter(self._scene, size)
         self._step_loops = step_loops
         self._step_s = step_loops / LOOPS_PER_SECOND / speed if speed > 0 else 0.0
         self._last: FrameState | None = None
@@ -74,7 +74,7 @@ class Window:
         """
         if not self.is_open:
             return
-        now, last = FrameState.of(units, column), self._last
+        now, last = FrameState.from_units(units, column), self._last
         if last is None or _is_another_battle(last, now):
             last = now
         fallen = (now.health <= 0) & (last.health <= 0)
@@ -85,7 +85,7 @@ class Window:
         pictures = max(1, round(duration_s * PICTURES_PER_SECOND))
         start = time.monotonic()
         for k in range(1, pictures + 1):
-            if not self._paint(between(last, now, k / pictures, self._step_loops, self._stage.weapon_period)):
+            if not self._paint(between(last, now, k / pictures, self._step_loops, self._scene.weapon_period)):
                 return
             time.sleep(max(0.0, start + duration_s * k / pictures - time.monotonic()))
 
@@ -109,9 +109,9 @@ class Window:
                 f"no window can be opened ({error}); use render_mode='rgb_array', or `dm2 replay` for a file to look at"
             ) from error
 
-    def _paint(self, moment: FrameState) -> bool:
+    def _paint(self, frame: FrameState) -> bool:
         """False when the user has closed the window."""
-        picture = self._painter.paint(moment)
+        picture = self._painter.paint(frame)
         surface = self._pygame.image.frombuffer(picture.tobytes(), picture.size, "RGB")
         self._screen.blit(surface, (0, 0))
         self._pygame.display.flip()

@@ -334,7 +334,7 @@ def test_a_damaged_set_is_refused_where_it_is_read(stored: str, tmp_path: Path) 
     shutil.copytree(stored, copy)
     asked = experiment(path=str(copy), expert_actors=1)
     next(copy.glob("*.parquet")).write_bytes(b"nothing")
-    world = ConfiguredWorld.of(asked.world)
+    world = ConfiguredWorld.from_settings(asked.world)
     experts = StoredDemonstrations(asked.demonstrations, world, seed=0, options=ActorOptions())
     with pytest.raises(DemonstrationError, match="is damaged or was altered") as refused:
         experts.wait_until_ready()

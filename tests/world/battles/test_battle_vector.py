@@ -119,7 +119,7 @@ def test_paused_battles_stay_as_they_are():
     battles.step(team.act(battles), running)
     after = battles.snapshot()
     assert battles.rewards[~running].tolist() == [0.0, 0.0]
-    for name in ("units", "marks", "observations", "action_mask", "state", "steps", "loop", "last_actions"):
+    for name in ("units", "flags", "observations", "action_mask", "state", "steps", "loop", "last_actions"):
         assert np.array_equal(after[name][~running], before[name][~running])
         assert name == "action_mask" or not np.array_equal(after[name][running], before[name][running])
 

@@ -239,7 +239,7 @@ def test_banelings_burst_when_killed_and_set_one_another_off():
     health = units.health[0].copy()
     health[44] = 0.0
     kept = battles.snapshot()
-    kept["marks"][0, 0, 45] = 3  # ORDER_SCRIPTED
+    kept["flags"][0, 0, 45] = 3  # ORDER_SCRIPTED
     battles.restore(kept)
     for _ in range(6):
         if battles.units().health[0, 0] == 0:

@@ -132,7 +132,7 @@ def test_moving_before_the_damage_point_cancels_the_shot():
         battles = BattleVector("3s_vs_3z", 1, engine=engine)
         battles = stage("3s_vs_3z", [(4.0, 16.0), None, None, (4.0 + start, 16.0), None, None], engine)
         frozen = battles.snapshot()
-        frozen["marks"][0, 0, 3] = 0  # the zealot obeys no order and stands
+        frozen["flags"][0, 0, 3] = 0  # the zealot obeys no order and stands
         battles.restore(frozen)
         battles.step([[ATTACK, 0, 0]])
         battles.step([[WEST, 0, 0]])
@@ -145,7 +145,7 @@ def test_stalker_missiles_take_their_time_and_outlive_their_shooter():
     engine = EngineSettings(random_delay=False)
     battles = stage("3s_vs_3z", [(8.0, 16.0), None, None, (14.0, 16.0), None, None], engine)
     frozen = battles.snapshot()
-    frozen["marks"][0, 0, 3] = 0
+    frozen["flags"][0, 0, 3] = 0
     battles.restore(frozen)
     battles.step([[ATTACK, 0, 0]])
     # Released after 2.672 loops (in the fourth), then (6 - 0.5) / (18.75 / 16) = 4.7 loops of flight: the ninth.
@@ -187,7 +187,7 @@ def test_small_hits_do_at_least_half_a_point():
 def test_shields_regenerate_two_per_second_after_ten_seconds():
     battles = stage("3s_vs_3z", [(2.0, 2.0), None, None, (30.0, 30.0), None, None], shield=[30, 0, 0, 50, 0, 0])
     kept = battles.snapshot()
-    kept["marks"][0, 0, 3] = 0
+    kept["flags"][0, 0, 3] = 0
     battles.restore(kept)
     for _ in range(19):
         battles.step([[STOP, 0, 0]])
@@ -236,7 +236,7 @@ def test_balance_switch():
 def test_a_unit_walks_round_one_that_stands_in_its_way():
     battles = stage("3m", [(8.0, 16.0), (10.0, 16.0), None, (31.0, 23.5), None, None])
     kept = battles.snapshot()
-    kept["marks"][0, 0, 3] = 0
+    kept["flags"][0, 0, 3] = 0
     battles.restore(kept)
     for _ in range(6):
         battles.step([[EAST, STOP, 0]])

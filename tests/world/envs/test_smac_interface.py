@@ -314,7 +314,7 @@ def test_a_story_retold_is_the_battle(switches: dict) -> None:
         story.actions.append(given)
         rewards.append(battles.rewards[0])
         played.append(battles.played_actions[0].copy() if switches else given)
-    recording = story.retell(battles)
+    recording = story.replay(battles)
     shown = np.stack([recording.x, recording.health, recording.energy], axis=1)[:-1]
     np.testing.assert_array_equal(shown, np.float32(rows))
     np.testing.assert_array_equal(recording.rewards, rewards)

@@ -30,7 +30,7 @@ from dm2_ray.world import (
 )
 from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.maps.scenario import read_scenario
-from dm2_ray.world.maps.scenario_checks import separate_areas, starting_places
+from dm2_ray.world.maps.scenario_checks import separate_areas, starting_positions
 from dm2_ray.world.smac.options import SmacOptions
 from dm2_ray.world.smac.rules_tables import build_tables, height_image, max_reward
 from dm2_ray.world.unit_kinds import kind_names, unit_kind
@@ -96,7 +96,7 @@ def test_a_map_of_smac_described_as_a_scenario_is_that_map(name: str) -> None:
     assert (mine.map_type == "MMM") == (smac.map_type == "MMM")
     np.testing.assert_array_equal(mine.walkable, smac.walkable)
     np.testing.assert_array_equal(mine.terrain_height, smac.terrain_height)
-    np.testing.assert_array_equal(starting_places(mine), starting_places(smac))
+    np.testing.assert_array_equal(starting_positions(mine), starting_positions(smac))
     found, expected = (build_tables(spec, EVERYTHING)._asdict() for spec in (mine, smac))
     if smac.map_type == "stalkers_and_zealots":
         # SMAC's quirk in the numbering of the enemies' types is that of its maps alone.
@@ -192,7 +192,7 @@ def test_a_valid_scenario_becomes_the_map_it_describes(
             [cell == "." for cell in row] for row in rows
         ]
     assert spec.terrain_height.min() >= 8.0 and spec.terrain_height.max() <= 16.0
-    places = starting_places(spec)
+    places = starting_positions(spec)
     assert spec.walkable[tuple(places.astype(int).T)].all()
     for start, name, kinds in ((0, "agents", spec.ally_kinds), (spec.num_agents, "enemies", spec.enemy_kinds)):
         for group in content[name]:

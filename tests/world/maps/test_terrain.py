@@ -19,7 +19,7 @@ from dm2_ray.world.maps.terrain import (
     MAX_CELLS_WITH_OBSTACLES,
     TerrainError,
     build_terrain,
-    next_place,
+    next_waypoint,
 )
 
 
@@ -42,12 +42,12 @@ def shortest_steps(walkable, goal):
 
 
 def walk(terrain, start, goal):
-    """Length of the way that `next_place` leads, checking that it never leaves the passable cells; inf if it sticks."""
+    """Length of the path along `next_waypoint`, checked to stay on passable cells; inf if it gets stuck."""
     place, length = np.array(start, float), 0.0
     for _ in range(2000):
         if np.allclose(place, goal, atol=1e-6):
             return length
-        onward = np.array(next_place(terrain, *place, *goal)) - place
+        onward = np.array(next_waypoint(terrain, *place, *goal)) - place
         stride = min(0.2, float(np.hypot(*onward)))
         place = place + onward / np.hypot(*onward) * stride
         length += stride
@@ -70,7 +70,7 @@ def test_ways_reach_every_goal_and_are_no_longer_than_a_search_finds(data):
     for start in cells[rng.choice(len(cells), min(5, len(cells)), replace=False)]:
         from_place, to_place = start + rng.uniform(0.05, 0.95, 2), goal + rng.uniform(0.05, 0.95, 2)
         if np.isinf(steps[tuple(start)]):
-            assert next_place(terrain, *from_place, *to_place) == tuple(to_place), "no way: straight on"
+            assert next_waypoint(terrain, *from_place, *to_place) == tuple(to_place), "no way: straight on"
         elif terrain.has_obstacles:
             # Both ends lie up to a cell's diagonal from the centers.
             assert walk(terrain, from_place, to_place) <= steps[tuple(start)] + 2.0

@@ -10,8 +10,7 @@ import pytest
 
 from dm2_ray.world import load_map, map_names
 from dm2_ray.world.smac.options import SmacOptions
-from dm2_ray.world.smac.rules import build_tables, max_reward
-from dm2_ray.world.smac.rules_tables import height_image
+from dm2_ray.world.smac.rules_tables import build_tables, height_image, max_reward
 
 SMAC = json.loads((Path(__file__).parents[1] / "data" / "smac_dims.json").read_text())
 VARIANTS = {

@@ -15,7 +15,9 @@ from support.reference_rules import HEALTH, SHIELD, ReferenceRules
 from dm2_ray.world import RulesReplay, load_map, map_names
 from dm2_ray.world.envs.smac_interface import SmacInterface
 from dm2_ray.world.smac.heuristic import SmacHeuristic
-from dm2_ray.world.smac.rules import SmacOptions, build_tables, visibility
+from dm2_ray.world.smac.options import SmacOptions
+from dm2_ray.world.smac.rules import visibility
+from dm2_ray.world.smac.rules_tables import build_tables
 from dm2_ray.world.units.state import HEALTH as HEALTH_ROW
 from dm2_ray.world.units.state import NUM_UNIT_ROWS, X, Y
 
@@ -123,7 +125,7 @@ def choose(map_name: str, rest: bool, move_amount: float, seed: int) -> None:
     units = np.zeros((1, NUM_UNIT_ROWS, spec.num_agents + spec.num_enemies))
     for _ in range(STATES):
         units[0, [X, Y, HEALTH_ROW]] = columns_of(allies, enemies)[:3]
-        chosen = heuristic.choose(units, avail[np.newaxis].astype(np.bool_), np.ones(1, np.bool_))
+        chosen = heuristic.act(units, avail[np.newaxis].astype(np.bool_), np.ones(1, np.bool_))
         assert chosen[0].tolist() == reference.heuristic(rest)
         assert heuristic.targets[0].tolist() == [-1 if target is None else target for target in reference.targets]
         allies = random_side(rng, spec.ally_kinds, allies, 0.1)

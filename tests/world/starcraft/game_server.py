@@ -187,12 +187,12 @@ class World:
             self._ended = bool(self._battles.terminated[0] or self._battles.truncated[0])
         self._actions[:] = STOP
 
-    def _use(self, **switches: float) -> None:
+    def _use(self, **options: float) -> None:
         """Go on with other switches of the engine: what they are is only seen in the requests."""
-        present = {name: getattr(self._battles.switches, name) for name in ("step_mul", "move_amount")}
-        if present | switches != present:
+        present = {name: getattr(self._battles.options, name) for name in ("step_mul", "move_amount")}
+        if present | options != present:
             snapshot = self._battles.snapshot()
-            self._battles = self._make(self.spec, 1, self._seed, **(present | switches))
+            self._battles = self._make(self.spec, 1, self._seed, **(present | options))
             self._battles.restore(snapshot)
 
     def show(self) -> list[dict[str, Any]]:

@@ -80,20 +80,20 @@ def smac(installation, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 @pytest.mark.parametrize("switches", SWITCHES, ids=NAMES)
 @pytest.mark.parametrize("map_name", map_names())
 def test_equal_to_smac(
-    installation, open_vector, smac, map_name: str, switches: dict[str, Any], record_property
+    installation, open_vector, smac, map_name: str, options: dict[str, Any], record_property
 ) -> None:
-    installation.command("reverse_enemies", len(switches) % 2)
-    vector = open_vector(map_name, 1, seed=11, **switches)
+    installation.command("reverse_enemies", len(options) % 2)
+    vector = open_vector(map_name, 1, seed=11, **options)
     vector.reset()
     (ours,) = vector.game_pids
     (create,) = [m.create_game for m in installation.messages(ours) if m.HasField("create_game")]
 
-    env = smac(map_name=map_name, seed=create.random_seed, **switches)
+    env = smac(map_name=map_name, seed=create.random_seed, **options)
     obs, state = env.reset()
     (theirs,) = set(installation.launches()) - {ours}
     # Later battles may be created late. (In the first one SMAC would add what it sees to max_reward at every look: a
     # quirk that is not reproduced.)
-    installation.command("late_loops", 2 if switches else 0)
+    installation.command("late_loops", 2 if options else 0)
     rng = np.random.default_rng(5)
     compared = battles = steps = 0
     while battles < 3 and steps < 400:
@@ -122,7 +122,7 @@ def test_equal_to_smac(
             obs, state = env.reset()
     # Everything that was asked of the two games, in the same order, byte for byte.
     found, expected = installation.requests(ours), installation.requests(theirs)
-    if "heuristic_ai" in switches:
+    if "heuristic_ai" in options:
         # SMAC's heuristic orders the dead about as well.
         kinds = [[m.WhichOneof("request") for m in installation.messages(pid)] for pid in (ours, theirs)]
         assert kinds[0] == kinds[1]

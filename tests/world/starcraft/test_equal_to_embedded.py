@@ -31,12 +31,12 @@ def choose(mask: NDArray[np.bool_], rng: np.random.Generator, attack: float = 0.
     return np.where(fights, 6 + targets.argmax(-1), anything)
 
 
-def embedded_twins(vector: StarCraftVector, installation: Any, **switches: Any) -> list[BattleVector]:
+def embedded_twins(vector: StarCraftVector, installation: Any, **options: Any) -> list[BattleVector]:
     """For each column, the battles that its game plays."""
     twins = []
     for pid in vector.game_pids:
         (create,) = [m.create_game for m in installation.messages(pid) if m.HasField("create_game")]
-        twin = BattleVector(vector.map_name, 1, create.random_seed, **switches)
+        twin = BattleVector(vector.map_name, 1, create.random_seed, **options)
         twin.reset()
         twins.append(twin)
     return twins
@@ -98,7 +98,7 @@ def test_everything_that_agents_see_and_earn(installation, open_vector, map_name
     vector.reset()
     won = play(vector, embedded_twins(vector, installation), battles=MAPS.get(map_name, 2))
     assert map_name != "3m" or won > 0
-    assert (vector.restarts, vector.renewals) == (0, 0)
+    assert (vector.crash_restarts, vector.scheduled_restarts) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ def test_everything_that_agents_see_and_earn(installation, open_vector, map_name
         {"reward_sparse": True, "reward_scale": False, "state_last_action": False, "heuristic_ai": True},
     ],
 )
-def test_switches(installation, open_vector, switches: dict[str, Any]) -> None:
+def test_switches(installation, open_vector, options: dict[str, Any]) -> None:
     installation.command("late_loops", 3)  # not all units are there at first
-    vector = open_vector("2s3z", 1, **switches)
+    vector = open_vector("2s3z", 1, **options)
     vector.reset()
-    play(vector, embedded_twins(vector, installation, **switches), battles=3)
+    play(vector, embedded_twins(vector, installation, **options), battles=3)

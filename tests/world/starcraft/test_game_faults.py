@@ -62,7 +62,7 @@ def test_a_killed_game_costs_its_battle_and_nothing_else(installation, open_vect
     assert not (vector.terminated[1] or vector.truncated[1] or vector.battle_won[1]) and vector.rewards[1] == 0.0
     assert vector.battle_number.tolist() == [10, 11]  # the battle in its place bears its number
     assert vector.battle_step.tolist() == [6, 0] and (vector.last_actions[1] == -1).all()
-    assert (vector.restarts, vector.renewals) == (1, 0)
+    assert (vector.crash_restarts, vector.scheduled_restarts) == (1, 0)
 
     # The other column went on as if nothing had happened, the fresh battle is one of the new game's.
     twins[0].step(actions[:1])
@@ -95,7 +95,7 @@ def test_a_hanging_game_is_a_lost_one(open_vector) -> None:
     await_end([game], 2.0)
     vector.reset()
     assert not vector.dropped.any() and vector.battle_step.tolist() == [0]
-    assert vector.restarts == 2
+    assert vector.crash_restarts == 2
     (game,) = vector.game_pids
     vector.close()
     await_end([game], 0.0)
@@ -107,7 +107,7 @@ def test_launches_are_tried_three_times(installation, open_vector) -> None:
     installation.command("crash_at_create_game", 1)
     vector = open_vector("3m", 1)
     vector.reset()
-    assert vector.restarts == 2
+    assert vector.crash_restarts == 2
     vector.close()
 
     installation.command("crash_at_launch", 3)
@@ -152,7 +152,7 @@ def test_games_are_replaced_when_they_are_old_or_big(installation, open_vector) 
         assert battles == expected
         assert vector.terminated[0] and not vector.dropped[0]
         await_end([game], 0.0)
-    assert (vector.restarts, vector.renewals) == (0, 2)
+    assert (vector.crash_restarts, vector.scheduled_restarts) == (0, 2)
 
 
 WORKER = """

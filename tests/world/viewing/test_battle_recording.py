@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dm2_ray.world import BattleVector, ScriptedTeam, load_map, map_names
 from dm2_ray.world.viewing.battle_recording import BattleRecorder, BattleRecording
-from dm2_ray.world.viewing.scene import Stage
+from dm2_ray.world.viewing.scene import Scene
 
 COLUMNS = ("x", "y", "health", "shield", "energy", "cooldown")
 
@@ -121,9 +121,9 @@ def test_text_keeps_a_thousandth_and_is_stable(recording: BattleRecording) -> No
     np.testing.assert_array_equal(again.available, recording.available)
     np.testing.assert_array_equal(again.target, recording.target)
     np.testing.assert_allclose(again.series["matching_reward"], values, atol=5.1e-4)
-    np.testing.assert_array_equal(again.stage.walkable, recording.stage.walkable)
-    np.testing.assert_array_equal(again.stage.ground, recording.stage.ground)
-    numbers_per_step = recording.stage.num_units * 7
+    np.testing.assert_array_equal(again.scene.walkable, recording.scene.walkable)
+    np.testing.assert_array_equal(again.scene.ground, recording.scene.ground)
+    numbers_per_step = recording.scene.num_units * 7
     assert len(text) < 12 * numbers_per_step * recording.num_steps
     assert "NaN" not in text and "energy" not in json.loads(text)["units"]
 
@@ -150,25 +150,25 @@ def test_damaged_recordings_are_refused(recording: BattleRecording) -> None:
 def test_moments_lie_between_their_steps(recording: BattleRecording, time: float) -> None:
     time *= recording.num_steps
     step = min(int(time), recording.num_steps - 1)
-    moment = recording.moment(time)
+    frame = recording.frame(time)
     for name in ("x", "y", "health", "shield"):
         ends = np.sort([getattr(recording, name)[step], getattr(recording, name)[step + 1]], axis=0)
-        values = getattr(moment, name)
+        values = getattr(frame, name)
         assert (values >= ends[0] - 1e-4).all() and (values <= ends[1] + 1e-4).all()
-    assert (moment.cooldown >= 0).all()
-    assert (moment.cooldown <= recording.stage.weapon_period + 2.001).all()
-    assert ((moment.target >= -1) & (moment.target < recording.stage.num_units)).all()
+    assert (frame.cooldown >= 0).all()
+    assert (frame.cooldown <= recording.scene.weapon_period + 2.001).all()
+    assert ((frame.target >= -1) & (frame.target < recording.scene.num_units)).all()
 
 
 def test_moments_at_steps_are_the_recorded_ones(recording: BattleRecording) -> None:
     for step in range(recording.num_steps + 1):
-        moment = recording.moment(step)
+        frame = recording.frame(step)
         for name in COLUMNS:
-            np.testing.assert_array_equal(getattr(moment, name), getattr(recording, name)[step])
+            np.testing.assert_array_equal(getattr(frame, name), getattr(recording, name)[step])
     fallen = np.argmax(recording.health <= 0, axis=0)
-    moment = recording.moment(recording.num_steps)
-    dead = moment.health <= 0
-    np.testing.assert_array_equal(moment.dead_loops[dead], 8.0 * (recording.num_steps - fallen[dead]))
+    frame = recording.frame(recording.num_steps)
+    dead = frame.health <= 0
+    np.testing.assert_array_equal(frame.dead_loops[dead], 8.0 * (recording.num_steps - fallen[dead]))
 
 
 def test_the_same_battle_gives_the_same_recording(recording: BattleRecording) -> None:
@@ -177,30 +177,30 @@ def test_the_same_battle_gives_the_same_recording(recording: BattleRecording) ->
 
 
 def test_actions_have_smacs_names() -> None:
-    stage = Stage.of(load_map("MMM2"))
-    fighter, healer = stage.action_names(3), stage.action_names(9)
+    scene = Scene.from_map(load_map("MMM2"))
+    fighter, healer = scene.action_names(3), scene.action_names(9)
     assert fighter[:6] == ("no-op", "stop", "north", "south", "east", "west")
-    assert stage.label(3) == "Marine 3" and stage.kinds[9] == "medivac"
+    assert scene.label(3) == "Marine 3" and scene.kinds[9] == "medivac"
     assert healer[6 + 2] == "heal Marine 2" and healer[6] == "heal Marauder 0"
-    assert fighter[6] == f"attack {stage.label(10)}" and stage.label(10).endswith(" 0")
-    assert [stage.action_target(3, a) for a in (1, 6, 7)] == [-1, 10, 11]
-    assert [stage.action_target(9, a) for a in (1, 6, 7)] == [-1, 0, 1]
+    assert fighter[6] == f"attack {scene.label(10)}" and scene.label(10).endswith(" 0")
+    assert [scene.action_target(3, a) for a in (1, 6, 7)] == [-1, 10, 11]
+    assert [scene.action_target(9, a) for a in (1, 6, 7)] == [-1, 0, 1]
 
 
 @pytest.mark.parametrize("map_name", map_names())
 def test_every_map_has_a_stage(map_name: str) -> None:
     spec = load_map(map_name)
-    stage = Stage.of(spec)
+    scene = Scene.from_map(spec)
     for agent in range(spec.num_agents):
-        assert len(stage.action_names(agent)) == spec.num_actions
-    west, south, east, north = stage.view
-    xs, ys = np.nonzero(stage.ground)
+        assert len(scene.action_names(agent)) == spec.num_actions
+    west, south, east, north = scene.view
+    xs, ys = np.nonzero(scene.ground)
     assert west < xs.min() and xs.max() + 1 < east and south < ys.min() and ys.max() + 1 < north
     # Everybody starts on the ground that is shown.
     for spawn in spec.spawns:
-        assert stage.ground[int(spawn.x), int(spawn.y)]
-    again = Stage.from_dict(json.loads(json.dumps(stage.to_dict())))
-    assert again.to_dict() == stage.to_dict()
+        assert scene.ground[int(spawn.x), int(spawn.y)]
+    again = Scene.from_dict(json.loads(json.dumps(scene.to_dict())))
+    assert again.to_dict() == scene.to_dict()
 
 
 @pytest.mark.parametrize("map_name", [name for name in ("MMM", "bane_vs_bane", "2c_vs_64zg") if name in map_names()])

@@ -90,8 +90,8 @@ def actions_shown(page: Page) -> list[str]:
 
 
 def names_of(recording: BattleRecording, step: int) -> list[str]:
-    stage = recording.stage
-    return [stage.action_names(i)[action] for i, action in enumerate(recording.actions[step])]
+    scene = recording.scene
+    return [scene.action_names(i)[action] for i, action in enumerate(recording.actions[step])]
 
 
 # The file.
@@ -228,7 +228,7 @@ def test_the_keyboard(open_page: OpenPage, recording: BattleRecording) -> None:
 @needs_browser
 def test_the_table_tells_every_agents_choice(open_page: OpenPage, recording: BattleRecording) -> None:
     page = open_page(recording)
-    labels = [recording.stage.label(i) for i in range(5)]
+    labels = [recording.scene.label(i) for i in range(5)]
     assert page.texts("#agents tbody td:first-child") == labels
     for step in range(0, recording.num_steps, 7):
         while step_of(page) < step:
@@ -236,7 +236,7 @@ def test_the_table_tells_every_agents_choice(open_page: OpenPage, recording: Bat
         assert actions_shown(page) == names_of(recording, step)
         offered = page.value("[...document.querySelectorAll('.strip')].map(e => e.getAttribute('aria-label'))")
         for agent, text in enumerate(offered):
-            names = recording.stage.action_names(agent)
+            names = recording.scene.action_names(agent)
             available = [names[a] for a in np.flatnonzero(recording.available[step, agent])]
             assert text == "available: " + ", ".join(available)
 
@@ -255,23 +255,23 @@ def test_a_medivac_heals_by_name(open_page: OpenPage) -> None:
 @needs_browser
 def test_pointing_at_units_shows_their_numbers(open_page: OpenPage, recording: BattleRecording) -> None:
     page = open_page(recording)
-    west, south, east, north = recording.stage.view
+    west, south, east, north = recording.scene.view
     for unit in (0, 4, 7):
         across = (recording.x[0, unit] - west) / (east - west)
         down = (north - recording.y[0, unit]) / (north - south)
         page.point(*page.place("#field", across, down))
-        assert recording.stage.label(unit) in page.text("#unit h2")
+        assert recording.scene.label(unit) in page.text("#unit h2")
         place = re.search(r"Position([\d.]+), ([\d.]+)", page.text("#unit"))
         assert place is not None
         expected = recording.x[0, unit], recording.y[0, unit]
         np.testing.assert_allclose(np.array(place.groups(), float), expected, atol=0.0051)
-        assert f"{recording.health[0, unit]:.1f} / {recording.stage.health_max[unit]:.0f}" in page.text("#unit")
+        assert f"{recording.health[0, unit]:.1f} / {recording.scene.health_max[unit]:.0f}" in page.text("#unit")
     page.point(*page.place("h1"))
     assert "Point at a unit" in page.text("#unit")
     # A click keeps the unit, in the table, too; another click lets it go.
     page.click(*page.place("#field", across, down))
     page.point(*page.place("h1"))
-    assert recording.stage.label(7) in page.text("#unit h2")
+    assert recording.scene.label(7) in page.text("#unit h2")
     page.click(*page.place("#agents tbody tr:nth-child(2) button"))
     page.point(*page.place("h1"))
     assert page.text("#unit h2") == "Stalker 1 · agent 1"

@@ -19,55 +19,55 @@ from dm2_ray.world.unit_kinds import kind_names
 from dm2_ray.world.viewing.animation import Animation
 from dm2_ray.world.viewing.battle_recording import BattleRecorder, BattleRecording
 from dm2_ray.world.viewing.frame import LONG_AGO, FrameState
-from dm2_ray.world.viewing.glyphs import GLYPHS, TEAM_COLOURS
+from dm2_ray.world.viewing.glyphs import GLYPHS, TEAM_COLORS
 from dm2_ray.world.viewing.painter import Painter
 from dm2_ray.world.viewing.render import draw, write_gif, write_mp4
-from dm2_ray.world.viewing.scene import Stage
+from dm2_ray.world.viewing.scene import Scene
 
 SIZE = 640
 
 
 def start(spec: MapSpec) -> FrameState:
     """Everybody unhurt, in two rows on the ground, nobody aiming at anybody."""
-    stage = Stage.of(spec)
-    xs, ys = np.nonzero(stage.ground)
-    places = np.linspace(0, len(xs) - 1, stage.num_units).astype(int)
+    scene = Scene.from_map(spec)
+    xs, ys = np.nonzero(scene.ground)
+    places = np.linspace(0, len(xs) - 1, scene.num_units).astype(int)
     return FrameState(
         x=xs[places] + 0.5,
         y=ys[places] + 0.5,
-        health=stage.health_max,
-        shield=stage.shield_max,
-        energy=stage.energy_max / 2,
-        cooldown=np.zeros(stage.num_units),
-        target=np.full(stage.num_units, -1),
-        dead_loops=np.full(stage.num_units, LONG_AGO),
+        health=scene.health_max,
+        shield=scene.shield_max,
+        energy=scene.energy_max / 2,
+        cooldown=np.zeros(scene.num_units),
+        target=np.full(scene.num_units, -1),
+        dead_loops=np.full(scene.num_units, LONG_AGO),
     )
 
 
-def changed(moment: FrameState, name: str, unit: int, value: float) -> FrameState:
-    column = np.array(getattr(moment, name))
+def changed(frame: FrameState, name: str, unit: int, value: float) -> FrameState:
+    column = np.array(getattr(frame, name))
     column[unit] = value
-    return dataclasses.replace(moment, **{name: column})
+    return dataclasses.replace(frame, **{name: column})
 
 
 class Canvas:
     """Pictures of one map, and where its units are on them."""
 
     def __init__(self, map_name: str = "2s3z") -> None:
-        self.stage = Stage.of(load_map(map_name))
-        self.painter = Painter(self.stage, SIZE)
-        west, south, east, north = self.stage.view
+        self.scene = Scene.from_map(load_map(map_name))
+        self.painter = Painter(self.scene, SIZE)
+        west, south, east, north = self.scene.view
         self.scale = self.painter.width / (east - west)
 
-    def picture(self, moment: FrameState) -> NDArray[np.int16]:
-        return np.asarray(self.painter.paint(moment)).astype(np.int16)
+    def picture(self, frame: FrameState) -> NDArray[np.int16]:
+        return np.asarray(self.painter.paint(frame)).astype(np.int16)
 
-    def distance_to(self, moment: FrameState, unit: int) -> NDArray[np.float64]:
+    def distance_to(self, frame: FrameState, unit: int) -> NDArray[np.float64]:
         """[h, w] in map cells."""
-        west, _, _, north = self.stage.view
+        west, _, _, north = self.scene.view
         x = west + (np.arange(self.painter.width) + 0.5) / self.scale
         y = north - (np.arange(self.painter.height) + 0.5) / self.scale
-        return np.hypot(x[None, :] - moment.x[unit], y[:, None] - moment.y[unit])
+        return np.hypot(x[None, :] - frame.x[unit], y[:, None] - frame.y[unit])
 
 
 @pytest.fixture(scope="module")
@@ -76,17 +76,17 @@ def canvas() -> Canvas:
 
 
 @pytest.fixture(scope="module")
-def moment() -> FrameState:
+def frame() -> FrameState:
     return start(load_map("2s3z"))
 
 
 @pytest.mark.parametrize("map_name", map_names())
 def test_every_map_can_be_drawn(map_name: str) -> None:
     spec = load_map(map_name)
-    moment = start(spec)
-    stage = Stage.of(spec)
-    painter = Painter(stage, 320)
-    picture = np.asarray(painter.paint(moment))
+    frame = start(spec)
+    scene = Scene.from_map(spec)
+    painter = Painter(scene, 320)
+    picture = np.asarray(painter.paint(frame))
     assert max(picture.shape) in range(318, 323) and picture.shape[0] % 2 == picture.shape[1] % 2 == 0
     assert (picture.std((0, 1)) > 5).all()
     # Both teams are there, in about the area that their discs have.
@@ -106,11 +106,11 @@ def test_draw_takes_what_battles_give() -> None:
         draw(battles.map_spec, battles.units(), size=10)
 
 
-def test_north_is_up_and_east_is_right(canvas: Canvas, moment: FrameState) -> None:
-    empty = canvas.picture(dataclasses.replace(moment, x=moment.x + 1000))
+def test_north_is_up_and_east_is_right(canvas: Canvas, frame: FrameState) -> None:
+    empty = canvas.picture(dataclasses.replace(frame, x=frame.x + 1000))
 
     def center(x: float, y: float) -> tuple[float, float]:
-        one = changed(changed(dataclasses.replace(moment, x=moment.x + 1000), "x", 0, x), "y", 0, y)
+        one = changed(changed(dataclasses.replace(frame, x=frame.x + 1000), "x", 0, x), "y", 0, y)
         rows, columns = np.nonzero((canvas.picture(one) != empty).any(-1))
         return float(columns.mean()), float(rows.mean())
 
@@ -119,11 +119,11 @@ def test_north_is_up_and_east_is_right(canvas: Canvas, moment: FrameState) -> No
     assert middle - top == pytest.approx(4 * canvas.scale, abs=1.0)
 
 
-def test_moving_a_unit_changes_only_the_pixels_around_it(canvas: Canvas, moment: FrameState) -> None:
-    moved = changed(moment, "x", 2, moment.x[2] + 0.7)
-    differs = (canvas.picture(moment) != canvas.picture(moved)).any(-1)
-    reach = canvas.stage.radius[2] + 0.4
-    near = (canvas.distance_to(moment, 2) < reach) | (canvas.distance_to(moved, 2) < reach)
+def test_moving_a_unit_changes_only_the_pixels_around_it(canvas: Canvas, frame: FrameState) -> None:
+    moved = changed(frame, "x", 2, frame.x[2] + 0.7)
+    differs = (canvas.picture(frame) != canvas.picture(moved)).any(-1)
+    reach = canvas.scene.radius[2] + 0.4
+    near = (canvas.distance_to(frame, 2) < reach) | (canvas.distance_to(moved, 2) < reach)
     assert differs.any() and not differs[~near].any()
 
 
@@ -131,39 +131,39 @@ def test_moving_a_unit_changes_only_the_pixels_around_it(canvas: Canvas, moment:
     ("name", "unit", "value"),
     [("health", 0, 20.0), ("shield", 0, 20.0), ("cooldown", 0, 12.0), ("health", 7, 1.0), ("health", 7, 0.0)],
 )
-def test_what_a_unit_has_shows_on_it(canvas: Canvas, moment: FrameState, name: str, unit: int, value: float) -> None:
-    differs = (canvas.picture(moment) != canvas.picture(changed(moment, name, unit, value))).any(-1)
-    distance = canvas.distance_to(moment, unit)
+def test_what_a_unit_has_shows_on_it(canvas: Canvas, frame: FrameState, name: str, unit: int, value: float) -> None:
+    differs = (canvas.picture(frame) != canvas.picture(changed(frame, name, unit, value))).any(-1)
+    distance = canvas.distance_to(frame, unit)
     assert differs.sum() > 10
-    assert distance[differs].max() < canvas.stage.radius[unit] + 0.4
+    assert distance[differs].max() < canvas.scene.radius[unit] + 0.4
 
 
 def test_medivacs_show_their_energy() -> None:
-    canvas, moment = Canvas("MMM"), start(load_map("MMM"))
-    differs = (canvas.picture(moment) != canvas.picture(changed(moment, "energy", 9, 5.0))).any(-1)
-    assert differs.sum() > 10 and canvas.distance_to(moment, 9)[differs].max() < canvas.stage.radius[9] + 0.4
+    canvas, frame = Canvas("MMM"), start(load_map("MMM"))
+    differs = (canvas.picture(frame) != canvas.picture(changed(frame, "energy", 9, 5.0))).any(-1)
+    assert differs.sum() > 10 and canvas.distance_to(frame, 9)[differs].max() < canvas.scene.radius[9] + 0.4
 
 
-def test_the_dead_are_faint_and_stay_where_they_fell(canvas: Canvas, moment: FrameState) -> None:
+def test_the_dead_are_faint_and_stay_where_they_fell(canvas: Canvas, frame: FrameState) -> None:
     unit = 8
-    disc = canvas.distance_to(moment, unit) < canvas.stage.radius[unit]
-    ground = canvas.picture(changed(moment, "x", unit, 1000.0))
-    alive = np.abs(canvas.picture(moment) - ground)[disc].sum()
-    dead = changed(moment, "health", unit, 0.0)
+    disc = canvas.distance_to(frame, unit) < canvas.scene.radius[unit]
+    ground = canvas.picture(changed(frame, "x", unit, 1000.0))
+    alive = np.abs(canvas.picture(frame) - ground)[disc].sum()
+    dead = changed(frame, "health", unit, 0.0)
     freshly_dead = changed(dead, "dead_loops", unit, 0.0)
     fainter = [np.abs(canvas.picture(m) - ground)[disc].sum() for m in (freshly_dead, dead)]
     assert 0 < fainter[1] < fainter[0] < alive and fainter[1] < alive / 4
 
 
-def test_teams_have_colors_of_their_own(canvas: Canvas, moment: FrameState) -> None:
-    picture = canvas.picture(moment)
-    for unit in range(canvas.stage.num_units):
-        disc = picture[canvas.distance_to(moment, unit) < 0.8 * canvas.stage.radius[unit]]
-        distances = [np.abs(disc - color).sum(-1) for color in TEAM_COLOURS]
+def test_teams_have_colors_of_their_own(canvas: Canvas, frame: FrameState) -> None:
+    picture = canvas.picture(frame)
+    for unit in range(canvas.scene.num_units):
+        disc = picture[canvas.distance_to(frame, unit) < 0.8 * canvas.scene.radius[unit]]
+        distances = [np.abs(disc - color).sum(-1) for color in TEAM_COLORS]
         ours, theirs = distances if unit < 5 else reversed(distances)
         assert (ours < 60).mean() > 0.3 and (theirs < 60).sum() == 0
     # Told apart without color, too.
-    lightness = [np.dot(color, (0.299, 0.587, 0.114)) for color in TEAM_COLOURS]
+    lightness = [np.dot(color, (0.299, 0.587, 0.114)) for color in TEAM_COLORS]
     assert abs(lightness[0] - lightness[1]) > 20
 
 
@@ -174,25 +174,25 @@ def test_every_kind_has_a_sign_of_its_own() -> None:
         assert all(x * x + y * y <= 1 for polygon in polygons for x, y in polygon)
 
 
-def test_lines_lead_to_targets_and_flash_when_a_shot_is_fired(canvas: Canvas, moment: FrameState) -> None:
-    west, _, _, north = canvas.stage.view
+def test_lines_lead_to_targets_and_flash_when_a_shot_is_fired(canvas: Canvas, frame: FrameState) -> None:
+    west, _, _, north = canvas.scene.view
     shooter, target = 0, 9
-    middle_x, middle_y = (moment.x[shooter] + moment.x[target]) / 2, (moment.y[shooter] + moment.y[target]) / 2
+    middle_x, middle_y = (frame.x[shooter] + frame.x[target]) / 2, (frame.y[shooter] + frame.y[target]) / 2
     column, row = round((middle_x - west) * canvas.scale), round((north - middle_y) * canvas.scale)
     around = (slice(row - 2, row + 3), slice(column - 2, column + 3))
-    aiming = changed(moment, "target", shooter, target)
-    firing = changed(aiming, "cooldown", shooter, canvas.stage.weapon_period[shooter])
-    plain, aimed, fired = (canvas.picture(m)[around].max(axis=(0, 1)).sum() for m in (moment, aiming, firing))
+    aiming = changed(frame, "target", shooter, target)
+    firing = changed(aiming, "cooldown", shooter, canvas.scene.weapon_period[shooter])
+    plain, aimed, fired = (canvas.picture(m)[around].max(axis=(0, 1)).sum() for m in (frame, aiming, firing))
     assert plain < aimed < fired
 
 
 def test_a_picture_is_fast() -> None:
     """At most 8 ms at 640 pixels with 20 units; 1.5 ms where this was written."""
     spec = load_map("MMM")
-    moment, painter = start(spec), Painter(Stage.of(spec), 640)
+    frame, painter = start(spec), Painter(Scene.from_map(spec), 640)
     times = []
     for step in range(30):
-        hurt = dataclasses.replace(moment, health=moment.health * (1 - step / 40), x=moment.x + step / 40)
+        hurt = dataclasses.replace(frame, health=frame.health * (1 - step / 40), x=frame.x + step / 40)
         begin = time.process_time()
         painter.paint(hurt)
         times.append(time.process_time() - begin)
