@@ -124,7 +124,7 @@ def check_world(experiment: Experiment, address: str | None) -> None:
             raise UserError(f"world.backend: StarCraft II plays SMAC's maps only; scenario {spec.name} needs embedded")
         if address is None:
             # On a cluster the battles are played elsewhere; a machine that lacks the game says so then.
-            from dm2_ray.world.starcraft import check_starcraft
+            from dm2_ray.world.starcraft.install import check_starcraft
 
             switches = SmacOptions.from_arguments(experiment.world.smac)
             check_starcraft(experiment.world.map, experiment.world.starcraft, switches.game_version)

@@ -140,7 +140,7 @@ def _starcraft(experiment: Experiment | None) -> Iterator[Finding]:
         return
     assert experiment is not None
     from dm2_ray.world.smac.options import SmacOptions
-    from dm2_ray.world.starcraft import check_starcraft
+    from dm2_ray.world.starcraft.install import check_starcraft
 
     try:
         load_protocol()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dm2_ray.world.maps.smac_maps import map_names
     from dm2_ray.world.scripted.scripted_team import SCRIPTED_TEAMS, ScriptedTeam
     from dm2_ray.world.smac.recorded_rules import RulesReplay
-    from dm2_ray.world.starcraft import StarCraftVector
+    from dm2_ray.world.starcraft.starcraft_vector import StarCraftVector
 
 __all__ = [
     "SCRIPTED_TEAMS",
@@ -62,7 +62,7 @@ _HOMES = {
     "ScenarioError": "dm2_ray.world.maps.scenario",
     "ScriptedTeam": "dm2_ray.world.scripted.scripted_team",
     "Sides": "dm2_ray.world.battles.unit_records",
-    "StarCraftVector": "dm2_ray.world.starcraft",
+    "StarCraftVector": "dm2_ray.world.starcraft.starcraft_vector",
     "TeamEnv": "dm2_ray.world.envs.gymnasium_env",
     "TeamVectorEnv": "dm2_ray.world.envs.gymnasium_vector_env",
     "UnitRecord": "dm2_ray.world.battles.unit_records",

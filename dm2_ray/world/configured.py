@@ -64,7 +64,7 @@ def build_battles(world: WorldSettings, num_battles: int, seed: int) -> BattleBa
     map_spec = world_map(world.map, world.scenario)
     if world.backend == "starcraft":
         # Imported where it is needed: it asks for packages that others do without.
-        from dm2_ray.world.starcraft import StarCraftVector
+        from dm2_ray.world.starcraft.starcraft_vector import StarCraftVector
 
         games = min(num_battles, world.starcraft.max_games)
         return StarCraftVector(map_spec, games, seed=seed, settings=world.starcraft, **world.smac)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from dm2_ray.world.starcraft.protocol import StarCraftNotInstalled
+from dm2_ray.config.schema import StarCraftSettings
+from dm2_ray.world.starcraft.protocol import StarCraftNotInstalled, load_protocol, load_websocket
 
 PATH_VARIABLE = "SC2PATH"
 DEFAULT_ROOT = "~/StarCraftII"
@@ -133,3 +134,14 @@ def find_map(installation: Installation, map_name: str) -> MapFile:
     raise StarCraftNotInstalled(
         f"SMAC's map {file_name} is missing; looked in {looked}: unpack SMAC_Maps.zip ({_MAP_PAGE}) into {maps}"
     )
+
+
+def check_starcraft(map_name: str, settings: StarCraftSettings, game_version: str | None = None) -> None:
+    """Checks whether battles could be launched here, without launching any.
+
+    Raises:
+        StarCraftNotInstalled: The game, its protocol or the map is missing.
+    """
+    load_protocol()
+    load_websocket()
+    find_map(find_installation(settings.path, game_version), map_name)

@@ -40,7 +40,7 @@ from dm2_ray.world.smac.rules_tables import build_tables
 from dm2_ray.world.starcraft.game_slot import GameSetup, GameSlot
 from dm2_ray.world.starcraft.install import find_installation, find_map
 from dm2_ray.world.starcraft.observed_outcomes import clear_outcomes, write_initial_views, write_step_views
-from dm2_ray.world.starcraft.protocol import StarCraftError, load_protocol, load_websocket
+from dm2_ray.world.starcraft.protocol import StarCraftError, load_protocol
 from dm2_ray.world.units.state import HEALTH, SHIELD
 
 
@@ -241,17 +241,6 @@ class StarCraftVector(BattleBackend):
                 self._started = False
                 raise error
         return [future.result() for future in futures]
-
-
-def check_starcraft(map_name: str, settings: StarCraftSettings, game_version: str | None = None) -> None:
-    """Checks whether battles could be launched here, without launching any.
-
-    Raises:
-        StarCraftNotInstalled: The game, its protocol or the map is missing.
-    """
-    load_protocol()
-    load_websocket()
-    find_map(find_installation(settings.path, game_version), map_name)
 
 
 def _close_all(columns: Sequence[GameSlot]) -> None:

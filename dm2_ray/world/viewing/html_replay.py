@@ -1,6 +1,6 @@
 """A recorded battle as one HTML file that needs nothing else: no network, no other file, no server.
 
-The page itself, with its style and script, is replay.html; here the battle is put into it.
+The page is replay.html with the script replay.js; both are written into the file together with the battle.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from dm2_ray.world.viewing.animation import LOOPS_PER_SECOND, OUTCOME_TEXTS, clo
 from dm2_ray.world.viewing.battle_recording import BattleRecording
 from dm2_ray.world.viewing.glyphs import glyph
 
-_TITLE, _BATTLE = "{{title}}", "{{battle}}"
+_TITLE, _SCRIPT, _BATTLE = "{{title}}", "{{script}}", "{{battle}}"
 
 
 def write_html(recording: BattleRecording, path: str | Path) -> None:
-    """Write a battle as a page to look at: play, pause, scrub, every unit's numbers, every agent's choices.
+    """Write a battle as a page: play, pause, scrub, every unit's numbers, every agent's choices.
 
-    The file appears whole or not at all; OSError where it cannot be written.
+    The file is written completely or not at all.
+
+    Raises:
+        OSError: The file cannot be written.
     """
     write_atomically(Path(path), html_page(recording).encode())
 
@@ -42,13 +45,14 @@ def html_page(recording: BattleRecording) -> str:
         "outcome_text": OUTCOME_TEXTS[recording.outcome],
         "loops_per_second": LOOPS_PER_SECOND,
     }
-    template = resources.files("dm2_ray.world.viewing").joinpath("replay.html").read_text(encoding="utf-8")
+    package = resources.files("dm2_ray.world.viewing")
+    template, script = (package.joinpath(name).read_text(encoding="utf-8") for name in ("replay.html", "replay.js"))
     title = html.escape(f"{scene.map_name}, battle {recording.provenance.battle} of seed {recording.provenance.seed}")
-    before, after = template.split(_BATTLE)
+    before, after = template.replace(_SCRIPT, script).split(_BATTLE)
     return before.replace(_TITLE, title) + _as_script_text(battle) + after
 
 
 def _as_script_text(content: object) -> str:
-    """JSON that cannot end the script element it stands in, nor begin a comment there, whatever its strings say."""
+    """JSON that cannot end the script element around it or start a comment there, whatever its strings contain."""
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

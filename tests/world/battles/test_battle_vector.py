@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.maps import EVERY_MAP
 
 from dm2_ray.world.battles.battle_vector import BattleVector
 from dm2_ray.world.maps.map_spec import UnknownMapError
@@ -48,7 +49,7 @@ def assert_equal_stories(found, expected):
             assert all(np.array_equal(x, y) for x, y in zip(left, right, strict=True))
 
 
-@pytest.mark.parametrize("map_name", map_names())
+@pytest.mark.parametrize("map_name", EVERY_MAP)
 @settings(max_examples=4, deadline=None)
 @given(
     seed=st.integers(-(2**70), 2**70),

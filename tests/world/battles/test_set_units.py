@@ -7,9 +7,9 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support.maps import EVERY_MAP
 
 from dm2_ray.world import BattleVector, RulesReplay, SMACEnv, load_map
-from dm2_ray.world.maps.smac_maps import map_names
 from dm2_ray.world.unit_kinds import unit_kind
 
 FIELDS = ("x", "y", "health", "shield", "energy", "cooldown")
@@ -42,7 +42,7 @@ def random_rows(rng: np.random.Generator, kinds: tuple[str, ...], ground: NDArra
     return rows
 
 
-@pytest.mark.parametrize("map_name", map_names())
+@pytest.mark.parametrize("map_name", EVERY_MAP)
 def test_putting_a_battle_into_its_own_state_changes_nothing_that_is_seen(map_name: str) -> None:
     env, rng = SMACEnv(map_name, obs_last_action=True, state_timestep_number=True), np.random.default_rng(0)
     env.reset()
@@ -55,7 +55,7 @@ def test_putting_a_battle_into_its_own_state_changes_nothing_that_is_seen(map_na
         np.testing.assert_array_equal(state, env.get_state())
 
 
-@pytest.mark.parametrize("map_name", map_names())
+@pytest.mark.parametrize("map_name", EVERY_MAP)
 def test_a_placed_battle_looks_as_the_rules_say(map_name: str) -> None:
     spec, rng = load_map(map_name), np.random.default_rng(1)
     env, rules = SMACEnv(map_name, obs_pathing_grid=True), RulesReplay(map_name, obs_pathing_grid=True)

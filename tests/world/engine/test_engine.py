@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.maps import EVERY_MAP
 from support.staging import ATTACK, EAST, NORTH, SOUTH, STOP, WEST, stage
 
 from dm2_ray.world.battles.battle_vector import BattleVector
@@ -276,7 +277,7 @@ def test_neither_side_has_an_advantage(map_name, jitter):
     assert abs(won / ended - 0.5) < 4 * 0.5 / np.sqrt(ended)
 
 
-@pytest.mark.parametrize("map_name", map_names())
+@pytest.mark.parametrize("map_name", EVERY_MAP)
 def test_battles_begin_as_the_map_says(map_name):
     battles = BattleVector(map_name, 1, engine=EngineSettings(opening_loops=0))
     battles.reset()

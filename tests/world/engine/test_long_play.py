@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from support.maps import EVERY_MAP
 from support.umpire import SELDOM, Umpire
 
 from dm2_ray.world import BattleVector, ScriptedTeam, load_map, map_names, scenario_names
@@ -32,7 +33,7 @@ def play(map_name: str, env_steps: int, team_name: str = "random", seed: int = 0
     return umpire
 
 
-@pytest.mark.parametrize("map_name", map_names())
+@pytest.mark.parametrize("map_name", EVERY_MAP)
 def test_twenty_thousand_random_steps(map_name: str) -> None:
     play(map_name, 20_000)
 

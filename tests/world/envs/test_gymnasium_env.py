@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env, data_equivalence
 from gymnasium.vector import AutoresetMode
+from support.maps import EVERY_MAP
 
 from dm2_ray.world import BattleVector, TeamEnv, TeamVectorEnv, map_names
 
@@ -24,7 +25,7 @@ def available(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
     return (mask * (1 + rng.random(mask.shape))).argmax(-1)
 
 
-@pytest.mark.parametrize("map_name", map_names())
+@pytest.mark.parametrize("map_name", EVERY_MAP)
 def test_passes_gymnasiums_checker(map_name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

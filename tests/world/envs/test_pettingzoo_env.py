@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test, render_test, seed_test
 from pettingzoo.utils.conversions import parallel_to_aec
+from support.maps import EVERY_MAP
 
 from dm2_ray.world import BattleVector, parallel_env
 from dm2_ray.world.maps.smac_maps import map_names
@@ -18,7 +19,7 @@ def switches(request: pytest.FixtureRequest) -> dict:
     return request.param
 
 
-@pytest.mark.parametrize("map_name", map_names())
+@pytest.mark.parametrize("map_name", EVERY_MAP)
 def test_passes_pettingzoos_api_test(map_name: str, switches: dict) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -33,7 +34,7 @@ def test_passes_pettingzoos_api_test_for_whole_battles(map_name: str, switches: 
         parallel_api_test(parallel_env(map_name, **switches), num_cycles=1000)
 
 
-@pytest.mark.parametrize("map_name", map_names())
+@pytest.mark.parametrize("map_name", EVERY_MAP)
 def test_passes_pettingzoos_seed_test(map_name: str) -> None:
     parallel_seed_test(lambda: parallel_env(map_name), num_cycles=10)
 
@@ -64,7 +65,7 @@ def test_pictures_show_the_battle() -> None:
         assert parallel_env("3m").render() is None
 
 
-@pytest.mark.parametrize("map_name", map_names())
+@pytest.mark.parametrize("map_name", EVERY_MAP)
 def test_the_state_stays_within_its_space(map_name: str) -> None:
     env = parallel_env(map_name)
     rng = np.random.default_rng(0)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.maps import EVERY_MAP
 
 from dm2_ray.world import BattleVector, SMACEnv
-from dm2_ray.world.maps.smac_maps import map_names
 
 SMAC = json.loads((Path(__file__).parents[1] / "data" / "smac_dims.json").read_text())
 
@@ -28,7 +28,7 @@ def play(env: SMACEnv, rng: np.random.Generator) -> tuple[float, int, dict]:
     return total, steps, info
 
 
-@pytest.mark.parametrize("name", map_names())
+@pytest.mark.parametrize("name", EVERY_MAP)
 def test_env_info_equals_smac(name: str) -> None:
     assert SMACEnv(name).get_env_info() == SMAC[name]["env_info"]
 

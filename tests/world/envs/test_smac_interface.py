@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.maps import EVERY_MAP
 from support.reference_rules import ReferenceRules
 
-from dm2_ray.world import BattleVector, SMACEnv, load_map, map_names, scenario_from_mapping
+from dm2_ray.world import BattleVector, SMACEnv, load_map, scenario_from_mapping
 from dm2_ray.world.envs.smac_interface import Direction
 from dm2_ray.world.viewing.action_log import ActionLog
 
@@ -54,7 +55,7 @@ def test_every_name_is_there() -> None:
     assert SMACEnv().map_name == "8m"
 
 
-@pytest.mark.parametrize("map_name", map_names())
+@pytest.mark.parametrize("map_name", EVERY_MAP)
 def test_the_state_has_the_parts_that_it_is_made_of(map_name: str) -> None:
     env = SMACEnv(map_name, state_timestep_number=True)
     env.reset()
@@ -122,7 +123,7 @@ def test_names_stand_for_what_they_say() -> None:
     assert state["ally_last_action_9_action_2"] == 1
 
 
-@pytest.mark.parametrize("map_name", map_names())
+@pytest.mark.parametrize("map_name", EVERY_MAP)
 def test_unit_types_are_consecutive_in_the_agents_order_and_stock_for_enemies(map_name: str) -> None:
     env = SMACEnv(map_name)
     spec = load_map(map_name)

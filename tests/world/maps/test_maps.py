@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.maps import REPRESENTATIVE_MAPS
 
 from dm2_ray.world import UnknownMapError, load_map, map_names
-from dm2_ray.world.unit_kinds import unit_kind
+from dm2_ray.world.unit_kinds import kind_names, unit_kind
 
 SMAC = json.loads((Path(__file__).parents[1] / "data" / "smac_dims.json").read_text())
 
@@ -32,6 +33,11 @@ def test_map_agrees_with_smac(name: str) -> None:
         assert sorted(kinds) == created
         for kind in set(kinds):
             assert unit_kind(kind).health > 0
+
+
+def test_the_representative_maps_have_all_unit_kinds() -> None:
+    specs = [load_map(name) for name in REPRESENTATIVE_MAPS]
+    assert {kind for spec in specs for kind in (*spec.ally_kinds, *spec.enemy_kinds)} == set(kind_names())
 
 
 def test_agent_and_enemy_orders_differ_where_smac_sorts_agents_by_type() -> None:

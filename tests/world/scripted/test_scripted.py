@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.maps import EVERY_MAP
 
 from dm2_ray.world.battles.battle_vector import BattleVector
 from dm2_ray.world.engine_settings import EngineSettings
-from dm2_ray.world.maps.smac_maps import map_names
 from dm2_ray.world.scripted.scripted_team import SCRIPTED_TEAMS, ScriptedTeam
 
 
@@ -27,7 +27,7 @@ def win_rate(map_name, team_name, num_battles, seed=0, engine=None):
     return won / num_battles
 
 
-@pytest.mark.parametrize("map_name", map_names())
+@pytest.mark.parametrize("map_name", EVERY_MAP)
 @pytest.mark.parametrize("team_name", SCRIPTED_TEAMS)
 def test_only_available_actions_are_chosen(map_name, team_name):
     battles = BattleVector(map_name, 3, seed=1, engine=EngineSettings(spawn_jitter=0.4))
@@ -76,7 +76,7 @@ def test_a_team_forgets_ended_battles_and_refuses_others():
         ScriptedTeam("focusfire", battles)
 
 
-@pytest.mark.parametrize("map_name", map_names())
+@pytest.mark.parametrize("map_name", EVERY_MAP)
 def test_random_play_never_wins_but_where_the_enemy_kills_itself(map_name):
     most = {"so_many_baneling": 0.35, "bane_vs_bane": 0.95, "2c_vs_64zg": 0.1}.get(map_name, 0.0)
     assert win_rate(map_name, "random", 16 if map_name in ("25m", "27m_vs_30m") else 48) <= most

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from support.maps import EVERY_MAP
 from support.reference_rules import HEALTH, SHIELD, ReferenceRules
 
 from dm2_ray.world import RulesReplay, load_map, map_names
@@ -138,7 +139,7 @@ battles = given(arguments=switches(), seed=st.integers(0, 2**32 - 1), limit=st.s
 states = given(rest=st.booleans(), move_amount=st.sampled_from([1, 2, 4.5]), seed=st.integers(0, 2**32 - 1))
 
 
-@pytest.mark.parametrize("map_name", map_names())
+@pytest.mark.parametrize("map_name", EVERY_MAP)
 @QUICK
 @battles
 def test_equals_plain_python(map_name: str, arguments: dict, seed: int, limit: int | None) -> None:
@@ -170,14 +171,14 @@ def test_heuristic_equals_plain_python_thousands_of_times(
     choose(map_name, rest, move_amount, seed)
 
 
-@pytest.mark.parametrize("map_name", map_names())
+@pytest.mark.parametrize("map_name", EVERY_MAP)
 def test_the_reference_has_smacs_sizes(map_name: str) -> None:
     smac = DIMS[map_name]
     sizes = ReferenceRules(map_name, None).sizes()
     assert json.loads(json.dumps(sizes)) == {name: smac[name] for name in sizes}
 
 
-@pytest.mark.parametrize("map_name", map_names())
+@pytest.mark.parametrize("map_name", EVERY_MAP)
 @settings(QUICK, max_examples=20)
 @given(arguments=switches())
 def test_sizes_equal_plain_python(map_name: str, arguments: dict) -> None:

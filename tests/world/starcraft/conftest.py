@@ -15,7 +15,7 @@ from fake_installation import FakeInstallation
 
 from dm2_ray.config.schema import StarCraftSettings
 from dm2_ray.world.battles.battle_vector import BattleVector
-from dm2_ray.world.starcraft import StarCraftVector
+from dm2_ray.world.starcraft.starcraft_vector import StarCraftVector
 
 OpenVector = Callable[..., StarCraftVector]
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.maps import EVERY_MAP
 from test_equal_to_embedded import choose
 
-from dm2_ray.world.maps.smac_maps import map_names
 from dm2_ray.world.starcraft.protocol import load_protocol
 
 if find_spec("smac") is None or find_spec("pysc2") is None:
@@ -78,7 +78,7 @@ def smac(installation, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=NAMES)
-@pytest.mark.parametrize("map_name", map_names())
+@pytest.mark.parametrize("map_name", EVERY_MAP)
 def test_equal_to_smac(
     installation, open_vector, smac, map_name: str, options: dict[str, Any], record_property
 ) -> None:

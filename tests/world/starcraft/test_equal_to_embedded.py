@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from dm2_ray.world.battles.battle_vector import BattleVector
 from dm2_ray.world.maps.smac_maps import map_names
 from dm2_ray.world.scripted.scripted_team import ScriptedTeam
-from dm2_ray.world.starcraft import StarCraftVector
+from dm2_ray.world.starcraft.starcraft_vector import StarCraftVector
 
 pytestmark = pytest.mark.cli
 
@@ -88,11 +87,14 @@ def play(vector: StarCraftVector, twins: list[BattleVector], *, battles: int) ->
     return won
 
 
-# Medivacs heal, colossi and banelings hit many at once; with DM2_TEST_ALL_MAPS=1 all 23 are played.
+# Battles by map. Medivacs heal, colossi and banelings hit many units at once.
 MAPS = {"3m": 30, "2s3z": 12, "MMM": 4, "1c3s5z": 4, "so_many_baneling": 3}
 
 
-@pytest.mark.parametrize("map_name", map_names() if "DM2_TEST_ALL_MAPS" in os.environ else MAPS)
+@pytest.mark.parametrize(
+    "map_name",
+    [*MAPS, *(pytest.param(name, marks=pytest.mark.long) for name in map_names() if name not in MAPS)],
+)
 def test_everything_that_agents_see_and_earn(installation, open_vector, map_name: str) -> None:
     vector = open_vector(map_name, 2 if map_name == "3m" else 1, seed=3)
     vector.reset()

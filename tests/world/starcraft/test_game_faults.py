@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from test_equal_to_embedded import NOW, OUTCOME, assert_equal, choose, embedded_twins
 
-from dm2_ray.world.starcraft import StarCraftError
+from dm2_ray.world.starcraft.protocol import StarCraftError
 
 pytestmark = pytest.mark.cli
 
@@ -158,7 +158,7 @@ def test_games_are_replaced_when_they_are_old_or_big(installation, open_vector) 
 WORKER = """
 import sys, time
 from dm2_ray.config.schema import StarCraftSettings
-from dm2_ray.world.starcraft import StarCraftVector
+from dm2_ray.world.starcraft.starcraft_vector import StarCraftVector
 
 vector = StarCraftVector("3m", int(sys.argv[2]), settings=StarCraftSettings(path=sys.argv[1]))
 vector.reset()

@@ -13,9 +13,9 @@ from fake_installation import FakeInstallation
 
 from dm2_ray.cli import main
 from dm2_ray.config.schema import StarCraftSettings
-from dm2_ray.world.starcraft import StarCraftNotInstalled, StarCraftVector, check_starcraft
-from dm2_ray.world.starcraft.install import find_installation, find_map
-from dm2_ray.world.starcraft.protocol import PACKAGE, load_protocol, serialized_descriptor
+from dm2_ray.world.starcraft.install import check_starcraft, find_installation, find_map
+from dm2_ray.world.starcraft.protocol import PACKAGE, StarCraftNotInstalled, load_protocol, serialized_descriptor
+from dm2_ray.world.starcraft.starcraft_vector import StarCraftVector
 
 
 def refusal(installation: FakeInstallation | None = None, map_name: str = "3m", **settings: str) -> str:

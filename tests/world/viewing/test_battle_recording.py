@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.maps import EVERY_MAP
 
 from dm2_ray.world import BattleVector, ScriptedTeam, load_map, map_names
 from dm2_ray.world.viewing.battle_recording import BattleRecorder, BattleRecording
@@ -187,7 +188,7 @@ def test_actions_have_smacs_names() -> None:
     assert [scene.action_target(9, a) for a in (1, 6, 7)] == [-1, 0, 1]
 
 
-@pytest.mark.parametrize("map_name", map_names())
+@pytest.mark.parametrize("map_name", EVERY_MAP)
 def test_every_map_has_a_stage(map_name: str) -> None:
     spec = load_map(map_name)
     scene = Scene.from_map(spec)

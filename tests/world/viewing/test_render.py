@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from support.maps import EVERY_MAP
 
-from dm2_ray.world import BattleVector, ScriptedTeam, load_map, map_names
+from dm2_ray.world import BattleVector, ScriptedTeam, load_map
 from dm2_ray.world.maps.map_spec import MapSpec
 from dm2_ray.world.unit_kinds import kind_names
 from dm2_ray.world.viewing.animation import Animation
@@ -80,7 +81,7 @@ def frame() -> FrameState:
     return start(load_map("2s3z"))
 
 
-@pytest.mark.parametrize("map_name", map_names())
+@pytest.mark.parametrize("map_name", EVERY_MAP)
 def test_every_map_can_be_drawn(map_name: str) -> None:
     spec = load_map(map_name)
     frame = start(spec)
