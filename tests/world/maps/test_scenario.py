@@ -1,8 +1,7 @@
-"""User scenarios: what they become, against SMAC's own maps, and how wrong ones are refused."""
+"""User scenarios: the maps they become, and battles on them."""
 
 from __future__ import annotations
 
-import copy
 import json
 from collections import Counter
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.scenarios import built, duel, scenarios, written
 
 from dm2_ray.world import (
     BattleVector,
@@ -24,7 +23,6 @@ from dm2_ray.world import (
     load_map,
     load_scenario,
     map_names,
-    scenario_from_mapping,
     scenario_names,
     world_map,
 )
@@ -32,128 +30,13 @@ from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.maps.scenario import read_scenario
 from dm2_ray.world.maps.scenario_checks import separate_areas, starting_positions
 from dm2_ray.world.smac.options import SmacOptions
-from dm2_ray.world.smac.rules_tables import build_tables, height_image, max_reward
-from dm2_ray.world.unit_kinds import kind_names, unit_kind
+from dm2_ray.world.smac.rules_tables import height_image, max_reward
+from dm2_ray.world.unit_kinds import unit_kind
 from dm2_ray.world.viewing.text_map import count_units, draw_map
-
-EVERYTHING = SmacOptions.from_arguments(
-    {"obs_last_action": True, "obs_pathing_grid": True, "obs_terrain_height": True, "state_timestep_number": True}
-)
-OPEN = {"size": [32, 32]}
-
-
-def duel(**changes: Any) -> dict[str, Any]:
-    """A small scenario's content."""
-    content = {
-        "name": "duel",
-        "episode_limit": 80,
-        "agents": [{"kind": "marine", "count": 3, "x": 8, "y": 16}],
-        "enemies": [{"kind": "zealot", "at": [[20, 16], [20, 18]]}],
-        "terrain": OPEN,
-    }
-    return {**content, **changes}
-
-
-def built(content: dict[str, Any]) -> MapSpec:
-    return scenario_from_mapping(content, origin="here")
-
-
-def written(directory: Path, content: dict[str, Any] | str, name: str = "mine.yaml") -> Path:
-    path = directory / name
-    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
-    return path
 
 
 def random_actions(battles: BattleVector, rng: np.random.Generator) -> np.ndarray:
     return (rng.random(battles.action_mask.shape) * battles.action_mask).argmax(-1)
-
-
-# SMAC's maps described as scenarios must become SMAC's maps.
-
-
-def as_scenario(name: str) -> dict[str, Any]:
-    spec, order = load_map(name), load_map(name).enemy_order
-    sides: dict[int, list[dict[str, Any]]] = {1: [], 2: []}
-    for spawn in spec.spawns:
-        sides[spawn.owner].append({"kind": spawn.kind, "count": spawn.count, "x": spawn.x, "y": spawn.y})
-    line = {"attack_move": [list(order.start), list(order.end)]}
-    return {
-        "name": f"my_{name}",
-        "episode_limit": spec.episode_limit,
-        "agents": sides[1],
-        "enemies": sides[2],
-        "enemy_order": line if order.kind == "attack_move" else order.kind,
-        "terrain": {"like": name},
-    }
-
-
-@pytest.mark.parametrize("name", map_names())
-def test_a_map_of_smac_described_as_a_scenario_is_that_map(name: str) -> None:
-    smac, mine = load_map(name), built(as_scenario(name))
-    for field in ("num_agents", "num_enemies", "num_actions", "episode_limit", "ally_race", "enemy_race",
-                  "unit_type_bits", "ally_kinds", "enemy_kinds", "ally_types", "enemy_order", "spawns"):  # fmt: skip
-        assert getattr(mine, field) == getattr(smac, field), field
-    assert (mine.map_type == "MMM") == (smac.map_type == "MMM")
-    np.testing.assert_array_equal(mine.walkable, smac.walkable)
-    np.testing.assert_array_equal(mine.terrain_height, smac.terrain_height)
-    np.testing.assert_array_equal(starting_positions(mine), starting_positions(smac))
-    found, expected = (build_tables(spec, EVERYTHING)._asdict() for spec in (mine, smac))
-    if smac.map_type == "stalkers_and_zealots":
-        # SMAC's quirk in the numbering of the enemies' types is that of its maps alone.
-        enemies = slice(smac.num_agents, None)
-        np.testing.assert_array_equal(1 - found["type_index"][enemies], expected["type_index"][enemies])
-        found["type_index"] = expected["type_index"]
-    for field, value in expected.items():
-        np.testing.assert_array_equal(found[field], value, err_msg=field)
-    assert smac.scenario_hash is None and mine.scenario_hash is not None
-
-
-# Random scenarios.
-
-KINDS = st.sampled_from(kind_names())
-FIGHTERS = st.sampled_from([kind for kind in kind_names() if kind != "medivac"])
-
-
-@st.composite
-def side(draw: st.DrawFn, west: int, width: int, height: int) -> list[dict[str, Any]]:
-    """One side's groups within `width` cells from `west`: exact places two cells apart, then at most one cluster."""
-    places = [[west + 1 + 2 * column, 1.5 + 2 * row] for column in range(width // 4) for row in range(height // 2 - 1)]
-    chosen = draw(st.lists(st.sampled_from(places), min_size=1, max_size=8, unique_by=tuple))
-    cut = draw(st.integers(1, len(chosen)))
-    groups = [{"kind": draw(FIGHTERS), "at": chosen[:cut]}]
-    if chosen[cut:]:
-        groups.append({"kind": draw(KINDS), "at": chosen[cut:]})
-    if draw(st.booleans()):
-        x, y = west + 0.75 * width, height / 2
-        groups.append({"kind": draw(KINDS), "count": draw(st.integers(1, 6)), "x": x, "y": y})
-    return groups
-
-
-@st.composite
-def scenarios(draw: st.DrawFn) -> dict[str, Any]:
-    """Content of valid scenarios: agents in the western part, enemies in the eastern, a wall of rubble between."""
-    width, height = draw(st.integers(12, 20)), draw(st.integers(12, 40))
-    content: dict[str, Any] = {
-        "name": draw(st.from_regex(r"my[A-Za-z0-9_.-]{0,12}", fullmatch=True)),
-        "episode_limit": draw(st.integers(1, 500)),
-        "agents": draw(side(0, width, height)),
-        "enemies": draw(side(width + 4, width, height)),
-    }
-    total = 2 * width + 4
-    rubble = draw(st.lists(st.text(".#", min_size=4, max_size=4), min_size=height, max_size=height))
-    drawn = ["." * width + row + "." * width for row in rubble]
-    ground = draw(st.sampled_from(["size", "rows", "block"]))
-    if ground == "size":
-        content["terrain"] = {"size": [total, height]}
-    else:
-        content["terrain"] = {"rows": drawn if ground == "rows" else "\n".join(drawn) + "\n"}
-    if draw(st.booleans()):
-        content["terrain"]["heights"] = [draw(st.text("01234", min_size=total, max_size=total))] * height
-    point = [draw(st.floats(0, total)), draw(st.integers(0, height))]
-    orders = ["attack_agents", "none", {"attack_move": point}, {"attack_move": [point, [1, 2.5]]}]
-    if draw(st.booleans()):
-        content["enemy_order"] = draw(st.sampled_from(orders))
-    return content
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -421,154 +304,3 @@ def test_a_drawing_shows_ground_and_sides() -> None:
 
 def test_max_reward_counts_the_enemies() -> None:
     assert max_reward(built(duel()), SmacOptions()) == 2 * 10 + 200 + 2 * 150
-
-
-# Refusals.
-
-
-def refusal(path: Path) -> str:
-    with pytest.raises(ScenarioError) as caught:
-        load_scenario(path)
-    message = str(caught.value)
-    assert "\n" not in message and message.startswith(str(path))
-    return message
-
-
-AGENTS = "agents:\n- {kind: marine, count: 3, x: 8, y: 8}\n"
-ENEMIES = "enemies:\n- {kind: zealot, at: [[20, 16]]}\n"
-GOOD = "episode_limit: 9\n" + AGENTS + ENEMIES
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        (GOOD + "epsode_limit: 3\n", [", line 6", "unknown key epsode_limit", "did you mean episode_limit?"]),
-        (GOOD.replace("episode_limit: 9\n", ""), ["episode_limit is missing"]),
-        (GOOD.replace("9", "0"), [", line 1", "episode_limit must be at least 1, got 0"]),
-        (GOOD.replace("9", "9.5"), ["episode_limit must be a whole number, got 9.5"]),
-        (GOOD.replace("marine", "marin"), [", line 3: agents.0.kind", "'marin'", "did you mean marine?"]),
-        (GOOD.replace("kind: marine", "knd: marine"), [", line 3", "agents.0"]),
-        (GOOD.replace("count: 3", "cuont: 3"), [", line 3", "agents.0.cuont", "did you mean agents.0.count?"]),
-        (GOOD.replace("count: 3", "count: 300"), ["agents.0.count must be at most 256, got 300"]),
-        (GOOD.replace(", y: 8", ""), ["agents.0: y is missing"]),
-        (GOOD.replace("x: 8, y: 8", "x: .nan, y: 8"), ["agents.0.x must be a finite number"]),
-        (GOOD.replace("x: 8", "x: 40"), ["agents.0: (40, 8) is not on the map of 32 x 32 cells"]),
-        (GOOD.replace("x: 8", "x: -1"), ["agents.0.x must be at least 0"]),
-        (GOOD.replace("count: 3", "at: [[1, 1]]"), ["agents.0: needs either x and y", "or places"]),
-        (GOOD.replace("count: 3, x: 8, y: 8", "at: [[1, 1], [1]]"), ["agents.0.at.1 must be a point [x, y], got [1]"]),
-        (GOOD.replace("count: 3, x: 8, y: 8", "at: [[1, 1], [1.5, 1]]"), ["agents.0.at.1", "0.50 apart", "0.75"]),
-        (GOOD.replace("[[20, 16]]", "[[8.25, 8]]"), ["enemies: start too near", "0.25 apart"]),
-        (GOOD.replace("[[20, 16]]", "[]"), ["enemies.0.at must be a list of at least 1"]),
-        (GOOD.replace(AGENTS, "agents: []\n"), [", line 2", "agents must be a list of at least 1"]),
-        (GOOD.replace(AGENTS, "agents: marine\n"), ["agents must be a list, got 'marine'"]),
-        (GOOD + "enemy_order: attack\n", [", line 6", "enemy_order must be attack_agents, none", "'attack'"]),
-        (GOOD + "enemy_order: {attack_move: [1, 2, 3]}\n", ["enemy_order must be", "[1, 2, 3]"]),
-        (GOOD + "enemy_order: {attack_move: [1, 33]}\n", ["enemy_order: attack_move [1.0, 33.0] is not on the map"]),
-        (GOOD + "terrain: {size: [200, 64]}\n", ["terrain.size.0 must be at most 128, got 200"]),
-        (GOOD + "terrain: {size: [64]}\n", ["terrain.size"]),
-        (GOOD + "terrain: {}\n", ["terrain: needs exactly one of size, rows and like"]),
-        (GOOD + "terrain: {size: [32, 32], like: 3m}\n", ["terrain: needs exactly one", "size and like"]),
-        (GOOD + "terrain: {like: coridor}\n", ["terrain.like", "'coridor'", "did you mean corridor?"]),
-        (GOOD + "terrain: {rows: [....., ...]}\n", ["terrain.rows: row 2 has 3 cells, row 1 has 5"]),
-        (GOOD + "terrain: {rows: [....., ..x..]}\n", ["terrain.rows: row 2 has 'x'; expected only . #"]),
-        (GOOD + "terrain: {rows: [....., .....]}\n", ["terrain.rows: are 2 cells high; a map has 4 to 128"]),
-        (GOOD + "terrain: {rows: [1, 2]}\n", ["terrain.rows must be lines of text"]),
-        (GOOD + "terrain: {size: [32, 32], heights: ['00']}\n", ["terrain.heights: are 2 cells wide"]),
-        (GOOD + "terrain: {size: [32, 32], heights: ['0000', '0000', '0000', '0005']}\n", ["row 4 has '5'"]),
-        (GOOD + "terrain: {like: 3m}\n", []),
-        (GOOD.replace("x: 8, y: 8", "x: 8, y: 2") + "terrain: {like: 3m}\n", ["(8, 2) is in a cell that cannot be"]),
-        (GOOD + "name: a/b\n", [", line 6", "name: must be letters, digits", "'a/b'"]),
-        (GOOD + "name: 42\n", ["name must be a text, got 42"]),
-        (GOOD + "name: 3m\n", ["3m is one of SMAC's maps"]),
-        (GOOD.replace("zealot", "medivac"), ["enemies: has only medivacs"]),
-        (GOOD + AGENTS, [", line 6", "agents is given twice, first in line 2"]),
-        (GOOD.replace("kind: zealot,", "kind: zealot, kind: zealot,"), ["enemies.0.kind is given twice"]),
-        ("- a\n", [", line 1", "the top level must be a mapping"]),
-        ("", ["episode_limit is missing"]),
-        ("a: [\n", ["not valid YAML"]),
-        ("a: 2001-02-31\n", ["not valid YAML: day is out of range"]),
-        ("a: &a [*a]\n", [", line 1", "a.0 contains itself"]),
-    ],
-)  # fmt: skip
-def test_a_wrong_file_is_refused_in_one_line_that_says_where(text: str, words: list[str], tmp_path: Path) -> None:
-    path = written(tmp_path, text)
-    if not words:
-        load_scenario(path)
-        return
-    message = refusal(path)
-    for word in words:
-        assert word in message
-
-
-def test_too_many_for_their_place_are_refused(tmp_path: Path) -> None:
-    small = duel(terrain={"size": [6, 6]}, enemies=[{"kind": "zealot", "at": [[5, 5]]}],
-                 agents=[{"kind": "marine", "count": 200, "x": 2, "y": 2}])  # fmt: skip
-    assert "no room for 200 marine units at (2.0, 2.0)" in refusal(written(tmp_path, small))
-    crowd = [{"kind": "marine", "count": 250, "x": 8, "y": 8}, {"kind": "marine", "count": 7, "x": 8, "y": 28}]
-    message = refusal(written(tmp_path, duel(agents=crowd)))
-    assert "agents: has 257 units; a side has at most 256" in message
-    taken = [{"kind": "marine", "count": 3, "x": 8, "y": 8}, {"kind": "zealot", "at": [[8, 8]]}]
-    assert "agents.1.at.0: is taken by a group" in refusal(written(tmp_path, duel(agents=taken)))
-    assert built(duel(agents=taken[::-1])).num_agents == 4
-
-
-def test_unreadable_files_are_refused(tmp_path: Path) -> None:
-    assert "No such file" in refusal(tmp_path / "none.yaml")
-    with pytest.raises(ScenarioError, match="Is a directory"):
-        load_map(str(tmp_path))
-    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
-    assert "UTF-8" in refusal(tmp_path / "binary.yaml")
-
-
-def paths_in(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Key paths of everything in a nested structure."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path] * bool(path) + [found for key, item in inner for found in paths_in(item, (*path, key))]
-
-
-JUNK = st.sampled_from(
-    [None, True, -1, 0, 3.5, 10**400, "", "none", "marine", "#", [], [[]], [1, 2], [[1, 2]], {}, {"kind": "marine"},
-     {"attack_move": [[1, 1], [2]]}, float("nan"), float("inf"), "\x00", "0" * 500]
-)  # fmt: skip
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(content=scenarios(), data=st.data())
-def test_whatever_is_changed_is_a_map_or_one_line(content: dict[str, Any], data: st.DataObject) -> None:
-    broken = copy.deepcopy(content)
-    for _ in range(data.draw(st.integers(1, 3))):
-        *parents, last = data.draw(st.sampled_from(paths_in(broken)))
-        place = broken
-        for key in parents:
-            place = place[key]
-        change = data.draw(st.sampled_from(["replace", "remove", "rename"]))
-        if change == "replace":
-            place[last] = data.draw(JUNK)
-        elif change == "remove":
-            del place[last]
-        elif isinstance(place, dict):
-            place[f"{last}s"] = place.pop(last)
-        if not paths_in(broken):
-            break
-    try:
-        spec = built(broken)
-    except ScenarioError as error:
-        assert "\n" not in str(error) and str(error).startswith("here: ") and len(str(error)) < 400
-    else:
-        assert spec.num_agents >= 1 and spec.num_enemies >= 1
-
-
-@settings(max_examples=150, deadline=None)
-@given(data=st.data())
-def test_whatever_is_typed_is_a_map_or_one_line(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
-    text = GOOD + "terrain:\n  rows: |\n" + "    " + "." * 32 + "\n" + ("    " + "." * 32 + "\n") * 31
-    for _ in range(data.draw(st.integers(1, 4))):
-        start = data.draw(st.integers(0, len(text)))
-        end = start + data.draw(st.integers(0, 5))
-        text = text[:start] + data.draw(st.text("[]{}:,-#.&*!|>'\"\n\t 09ex~%@`\x07é", max_size=4)) + text[end:]
-    path = tmp_path_factory.getbasetemp() / "typed.yaml"
-    path.write_text(text, encoding="utf-8")
-    try:
-        load_scenario(path)
-    except ScenarioError as error:
-        assert "\n" not in str(error) and str(error).startswith(str(path))
