@@ -77,7 +77,7 @@ def smac(installation, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         env.close()
 
 
-@pytest.mark.parametrize("switches", SWITCHES, ids=NAMES)
+@pytest.mark.parametrize("options", SWITCHES, ids=NAMES)
 @pytest.mark.parametrize("map_name", EVERY_MAP)
 def test_equal_to_smac(
     installation, open_vector, smac, map_name: str, options: dict[str, Any], record_property

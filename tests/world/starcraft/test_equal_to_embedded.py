@@ -104,7 +104,7 @@ def test_everything_that_agents_see_and_earn(installation, open_vector, map_name
 
 
 @pytest.mark.parametrize(
-    "switches",
+    "options",
     [
         {"obs_last_action": True, "obs_pathing_grid": True, "state_timestep_number": True, "continuing_episode": True},
         {"obs_timestep_number": True, "obs_all_health": False, "obs_instead_of_state": True, "move_amount": 1},

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.maps import EVERY_MAP
+from support.recorded_battles import record_battle
 
 from dm2_ray.world import BattleVector, ScriptedTeam, load_map, map_names
 from dm2_ray.world.viewing.battle_recording import BattleRecorder, BattleRecording
@@ -18,17 +19,7 @@ COLUMNS = ("x", "y", "health", "shield", "energy", "cooldown")
 
 
 def play(map_name: str, team_name: str = "nearest", *, seed: int = 0, battle: int = 0) -> BattleRecording:
-    battles = BattleVector(map_name, 1, seed=seed, first_battle=battle)
-    team = ScriptedTeam(team_name, battles, seed=seed)
-    recorder = BattleRecorder(battles, team=team_name)
-    battles.reset()
-    team.reset_states(battles)
-    recorder.begin()
-    while not recorder.has_ended:
-        actions = team.act(battles)
-        battles.step(actions)
-        recorder.step(actions[0])
-    return recorder.recording
+    return record_battle(map_name, team_name, seed=seed, battle=battle)
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.chromium import Browser, Page, find_browser
+from support.recorded_battles import record_battle
 
-from dm2_ray.world import BattleVector, ScriptedTeam
+from dm2_ray.world import BattleVector
 from dm2_ray.world.viewing.battle_recording import BattleRecorder, BattleRecording
 from dm2_ray.world.viewing.html_replay import html_page, write_html
 
@@ -24,17 +25,7 @@ OpenPage = Callable[..., Page]
 
 
 def play(map_name: str, team_name: str) -> BattleRecording:
-    battles = BattleVector(map_name, 1, seed=1)
-    team = ScriptedTeam(team_name, battles)
-    recorder = BattleRecorder(battles, team=f"scripted team {team_name}")
-    battles.reset()
-    team.reset_states(battles)
-    recorder.begin()
-    while not recorder.has_ended:
-        actions = team.act(battles)
-        battles.step(actions)
-        recorder.step(actions[0])
-    return recorder.recording
+    return record_battle(map_name, team_name, label=f"scripted team {team_name}")
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from support.maps import EVERY_MAP
+from support.recorded_battles import record_battle
 
-from dm2_ray.world import BattleVector, ScriptedTeam, load_map
+from dm2_ray.world import BattleVector, load_map
 from dm2_ray.world.maps.map_spec import MapSpec
 from dm2_ray.world.unit_kinds import kind_names
 from dm2_ray.world.viewing.animation import Animation
-from dm2_ray.world.viewing.battle_recording import BattleRecorder, BattleRecording
+from dm2_ray.world.viewing.battle_recording import BattleRecording
 from dm2_ray.world.viewing.frame import LONG_AGO, FrameState
 from dm2_ray.world.viewing.glyphs import GLYPHS, TEAM_COLORS
 from dm2_ray.world.viewing.painter import Painter
@@ -205,17 +206,7 @@ def test_a_picture_is_fast() -> None:
 
 @pytest.fixture(scope="module")
 def recording() -> BattleRecording:
-    battles = BattleVector("2s3z", 1, seed=1)
-    team = ScriptedTeam("kite", battles)
-    recorder = BattleRecorder(battles)
-    battles.reset()
-    team.reset_states(battles)
-    recorder.begin()
-    while not recorder.has_ended:
-        actions = team.act(battles)
-        battles.step(actions)
-        recorder.step(actions[0])
-    return recorder.recording
+    return record_battle("2s3z", "kite")
 
 
 def seconds(recording: BattleRecording, speed: float = 1.0) -> float:
