@@ -37,7 +37,7 @@ def generalized_advantages(
         bootstrap_values: [E] value of the final observations in reward units; not looked at where `terminated`.
 
     Returns:
-        advantages [S] and returns [S] in flat order, in the dtype of `values`.
+        Advantages [S] and returns [S] in flat order, in the dtype of `values`.
     """
     layout = PackedLayout.from_lengths(episode_lengths, device=values.device)
     last_rows = torch.as_tensor(np.cumsum(np.asarray(episode_lengths)) - 1, device=values.device)

@@ -57,11 +57,11 @@ def fit_classifier(
     nothing can be learnt, `base` is the result. Otherwise the logit is limited to +-5.
 
     Args:
-        split: what to learn from; the held-out fold is not touched.
-        generator: of initial weights and minibatches; a CPU generator.
+        split: What to learn from; the held-out fold is not touched.
+        generator: Of initial weights and minibatches; a CPU generator.
         blocks: G; with more than 1 the network knows nothing of combinations of features of different blocks.
-        base: logits to start from; None is 0.
-        steps: gradient steps, at least 10.
+        base: Logits to start from; None is 0.
+        steps: Gradient steps, at least 10.
     """
     sides = (split.training.own, split.training.expert)
     scaling = _Scaling(sides)

@@ -147,9 +147,9 @@ def discriminator_batch(
     """Columns of one gradient step, with all of its random draws.
 
     Args:
-        rows_per_side: rows that the minibatch stands for on each side.
+        rows_per_side: Rows that the minibatch stands for on each side.
         settings: `penalty_rows` is used.
-        generator: of the interpolates; a CPU generator.
+        generator: Of the interpolates; a CPU generator.
 
     Returns:
         Columns.OBS [R, F] (distinct rows, the expert's first), "is_expert" [R] bool, "weights" [R] (sum 1 on each

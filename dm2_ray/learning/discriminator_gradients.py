@@ -79,7 +79,7 @@ def set_gradients(
     """Sets `.grad` of every parameter to the gradient of `discriminator_losses(...)["total_loss"]`.
 
     Args:
-        module: without spectral normalization, whose weights are no parameters; ValueError otherwise.
+        module: Without spectral normalization, whose weights are no parameters; ValueError otherwise.
         rows: [R, F].
         is_expert: [R] bool.
         weights: [R], sum 1 over the expert's rows and over the agent's.

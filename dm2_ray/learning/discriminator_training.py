@@ -24,17 +24,17 @@ def train_discriminator(
     agent: VisitedRows,
     generator: torch.Generator,
     *,
-    of: str,
+    owner: str,
 ) -> dict[str, float]:
     """Takes the gradient steps that `module.settings` asks for.
 
     Args:
-        module: is changed.
-        optimizer: over all of the module's parameters.
-        expert: the side with label 1.
-        agent: the side with label 0.
-        generator: of all minibatches; a CPU generator.
-        of: whose discriminator this is, for the error.
+        module: Is changed.
+        optimizer: Over all of the module's parameters.
+        expert: The side with label 1.
+        agent: The side with label 0.
+        generator: Of all minibatches; a CPU generator.
+        owner: Whose discriminator this is, for the error.
 
     Returns:
         Names as logged. Of the last step's minibatch, before that step: `discriminator_` and a name of
@@ -58,7 +58,7 @@ def train_discriminator(
             is_good_enough = _lower_accuracy(logits, batch) >= settings.stop_at_accuracy
     # A gradient that was not finite has made all later ones so: the last is the one to look at.
     losses = discriminator_losses(logits, batch["is_expert"], norms, settings, batch["weights"])
-    losses["grad_norm"] = clip_grad_norm_checked(module.parameters(), losses["total_loss"], of=of)
+    losses["grad_norm"] = clip_grad_norm_checked(module.parameters(), losses["total_loss"], owner=owner)
     values = {f"discriminator_{name}": float(value) for name, value in losses.items()}
     return {**values, "discriminator_updates": float(updates)}
 

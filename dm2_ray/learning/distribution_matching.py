@@ -59,15 +59,15 @@ class DistributionMatcher:
         generator: torch.Generator,
         *,
         iteration: int,
-        of: str,
+        owner: str,
     ) -> tuple[Tensor, dict[str, float]]:
         """Trains the discriminator, then pays: one iteration's update.
 
         Args:
             own, expert: `visited` of the trajectory and of the iteration's demonstration.
-            generator: of the minibatches; a CPU generator.
-            iteration: decides on the coefficient.
-            of: whose discriminator this is, for errors.
+            generator: Of the minibatches; a CPU generator.
+            iteration: Decides on the coefficient.
+            owner: Whose discriminator this is, for errors.
 
         Returns:
             Rewards [S] in flat order, and metrics: those of `train_discriminator` and of `learning_rewards`, and
@@ -78,7 +78,7 @@ class DistributionMatcher:
         """
         settings = self._experiment.matching.at(iteration)
         training = train_discriminator(
-            discriminator, optimizer, expert, self._replay.with_current(own), generator, of=of
+            discriminator, optimizer, expert, self._replay.with_current(own), generator, owner=owner
         )
         self._replay.append(own)
         rewards, contribution = learning_rewards(

@@ -18,12 +18,12 @@ class LearningDiverged(RunFailed, ArithmeticError):
     """An observation, a reward, a loss or a gradient is NaN or infinite."""
 
 
-def check_finite(data: Mapping[str, npt.NDArray[np.floating]], *, of: str) -> None:
+def check_finite(data: Mapping[str, npt.NDArray[np.floating]], *, owner: str) -> None:
     """Checks an update's data.
 
     Args:
         data: Arrays of any shape, by name.
-        of: Whose data these are, for the message.
+        owner: Whose data these are, for the message.
 
     Raises:
         LearningDiverged: A number is NaN or infinite.
@@ -32,16 +32,18 @@ def check_finite(data: Mapping[str, npt.NDArray[np.floating]], *, of: str) -> No
         if not is_finite(values):
             count = values.size - int(np.isfinite(values).sum())
             raise LearningDiverged(
-                f"{of}: {count:,} of {values.size:,} {name} are not finite; look at the world that they come from"
+                f"{owner}: {count:,} of {values.size:,} {name} are not finite; look at the world that they come from"
             )
 
 
-def clip_grad_norm_checked(parameters: Iterable[Tensor], loss: Tensor, *, limit: float = math.inf, of: str) -> Tensor:
+def clip_grad_norm_checked(
+    parameters: Iterable[Tensor], loss: Tensor, *, limit: float = math.inf, owner: str
+) -> Tensor:
     """Clips the gradient of all parameters together to the norm `limit`; returns the norm it had before.
 
     Args:
         loss: For the message.
-        of: Whose gradient this is, for the message.
+        owner: Whose gradient this is, for the message.
 
     Raises:
         LearningDiverged: The norm is not finite.
@@ -50,6 +52,6 @@ def clip_grad_norm_checked(parameters: Iterable[Tensor], loss: Tensor, *, limit:
     if not torch.isfinite(norm):
         value = float(loss.detach())
         raise LearningDiverged(
-            f"{of}: the gradient is not finite (loss {value}); lower the learning rate or look at the data"
+            f"{owner}: the gradient is not finite (loss {value}); lower the learning rate or look at the data"
         )
     return norm

@@ -39,7 +39,7 @@ def packed_gru(gru: nn.GRU, inputs: Tensor, batch_sizes: Tensor, state: Tensor |
     On a GPU torch's own kernel is used, which has no such cost.
 
     Args:
-        gru: holds the parameters; one layer, one direction, with biases.
+        gru: Holds the parameters; one layer, one direction, with biases.
         inputs: [S, I] in packed order.
         batch_sizes: [T] int64 on the CPU.
         state: [Q, H] start states in sequence order; None is zeros.

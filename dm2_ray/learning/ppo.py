@@ -131,7 +131,7 @@ def ppo_losses(logits: Tensor, values: Tensor, batch: PPOBatch, settings: PPOSet
     Args:
         logits: [S, A] masked logits (large and negative where unavailable).
         values: [S] the critic's normalized output.
-        batch: see `PPOBatch`.
+        batch: See `PPOBatch`.
         settings: `clip`, `huber_delta`, `clip_value_loss`, `value_coef`, `entropy_coef` are used.
 
     Returns:

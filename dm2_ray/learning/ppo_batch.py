@@ -114,10 +114,10 @@ def learning_rewards(
     """Rewards [S] in flat order the agent learns from, and what the matching reward contributes to them.
 
     Args:
-        visited: the rows of this very trajectory.
+        visited: The rows of this very trajectory.
         settings: `form`, `reward` and `coefficient` are used.
-        horizon: as it was given to `discriminator_inputs`.
-        scale: takes in the matching reward and divides it; None leaves it as it is.
+        horizon: As it was given to `discriminator_inputs`.
+        scale: Takes in the matching reward and divides it; None leaves it as it is.
 
     Returns:
         The rewards, and `matching_shares` over real steps, with what is paid for padding in the last ones, as well as

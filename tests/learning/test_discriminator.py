@@ -197,7 +197,7 @@ def test_learns_the_log_ratio_of_two_visitations(discriminator):
     )
     module = discriminator(observation_size=4, gradient_penalty=0.0, updates=300)
     optimizer = torch.optim.Adam(module.parameters(), lr=5e-3)
-    statistics = train_discriminator(module, optimizer, expert, agent, torch.Generator().manual_seed(0), of="me")
+    statistics = train_discriminator(module, optimizer, expert, agent, torch.Generator().manual_seed(0), owner="me")
     logits = module.forward_inference({Columns.OBS: torch.from_numpy(states)})["logits"]
     np.testing.assert_allclose(logits.numpy(), np.log(p_expert / p_agent), atol=0.15)
     # The best possible accuracies here: rows 0 | 1, 2 undecided | 3.

@@ -22,7 +22,7 @@ def rows_around(center: float, seed: int) -> VisitedRows:
 def trained(module, *, lr: float = 1e-2, expert: float = 1.0, agent: float = -1.0) -> dict[str, float]:
     optimizer = torch.optim.Adam(module.parameters(), lr=lr)
     generator = torch.Generator().manual_seed(0)
-    return train_discriminator(module, optimizer, rows_around(expert, 1), rows_around(agent, 2), generator, of="me")
+    return train_discriminator(module, optimizer, rows_around(expert, 1), rows_around(agent, 2), generator, owner="me")
 
 
 def test_takes_the_steps_that_are_asked_for_and_tells_of_the_last(discriminator):

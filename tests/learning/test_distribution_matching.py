@@ -67,7 +67,7 @@ class Agent:
         own, expert = self.matching.visited(trajectory, None), self.matching.visited(demonstration, None)
         generator = torch.Generator().manual_seed(iteration)
         return self.matching.update(
-            self.module, self.optimizer, trajectory, own, expert, generator, iteration=iteration, of="me"
+            self.module, self.optimizer, trajectory, own, expert, generator, iteration=iteration, owner="me"
         )
 
     def logits(self, rows: torch.Tensor) -> torch.Tensor:

@@ -97,7 +97,7 @@ def test_the_logit_becomes_the_log_ratio_of_the_visitations(discriminator, kind,
     expert, agent = rows_of(EXPERT, kind, padding), rows_of(AGENT, kind, padding)
     generator = torch.Generator().manual_seed(0)
     for lr in (2e-2, 5e-3):
-        train_discriminator(module, torch.optim.Adam(module.parameters(), lr=lr), expert, agent, generator, of="me")
+        train_discriminator(module, torch.optim.Adam(module.parameters(), lr=lr), expert, agent, generator, owner="me")
 
     rho_expert, rho_agent = visitation(EXPERT, kind, padding), visitation(AGENT, kind, padding)
     assert rho_expert.keys() == rho_agent.keys()

@@ -159,7 +159,7 @@ def test_matching_alone_takes_the_agent_where_its_expert_goes(discriminator):
     for _ in range(30):
         trajectory = play(world, learner.module, 64, rng, learner.generator)
         agent = discriminator_inputs(trajectory.observations, trajectory.episode_lengths, "masked", world.limit)
-        train_discriminator(module, optimizer, expert, agent, learner.generator, of="me")
+        train_discriminator(module, optimizer, expert, agent, learner.generator, owner="me")
         rewards, _ = learning_rewards(trajectory, module, agent, settings, world.limit, learner.ppo.gamma)
         learner.learn(trajectory, rewards)
         seen.append(float((trajectory.observations @ np.arange(7)).mean()))

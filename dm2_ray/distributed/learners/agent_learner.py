@@ -169,10 +169,10 @@ class AgentLearner(TorchLearner):
     def _learn(
         self, iteration: int, demonstration: AgentDemonstration | None, trajectory: AgentTrajectory
     ) -> dict[str, float]:
-        of = f"{self.agent_id}, iteration {iteration}"
-        check_finite({"observations": trajectory.observations, "rewards": trajectory.rewards}, of=of)
+        owner = f"{self.agent_id}, iteration {iteration}"
+        check_finite({"observations": trajectory.observations, "rewards": trajectory.rewards}, owner=owner)
         if demonstration is not None:
-            check_finite({"observations": demonstration.observations}, of=f"{of}, demonstration")
+            check_finite({"observations": demonstration.observations}, owner=f"{owner}, demonstration")
         metrics: dict[str, float] = {"policy_age": float(iteration - trajectory.policy_version)}
         rewards = torch.from_numpy(np.array(trajectory.rewards))
         if demonstration is not None:
@@ -191,7 +191,7 @@ class AgentLearner(TorchLearner):
                     expert,
                     self._generator(StreamRole.DISCRIMINATOR_UPDATE, iteration),
                     iteration=iteration,
-                    of=f"{self.agent_id}, discriminator, iteration {iteration}",
+                    owner=f"{self.agent_id}, discriminator, iteration {iteration}",
                 )
                 metrics |= matched
         metrics |= self._update_policy(trajectory, rewards, self._generator(StreamRole.AGENT_UPDATE, iteration))
@@ -267,7 +267,7 @@ class AgentLearner(TorchLearner):
                     parameters,
                     self._statistics["total_loss"],
                     limit=self._experiment.ppo.max_grad_norm,
-                    of=f"{self.agent_id}, {part}, iteration {self._version}",
+                    owner=f"{self.agent_id}, {part}, iteration {self._version}",
                 )
         return gradients_dict
 

@@ -122,11 +122,11 @@ class StackedPolicies:
         """One step of all agents in all battles.
 
         Args:
-            observations: float32 `[B, N, O]`.
-            action_mask: bool `[B, N, A]`.
+            observations: Float32 `[B, N, O]`.
+            action_mask: Bool `[B, N, A]`.
 
         Returns:
-            actions int64 `[N, B]` and their log-probabilities float32 `[N, B]`.
+            Actions int64 `[N, B]` and their log-probabilities float32 `[N, B]`.
         """
         # Copied into the tensors' own memory: the battles' arrays are read-only and change with the next step.
         if not self.settings.open_loop:  # then zeros stay there
