@@ -73,6 +73,7 @@ from ray.rllib.utils.metrics import (
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 
 from dm2_ray.algorithms.run_processes import RunProcesses
+from dm2_ray.algorithms.training_counts import TrainingCounts
 from dm2_ray.config.dotted_path import check_functions
 from dm2_ray.config.schema import Experiment, MatchingSettings, Section
 from dm2_ray.demonstrations.source_checks import check_settings, uses_demonstrations_at
@@ -272,7 +273,7 @@ class DM2Config(AlgorithmConfig):
         )
 
 
-class DM2(Algorithm):
+class DM2(TrainingCounts, Algorithm):
     """Trains a team of agents that share nothing. IPPO is the case `matching.coefficient == 0`.
 
     It is a `TeamAlgorithm` (dm2_ray.runs.trainables): RLlib's `iteration`, `train` and `stop`, and below these what a
@@ -289,8 +290,6 @@ class DM2(Algorithm):
 
     @override(Algorithm)
     def setup(self, config: DM2Config | dict[str, Any]) -> None:
-        self._env_steps = 0
-        self._episodes = 0
         self.agent_metrics: dict[str, dict[str, float]] = {}
         """What the learners reported of their last update (RLlib's results also keep what is no longer reported)."""
         self.expert_metrics: dict[str, float] = {}
@@ -368,16 +367,6 @@ class DM2(Algorithm):
         return self._processes.evaluators.evaluate(
             episodes, self.learner_group.version, self.learner_group.weights, parts=self._spec.evaluation_tasks
         )
-
-    @property
-    def env_steps(self) -> int:
-        """Env steps trained on so far."""
-        return self._env_steps
-
-    @property
-    def episodes(self) -> int:
-        """Battles trained on so far."""
-        return self._episodes
 
     def learning_state(self) -> dict[str, Any]:
         """Everything that a continued run depends on: counters, every agent's complete learner state, and under

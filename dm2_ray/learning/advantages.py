@@ -30,11 +30,11 @@ def generalized_advantages(
     where V_L is 0 when the battle ended, and the value of the final observation when the time limit cut it.
 
     Args:
-        rewards: [S] what the agent learns from (team and matching reward together).
+        rewards: [S] the rewards that the agent learns from (team and matching reward together).
         values: [S] in reward units.
         episode_lengths: [E], sum S.
         terminated: [E] bool.
-        bootstrap_values: [E] value of the final observations in reward units; not looked at where `terminated`.
+        bootstrap_values: [E] value of the final observations in reward units; ignored where `terminated`.
 
     Returns:
         Advantages [S] and returns [S] in flat order, in the dtype of `values`.

@@ -1,8 +1,8 @@
 """Can an agent's visitation be told from its expert's? A classifier two-sample test.
 
 A classifier is fitted to some battles of both sides and tested on others (Lopez-Paz and Oquab 2017, arXiv
-1610.06545). It is a network of its own that learns nothing from the discriminator, nor the discriminator from it, so
-it says how far the agent has come and not how well the discriminator is doing.
+1610.06545). It is a separate network that shares nothing with the discriminator, so it measures how similar the agent
+is to its expert and not how well the discriminator is trained.
 
 Shapes: R rows, F features of a row, G equal blocks of features, H hidden size.
 """
@@ -21,24 +21,24 @@ from dm2_ray.learning.visitation import VisitedRows
 HIDDEN_SIZE = 64
 STEPS = 200
 _ROWS_PER_SIDE = 128
-"""Of a minibatch."""
+"""Rows of each side in a minibatch."""
 _LEARNING_RATE = 1e-2
 _WEIGHT_DECAY = 1e-2
 _VALIDATION_CHECKS = 10
 """How often the network is scored on the validation episodes."""
 _SCALES = (1.0, 0.75, 0.5, 0.25)
 _LARGEST_LOGIT = 5.0
-"""Logits are clipped here: one battle unlike all others must not outweigh the rest. Costs at most 0.007 nats."""
+"""Logits are clipped here: one unusual battle must not outweigh the rest. Costs at most 0.007 nats."""
 
 
 def visitation_divergence(own: VisitedRows, expert: VisitedRows, generator: torch.Generator) -> dict[str, float]:
     """How different an agent's visitation is from its expert's, measured on episodes the classifier has not seen.
 
     Returns:
-        `divergence_accuracy`: balanced accuracy; 0.5 says that the two cannot be told apart, 1 that they always can.
+        `divergence_accuracy`: balanced accuracy; 0.5 means that the two cannot be told apart, 1 that they always can.
         `divergence_js`: a lower bound, in expectation, of their Jensen-Shannon divergence in nats, cut off at 0; log 2
-        = 0.69 at most. Padding counts as often as the visitation has it.
-        Nothing when a side has fewer than four different episodes.
+        = 0.69 at most. Padding counts as often as it occurs in the visitation.
+        Empty when a side has fewer than four different episodes.
     """
     split = split_episodes(own, expert, generator)
     if split is None:
@@ -54,14 +54,14 @@ def fit_classifier(
 
     The logit is base(x) + s * sum over blocks g of f_g(x_g), where f_g is a linear function plus one hidden layer of
     ReLU units and x_g the g-th of `blocks` equal parts of the features. f starts as 0, s lies between 0 and 1: where
-    nothing can be learnt, `base` is the result. Otherwise the logit is limited to +-5.
+    nothing can be learned, `base` is the result. Otherwise the logit is limited to +-5.
 
     Args:
-        split: What to learn from; the held-out fold is not touched.
-        generator: Of initial weights and minibatches; a CPU generator.
-        blocks: G; with more than 1 the network knows nothing of combinations of features of different blocks.
+        split: The folds; the held-out fold is not used.
+        generator: Draws initial weights and minibatches; a CPU generator.
+        blocks: G; with more than 1 the network cannot use combinations of features of different blocks.
         base: Logits to start from; None is 0.
-        steps: Gradient steps, at least 10.
+        steps: Number of gradient steps, at least 10.
     """
     sides = (split.training.own, split.training.expert)
     scaling = _Scaling(sides)
@@ -88,7 +88,7 @@ def fit_classifier(
 
 
 class _Scaling:
-    """Features to mean 0 and variance 1 over both sides; one that never changes becomes 0."""
+    """Scales features to mean 0 and variance 1 over both sides; a constant feature becomes 0."""
 
     def __init__(self, sides: tuple[EpisodeFeatures, EpisodeFeatures]) -> None:
         own, expert = sides
@@ -99,12 +99,12 @@ class _Scaling:
         self._factor = torch.where(deviation > 1e-6, 1.0 / deviation.clamp(min=1e-6), 0.0)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        # What is rare in the training rows may be far out in others.
+        # A feature that rarely varies in the training rows may have extreme values in others.
         return ((rows - self._mean) * self._factor).clamp_(-10.0, 10.0)
 
 
 def _initial_parameters(features: int, blocks: int, generator: torch.Generator) -> list[Tensor]:
-    """Of `_logits`, which are 0 then."""
+    """Parameters of `_logits` for which all logits are 0."""
     width = features // blocks
     bound = 1.0 / math.sqrt(width)
     hidden = torch.empty(blocks, width, HIDDEN_SIZE).uniform_(-bound, bound, generator=generator)
@@ -114,7 +114,7 @@ def _initial_parameters(features: int, blocks: int, generator: torch.Generator) 
 
 
 def _logits(rows: Tensor, parameters: list[Tensor]) -> Tensor:
-    """[R] of rows [R, F]."""
+    """Logits [R] of rows [R, F], without `base`."""
     hidden, hidden_bias, head, linear, bias = parameters
     by_block = rows.view(len(rows), hidden.shape[0], hidden.shape[1]).transpose(0, 1)
     activations = torch.relu(torch.baddbmm(hidden_bias, by_block, hidden))
@@ -130,7 +130,7 @@ def _base_logits(base: Classifier | None, rows: Tensor) -> Tensor:
 
 
 class _EarlyStopping:
-    """Keeps the network, and its scale, with the lowest cross-entropy on the validation episodes; at first none."""
+    """Keeps the network and scale with the lowest cross-entropy on the validation episodes; at first no network."""
 
     def __init__(self, validation: Fold, scaling: _Scaling, base: Classifier | None) -> None:
         self._scaling, self._base = scaling, base
@@ -153,7 +153,7 @@ class _EarlyStopping:
 
     @torch.no_grad()
     def classifier(self, rows: Tensor) -> Tensor:
-        """[R] of rows [R, F] as they came."""
+        """Logits [R] of unscaled rows [R, F]."""
         logits = _base_logits(self._base, rows)
         if self._parameters is None:
             return logits

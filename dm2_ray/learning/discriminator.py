@@ -149,7 +149,7 @@ def discriminator_batch(
     Args:
         rows_per_side: Rows that the minibatch stands for on each side.
         settings: `penalty_rows` is used.
-        generator: Of the interpolates; a CPU generator.
+        generator: Draws the interpolates; a CPU generator.
 
     Returns:
         Columns.OBS [R, F] (distinct rows, the expert's first), "is_expert" [R] bool, "weights" [R] (sum 1 on each

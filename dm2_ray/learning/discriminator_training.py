@@ -29,11 +29,11 @@ def train_discriminator(
     """Takes the gradient steps that `module.settings` asks for.
 
     Args:
-        module: Is changed.
+        module: Trained in place.
         optimizer: Over all of the module's parameters.
         expert: The side with label 1.
         agent: The side with label 0.
-        generator: Of all minibatches; a CPU generator.
+        generator: Draws all minibatches; a CPU generator.
         owner: Whose discriminator this is, for the error.
 
     Returns:

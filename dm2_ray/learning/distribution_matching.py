@@ -65,9 +65,9 @@ class DistributionMatcher:
 
         Args:
             own, expert: `visited` of the trajectory and of the iteration's demonstration.
-            generator: Of the minibatches; a CPU generator.
-            iteration: Decides on the coefficient.
-            owner: Whose discriminator this is, for errors.
+            generator: Draws the minibatches; a CPU generator.
+            iteration: Selects the coefficient of the schedule.
+            owner: Whose discriminator this is, for error messages.
 
         Returns:
             Rewards [S] in flat order, and metrics: those of `train_discriminator` and of `learning_rewards`, and

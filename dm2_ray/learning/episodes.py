@@ -49,7 +49,8 @@ class AgentEpisodes:
     A subclass adds its own array fields with `axes` as metadata; checking, `select`, `concatenate` and the conversion
     to arrays then include them. Its other fields must be integers.
 
-    Raises ValueError when the arrays contradict each other; the message says what was found and what was expected.
+    Raises:
+        ValueError: The arrays contradict each other; the message has the values found and expected.
     """
 
     observations: npt.NDArray[np.float32] = field(metadata=axes(np.float32, "S", "O"))
@@ -251,7 +252,8 @@ class JointEpisodes(Generic[Episodes]):
     """The same battles as every agent of a team saw them. A decentralized learner never holds one: it is sent its own
     agent's part.
 
-    Raises ValueError when the parts are not of the same battles.
+    Raises:
+        ValueError: The parts are not of the same battles.
     """
 
     agents: tuple[Episodes, ...]

@@ -1,4 +1,4 @@
-"""NaN and infinity end an update: its data are checked before it, and every gradient before it is applied."""
+"""NaN and infinity stop an update: data are checked before the update, gradients before they are applied."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def clip_grad_norm_checked(
     """Clips the gradient of all parameters together to the norm `limit`; returns the norm it had before.
 
     Args:
-        loss: For the message.
+        loss: The loss of this gradient, for the message.
         owner: Whose gradient this is, for the message.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Two visitations split into folds by episode, and what a classifier scores on the fold it has not seen.
+"""Two visitations split into folds by episode, and the scores of a classifier on the fold that it has not seen.
 
 Shapes: E episodes of one side of a fold, R its rows, F features of a row, K resamples.
 
@@ -27,10 +27,10 @@ Classifier: TypeAlias = Callable[[Tensor], Tensor]
 """Rows [R, F] to logits [R]; expert is high."""
 
 FEWEST_EPISODES = 4
-"""Different episodes that a side must have: fewer cannot be split into the folds."""
+"""Different episodes that a side needs: fewer cannot be split into the folds."""
 
 _HELD_OUT, _TRAINING, _VALIDATION = range(3)
-# Of ten episodes five are held out, four are learnt from and one says when to stop. Any four in a row cover all folds.
+# Of ten episodes five are held out, four are for training and one is for validation. Any four in a row cover all folds.
 _PATTERN = (_HELD_OUT, _TRAINING, _HELD_OUT, _VALIDATION, *(_HELD_OUT, _TRAINING) * 3)
 
 
@@ -41,7 +41,7 @@ class EpisodeFeatures:
     rows: Tensor
     """[R, F]; where episodes are padded, each has one padding row."""
     weights: Tensor
-    """[R] how often a row occurs: 1, or what an episode was short of the horizon."""
+    """[R] how often a row occurs: 1, or for padding the number of steps between the episode's end and the horizon."""
     episodes: Tensor
     """[R] int64, the row's episode: 0 ... E - 1."""
     num_episodes: int
@@ -67,31 +67,31 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EpisodeScores:
-    """A classifier on one side's held-out episodes: sums over the rows of each."""
+    """Scores of a classifier on the held-out episodes of one side: sums over the rows of each episode."""
 
     cross_entropy: npt.NDArray[np.float64]
     """[E] of -log of the probability given to the true side, in nats."""
     correct: npt.NDArray[np.float64]
-    """[E] rows put on the true side; a logit of 0 counts half."""
+    """[E] rows assigned to the true side; a logit of 0 counts half."""
     weight: npt.NDArray[np.float64]
     """[E] rows."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeldOutScores:
-    """A classifier on the held-out fold. Both sides weigh the same however many rows they have."""
+    """Scores of a classifier on the held-out fold. Both sides weigh the same, regardless of their numbers of rows."""
 
     own: EpisodeScores
     expert: EpisodeScores
 
     @property
     def accuracy(self) -> float:
-        """Balanced accuracy: 0.5 says that the sides cannot be told apart."""
+        """Balanced accuracy: 0.5 means that the sides cannot be told apart."""
         return float(self._mean("correct", None))
 
     @property
     def js(self) -> float:
-        """log 2 - mean cross-entropy, in nats: at most log 2, and below 0 for a classifier worse than none.
+        """log 2 - mean cross-entropy, in nats: at most log 2, and below 0 for a classifier worse than guessing.
 
         The Jensen-Shannon divergence is the maximum over all classifiers D of
         log 2 + (E_expert log D + E_own log(1 - D)) / 2  (Goodfellow et al. 2014, arXiv 1406.2661, eq. 4 to 6), so the
@@ -100,7 +100,7 @@ class HeldOutScores:
         return math.log(2.0) - float(self._mean("cross_entropy", None))
 
     def resampled(self, counts: ResampledEpisodes) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Accuracy [K] and js [K] had other episodes been held out."""
+        """Accuracy [K] and js [K] for resampled held-out episodes."""
         return self._mean("correct", counts), math.log(2.0) - self._mean("cross_entropy", counts)
 
     def _mean(self, name: str, counts: ResampledEpisodes | None) -> npt.NDArray[np.float64]:
@@ -126,7 +126,7 @@ class ResampledEpisodes:
 
     @staticmethod
     def draw(fold: Fold, resamples: int, seed: int) -> ResampledEpisodes:
-        """Episodes of each side drawn with replacement, as many as there are."""
+        """Draws as many episodes of each side as it has, with replacement."""
         rng = np.random.default_rng(seed)
         own, expert = (
             rng.multinomial(side.num_episodes, np.full(side.num_episodes, 1 / side.num_episodes), size=resamples)

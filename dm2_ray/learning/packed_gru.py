@@ -1,11 +1,11 @@
-"""A GRU over packed sequences whose backward pass costs no more than the sequences are long.
+"""A GRU over packed sequences whose backward pass costs time in proportion to the number of steps.
 
 Shapes: S steps in packed order (see sequences.py), T time steps, Q sequences, H hidden size, I input size.
 
 torch's own GRU differentiates every time step's slice of the packed input by allocating, filling and adding a tensor
-of all S rows: T * S work, which outgrows everything else for long battles. Here the recurrence is one autograd node:
-what does not depend on the state is one matrix product over all steps before the loop, the gradients of all weights
-are one matrix product each after it. Forward and backward on one CPU thread, I = H = 64:
+of all S rows: T * S work, which dominates for long battles. Here the recurrence is one autograd node: what does not
+depend on the state is one matrix product over all steps before the loop, and the gradient of each weight is one matrix
+product after it. Forward and backward on one CPU thread, I = H = 64:
 
     S =  7 411, T =  39      torch  30 ms      here 20 ms
     S =  6 711, T = 146      torch  55 ms      here 22 ms
@@ -20,7 +20,7 @@ and, for a gradient d of the loss with respect to h', with a = (1 - z)(1 - n^2),
 
     pre-activation gradients   r: d a m r (1 - r)      z: d (h - n) z (1 - z)      n: d a      m: d a r
 
-whose factors beside d are computed for all steps at once.
+where the factors of d are computed for all steps at once.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from torch.nn.utils.rnn import PackedSequence
 
 
 def packed_gru(gru: nn.GRU, inputs: Tensor, batch_sizes: Tensor, state: Tensor | None = None) -> Tensor:
-    """Outputs of a one-layer GRU, which are also its states after every step.
+    """Returns the outputs of a one-layer GRU, which are also its states after every step.
 
-    On a GPU torch's own kernel is used, which has no such cost.
+    On a GPU this uses torch's own kernel, which does not have this cost.
 
     Args:
         gru: Holds the parameters; one layer, one direction, with biases.

@@ -1,17 +1,17 @@
 """Policy and critic of one agent.
 
-Shapes: B battles acted in at once, S steps in packed order (see sequences.py), Q sequences, O observation size,
+Shapes: B battles played at once, S steps in packed order (see sequences.py), Q sequences, O observation size,
 A actions, H hidden size, I input size.
 
     observation, own last action, own id  ->  LayerNorm  ->  hidden_layers x [Linear H, ReLU, LayerNorm]
         ->  GRU H  ->  LayerNorm  ->  Linear                  (the GRU and the norm after it: `network: gru` only)
 
-Actor and critic are two such networks; the critic sees its agent's own observation and nothing else. Acting and
-training run the same code: acting is a sequence of one step.
+Actor and critic are two such networks; the critic, too, sees only its agent's own observation. Acting and training
+run the same code: acting is a sequence of one step.
 
-With `open_loop` zeros stand in the observation's place and the last action is left out, so all that changes from step
-to step is the GRU's state: actions depend on the agent and the time alone, but for the mask of available actions, which
-no agent could act without.
+With `open_loop` the observation is replaced by zeros and the last action is left out, so only the GRU's state changes
+from step to step: actions depend only on the agent, the time and the mask of available actions, which every agent needs
+in order to act.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def input_size(obs_size: int, num_actions: int, num_agents: int, settings: Polic
 
 
 def input_has_last_action(settings: PolicySettings) -> bool:
-    """Whether the last action is part of the input; it would tell an open-loop policy how the battle goes."""
+    """Whether the last action is part of the input; it would reveal to an open-loop policy how the battle goes."""
     return settings.observe_last_action and not settings.open_loop
 
 
@@ -89,7 +89,7 @@ class HiddenBlock(nn.Module):
 
 
 class AgentNetwork(nn.Module):
-    """The network drawn at the head of this file; initialized orthogonally (gain sqrt 2 in hidden layers), zero biases.
+    """The network drawn at the top of this file; initialized orthogonally (gain sqrt 2 in hidden layers), zero biases.
 
     `generator` None draws the initial weights from torch's global stream.
     """
@@ -144,7 +144,7 @@ class AgentPolicy(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
     """One agent's actor, critic and value normalizer.
 
     model_config: `num_agents`, `agent_index`, `policy` (a dumped PolicySettings) and, optionally, `seed`: the initial
-    weights are then a function of it alone; without it they come from torch's global stream.
+    weights then depend only on the seed; without it they come from torch's global stream.
     observation_space: Box of shape (O,). action_space: Discrete(A). Anything else raises ValueError.
 
     Columns read: Columns.OBS [S, O], "last_actions" [S] int64 (-1: none), "action_mask" [S, A] bool; in training also

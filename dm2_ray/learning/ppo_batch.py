@@ -1,4 +1,4 @@
-"""From one agent's battles to the batches its PPO learns from; once per iteration, without gradients.
+"""From one agent's battles to the batches that its PPO learns from; once per iteration, without gradients.
 
 Shapes: E episodes, S steps of all episodes laid end to end, O observation size, A actions, Q sequences, H hidden size.
 
@@ -75,11 +75,11 @@ class PreparedBatch:
 
         Args:
             flat: Columns [S, ...] in flat order.
-            layout: Of whole episodes.
+            layout: The layout of whole episodes.
             bptt_steps: Steps of a chunk; 0 leaves the episodes whole.
             features: Recurrent outputs [S, H] in flat order of one pass over whole episodes, by network; chunks start
                 in these states. Empty: the networks are not recurrent, and the episodes stay whole.
-            statistics: Of the batch.
+            statistics: Statistics of the batch.
         """
         state_in = {}
         if bptt_steps > 0 and features:
@@ -111,18 +111,18 @@ def learning_rewards(
     gamma: float,
     scale: RewardScale | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
-    """Rewards [S] in flat order the agent learns from, and what the matching reward contributes to them.
+    """Rewards [S] in flat order that the agent learns from, and what the matching reward contributes to them.
 
     Args:
-        visited: The rows of this very trajectory.
+        visited: The rows of this trajectory.
         settings: `form`, `reward` and `coefficient` are used.
-        horizon: As it was given to `discriminator_inputs`.
-        scale: Takes in the matching reward and divides it; None leaves it as it is.
+        horizon: The same as for `discriminator_inputs`.
+        scale: Is updated with the matching reward, which is then divided by it; None leaves the reward unscaled.
 
     Returns:
-        The rewards, and `matching_shares` over real steps, with what is paid for padding in the last ones, as well as
-        `padding_reward`, the padding state's matching reward, where there is one, and `matching_reward_scale`, what
-        both were divided by, with a `scale`.
+        The rewards, and `matching_shares` over real steps, where the reward for padding is added to each battle's last
+        step; with a padding state also `padding_reward`, its matching reward; with a `scale` also
+        `matching_reward_scale`, by which both were divided.
     """
     logits = discriminator.forward_train({Columns.OBS: visited.rows})["logits"]
     rewards = matching_reward(logits, settings.form)
@@ -152,11 +152,11 @@ def prepare_policy_batch(
 ) -> PreparedBatch:
     """Values, advantages, targets, and the columns of the losses, in packed order, on the module's device.
 
-    Battles cut by the time limit are bootstrapped with the value of their final observation, one recurrent step on
-    from the last real one. See `prepare_batch` for the rest.
+    Battles cut by the time limit are bootstrapped with the value of their final observation, one recurrent step
+    after the last real one. See `prepare_batch` for the rest.
 
     Args:
-        rewards: [S] float32 in flat order: what the agent learns from.
+        rewards: [S] float32 in flat order: the rewards that the agent learns from.
     """
     names = ("observations", "last_actions", "action_mask", "actions", "behavior_logp", "alive")
     flat = flat_columns(trajectory, *names, device=module.actor.head.weight.device)
@@ -189,10 +189,10 @@ def prepare_batch(
 ) -> PreparedBatch:
     """Adds values, advantages and targets to the columns and brings them into packed order.
 
-    The critic reads whole battles once. The value normalizer takes in the returns (when
-    `settings.value_normalisation`) and the targets are expressed in its new units; `old_values` stay what the network
-    said (see `ppo_losses`). With `bptt_steps` > 0 in the module's settings the battles are then cut into chunks that
-    start in the states of this pass.
+    The critic reads whole battles once. The value normalizer is updated with the returns (when
+    `settings.value_normalisation`) and the targets are expressed in its new units; `old_values` stay the outputs of
+    the network (see `ppo_losses`). With `bptt_steps` > 0 in the module's settings the battles are then cut into chunks
+    that start in the states of this pass.
 
     Args:
         module: The networks, and the normalizer that is updated.
@@ -202,8 +202,8 @@ def prepare_batch(
         episode_lengths: [E].
         terminated: [E] False where the time limit cut the battle.
         rewards: [S] in flat order.
-        bootstrap_values: Returns the values [E] of the cut battles' last views in reward units, 0 for ended ones, from
-            the critic's recurrent outputs [S, H] in flat order (None: it is not recurrent).
+        bootstrap_values: Returns the values [E] of the cut battles' last observations in reward units, 0 for ended
+            ones, from the critic's recurrent outputs [S, H] in flat order (None: it is not recurrent).
         settings: Discounting and normalization.
     """
     layout = PackedLayout.from_lengths(episode_lengths, device=critic_inputs.device)
@@ -238,10 +238,12 @@ def prepare_batch(
 
 
 def minibatches(prepared: PreparedBatch, count: int, generator: torch.Generator) -> Iterator[dict[str, Any]]:
-    """The batch itself (count 1), or `count` disjoint minibatches of whole sequences, freshly dealt on each call.
+    """The batch itself (count 1), or `count` disjoint minibatches of whole sequences, drawn anew on each call.
 
-    Each has the columns of `PreparedBatch.columns`, again in packed order. Raises ValueError when there are fewer
-    sequences than minibatches.
+    Each has the columns of `PreparedBatch.columns`, again in packed order.
+
+    Raises:
+        ValueError: There are fewer sequences than minibatches.
     """
     if count == 1:
         yield dict(prepared.columns)
@@ -275,7 +277,7 @@ def _bootstrap_values(module: AgentPolicy, trajectory: AgentTrajectory, critic_f
 
 
 def _batch_statistics(returns: Tensor, values: Tensor, advantages: Tensor) -> dict[str, float]:
-    """What `PreparedBatch.statistics` holds, from three [S] in reward units."""
+    """The values of `PreparedBatch.statistics`, from three [S] in reward units."""
     variance = float(returns.var(correction=0))
     unexplained = float((returns - values).var(correction=0))
     return {

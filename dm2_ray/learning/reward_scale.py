@@ -25,19 +25,20 @@ class RewardScale:
 
         mean = sum_j w_j m_j / sum_j w_j        std^2 = sum_j w_j (v_j + m_j^2) / sum_j w_j - mean^2
 
-    an exponential average freed of its start value (see ValueNormalizer, which keeps it). The iteration's own rewards
-    are taken in before they are divided. Nothing is subtracted: where battles differ in length, a constant in the
-    reward says something. What is paid for padding is divided by the same number, but is no part of the average.
+    an exponential average corrected for its start value (computed by ValueNormalizer). The rewards of an iteration
+    enter the average before they are divided. The mean is not subtracted: where battles differ in length, a constant
+    in the reward carries information. The reward for padding is divided by the same number, but is not part of the
+    average.
 
     std is at least `minimum_std`: a discriminator that cannot tell the sides apart has logits near 0, and its noise
-    must not be blown up to the size of a signal.
+    must not be amplified to the size of a signal.
     """
 
     def __init__(self, beta: float = 0.99, minimum_std: float = 0.1) -> None:
         self._statistics = ValueNormalizer(beta, minimum_std)
 
     def update(self, rewards: Tensor) -> None:
-        """Take in r_match [S] of one iteration."""
+        """Adds r_match [S] of one iteration to the statistics."""
         self._statistics.to(rewards.device)
         self._statistics.update(rewards)
 
@@ -52,7 +53,7 @@ class RewardScale:
         return {f"{PREFIX}{name}": value.cpu().numpy().copy() for name, value in state.items()}
 
     def load_arrays(self, arrays: Mapping[str, Any]) -> None:
-        """Takes over what `to_arrays` gave, among arrays of other names; without any of its own it starts anew."""
+        """Restores the state from `to_arrays`, which may be mixed with other arrays; starts anew if it is absent."""
         fresh = ValueNormalizer(self._statistics.beta, self._statistics.minimum_std).state_dict()
         values = {name: float(arrays.get(f"{PREFIX}{name}", start)) for name, start in fresh.items()}
         self._statistics.load_state_dict({name: torch.tensor(value) for name, value in values.items()})

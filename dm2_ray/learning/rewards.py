@@ -113,7 +113,8 @@ def absorbing_state_weight(
 ) -> npt.NDArray[np.float64]:
     """[E] gamma + gamma^2 + ... + gamma^(horizon - length): the weight of the padding state's reward; 0 where cut.
 
-    Raises ValueError when a battle is longer than the horizon.
+    Raises:
+        ValueError: A battle is longer than the horizon.
     """
     remaining = horizon - np.asarray(episode_lengths)
     if remaining.min() < 0:

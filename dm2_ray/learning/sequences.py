@@ -22,21 +22,21 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SequenceGroup:
-    """Some whole sequences of a layout, themselves in packed order: one minibatch."""
+    """One minibatch: whole sequences of a layout, in packed order."""
 
     rows: Tensor
-    """[R] packed positions in the parent layout of the group's rows, in the group's own packed order."""
+    """[R] positions of the group's rows in the parent layout, listed in the packed order of the group."""
     sequences: Tensor
-    """[q] the sequences' places in the parent layout's sequence order (selects their start states)."""
+    """[q] indices of the sequences in the sequence order of the parent layout (selects their start states)."""
     batch_sizes: Tensor
     """[T'] int64 on the CPU."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PackedLayout:
-    """A permutation between flat and packed order, and where the sequences begin.
+    """The permutation between flat and packed order, and where each sequence begins.
 
-    Sequences are ordered by length, longest first, ties in flat order: the order in which start states are given.
+    Sequences are ordered by length, longest first, ties in flat order. Start states are given in this order.
     """
 
     order: Tensor
@@ -61,7 +61,8 @@ class PackedLayout:
     ) -> PackedLayout:
         """Layout of whole episodes, or, when `bptt_steps` > 0, of their chunks of at most that many steps.
 
-        Raises ValueError when a length is not positive, there is none, or `bptt_steps` is negative.
+        Raises:
+            ValueError: A length is not positive, there are no lengths, or `bptt_steps` is negative.
         """
         episodes = np.asarray(episode_lengths, dtype=np.int64)
         if episodes.ndim != 1 or len(episodes) == 0 or episodes.min() < 1:
@@ -113,7 +114,7 @@ class PackedLayout:
     def start_states(self, flat_features: Tensor) -> Tensor:
         """State in which each sequence begins: [S, H] recurrent outputs in flat order -> [Q, H].
 
-        Zero at a battle's first step, else the output of the flat row before; no gradient flows into it.
+        Zero at a battle's first step, otherwise the output of the previous flat row; no gradient flows into it.
         """
         previous = (self.chunk_starts - 1).clamp(min=0)
         states = flat_features.detach().index_select(0, previous)
@@ -122,14 +123,20 @@ class PackedLayout:
     def split(self, num_groups: int, generator: torch.Generator) -> list[SequenceGroup]:
         """Deal whole sequences at random into disjoint groups of nearly equal numbers of sequences and of steps.
 
-        Of every `num_groups` neighbors in the order by length each group gets one. `generator` must be a CPU
-        generator. Raises ValueError when there are fewer sequences than groups.
+        Each group gets one of every `num_groups` neighbors in the order by length.
+
+        Args:
+            num_groups: Number of groups.
+            generator: Draws the groups; a CPU generator.
+
+        Raises:
+            ValueError: There are fewer sequences than groups.
         """
         if not 1 <= num_groups <= self.num_sequences:
             raise ValueError(f"cannot split {self.num_sequences} sequences into {num_groups} groups")
         rounds = -(-self.num_sequences // num_groups)
         deal = torch.rand(rounds, num_groups, generator=generator).argsort(dim=1)
-        # The last, incomplete round is dealt to the groups that happen to come first in its permutation.
+        # The last round may be incomplete: it goes to the groups that come first in its permutation.
         group_of_sequence = deal.flatten()[: self.num_sequences].numpy()
         batch_sizes = self.batch_sizes.numpy()
         group_of_row = group_of_sequence[_ranges(batch_sizes)]
@@ -148,5 +155,5 @@ class PackedLayout:
 
 
 def _ranges(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """0 ... counts[0]-1, 0 ... counts[1]-1, ... end to end."""
+    """The ranges 0 ... counts[0]-1, 0 ... counts[1]-1, ... laid end to end."""
     return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -19,9 +19,9 @@ class UniqueRows:
     """The distinct rows of one side, the agent's or the expert's, ordered by falling count.
 
     A minibatch stands for m of the R rows, a share q = m / R. A row that occurs at least 1/q times is in every
-    minibatch, with its count; the others take turns: a pass over the data shuffles them and gives each minibatch its
-    share, so that each is seen once per pass, with its count too. Weights are normalized to sum 1. That is the mean
-    over m rows drawn without replacement, with less variance and fewer rows to compute.
+    minibatch, with its count. The other rows alternate: each pass over the data shuffles them and gives each minibatch
+    its share, so that each is seen once per pass, also with its count. Weights are normalized to sum 1. This is the
+    mean over m rows drawn without replacement, with less variance and fewer rows to compute.
     """
 
     def __init__(self, visited: VisitedRows, generator: torch.Generator) -> None:
@@ -32,7 +32,7 @@ class UniqueRows:
             counts[-1] = visited.num_rows - visited.num_real
         occurring = counts > 0
         rows, counts = np.ascontiguousarray(rows[occurring]), counts[occurring]
-        # Rows compared as bytes: equal bytes are equal rows, and what differs in the sign of a zero may count twice.
+        # Rows compared as bytes: equal bytes are equal rows; rows that differ only in the sign of a zero count as two.
         as_bytes = rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize))).ravel()
         _, first, group = np.unique(as_bytes, return_index=True, return_inverse=True)
         totals = np.bincount(group, weights=counts).astype(np.int64)

@@ -3,17 +3,17 @@
 Shapes: E episodes, S steps of all episodes laid end to end, O observation size, A actions, F features of a row,
 R rows of the visitation, padding included.
 
-A row is one step, as `discriminator.input` says: one of DISCRIMINATOR_INPUTS below, or a function of your own as
+A row is one step, as `discriminator.input` says: one of DISCRIMINATOR_INPUTS below, or your own function as
 `package.module:function` (dm2_ray/examples/new_discriminator_input.py shows one).
 
   state             what was seen.                                                          F = O
   state_action      with the action that was taken, one-hot.                                F = O + A
   state_next_state  with what was seen at the step after (Torabi et al. 2019, arXiv 1807.06158). After a battle's last
-                    step comes the padding state: zeros, whatever the padding rule below.   F = 2 O
+                    step comes the padding state: zeros, regardless of the padding rule below.   F = 2 O
 
 After a battle's end (`matching.padding`):
-  masked     nothing is visited; the rows are the S real steps. A dead agent's all-zero observation inside a battle is
-             a real step.
+  masked     there are no padding rows; the rows are the S real steps. A dead agent's all-zero observation inside a
+             battle is a real step.
   absorbing  the battle is in an absorbing state until the horizon: a row of zeros whose indicator feature is 1 (it is
              0 in every real row), horizon - length times (Kostrikov et al. 2019, arXiv 1809.02925). Visitations of a
              battle then always have `horizon` rows, and how long battles last is part of what is matched. Every state
@@ -21,9 +21,9 @@ After a battle's end (`matching.padding`):
              step leads from (., 0) to (zeros, 1).
   paper      the same with all-zero observations and no indicator, as in the runs published with DM2 (AAAI 2023): the
              discriminator cannot tell "over" from "dead".
-There is no action in the padding state: its one-hot part is all zeros, and so is all that a function of your own adds.
+There is no action in the padding state: its one-hot part is all zeros, and so is all that your own function adds.
 
-The padding rows are all equal, so one of them is stored; it counts as often as if all were there.
+The padding rows are all equal, so only one of them is stored; it counts as often as all of them would.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ Padding = Literal["absorbing", "masked", "paper"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Steps:
-    """What a discriminator's input is computed from: steps of one agent, or of its expert, and of nobody else."""
+    """What a discriminator's input is computed from: steps of one agent only, or of its expert."""
 
     observations: Tensor
     """[S, O] float32, zeros where the agent was dead."""
     actions: Tensor | None
-    """[S] int64; None where nobody knows them."""
+    """[S] int64; None where they are unknown."""
     num_actions: int
     """A."""
     episode_lengths: npt.NDArray[np.int64]
@@ -93,8 +93,8 @@ class Steps:
 DiscriminatorInput: TypeAlias = Callable[[Steps], Tensor]
 """Steps to rows [S, F], one row per step in the same order. F may depend on O and A only.
 
-With padding `absorbing` the row gets an indicator of the padding state at its end. A function whose rows hold the next
-state, too, says so with an attribute `num_states = 2` and gets a second indicator, which is 1 at a battle's last step.
+With padding `absorbing` the row gets an indicator of the padding state at its end. A function whose rows also hold
+the next state sets an attribute `num_states = 2` and gets a second indicator, which is 1 at a battle's last step.
 """
 
 
@@ -120,7 +120,7 @@ DISCRIMINATOR_INPUTS: dict[str, DiscriminatorInput] = {
     "state_action": state_action,
     "state_next_state": state_next_state,
 }
-"""By the names that `discriminator.input` knows."""
+"""The built-in inputs, by their names in `discriminator.input`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -151,7 +151,10 @@ class VisitedRows:
     def concatenate(cls, parts: Sequence[VisitedRows]) -> VisitedRows:
         """The visitation of all parts' battles together, in which every row of every part counts once.
 
-        The parts must be of one kind and padding rule. Raises ValueError for an empty sequence.
+        The parts must have the same kind and padding rule.
+
+        Raises:
+            ValueError: There are no parts.
         """
         if not parts:
             raise ValueError("there is nothing to concatenate")
@@ -201,7 +204,7 @@ def discriminator_inputs(
     Args:
         observations: [S, O] in flat order.
         episode_lengths: [E], sum S.
-        padding: What follows after a battle's end; see the head of this file.
+        padding: What follows after a battle's end; see the top of this file.
         horizon: Steps at which a battle's visitation ends, the same on both sides: the battle's time limit. Not used
             by `masked`.
         device: Of the rows; None leaves them where the observations are.
@@ -212,7 +215,7 @@ def discriminator_inputs(
     Raises:
         ConfigError: The function of the input cannot be imported.
         ValueError: Lengths do not sum to S, a battle is longer than the horizon it is padded to, actions are missing
-            or out of range, or a function of your own does not return one row per step.
+            or out of range, or your own function does not return one row per step.
     """
     real = _tensor(observations).to(device, torch.float32)
     lengths = np.asarray(episode_lengths)
@@ -275,5 +278,5 @@ def _features(function: DiscriminatorInput, steps: Steps, kind: str) -> Tensor:
 
 
 def _tensor(array: npt.NDArray[np.float32] | npt.NDArray[np.int64] | Tensor) -> Tensor:
-    """A copy where it is an array: what arrives from elsewhere is read-only, which a tensor cannot be."""
+    """Copies arrays: those from Ray's object store are read-only, which a tensor cannot be."""
     return array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))

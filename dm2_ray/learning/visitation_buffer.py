@@ -1,4 +1,4 @@
-"""What an agent visited in its last iterations, so that the discriminator does not forget it.
+"""The rows that an agent visited in its last iterations, so that the discriminator does not forget them.
 
 Shapes: K iterations kept, P stored rows of all of them, F features of a row (see visitation.py).
 """
@@ -19,26 +19,26 @@ ROWS, COUNTS = "replay_rows", "replay_counts"
 
 
 class VisitationBuffer:
-    """An agent's own visitations of the last `iterations` iterations; with 0 it keeps nothing.
+    """An agent's own visitations of the last `iterations` iterations; with 0 it stores nothing.
 
-    The discriminator's minibatches of the agent's side are drawn from these and the present visitation together, in
-    which every row counts the same, whichever iteration it is of. Rewards are paid on the present one only.
+    The discriminator's minibatches of the agent's side are drawn from these and the current visitation together;
+    every row counts the same, regardless of its iteration. Rewards are computed for the current visitation only.
     """
 
     def __init__(self, iterations: int) -> None:
         self._kept: deque[VisitedRows] = deque(maxlen=iterations)
 
     def with_current(self, own: VisitedRows) -> VisitedRows:
-        """The kept visitations and the present one as one visitation."""
+        """The stored visitations and the current one as one visitation."""
         return VisitedRows.concatenate([*self._kept, own])
 
     def append(self, own: VisitedRows) -> None:
-        """Keep the present visitation for later iterations; the oldest goes when there are too many."""
+        """Stores the current visitation for later iterations and drops the oldest one when the buffer is full."""
         self._kept.append(own)
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """A copy of the state, for a snapshot: rows [P, F], padding rows among them, and counts [K, 4] int64 (stored
-        rows, real rows, rows, episodes), oldest first. Empty where nothing is kept."""
+        rows, real rows, rows, episodes), oldest first. Empty when nothing is stored."""
         if not self._kept:
             return {}
         counts = [(len(v.rows), v.num_real, v.num_rows, v.num_episodes) for v in self._kept]
@@ -48,7 +48,7 @@ class VisitationBuffer:
         }
 
     def load_arrays(self, arrays: Mapping[str, Any], device: torch.device | str | None = None) -> None:
-        """Takes over what `to_arrays` gave, among arrays of other names; without any of its own it is empty."""
+        """Restores the state from `to_arrays`, which may be mixed with other arrays; empty if it is absent."""
         self._kept.clear()
         if ROWS not in arrays:
             return

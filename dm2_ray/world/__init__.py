@@ -1,12 +1,13 @@
 """Battles: maps, engine, the rules of the StarCraft Multi-Agent Challenge, and the environments made of them.
 
-Names are imported when they are first used: whoever only asks for a map's sizes does not load the compiler.
+Names are imported when they are first used: looking up the sizes of a map does not load the compiler.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dm2_ray.lazy_names import lazy_attributes
 
 if TYPE_CHECKING:
     from dm2_ray.world.battles.battle_vector import BattleVector
@@ -53,37 +54,28 @@ __all__ = [
     "world_map",
 ]
 
-_HOMES = {
-    "SCRIPTED_TEAMS": "dm2_ray.world.scripted.scripted_team",
-    "BattleVector": "dm2_ray.world.battles.battle_vector",
-    "MapSpec": "dm2_ray.world.maps.map_spec",
-    "RulesReplay": "dm2_ray.world.smac.recorded_rules",
-    "SMACEnv": "dm2_ray.world.envs.smac_env",
-    "ScenarioError": "dm2_ray.world.maps.scenario",
-    "ScriptedTeam": "dm2_ray.world.scripted.scripted_team",
-    "Sides": "dm2_ray.world.battles.unit_records",
-    "StarCraftVector": "dm2_ray.world.starcraft.starcraft_vector",
-    "TeamEnv": "dm2_ray.world.envs.gymnasium_env",
-    "TeamVectorEnv": "dm2_ray.world.envs.gymnasium_vector_env",
-    "UnitRecord": "dm2_ray.world.battles.unit_records",
-    "UnknownMapError": "dm2_ray.world.maps.map_spec",
-    "load_map": "dm2_ray.world.maps.registry",
-    "load_scenario": "dm2_ray.world.maps.scenario",
-    "map_names": "dm2_ray.world.maps.smac_maps",
-    "parallel_env": "dm2_ray.world.envs.pettingzoo_env",
-    "scenario_from_mapping": "dm2_ray.world.maps.scenario",
-    "scenario_names": "dm2_ray.world.maps.registry",
-    "world_map": "dm2_ray.world.maps.registry",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value  # found without this function from now on
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_attributes(
+    __name__,
+    {
+        "SCRIPTED_TEAMS": "dm2_ray.world.scripted.scripted_team",
+        "BattleVector": "dm2_ray.world.battles.battle_vector",
+        "MapSpec": "dm2_ray.world.maps.map_spec",
+        "RulesReplay": "dm2_ray.world.smac.recorded_rules",
+        "SMACEnv": "dm2_ray.world.envs.smac_env",
+        "ScenarioError": "dm2_ray.world.maps.scenario",
+        "ScriptedTeam": "dm2_ray.world.scripted.scripted_team",
+        "Sides": "dm2_ray.world.battles.unit_records",
+        "StarCraftVector": "dm2_ray.world.starcraft.starcraft_vector",
+        "TeamEnv": "dm2_ray.world.envs.gymnasium_env",
+        "TeamVectorEnv": "dm2_ray.world.envs.gymnasium_vector_env",
+        "UnitRecord": "dm2_ray.world.battles.unit_records",
+        "UnknownMapError": "dm2_ray.world.maps.map_spec",
+        "load_map": "dm2_ray.world.maps.registry",
+        "load_scenario": "dm2_ray.world.maps.scenario",
+        "map_names": "dm2_ray.world.maps.smac_maps",
+        "parallel_env": "dm2_ray.world.envs.pettingzoo_env",
+        "scenario_from_mapping": "dm2_ray.world.maps.scenario",
+        "scenario_names": "dm2_ray.world.maps.registry",
+        "world_map": "dm2_ray.world.maps.registry",
+    },
+)

@@ -24,6 +24,7 @@ import ray
 from dm2_ray.algorithms.dm2 import DM2Config
 from dm2_ray.algorithms.mappo.central_learner import CentralLearner
 from dm2_ray.algorithms.mappo.joint_battles import JointBattles, JointEnvRunner
+from dm2_ray.algorithms.training_counts import TrainingCounts
 from dm2_ray.config.schema import Experiment
 from dm2_ray.distributed.fault_log import FaultKind, FaultLog, NodeMonitor
 from dm2_ray.distributed.object_refs import get_if_ref
@@ -37,7 +38,7 @@ RETRIES = 5
 """Of one iteration's battles, when nodes are lost with their results."""
 
 
-class MAPPO:
+class MAPPO(TrainingCounts):
     """Trains a team that shares its parameters and its data.
 
     Args:
@@ -51,8 +52,6 @@ class MAPPO:
         config = _runners_config(experiment)
         self._spec: RunSpec = config.run_spec
         check_resources(self._spec.resources)
-        self._env_steps = 0
-        self._episodes = 0
         self.learner = CentralLearner(self._spec)
         self.faults = FaultLog()
         """What the run has lost so far."""
@@ -76,16 +75,6 @@ class MAPPO:
     def iteration(self) -> int:
         """Updates done so far."""
         return self.learner.version
-
-    @property
-    def env_steps(self) -> int:
-        """Env steps trained on so far."""
-        return self._env_steps
-
-    @property
-    def episodes(self) -> int:
-        """Battles trained on so far."""
-        return self._episodes
 
     def learn(self) -> dict[str, Any]:
         """One iteration; returns its record for metrics.jsonl.
