@@ -1,7 +1,4 @@
-"""What a demonstration has to fit: the world that a run is played in.
-
-From a configured world to its battles: the one place that knows which backend is which class.
-"""
+"""From the settings of a world to what it fixes and to its battles; the only module that maps backends to classes."""
 
 from __future__ import annotations
 
@@ -11,27 +8,29 @@ from typing import Literal
 from dm2_ray.config.schema import WorldSettings
 from dm2_ray.world.battles.backend import BattleBackend
 from dm2_ray.world.battles.battle_vector import BattleVector
+from dm2_ray.world.engine.game_loop import ENGINE_VERSION
 from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.maps.registry import load_map, scenario_file, world_map
 from dm2_ray.world.maps.scenario import read_scenario, scenario_from_mapping
 from dm2_ray.world.smac.options import SmacOptions
 from dm2_ray.world.smac.rules_tables import build_tables
+from dm2_ray.world.starcraft.starcraft_vector import StarCraftVector
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfiguredWorld:
-    """Everything that fixes what an agent's observations and actions mean."""
+    """Everything that fixes the meaning of an agent's observations and actions; demonstrations must match it."""
 
     map_name: str
     num_agents: int
     obs_size: int
     num_actions: int
     scenario_hash: str | None
-    """Of a user scenario's content; None on SMAC's maps."""
+    """Hash of a user scenario's content; None on SMAC's maps."""
     backend: Literal["embedded", "starcraft"]
-    """Who plays the battles."""
+    """Who simulates the battles."""
     engine_version: str | None
-    """Of the embedded engine; None of StarCraft II, which tells its own only once it runs."""
+    """Version of the embedded engine; None for StarCraft II, whose version is known only once it runs."""
 
     @classmethod
     def from_settings(cls, world: WorldSettings) -> ConfiguredWorld:
@@ -40,9 +39,6 @@ class ConfiguredWorld:
         tables = build_tables(spec, SmacOptions.from_arguments(world.smac))
         version = None
         if world.backend == "embedded":
-            # Imported where it is needed: it brings the compiler along.
-            from dm2_ray.world.engine.game_loop import ENGINE_VERSION
-
             version = ENGINE_VERSION
         return cls(
             map_name=spec.name,
@@ -56,16 +52,13 @@ class ConfiguredWorld:
 
 
 def build_battles(world: WorldSettings, num_battles: int, seed: int) -> BattleBackend:
-    """Battles side by side; of StarCraft II at most `world.starcraft.max_games`.
+    """B battles side by side; with StarCraft II at most `world.starcraft.max_games`.
 
     Raises:
-        StarCraftError: the game is asked for and not installed here.
+        StarCraftError: StarCraft II is configured and not installed here.
     """
     map_spec = world_map(world.map, world.scenario)
     if world.backend == "starcraft":
-        # Imported where it is needed: it asks for packages that others do without.
-        from dm2_ray.world.starcraft.starcraft_vector import StarCraftVector
-
         games = min(num_battles, world.starcraft.max_games)
         return StarCraftVector(map_spec, games, seed=seed, settings=world.starcraft, **world.smac)
     engine = EngineSettings.from_arguments(world.engine)
@@ -76,7 +69,7 @@ def resolve_world(world: WorldSettings) -> WorldSettings:
     """The same world with `map` as a name and, if it is a scenario, its content in `scenario`.
 
     Raises:
-        UnknownMapError, ScenarioError: there is no such map, or its file is wrong.
+        UnknownMapError, ScenarioError: There is no such map, or its file is wrong.
     """
     content = world.scenario
     if content is None:

@@ -1,4 +1,4 @@
-"""Free parameters of the embedded engine: what the closed StarCraft II engine does not tell and what one may vary."""
+"""Free parameters of the embedded engine: what is unknown about the closed StarCraft II engine or may be varied."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class EngineSettings:
     balance: Literal["liberty", "lotv"] = "liberty"
     """Unit statistics: the data the SMAC maps depend on, or the 4.10 ladder's."""
     chase_ranged: float = 2.0
-    """A scripted ranged unit keeps its target up to this far beyond its weapon range, then takes the nearest."""
+    """A scripted ranged unit keeps its target up to this distance beyond its weapon range, then takes the nearest."""
     chase_melee: float = 0.0
     """The same for melee units; 0 turns to the nearest agent whenever the target is out of reach."""
     retaliation: bool = True
-    """A scripted unit with nobody to fight goes for whoever hit it, or a friend close by, in the last 32 loops."""
+    """A scripted unit without a target attacks the unit that hit it, or a nearby friend, in the last 32 loops."""
     scan_range: float = 5.0
     """Edge distance at which scripted units notice agents (their weapon range if that is longer)."""
     help_radius: float = 4.0
@@ -33,25 +33,25 @@ class EngineSettings:
     damage_point: bool = True
     """Whether a shot takes the weapon's damage point to leave; moving before that cancels it."""
     backswing: bool = True
-    """Whether a unit whose target left its range stands through the weapon's backswing before it follows."""
+    """Whether a unit whose target left its range waits for the end of the weapon's backswing before it follows."""
     random_delay: bool = True
     """Whether every attack's period varies uniformly by -1 to +2 loops."""
     spawn_pitch: float = 1.0
     """Distance between units created together, in multiples of the sum of their separation radii."""
     spawn_jitter: float = 0.0
-    """Units start up to this far from their place along each axis; 0 as in StarCraft II."""
+    """Units start up to this distance from their position along each axis; 0 in StarCraft II."""
     opening_loops: int = 1
     """Game loops between the units' creation and the first observation: enemies may already have set out."""
     scripted_agents: bool = False
-    """Both sides are played by the scripted opponent and actions are ignored: for checks of fairness."""
+    """The scripted opponent plays both sides and actions are ignored: for fairness checks."""
 
     @classmethod
     def from_arguments(cls, arguments: Mapping[str, Any]) -> EngineSettings:
         """Settings from keyword arguments.
 
         Raises:
-            TypeError: an unknown setting, of which the message names the nearest, or a value of the wrong type.
-            ValueError: a value out of range.
+            TypeError: An unknown setting (the message names the closest one), or a value of the wrong type.
+            ValueError: A value out of range.
         """
         kinds = {field.name: str(field.type) for field in fields(cls)}
         for name, value in arguments.items():

@@ -1,4 +1,4 @@
-"""Counter-based random numbers: a draw is a pure function of what it is for, so no generator state exists anywhere.
+"""Counter-based random numbers: a draw is a pure function of its purpose, so there is no generator state.
 
 The mixing function is the finalizer of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
 generators", OOPSLA 2014). A battle's key depends on (seed, battle number); a draw on (key, counter, unit, purpose).

@@ -34,9 +34,9 @@ class Weapon:
     second_hit_delay_loops: float
     range: float
     min_scan_range: float
-    """Targets are looked for within max(range, min_scan_range)."""
+    """Targets are searched within max(range, min_scan_range)."""
     range_slop: float
-    """An attack already begun still lands when its target is up to this much farther than `range`."""
+    """An attack that has begun still lands if its target is up to this distance beyond `range`."""
     period_loops: float
     period_jitter_loops: tuple[float, float]
     """Bounds of the uniform random delay added to each period."""
@@ -92,7 +92,7 @@ class UnitKind:
     radius: float
     separation_radius: float
     attributes: frozenset[str]
-    """Of Armored, Biological, Light, Massive, Mechanical, Structure."""
+    """Some of Armored, Biological, Light, Massive, Mechanical, Structure."""
     flies: bool
     cliff_walker: bool = False
     """Walks over cliffs and units, and can be hit by weapons that hit air as well."""
@@ -110,8 +110,8 @@ def _packaged() -> dict[str, dict[str, dict[str, Any]]]:
 
 @cache
 def kind_names() -> tuple[str, ...]:
-    """Names of all unit kinds in the order of SMAC's unit catalog, which is the alphabet's: so agents are numbered,
-    and so their types are laid out in one-hots."""
+    """Names of all unit kinds in the order of SMAC's unit catalog, which is alphabetical: agents are numbered and
+    one-hots of types are laid out in this order."""
     return tuple(sorted(_packaged()["liberty"]))
 
 
@@ -120,11 +120,11 @@ def unit_kind(name: str, balance: Balance = "liberty") -> UnitKind:
     """The unit kind called `name`.
 
     Args:
-        name: one of marine, marauder, stalker, zealot, colossus, zergling, baneling, hydralisk, spinecrawler, medivac.
-        balance: which game data, ``liberty`` or ``lotv``.
+        name: One of marine, marauder, stalker, zealot, colossus, zergling, baneling, hydralisk, spinecrawler, medivac.
+        balance: The game data, ``liberty`` or ``lotv``.
 
     Raises:
-        ValueError: no such kind or balance.
+        ValueError: No such kind or balance.
     """
     tables = _packaged()
     if balance not in tables:

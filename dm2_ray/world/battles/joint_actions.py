@@ -1,4 +1,4 @@
-"""What a step is given, looked at before anything is played.
+"""Validation of a joint action before the step is played.
 
 Shapes: B battles, N agents, A actions.
 """
@@ -17,12 +17,12 @@ def check_actions(
     """Joint actions [B, N] and which battles run [B], as arrays.
 
     Args:
-        actions, running: as a step was given them; `running` None means all.
-        any_in_range: actions need not be available, only be actions.
+        actions, running: The arguments of a step; `running` None means all battles.
+        any_in_range: Actions need not be available, only be in range.
 
     Raises:
-        TypeError: actions are not integers.
-        ValueError: wrong shapes, or an action that is not available; the message names the place.
+        TypeError: Actions are not integers.
+        ValueError: Wrong shapes, or an action that is not available; the message names battle and agent.
     """
     num_battles, num_agents, num_actions = battles.action_mask.shape
     given = np.asarray(actions)

@@ -1,4 +1,4 @@
-"""Units as plain records: what a battle's units are like, to be read, edited and given back.
+"""Units as plain records, to be read, edited and put back into a battle.
 
 Shapes: N agents, M enemies.
 """
@@ -45,7 +45,7 @@ class Sides(NamedTuple):
 UnitChange: TypeAlias = "UnitRecord | Mapping[str, Any]"
 """A whole record, or some of its fields by name."""
 SideChange: TypeAlias = "Sequence[UnitChange | None] | Mapping[int, UnitChange]"
-"""One entry per unit in index order, None for those to leave alone; or changes by unit index."""
+"""One entry per unit in index order, None for units that do not change; or changes by unit index."""
 
 NUMBERS = tuple(field.name for field in fields(UnitRecord) if field.name != "kind")
 
@@ -64,35 +64,36 @@ def unit_changes(side: str, change: SideChange, kinds: Sequence[str]) -> Iterato
     """Unit indices and the numbers given for them, checked for form: known fields, the map's kinds, finite numbers.
 
     Args:
-        side: its name in messages.
-        kinds: of the side's units, in index order.
+        side: Its name in messages.
+        change: The changes of that side.
+        kinds: Of the side's units, in index order.
 
     Raises:
-        TypeError, ValueError: one line that names the unit and says what was expected.
+        TypeError, ValueError: One line that names the unit and says what was expected.
     """
     for index, entry in _entries(side, change, len(kinds)):
-        who = f"{side}[{index}]"
+        unit = f"{side}[{index}]"
         if isinstance(entry, UnitRecord):
             given: Mapping[str, Any] = {name: getattr(entry, name) for name in ("kind", *NUMBERS)}
         elif isinstance(entry, Mapping):
             given = entry
         else:
-            raise TypeError(f"{who} is {entry!r}; expected a UnitRecord or a mapping of its fields")
+            raise TypeError(f"{unit} is {entry!r}; expected a UnitRecord or a mapping of its fields")
         for name in given:
             if name not in ("kind", *NUMBERS):
                 near = difflib.get_close_matches(str(name), ("kind", *NUMBERS), n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"known fields: kind, {', '.join(NUMBERS)}"
-                raise ValueError(f"{who} has no field {name!r}; {hint}")
+                raise ValueError(f"{unit} has no field {name!r}; {hint}")
         if given.get("kind", kinds[index]) != kinds[index]:
-            raise ValueError(f"{who} is a {kinds[index]} on this map; its kind cannot become {given['kind']!r}")
+            raise ValueError(f"{unit} is a {kinds[index]} on this map; its kind cannot become {given['kind']!r}")
         numbers = {}
         for name in NUMBERS:
             if name in given:
                 value: object = given[name]
                 if isinstance(value, bool) or not isinstance(value, Real):
-                    raise TypeError(f"{who}: {name} is {value!r}; expected a number")
+                    raise TypeError(f"{unit}: {name} is {value!r}; expected a number")
                 if not math.isfinite(value):
-                    raise ValueError(f"{who}: {name} is {value!r}; expected a finite number")
+                    raise ValueError(f"{unit}: {name} is {value!r}; expected a finite number")
                 numbers[name] = float(value)
         yield index, numbers
 
@@ -108,8 +109,8 @@ def _entries(side: str, change: object, count: int) -> Iterator[tuple[int, objec
         raise TypeError(f"{side} is {change!r}; expected a list with one entry per unit, or a mapping by unit index")
     if len(change) != count:
         raise ValueError(
-            f"{side} has {len(change)} entries, expected {count}; give None for a unit to leave alone, or a mapping "
-            "by unit index"
+            f"{side} has {len(change)} entries, expected {count}; give None for a unit that does not change, or a "
+            "mapping by unit index"
         )
     for index, entry in enumerate(change):
         if entry is not None:

@@ -15,8 +15,8 @@ from dm2_ray.world.units.state import COOLDOWN, ENERGY, HEALTH, SHIELD, X, Y
 
 @dataclass(frozen=True, kw_only=True)
 class UnitsView:
-    """Read-only columns of the engine's units, agents first; an agent may not see this, a scripted player or a
-    renderer may. A dead unit keeps its last position."""
+    """Read-only columns of the engine's units, agents first, for scripted players and renderers; agents do not see
+    them. A dead unit keeps its last position."""
 
     num_agents: int
     x: NDArray[np.float64]
@@ -32,11 +32,11 @@ class UnitsView:
     cooldown: NDArray[np.float64]
     """[B, U] game loops until the next attack may start."""
     target: NDArray[np.int64]
-    """[B, U] column in 0..U - 1 of the unit that is being fought or healed, -1 without; -1 after a battle's end."""
+    """[B, U] index in 0..U - 1 of the unit that is being fought or healed; -1 for none and after a battle's end."""
 
     @staticmethod
     def from_arrays(num_agents: int, units: NDArray[np.float64], target: NDArray[np.int64]) -> UnitsView:
-        """View of the engine's rows `units` [B, F, U] (see unit_state) and of `target` [B, U]."""
+        """View of the engine's rows `units` [B, F, U] (see units.state) and of `target` [B, U]."""
         rows, targets = units.view(), target.view()
         rows.flags.writeable = targets.flags.writeable = False
         return UnitsView(

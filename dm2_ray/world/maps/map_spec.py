@@ -1,4 +1,4 @@
-"""What a map is: teams, sizes, terrain, spawns and the enemies' order.
+"""The type of a map: teams, sizes, terrain, spawns and the enemies' order.
 
 x grows east, y grows north. Shapes: N agents, M enemies, A actions, X x Y cells.
 """
@@ -19,7 +19,7 @@ Race = Literal["T", "P", "Z"]
 
 
 class UnknownMapError(UserError, ValueError):
-    """A name that no map bears; the message names the nearest ones."""
+    """No map has this name; the message names the closest ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ class MapSpec:
     """In the order of the script."""
     enemy_order: EnemyOrder
     is_scenario: bool = False
-    """Not one of SMAC's maps: whoever compares worlds has to look at more than the name."""
+    """Not one of SMAC's maps: the name alone does not identify it (see `scenario_hash`)."""
 
     def __post_init__(self) -> None:
         sizes = {
@@ -120,6 +120,6 @@ def num_actions_for(ally_kinds: tuple[str, ...], enemy_kinds: tuple[str, ...]) -
 
 
 def type_bits_for(ally_kinds: tuple[str, ...], enemy_kinds: tuple[str, ...]) -> int:
-    """Length of the one-hot of unit types: 0 where nobody could be mistaken for another kind of its side."""
+    """Length of the one-hot of unit types: 0 where each side has a single kind."""
     kinds = max(len(set(ally_kinds)), len(set(enemy_kinds)))
     return kinds if kinds > 1 else 0

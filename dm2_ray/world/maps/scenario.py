@@ -1,10 +1,10 @@
-"""User scenarios: a YAML file names units, their places, terrain and limits, and becomes a map like SMAC's own.
+"""User scenarios: a YAML file with units, their positions, terrain and limits becomes a map like SMAC's own.
 
     name: bridge_4s_vs_12z          # default: the file's name without its ending
     episode_limit: 200              # env steps
-    agents:                         # count units round a point, as SMAC's maps create them ...
+    agents:                         # count units around a point, as SMAC's maps create them ...
       - {kind: stalker, count: 4, x: 6, y: 12}
-    enemies:                        # ... or one at each of the places
+    enemies:                        # ... or one at each of the positions
       - {kind: zealot, at: [[28, 11.5], [28, 12.5]]}
     enemy_order: {attack_move: [6, 12]}   # a point, or a segment [[x, y], [x, y]]; or attack_agents; or none
     terrain:                        # or size: [w, h]; or like: corridor (one of SMAC's maps); default: size: [32, 32]
@@ -15,9 +15,9 @@
         0011
         0011
 
-Places are map cells: x grows east, y north, the south-western corner is (0, 0). Without an order the enemies attack
-toward the first agents' place. The rules are SMAC's: a side shows shields if any of its kinds has them; unit types are
-shown where a side has several, in the order of SMAC's catalog; with medivacs the rules of its MMM maps hold.
+Positions are map cells: x grows east, y north, the south-western corner is (0, 0). Without an order the enemies attack
+toward the first agents' position. The rules are SMAC's: a side shows shields if any of its kinds has them; unit types
+are shown where a side has several, in the order of SMAC's catalog; with medivacs the rules of its MMM maps hold.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ def load_scenario(path: str | os.PathLike[str]) -> MapSpec:
     """The map that a YAML file describes.
 
     Raises:
-        ScenarioError: the file cannot be read, or something in it is wrong; names file, line and key.
+        ScenarioError: The file cannot be read, or something in it is wrong; names file, line and key.
     """
     return _read(path)[1]
 
 
 def read_scenario(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The content of a scenario's file, checked and with its name filled in: what `scenario_from_mapping` takes.
+    """The content of a scenario's file, checked and with its name filled in: the input of `scenario_from_mapping`.
 
     Raises:
-        ScenarioError: as `load_scenario`.
+        ScenarioError: As `load_scenario`.
     """
     return _read(path)[0]
 
@@ -64,11 +64,11 @@ def scenario_from_mapping(mapping: Mapping[str, Any], origin: str) -> MapSpec:
     """The map that a scenario's content describes; equal contents give the same object.
 
     Args:
-        mapping: what the YAML file would hold; `name` has no default here.
-        origin: where the content comes from, for messages.
+        mapping: The content of the YAML file; `name` has no default here.
+        origin: Where the content comes from, for messages.
 
     Raises:
-        ScenarioError: something is wrong; names origin and key.
+        ScenarioError: Something is wrong; names origin and key.
     """
     return _build(mapping, origin, {})
 

@@ -39,7 +39,7 @@ from dm2_ray.world.maps.smac_maps import (
 from dm2_ray.world.unit_kinds import kind_names, unit_kind
 
 POSITION_GRID = 4096.0
-"""The engine rounds places to this share of a cell."""
+"""The engine rounds positions to multiples of 1 / POSITION_GRID cells."""
 FLOOR_HEIGHT, LEVEL_HEIGHT, MAX_LEVEL = 8.0, 2.0, 4
 """SMAC's floor; a cliff level; the highest one that the game's height image can show."""
 
@@ -73,7 +73,7 @@ def build_map(scenario: Scenario) -> MapSpec:
             raise InvalidScenario((side,), f"has {len(created)} units; a side has at most {MAX_UNITS}")
         if set(created) == {"medivac"}:
             raise InvalidScenario((side,), "has only medivacs; a side that cannot fight is beaten from the start")
-    # Agents are numbered by kind in the catalog's order, then by place; enemies as they are created.
+    # Agents are numbered by kind in the catalog's order, then by position; enemies as they are created.
     ally_kinds, enemy_kinds = tuple(sorted(kinds[1], key=kind_names().index)), tuple(kinds[2])
     first = spawns[0]
     order = scenario.enemy_order or EnemyOrder(kind="attack_move", start=(first.x, first.y), end=(first.x, first.y))
@@ -114,7 +114,7 @@ def _create(
     spawns: list[Spawn],
     exact: list[FixedPosition],
 ) -> None:
-    """Append one side's spawns, and the places that are given one by one."""
+    """Append one side's spawns, and the positions that are given one by one."""
     for index, group in enumerate(groups):
         key = (side, str(index))
         if group.kind not in kind_names():
@@ -173,7 +173,7 @@ def _ground(terrain: Terrain) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
                 ("terrain", "heights"), f"are of {_size(digits)} cells, the map has {_size(walkable)}"
             )
         levels = digits.astype(np.float64)
-    # A corner is as high as the cells round it on average.
+    # The height of a corner is the mean of the cells around it.
     padded = np.pad(FLOOR_HEIGHT + LEVEL_HEIGHT * levels, 1, mode="edge")
     corners = (padded[:-1, :-1] + padded[1:, :-1] + padded[:-1, 1:] + padded[1:, 1:]) / 4
     walkable.flags.writeable = corners.flags.writeable = False

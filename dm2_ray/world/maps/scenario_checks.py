@@ -1,4 +1,4 @@
-"""Where a scenario's units will stand: is there room, do they keep apart, can they reach each other?
+"""Checks of the units' starting positions in a scenario: enough space, no overlaps, who can reach whom.
 
 Shapes: N agents, M enemies, U = N + M units (agents first), X x Y cells.
 """
@@ -20,11 +20,11 @@ from dm2_ray.world.maps.spawn_positions import spawn_positions
 from dm2_ray.world.unit_kinds import UnitKind, unit_kind
 
 _TOLERANCE = 1e-3
-"""Of distances: places are rounded to the engine's grid of 1/4096 cells."""
+"""Of distances: positions are rounded to the engine's grid of 1/4096 cells."""
 
 
 class FixedPosition(NamedTuple):
-    """A place that the scenario gives to one unit."""
+    """A position that the scenario gives to one unit."""
 
     key: tuple[str, ...]
     owner: int
@@ -34,10 +34,10 @@ class FixedPosition(NamedTuple):
 
 
 def starting_positions(spec: MapSpec) -> NDArray[np.float64]:
-    """[U, 2] where units begin under the engine's default settings.
+    """[U, 2] starting positions under the engine's default settings.
 
     Raises:
-        ValueError: there is no room for some group.
+        ValueError: There is not enough space for some group.
     """
     settings = EngineSettings()
     sides = ((1, spec.ally_kinds), (2, spec.enemy_kinds))
@@ -74,7 +74,7 @@ def check_positions(spec: MapSpec, exact: Sequence[FixedPosition]) -> None:
 
 
 def separate_areas(spec: MapSpec) -> tuple[int, ...]:
-    """How many starting ground units stand in each part of the ground, largest number first; units in different parts
+    """Number of ground units that start in each connected part of the ground, largest first; units in different parts
     cannot walk to each other. Flying units and cliff walkers are not counted."""
     areas = _areas(spec.walkable)
     found = []
@@ -103,7 +103,7 @@ def _areas(walkable: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def _overlap(one: str, here: Sequence[float], other: str, there: Sequence[float]) -> str:
-    """What is wrong with two units' places; empty if nothing is."""
+    """What is wrong with two units' positions; empty if nothing is."""
     first, second = unit_kind(one), unit_kind(other)
     needed = first.separation_radius + second.separation_radius
     distance = float(np.hypot(here[0] - there[0], here[1] - there[1]))

@@ -1,6 +1,6 @@
 """What a scenario's YAML file may contain: keys, types, bounds.
 
-What the values mean together is checked when the map is built (`scenario_map`).
+Whether the values fit together is checked when the map is built (`scenario_builder`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _tuple(value: Any) -> Any:
 
 
 def _is_number(value: Any) -> bool:
-    # Comparisons refuse NaN, infinities and whole numbers beyond what a float holds.
+    # The comparison also rejects NaN, infinities and integers that do not fit into a float.
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -_FARTHEST < value < _FARTHEST
 
 
@@ -77,7 +77,7 @@ Lines = Annotated[tuple[str, ...] | None, BeforeValidator(_lines)]
 
 
 class UnitGroup(Section):
-    """Units of one kind: `count` of them round the point (x, y), or one at each of the places `at`."""
+    """Units of one kind: `count` of them around the point (x, y), or one at each of the positions `at`."""
 
     kind: str
     count: int | None = Field(None, ge=1, le=MAX_UNITS)
@@ -106,12 +106,12 @@ class Scenario(Section):
     agents: Groups
     enemies: Groups
     enemy_order: Annotated[EnemyOrder | None, BeforeValidator(_order)] = None
-    """None: attack-move to the first agents' place."""
+    """None: attack-move to the first agents' position."""
     terrain: Terrain = Terrain(size=(32, 32))
 
 
 class InvalidScenario(ValueError):
-    """A scenario's value does not go with the others; `key` is where it stands."""
+    """A scenario's value contradicts the others; `key` says which one."""
 
     def __init__(self, key: tuple[str, ...], problem: str) -> None:
         super().__init__(f"{'.'.join(key)}: {problem}")

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from dm2_ray.world.maps.map_spec import EnemyOrder, MapSpec, Spawn, num_actions_for
 
-# The kinds behind the one-hots of unit types where a map has several. Quirk: on stalkers_and_zealots SMAC numbers the
-# enemies by the game's stock unit ids, in which the zealot comes first, and the agents by its own ids, in which the
+# The kinds in the one-hots of unit types where a map has several. Quirk: on stalkers_and_zealots SMAC numbers the
+# enemies by the game's standard unit ids, in which the zealot comes first, and the agents by its own ids, in which the
 # stalker does.
 _ALLY_TYPES = {
     "stalkers_and_zealots": ("stalker", "zealot"),
@@ -56,6 +56,7 @@ def _terrain(name: str) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
 
 @cache
 def smac_map(name: str) -> MapSpec:
+    """One of SMAC's maps, by its name."""
     entry = _packaged("maps.json")[name]
     ally_kinds = tuple(kind for kind, count in entry["ally_kinds"] for _ in range(count))
     enemy_kinds = tuple(kind for kind, count in entry["enemy_kinds"] for _ in range(count))

@@ -1,4 +1,4 @@
-"""Where units created at one point stand: StarCraft II's placement search is closed, this is a compact stand-in.
+"""Positions of units created at one point: a compact replacement of StarCraft II's placement search, which is closed.
 
 Shapes: n units; positions are map cells.
 """
@@ -22,14 +22,15 @@ _TOLERANCE = 1e-3
 def spawn_positions(
     spec: MapSpec, owner: int, kinds: Sequence[str], *, balance: Balance, pitch: float
 ) -> NDArray[np.float64]:
-    """Starting places [n, 2] of one side's units, whose kinds are given in index order.
+    """Starting positions [n, 2] of one side's units, whose kinds are given in index order.
 
     Each spawn point is filled with a hexagonal lattice whose spacing is `pitch` times twice the separation radius,
-    nearest slots first, in the order of the map's script; the enemy's lattice mirrors the agents'. Units keep apart
+    nearest slots first, in the order of the map's script; the enemy's lattice mirrors the agents'. Units stay apart
     from those of their own layer (ground, cliff walkers, air) and stay on the ground next to the point. Within a kind,
     agents are numbered by (x, y) as SMAC sorts them, enemies in the order of creation.
 
-    Raises ValueError if a spawn point has no room for its units.
+    Raises:
+        ValueError: A spawn point has not enough space for its units.
     """
     placed: list[tuple[UnitKind, float, float]] = []
     for spawn in spec.spawns:
@@ -71,7 +72,7 @@ def spawn_positions(
 
 
 def _hexagonal_slots(spacing: float, *, mirrored: bool) -> list[tuple[float, float]]:
-    """Offsets (dx, dy) of a hexagonal lattice round the origin, nearest first, ties from the front outwards."""
+    """Offsets (dx, dy) of a hexagonal lattice around the origin, nearest first, ties from the front outwards."""
     reach = int(16.0 / spacing) + 1
     slots = [
         ((row * _ROOT_3_HALF) * spacing, (column + 0.5 * (row % 2)) * spacing)

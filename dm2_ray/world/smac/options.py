@@ -1,4 +1,4 @@
-"""SMAC's switches: the constructor arguments of oxwhirl/smac's StarCraft2Env, with its names and defaults."""
+"""SMAC's options: the constructor arguments of oxwhirl/smac's StarCraft2Env, with its names and defaults."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 DIFFICULTIES = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "A")
-"""Levels of StarCraft II's computer player, by SMAC's names."""
+"""SMAC's names of the levels of StarCraft II's computer player."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,16 +17,16 @@ class SmacOptions:
     """Constructor arguments of SMAC other than the map's name and the seed.
 
     Raises:
-        TypeError: a value of the wrong type.
-        ValueError: a number out of range, or a switch that the embedded world cannot honor.
+        TypeError: A value of the wrong type.
+        ValueError: A number out of range.
     """
 
     step_mul: int = 8
     """Game loops per env step."""
     move_amount: int | float = 2
-    """Length of a move order; availability of a move is tested half as far."""
+    """Length of a move order; whether a move is available is tested at half the distance."""
     continuing_episode: bool = False
-    """True: a battle cut by the time limit is marked `episode_limit` in the info, so that its value is bootstrapped."""
+    """True marks a battle cut by the time limit with `episode_limit` in the info, so that its value is bootstrapped."""
     obs_all_health: bool = True
     """Show health (and shield) of the units in sight; implies obs_own_health."""
     obs_own_health: bool = True
@@ -49,18 +49,18 @@ class SmacOptions:
     reward_scale: bool = True
     reward_scale_rate: int | float = 20
     heuristic_ai: bool = False
-    """Agents are played by SMAC's built-in heuristic; the actions given only show as last actions."""
+    """SMAC's built-in heuristic plays the agents; the given actions appear only as last actions."""
     heuristic_rest: bool = False
-    """The heuristic walks toward a target that an agent may not shoot at, one move at a time, instead of ordering an
-    attack. Without effect unless heuristic_ai."""
+    """The heuristic walks toward a target that is out of shooting range, one move at a time, instead of ordering an
+    attack. No effect without heuristic_ai."""
     difficulty: str = "7"
-    """One of DIFFICULTIES. Without effect: SMAC's maps start no computer player, whatever the level."""
+    """One of DIFFICULTIES. No effect: SMAC's maps start no computer player, whatever the level."""
     game_version: str | None = None
-    """Without effect in the embedded world."""
+    """No effect in the embedded engine."""
     replay_dir: str | None = ""
     """Where SMACEnv.save_replay() writes; empty for the working directory."""
     replay_prefix: str | None = ""
-    """How the names of replays begin; empty for the map's name."""
+    """Prefix of the replays' file names; empty for the map's name."""
     window_size_x: int = 1920
     """Pixels of the window that render() opens."""
     window_size_y: int = 1200
@@ -87,7 +87,7 @@ class SmacOptions:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)!r}")
         if (self.obs_pathing_grid or self.obs_terrain_height) and self.move_amount != int(self.move_amount):
             raise ValueError(
-                f"obs_pathing_grid and obs_terrain_height look at whole cells: move_amount must be a whole number, "
+                f"obs_pathing_grid and obs_terrain_height read whole cells: move_amount must be a whole number, "
                 f"not {self.move_amount!r}"
             )
         if self.difficulty not in DIFFICULTIES:
@@ -97,10 +97,10 @@ class SmacOptions:
 
     @classmethod
     def from_arguments(cls, arguments: Mapping[str, Any]) -> SmacOptions:
-        """Switches from keyword arguments.
+        """Options from keyword arguments.
 
         Raises:
-            TypeError: an argument that SMAC does not have; the message names the nearest one.
+            TypeError: An argument that SMAC does not have; the message names the closest one.
         """
         known = [field.name for field in fields(cls)]
         for name in arguments:

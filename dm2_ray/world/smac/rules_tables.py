@@ -1,4 +1,4 @@
-"""The rules' constants for one map and one set of switches, laid out for compiled kernels.
+"""The rules' constants for one map and one set of options, laid out for compiled kernels.
 
 Shapes: N agents, M enemies, U = N + M units (agents first), A actions, O observation size, S state size;
 grids are [X, Y] cells, indexed [x, y].
@@ -9,7 +9,7 @@ One observation is move | M enemy rows | N - 1 ally rows | own; the state is N a
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ MEDIVAC_ENERGY_MAX = 200.0
 # Cells around a unit in SMAC's order, in multiples of move_amount: N, S, E, W, NE, SW, SE, NW and its own.
 _RING = ((0, 2), (0, -2), (2, 0), (-2, 0), (1, 1), (-1, -1), (1, -1), (-1, 1), (0, 0))
 
-# SMAC divides weapon cooldowns by these (game loops), which it measured once; real cooldowns may exceed them.
+# SMAC divides weapon cooldowns by these numbers (game loops), which it measured once; real cooldowns may exceed them.
 _COOLDOWN_MAX = {
     "marine": 15.0,
     "marauder": 25.0,
@@ -40,7 +40,7 @@ _OTHER_COOLDOWN_MAX = 15.0
 
 
 class RulesTables(NamedTuple):
-    """Everything the rules' kernels need to know about a map and its switches."""
+    """Everything that the rules' kernels need to know about a map and the options."""
 
     num_agents: int
     num_enemies: int
@@ -48,9 +48,9 @@ class RulesTables(NamedTuple):
     episode_limit: int
     unit_type_bits: int
     obs_size: int
-    """Length O of an observation as it is returned."""
+    """O, the length of an observation as it is returned."""
     state_size: int
-    """Length S of the state as it is returned."""
+    """S, the length of the state as it is returned."""
     enemies_at: int
     """Where the enemy rows begin in an observation; likewise below."""
     enemy_width: int
@@ -88,7 +88,7 @@ class RulesTables(NamedTuple):
     continuing_episode: bool
     walkable: NDArray[np.bool_]
     ring: NDArray[np.int64]
-    """[9, 2] cells, relative to a unit's own, whose pathing (first 8) and height (all 9) it may be shown."""
+    """[9, 2] cells, relative to a unit's own, whose pathing (first 8) and height (all 9) it may observe."""
     terrain: NDArray[np.float64]
     """[X, Y] heights as shown: 0..1."""
     health_max: NDArray[np.float64]
@@ -96,7 +96,7 @@ class RulesTables(NamedTuple):
     shield_max: NDArray[np.float64]
     """[U]; 0 for kinds without."""
     cooldown_max: NDArray[np.float64]
-    """[N] divisor of what `shows_energy` selects for the state."""
+    """[N] divisor of the energy or cooldown in the state (see `shows_energy`)."""
     shows_energy: NDArray[np.bool_]
     """[N] the state shows energy in place of the weapon's cooldown (medivacs where the map type is MMM)."""
     is_medivac: NDArray[np.bool_]
@@ -132,98 +132,128 @@ def build_tables(
     """Tables for one map.
 
     Args:
-        map_spec: the map.
-        switches: SMAC's constructor arguments.
+        map_spec: The map.
+        options: SMAC's constructor arguments.
         terrain_height: [X, Y] height image, 0..255; None takes the map's own.
-        balance: whose health and shield maxima are meant.
+        balance: The game data behind health and shield maxima.
 
     Raises:
-        ValueError: a height image of another shape than the map.
+        ValueError: The height image has another shape than the map.
     """
-    num_agents, num_enemies, num_actions = map_spec.num_agents, map_spec.num_enemies, map_spec.num_actions
+    observation = _observation_layout(map_spec, options)
+    return RulesTables(
+        num_agents=map_spec.num_agents,
+        num_enemies=map_spec.num_enemies,
+        num_actions=map_spec.num_actions,
+        episode_limit=map_spec.episode_limit,
+        unit_type_bits=map_spec.unit_type_bits,
+        is_mmm=map_spec.map_type == "MMM",
+        ally_shields=map_spec.ally_race == "P",
+        enemy_shields=map_spec.enemy_race == "P",
+        **observation,
+        **_state_layout(map_spec, options, observation["obs_size"]),
+        **_reward_constants(map_spec, options, balance),
+        **_map_constants(map_spec, options, terrain_height),
+        **_unit_constants(map_spec, balance),
+        **{name: getattr(options, name) for name in _SWITCHES},
+    )
+
+
+_SWITCHES = (
+    "obs_all_health",
+    "obs_own_health",
+    "obs_last_action",
+    "obs_pathing_grid",
+    "obs_terrain_height",
+    "obs_timestep_number",
+    "obs_instead_of_state",
+    "state_last_action",
+    "state_timestep_number",
+    "reward_sparse",
+    "reward_only_positive",
+    "continuing_episode",
+)
+"""Options that the kernels read as they are."""
+
+
+def _observation_layout(map_spec: MapSpec, options: SmacOptions) -> dict[str, int]:
+    """Where the blocks of an observation begin, and their widths."""
+    bits, ally_shields, enemy_shields = map_spec.unit_type_bits, map_spec.ally_race == "P", map_spec.enemy_race == "P"
+    move_width = NUM_MOVES + NUM_RING_CELLS * options.obs_pathing_grid
+    move_width += (NUM_RING_CELLS + 1) * options.obs_terrain_height
+    enemy_width = 4 + bits + (1 + enemy_shields) * options.obs_all_health
+    ally_width = 4 + bits + (1 + ally_shields) * options.obs_all_health + map_spec.num_actions * options.obs_last_action
+    # Quirk: with obs_timestep_number SMAC reserves a slot of the own block, leaves it zero and appends the time after
+    # the end, so that observations are one longer than its get_obs_size() says.
+    own_width = bits + (1 + ally_shields) * options.obs_own_health + options.obs_timestep_number
+    allies_at = move_width + map_spec.num_enemies * enemy_width
+    own_at = allies_at + (map_spec.num_agents - 1) * ally_width
+    return {
+        "enemies_at": move_width,
+        "enemy_width": enemy_width,
+        "allies_at": allies_at,
+        "ally_width": ally_width,
+        "own_at": own_at,
+        "obs_size": own_at + own_width + options.obs_timestep_number,
+    }
+
+
+def _state_layout(map_spec: MapSpec, options: SmacOptions, obs_size: int) -> dict[str, int]:
+    """Widths of the state's rows, and its size."""
+    bits, ally_shields, enemy_shields = map_spec.unit_type_bits, map_spec.ally_race == "P", map_spec.enemy_race == "P"
+    ally_width, enemy_width = 4 + ally_shields + bits, 3 + enemy_shields + bits
+    size = map_spec.num_agents * ally_width + map_spec.num_enemies * enemy_width + options.state_timestep_number
+    size += map_spec.num_agents * map_spec.num_actions * options.state_last_action
+    if options.obs_instead_of_state:
+        size = map_spec.num_agents * obs_size
+    return {"ally_state_width": ally_width, "enemy_state_width": enemy_width, "state_size": size}
+
+
+def _reward_constants(map_spec: MapSpec, options: SmacOptions, balance: Balance) -> dict[str, float]:
+    divisor = max_reward(map_spec, options, balance) / options.reward_scale_rate if options.reward_scale else 1.0
+    return {
+        "death_value": float(options.reward_death_value),
+        "win_reward": float(options.reward_win),
+        "defeat_reward": float(options.reward_defeat),
+        "negative_scale": float(options.reward_negative_scale),
+        "reward_divisor": float(divisor),
+    }
+
+
+def _map_constants(map_spec: MapSpec, options: SmacOptions, terrain_height: NDArray[np.uint8] | None) -> dict[str, Any]:
+    """Size and grids of the map, and where around a unit they are read."""
     size_x, size_y = map_spec.walkable.shape
     heights = height_image(map_spec) if terrain_height is None else np.asarray(terrain_height)
     if heights.shape != (size_x, size_y):
         raise ValueError(f"terrain_height has shape {heights.shape}, expected {(size_x, size_y)} for {map_spec.name!r}")
+    return {
+        "move_probe": options.move_amount / 2,
+        "center_x": size_x / 2,
+        "center_y": size_y / 2,
+        "extent_x": float(size_x),
+        "extent_y": float(size_y),
+        "walkable": np.array(map_spec.walkable, dtype=np.bool_, order="C"),
+        "ring": int(options.move_amount) * np.array(_RING, dtype=np.int64),
+        "terrain": np.array(heights / 255, dtype=np.float64, order="C"),
+    }
 
-    kind_names = (*map_spec.ally_kinds, *map_spec.enemy_kinds)
-    kinds = [unit_kind(name, balance) for name in kind_names]
-    is_mmm = map_spec.map_type == "MMM"
-    is_medivac = np.array([is_mmm and name == "medivac" for name in kind_names])
+
+def _unit_constants(map_spec: MapSpec, balance: Balance) -> dict[str, NDArray[Any]]:
+    """Constants of each unit, agents first."""
+    names = (*map_spec.ally_kinds, *map_spec.enemy_kinds)
+    kinds = [unit_kind(name, balance) for name in names]
+    is_medivac = np.array([map_spec.map_type == "MMM" and name == "medivac" for name in names])
     cooldown_max = [
         MEDIVAC_ENERGY_MAX if medivac else _COOLDOWN_MAX.get(name, _OTHER_COOLDOWN_MAX)
         for name, medivac in zip(map_spec.ally_kinds, is_medivac, strict=False)
     ]
-    type_index = np.zeros(num_agents + num_enemies, dtype=np.int64)
-    type_index[:num_agents] = [map_spec.ally_types.index(name) for name in map_spec.ally_kinds]
-    type_index[num_agents:] = [map_spec.enemy_types.index(name) for name in map_spec.enemy_kinds]
-
-    ally_shields, enemy_shields = map_spec.ally_race == "P", map_spec.enemy_race == "P"
-    bits = map_spec.unit_type_bits
-    move_width = NUM_MOVES + NUM_RING_CELLS * options.obs_pathing_grid
-    move_width += (NUM_RING_CELLS + 1) * options.obs_terrain_height
-    enemy_width = 4 + bits + (1 + enemy_shields) * options.obs_all_health
-    ally_width = 4 + bits + (1 + ally_shields) * options.obs_all_health + num_actions * options.obs_last_action
-    # Quirk: with obs_timestep_number SMAC reserves a slot of the own block, leaves it zero and appends the time after
-    # the end, so that observations are one longer than its get_obs_size() says.
-    own_width = bits + (1 + ally_shields) * options.obs_own_health + options.obs_timestep_number
-    allies_at = move_width + num_enemies * enemy_width
-    own_at = allies_at + (num_agents - 1) * ally_width
-    obs_size = own_at + own_width + options.obs_timestep_number
-    ally_state_width, enemy_state_width = 4 + ally_shields + bits, 3 + enemy_shields + bits
-    state_size = num_agents * ally_state_width + num_enemies * enemy_state_width + options.state_timestep_number
-    state_size += num_agents * num_actions * options.state_last_action
-    if options.obs_instead_of_state:
-        state_size = num_agents * obs_size
-    divisor = max_reward(map_spec, options, balance) / options.reward_scale_rate if options.reward_scale else 1.0
-
-    return RulesTables(
-        num_agents=num_agents,
-        num_enemies=num_enemies,
-        num_actions=num_actions,
-        episode_limit=map_spec.episode_limit,
-        unit_type_bits=bits,
-        obs_size=obs_size,
-        state_size=state_size,
-        enemies_at=move_width,
-        enemy_width=enemy_width,
-        allies_at=allies_at,
-        ally_width=ally_width,
-        own_at=own_at,
-        ally_state_width=ally_state_width,
-        enemy_state_width=enemy_state_width,
-        move_probe=options.move_amount / 2,
-        center_x=size_x / 2,
-        center_y=size_y / 2,
-        extent_x=float(size_x),
-        extent_y=float(size_y),
-        death_value=float(options.reward_death_value),
-        win_reward=float(options.reward_win),
-        defeat_reward=float(options.reward_defeat),
-        negative_scale=float(options.reward_negative_scale),
-        reward_divisor=float(divisor),
-        is_mmm=is_mmm,
-        ally_shields=ally_shields,
-        enemy_shields=enemy_shields,
-        obs_all_health=options.obs_all_health,
-        obs_own_health=options.obs_own_health,
-        obs_last_action=options.obs_last_action,
-        obs_pathing_grid=options.obs_pathing_grid,
-        obs_terrain_height=options.obs_terrain_height,
-        obs_timestep_number=options.obs_timestep_number,
-        obs_instead_of_state=options.obs_instead_of_state,
-        state_last_action=options.state_last_action,
-        state_timestep_number=options.state_timestep_number,
-        reward_sparse=options.reward_sparse,
-        reward_only_positive=options.reward_only_positive,
-        continuing_episode=options.continuing_episode,
-        walkable=np.array(map_spec.walkable, dtype=np.bool_, order="C"),
-        ring=int(options.move_amount) * np.array(_RING, dtype=np.int64),
-        terrain=np.array(heights / 255, dtype=np.float64, order="C"),
-        health_max=np.array([kind.health for kind in kinds], dtype=np.float64),
-        shield_max=np.array([kind.shield for kind in kinds], dtype=np.float64),
-        cooldown_max=np.array(cooldown_max, dtype=np.float64),
-        shows_energy=is_medivac[:num_agents].copy(),
-        is_medivac=is_medivac,
-        type_index=type_index,
-    )
+    type_index = [map_spec.ally_types.index(name) for name in map_spec.ally_kinds]
+    type_index += [map_spec.enemy_types.index(name) for name in map_spec.enemy_kinds]
+    return {
+        "health_max": np.array([kind.health for kind in kinds], dtype=np.float64),
+        "shield_max": np.array([kind.shield for kind in kinds], dtype=np.float64),
+        "cooldown_max": np.array(cooldown_max, dtype=np.float64),
+        "shows_energy": is_medivac[: map_spec.num_agents].copy(),
+        "is_medivac": is_medivac,
+        "type_index": np.array(type_index, dtype=np.int64),
+    }
