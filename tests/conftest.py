@@ -27,10 +27,13 @@ LANES = ("ray", "cli", "browser", "slow", "long")
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that use the local Ray are marked `ray`; what is marked in no other way is a `unit` test."""
+    """Tests are marked `ray` or `browser` by the fixtures they use; what is marked in no other way is a `unit` test."""
     for item in items:
-        if "local_ray" in getattr(item, "fixturenames", ()):
+        fixtures = getattr(item, "fixturenames", ())
+        if "local_ray" in fixtures:
             item.add_marker("ray")
+        if "browser" in fixtures:
+            item.add_marker("browser")
         if not any(item.get_closest_marker(lane) for lane in LANES):
             item.add_marker("unit")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gymnasium
 import numpy as np
+import pytest
 import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
@@ -15,6 +16,8 @@ from dm2_ray.learning.policy import AgentPolicy, policy_parameter_groups
 from dm2_ray.learning.ppo import PPOBatch, ppo_losses
 from dm2_ray.learning.ppo_batch import learning_rewards, minibatches, prepare_policy_batch
 from dm2_ray.learning.visitation import discriminator_inputs
+
+pytestmark = pytest.mark.slow
 
 
 class MemoryWorld:

@@ -21,6 +21,8 @@ from dm2_ray.distributed.rollout.battle_collector import BattleCollector
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies
 from dm2_ray.distributed.run_spec import BattleQuota
 
+pytestmark = pytest.mark.slow
+
 GAME = MeetingGame()
 PAID_FOR_RIGHT = MeetingGame(payoffs=(0.0625, 0.25))
 

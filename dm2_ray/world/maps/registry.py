@@ -44,7 +44,7 @@ def load_map(name: str | os.PathLike[str]) -> MapSpec:
         near = difflib.get_close_matches(text, known, n=3)
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known maps: {', '.join(known)}"
         raise UnknownMapError(f"unknown map {text!r}; {hint}")
-    # Imported here because SMAC's maps need neither YAML nor pydantic, which take 0.2 s to load.
+    # Imported here because SMAC's maps need neither YAML nor pydantic, and `import dm2_ray` lists maps.
     from dm2_ray.world.maps.scenario import load_scenario
 
     return load_scenario(path)

@@ -33,6 +33,7 @@ def play(map_name: str, env_steps: int, team_name: str = "random", seed: int = 0
     return umpire
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("map_name", EVERY_MAP)
 def test_twenty_thousand_random_steps(map_name: str) -> None:
     play(map_name, 20_000)

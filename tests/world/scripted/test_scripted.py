@@ -10,6 +10,8 @@ from dm2_ray.world.battles.battle_vector import BattleVector
 from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.scripted.scripted_team import SCRIPTED_TEAMS, ScriptedTeam
 
+pytestmark = pytest.mark.slow
+
 
 def win_rate(map_name, team_name, num_battles, seed=0, engine=None):
     """Share of battles 0..num_battles - 1 that the team wins."""
