@@ -176,7 +176,7 @@ _SWITCHES = (
 """Options that the kernels read as they are."""
 
 
-def _observation_layout(map_spec: MapSpec, options: SmacOptions) -> dict[str, int]:
+def _observation_layout(map_spec: MapSpec, options: SmacOptions) -> dict[str, Any]:
     """Where the blocks of an observation begin, and their widths."""
     bits, ally_shields, enemy_shields = map_spec.unit_type_bits, map_spec.ally_race == "P", map_spec.enemy_race == "P"
     move_width = NUM_MOVES + NUM_RING_CELLS * options.obs_pathing_grid
@@ -198,7 +198,7 @@ def _observation_layout(map_spec: MapSpec, options: SmacOptions) -> dict[str, in
     }
 
 
-def _state_layout(map_spec: MapSpec, options: SmacOptions, obs_size: int) -> dict[str, int]:
+def _state_layout(map_spec: MapSpec, options: SmacOptions, obs_size: int) -> dict[str, Any]:
     """Widths of the state's rows, and its size."""
     bits, ally_shields, enemy_shields = map_spec.unit_type_bits, map_spec.ally_race == "P", map_spec.enemy_race == "P"
     ally_width, enemy_width = 4 + ally_shields + bits, 3 + enemy_shields + bits
@@ -209,7 +209,7 @@ def _state_layout(map_spec: MapSpec, options: SmacOptions, obs_size: int) -> dic
     return {"ally_state_width": ally_width, "enemy_state_width": enemy_width, "state_size": size}
 
 
-def _reward_constants(map_spec: MapSpec, options: SmacOptions, balance: Balance) -> dict[str, float]:
+def _reward_constants(map_spec: MapSpec, options: SmacOptions, balance: Balance) -> dict[str, Any]:
     divisor = max_reward(map_spec, options, balance) / options.reward_scale_rate if options.reward_scale else 1.0
     return {
         "death_value": float(options.reward_death_value),
@@ -238,7 +238,7 @@ def _map_constants(map_spec: MapSpec, options: SmacOptions, terrain_height: NDAr
     }
 
 
-def _unit_constants(map_spec: MapSpec, balance: Balance) -> dict[str, NDArray[Any]]:
+def _unit_constants(map_spec: MapSpec, balance: Balance) -> dict[str, Any]:
     """Constants of each unit, agents first."""
     names = (*map_spec.ally_kinds, *map_spec.enemy_kinds)
     kinds = [unit_kind(name, balance) for name in names]
