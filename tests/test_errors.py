@@ -10,13 +10,14 @@ import pkgutil
 import ray.exceptions
 
 import dm2_ray
+from dm2_ray.demonstrations.source_checks import DemonstrationSettingsError
 from dm2_ray.errors import Interrupted, RunFailed, RunStopped, UserError
 
 BASES = (UserError, RunFailed, RunStopped, Interrupted)
 INTERNAL = {
     # Raised by one module and handled by another of the package; no user ever sees one of them.
-    "ForbiddenPickle", "ForcedStop", "GameLost", "LearnerNotReady", "Refusal", "RolloutDataLost", "UpdateResultLost",
-    "YamlError",
+    "CallTimeout", "ForbiddenPickle", "ForcedStop", "GameLost", "InvalidScenario", "LearnerNotReady", "RolloutDataLost",
+    "UpdateResultLost", "YamlError",
 }  # fmt: skip
 EXIT_CODES = {
     "RunEnded": 3, "RunSuperseded": 3, "RecordingInterrupted": 130,
@@ -55,7 +56,8 @@ def test_exceptions_with_an_exit_code_survive_ray() -> None:
         # A cluster's refusal carries its HTTP status and stays in the client, outside of Ray.
         if not issubclass(found, (UserError, RunFailed, RunStopped)) or found.__name__ == "Refused":
             continue
-        error = found("what was found")
+        is_of_settings = issubclass(found, DemonstrationSettingsError)
+        error = found(("matching",), "what was found") if is_of_settings else found("what was found")
         copy = pickle.loads(pickle.dumps(error))
         assert type(copy) is found and str(copy) == "what was found"
         wrapped = ray.exceptions.RayTaskError("play", "a traceback", error).as_instanceof_cause()

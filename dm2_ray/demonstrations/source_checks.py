@@ -26,6 +26,10 @@ class DemonstrationSettingsError(DemonstrationError):
         super().__init__(message)
         self.key = key
 
+    def __reduce__(self) -> tuple[type, tuple[tuple[str, ...], str]]:
+        # Ray sends exceptions from process to process.
+        return type(self), (self.key, str(self))
+
 
 def uses_demonstrations(experiment: Experiment) -> bool:
     """Whether any iteration of the run draws demonstrations."""
