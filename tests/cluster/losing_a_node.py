@@ -48,9 +48,8 @@ def learnt(trained: DM2) -> dict[str, Any]:
 
 
 def nodes_of_learners_and_experts(trained: DM2) -> set[str]:
-    algorithm = trained._algorithm
-    group = algorithm.learner_group
-    actors = [*(group.learner(agent) for agent in group.agent_ids), *algorithm.experts.actors]
+    group = trained.learner_group
+    actors = [*(group.learner(agent) for agent in group.agent_ids), *trained.experts.actors]
     return set(ray.get([actor.__ray_call__.remote(where) for actor in actors]))
 
 
