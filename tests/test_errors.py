@@ -54,7 +54,7 @@ def test_every_exception_for_a_user_has_an_exit_code() -> None:
 def test_exceptions_with_an_exit_code_survive_ray() -> None:
     for found in _exception_classes():
         # A cluster's refusal carries its HTTP status and stays in the client, outside of Ray.
-        if not issubclass(found, (UserError, RunFailed, RunStopped)) or found.__name__ == "Refused":
+        if not issubclass(found, (UserError, RunFailed, RunStopped)) or found.__name__ == "HttpError":
             continue
         is_of_settings = issubclass(found, DemonstrationSettingsError)
         error = found(("matching",), "what was found") if is_of_settings else found("what was found")

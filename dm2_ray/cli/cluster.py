@@ -140,8 +140,8 @@ def jobs(options: argparse.Namespace) -> int:
 
 def stop(options: argparse.Namespace) -> int:
     from dm2_ray.jobs.dashboard import Dashboard, dashboard_address
+    from dm2_ray.jobs.job_control import stop_job
     from dm2_ray.jobs.job_record import find_job
-    from dm2_ray.jobs.stop_job import stop_job
 
     dashboard = Dashboard(dashboard_address(options.address))
     before = find_job(dashboard, options.job_id)
@@ -217,7 +217,7 @@ def _submission(options: argparse.Namespace, experiment: Experiment | None) -> S
 
 def _follow(dashboard: Dashboard, job_id: str, *, to_stderr: bool) -> JobRecord:
     """The job when it has ended. Interrupted, it says how to come back: the job goes on."""
-    from dm2_ray.jobs.job_logs import follow
+    from dm2_ray.jobs.job_control import follow
 
     stream = sys.stderr if to_stderr else sys.stdout
 

@@ -1,4 +1,4 @@
-"""What `dm2 doctor` does: one line for everything that a run needs, with the cure where it is missing.
+"""`dm2 doctor`: one line for everything that a run needs, and what to do where something is missing.
 
 It imports what it needs, so that `--help` does not wait.
 """
@@ -53,13 +53,13 @@ def doctor(options: argparse.Namespace) -> int:
     checks = machine_checks(experiment, options.run_dir)
     if address:
         checks = chain(checks, cluster_checks(dashboard_address(address), experiment))
-    for finding in checks:
-        found.append(finding)
+    for result in checks:
+        found.append(result)
         if not options.json:
-            print(finding.line(), flush=True)
-    failed = [finding.check for finding in found if finding.level == "fail"]
+            print(result.line(), flush=True)
+    failed = [result.check for result in found if result.level == "fail"]
     if options.json:
-        print(json.dumps({"ok": not failed, "findings": [finding.record() for finding in found]}))
+        print(json.dumps({"ok": not failed, "findings": [result.record() for result in found]}))
     return 1 if failed else 0
 
 

@@ -1,4 +1,4 @@
-"""The token that a Ray cluster with authentication asks for, where this machine keeps it."""
+"""The access token of a Ray cluster with authentication, as this machine stores it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ DEFAULT_FILE = "~/.ray/auth_token"
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """A token and its home. The value is not shown where the object is printed."""
+    """A token and where it was found. `repr` does not show the value.
+
+    Attributes:
+        value: The token.
+        source: The environment variable or the file that it comes from.
+        file: The file; None if it comes from an environment variable.
+    """
 
     value: str
     source: str
-    """The environment variable or the file."""
     file: Path | None = None
 
     def __repr__(self) -> str:
@@ -25,21 +30,20 @@ class AccessToken:
 
     @property
     def open_to_others(self) -> bool:
-        """Whether other users of this machine may read its file."""
+        """Whether other users of this machine can read its file."""
         return self.file is not None and bool(self.file.stat().st_mode & 0o077)
 
     @property
     def header(self) -> dict[str, str]:
-        """The HTTP header that carries it."""
+        """The HTTP header for requests with this token."""
         return {"Authorization": f"Bearer {self.value}"}
 
 
 def find_token() -> AccessToken | None:
-    """The token, looked for where Ray looks and in its order: variable, file that a variable names, home directory."""
+    """Searches where Ray does, in its order: $RAY_AUTH_TOKEN, the file in $RAY_AUTH_TOKEN_PATH, ~/.ray/auth_token."""
     if value := os.environ.get(TOKEN, "").strip():
         return AccessToken(value, f"${TOKEN}")
-    named = os.environ.get(TOKEN_PATH)
-    file = Path(named or DEFAULT_FILE).expanduser()
+    file = Path(os.environ.get(TOKEN_PATH) or DEFAULT_FILE).expanduser()
     try:
         value = file.read_text().strip()
     except (OSError, UnicodeDecodeError):

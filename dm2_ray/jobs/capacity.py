@@ -1,7 +1,7 @@
-"""Whether a cluster can hold a run, said before the run is handed in.
+"""Checks whether a cluster has enough resources for a run, before the run is submitted.
 
-Ray waits for ever for a place that no node has. The driver makes the same comparison when it starts, but by then a job
-has been queued, set up and reported as failed.
+Ray waits forever for resources that no node has. The driver makes the same check when it starts, but by then a job has
+been queued, set up and reported as failed.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from dm2_ray.jobs.dashboard import ClusterError, Node
 
 
 class ClusterTooSmall(ClusterError):
-    """The cluster cannot hold the run."""
+    """The cluster has too few resources for the run."""
 
 
 def demand_of(experiment: Experiment) -> RunResources:
-    """What a run of this experiment starts.
+    """The resources that a run of this experiment needs.
 
     Raises:
-        ValueError: The experiment cannot be run as it is.
+        ValueError: The experiment cannot be run with these settings.
     """
-    # Imported where it is asked for, because it loads RLlib.
+    # Here because it loads RLlib, which most commands do not need.
     from dm2_ray.runs.trainables import validated_spec
 
     return validated_spec(experiment).resources
 
 
 def check_capacity(demand: RunResources, nodes: Sequence[Node]) -> None:
-    """Compares a demand with all that the nodes have, used or not: a busy cluster becomes free again.
+    """Compares a demand with the nodes' total resources, whether in use or not: a busy cluster becomes free again.
 
     Raises:
-        ClusterTooSmall: The sum is too small, or the nodes cannot hold all processes, each whole on one of them.
+        ClusterTooSmall: The sum is too small, or the processes cannot be distributed so that each fits on one node.
     """
     problem = shortage(demand.bundles(), [node.resources for node in nodes])
     if problem is not None:
@@ -45,7 +45,7 @@ def check_capacity(demand: RunResources, nodes: Sequence[Node]) -> None:
 
 
 def describe(nodes: Sequence[Node]) -> str:
-    """The nodes' processors in words."""
+    """The nodes' CPUs and GPUs in words."""
     if not nodes:
         return "no living node"
     parts = []

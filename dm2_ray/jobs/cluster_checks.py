@@ -1,4 +1,4 @@
-"""What a run needs of a cluster, asked of its dashboard one thing at a time."""
+"""The checks of `dm2 doctor --address`: whether a cluster provides what a run needs."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from dm2_ray.config.schema import Experiment
 from dm2_ray.jobs.access_token import find_token
 from dm2_ray.jobs.capacity import ClusterTooSmall, check_capacity, demand_of, describe
 from dm2_ray.jobs.dashboard import ClusterError, Dashboard, Node
-from dm2_ray.jobs.machine_checks import SCARCE_BYTES, TOO_FEW_BYTES, Finding, fail, ok, warn
+from dm2_ray.jobs.machine_checks import SCARCE_BYTES, TOO_FEW_BYTES, CheckResult, fail, ok, warn
 
 _GIB = 1024**3
 
 
-def cluster_checks(address: str, experiment: Experiment | None) -> Iterator[Finding]:
-    """All of them; where the cluster cannot be asked, that is the last.
+def cluster_checks(address: str, experiment: Experiment | None) -> Iterator[CheckResult]:
+    """Runs all checks; if the cluster does not answer, the check of the address is the last one.
 
     Args:
-        address: Of the dashboard.
-        experiment: What is to be run there; None where nobody has said.
+        address: Address of the dashboard.
+        experiment: What will be run there; None if that is not known.
     """
     yield from _token_file()
     try:
@@ -39,47 +39,47 @@ def cluster_checks(address: str, experiment: Experiment | None) -> Iterator[Find
     yield from _disks(dashboard)
 
 
-def _token_file() -> Iterator[Finding]:
+def _token_file() -> Iterator[CheckResult]:
     token = find_token()
     if token is not None and token.open_to_others:
         yield warn("token file", f"{token.file} can be read by others on this machine", f"chmod 600 {token.file}")
 
 
-def _authentication(dashboard: Dashboard, nodes: list[Node]) -> Finding:
+def _authentication(dashboard: Dashboard, nodes: list[Node]) -> CheckResult:
     host = urlsplit(dashboard.address).hostname or ""
     if dashboard.authentication != "token":
-        # Ray listens on every node's address, whatever the dashboard is bound to.
+        # Ray listens on the address of every node, even if the dashboard is bound to loopback.
         exposed = len(nodes) > 1 or not _is_loopback(host)
         return (fail if exposed else warn)(
-            "authentication", "off: whoever reaches a node can run commands there",
+            "authentication", "off: anybody who can reach a node can run commands there",
             "start every node with RAY_AUTH_MODE=token (cluster/README.md)",
         )  # fmt: skip
     assert dashboard.token is not None
-    found = f"token, ours from {dashboard.token.source} is taken"
+    found = f"token; the one from {dashboard.token.source} is accepted"
     if dashboard.address.startswith("http://") and not _is_loopback(host):
         return warn(
-            "authentication", f"{found}, but it crosses the network to {host} in the clear",
+            "authentication", f"{found}, but it is sent to {host} unencrypted",
             f"ssh -L 8265:127.0.0.1:8265 {host}, then --address http://127.0.0.1:8265",
         )  # fmt: skip
     return ok("authentication", found)
 
 
-def _ray(dashboard: Dashboard) -> Finding:
+def _ray(dashboard: Dashboard) -> CheckResult:
     here = version("ray")
     if dashboard.ray_version != here:
-        return fail("ray there", f"{dashboard.ray_version}, here {here}", "all nodes need the same Ray as dm2-ray")
+        return fail("ray there", f"{dashboard.ray_version}, here {here}", "all nodes need the Ray version of dm2-ray")
     return ok("ray there", dashboard.ray_version)
 
 
-def _python(dashboard: Dashboard) -> Finding:
+def _python(dashboard: Dashboard) -> CheckResult:
     there, here = dashboard.python_version(), platform.python_version()
     if there.split(".")[:2] != here.split(".")[:2]:
-        # Only the configuration travels, as text; nothing of this Python runs there.
-        return ok("python there", f"{there} (here {here}: a job brings its configuration only)")
+        # Only the configuration is sent, as text, so that the Python versions may differ.
+        return ok("python there", f"{there} (here {here}: a job only brings its configuration)")
     return ok("python there", there)
 
 
-def _nodes(nodes: list[Node], experiment: Experiment | None) -> Finding:
+def _nodes(nodes: list[Node], experiment: Experiment | None) -> CheckResult:
     found = f"{len(nodes)} alive: {describe(nodes)}"
     if experiment is None:
         return ok("nodes", found)
@@ -92,8 +92,8 @@ def _nodes(nodes: list[Node], experiment: Experiment | None) -> Finding:
     return ok("nodes", f"{found}; the run needs {wanted} ({demand.arithmetic()})")
 
 
-def _disks(dashboard: Dashboard) -> Iterator[Finding]:
-    """Where each node keeps Ray's logs and what the object store has no room for."""
+def _disks(dashboard: Dashboard) -> Iterator[CheckResult]:
+    """The disks with Ray's logs and the objects that do not fit into the object store."""
     for summary in dashboard.node_summaries():
         disks = summary.get("disk") or {}
         free = min((disk["free"] for disk in disks.values()), default=None)

@@ -1,4 +1,4 @@
-"""A submitted job as its cluster remembers it."""
+"""A submitted job, as the cluster's dashboard describes it."""
 
 from __future__ import annotations
 
@@ -14,29 +14,36 @@ TERMINAL = ("SUCCEEDED", "FAILED", "STOPPED")
 EXIT_STOPPED = 130
 STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
 _RAY_STOP_WAIT_S = 3.0
-"""Ray's own patience, where the job sets none."""
+"""Ray's default for STOP_WAIT."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobRecord:
-    """What there is to know of a job."""
+    """Status and metadata of a job.
+
+    Attributes:
+        id: The job's id.
+        status: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED.
+        message: Ray's last message about the job, in one line.
+        driver_exit_code: Exit code of the driver; None if it has none yet.
+        started_s: Start in seconds since 1970.
+        ended_s: End in seconds since 1970.
+        metadata: What `dm2 submit` stored with the job.
+        stop_wait_s: How long the job may take to end after it was asked to stop.
+    """
 
     id: str
     status: str
-    """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED."""
     message: str
-    """Ray's last word on the job, in one line."""
     driver_exit_code: int | None
     started_s: float | None
-    """Seconds since 1970."""
     ended_s: float | None
     metadata: Mapping[str, str]
     stop_wait_s: float
-    """How long the job may take to end after it was asked to."""
 
     @staticmethod
     def of(details: Mapping[str, Any]) -> JobRecord:
-        """From the dashboard's answer."""
+        """Reads the dashboard's answer."""
         env_vars = (details.get("runtime_env") or {}).get("env_vars") or {}
         try:
             stop_wait_s = float(env_vars.get(STOP_WAIT, _RAY_STOP_WAIT_S))
@@ -59,10 +66,10 @@ class JobRecord:
 
     @property
     def exit_code(self) -> int | None:
-        """The job's own; None while it has not ended.
+        """The exit code of the job; None if it has not ended.
 
-        A stopped job is 130, never 0: it did not do what was asked. A driver that a signal ended is 128 + the signal's
-        number, as in a shell. A job that failed before its driver could start is 1.
+        A stopped job has 130 and never 0, because it did not finish. A driver that was ended by a signal has 128 + the
+        signal's number, as in a shell. A job that failed before its driver started has 1.
         """
         if self.status == "SUCCEEDED":
             return 0
@@ -75,13 +82,13 @@ class JobRecord:
 
     @property
     def duration_s(self) -> float | None:
-        """From its start to its end, or until now."""
+        """Time from the start to the end, or until now."""
         if self.started_s is None:
             return None
         return max(0.0, (self.ended_s or time.time()) - self.started_s)
 
     def record(self) -> dict[str, Any]:
-        """For `--json`."""
+        """The job for `--json`."""
         return {
             "id": self.id,
             "status": self.status,
@@ -94,10 +101,10 @@ class JobRecord:
 
 
 def find_job(dashboard: Dashboard, job_id: str) -> JobRecord:
-    """The job of this id.
+    """The job with this id.
 
     Raises:
-        ClusterError: There is none.
+        ClusterError: There is no such job.
     """
     details = dashboard.job(job_id)
     if details is None or details.get("submission_id") is None:
@@ -106,7 +113,7 @@ def find_job(dashboard: Dashboard, job_id: str) -> JobRecord:
 
 
 def job_table(jobs: Sequence[JobRecord]) -> str:
-    """One line per job, the newest first."""
+    """A table with one line per job, the newest first."""
     rows = [("ID", "STATUS", "EXIT", "RUN", "STARTED", "TOOK")]
     for job in sorted(jobs, key=lambda job: job.started_s or 0.0, reverse=True):
         started = "-" if job.started_s is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job.started_s))

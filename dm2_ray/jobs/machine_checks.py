@@ -1,7 +1,4 @@
-"""What a run needs of this machine, looked at one thing at a time.
-
-What `dm2 doctor` says of one thing.
-"""
+"""The checks of `dm2 doctor`: whether this machine provides what a run needs."""
 
 from __future__ import annotations
 
@@ -12,10 +9,10 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, requires, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from dm2_ray.config.schema import Experiment
 
@@ -24,15 +21,15 @@ SCARCE_BYTES = 5 * _GIB
 TOO_FEW_BYTES = _GIB // 2
 _OLDEST_PYTHON = (3, 10)
 _STORE_SHARE = 0.3
-"""Of the memory: what Ray's object store takes by itself."""
+"""Share of the memory that Ray's object store takes by default."""
 
 
-def machine_checks(experiment: Experiment | None, run_dir: Path) -> Iterator[Finding]:
-    """All of them.
+def machine_checks(experiment: Experiment | None, run_dir: Path) -> Iterator[CheckResult]:
+    """Runs all checks.
 
     Args:
-        experiment: What is to be run; None where nobody has said.
-        run_dir: Where it is to be written.
+        experiment: What will be run; None if that is not known.
+        run_dir: Where the run will be written.
     """
     yield _python()
     yield _ray()
@@ -45,33 +42,33 @@ def machine_checks(experiment: Experiment | None, run_dir: Path) -> Iterator[Fin
     yield _smac()
 
 
-def _python() -> Finding:
+def _python() -> CheckResult:
     found = platform.python_version()
     if sys.version_info < _OLDEST_PYTHON:
         return fail("python", found, f"dm2-ray needs {'.'.join(map(str, _OLDEST_PYTHON))} or newer")
     return ok("python", f"{found} ({sys.executable})")
 
 
-def _ray() -> Finding:
-    """The very version that the package was written for: RLlib changes its inside with every release."""
+def _ray() -> CheckResult:
+    """Requires exactly the version that the package was written for: RLlib's internals change with every release."""
     try:
         found = version("ray")
         wanted = next(
             (match[1] for line in requires("dm2-ray") or () if (match := re.match(r"ray\[.*\]==([\w.]+)", line))), None
         )
     except PackageNotFoundError as error:
-        return fail("ray", f"{error.name} is not installed", "pip install dm2-ray, which brings its Ray along")
+        return fail("ray", f"{error.name} is not installed", "pip install dm2-ray, which installs its Ray, too")
     if wanted is not None and found != wanted:
         return fail("ray", found, f"dm2-ray needs exactly {wanted}: pip install 'ray[default,rllib]=={wanted}'")
     return ok("ray", found)
 
 
-def _disk(check: str, path: Path) -> Finding:
+def _disk(check: str, path: Path) -> CheckResult:
     path = path.expanduser().absolute()
     existing = next(candidate for candidate in (path, *path.parents) if candidate.exists())
     if not os.access(existing, os.W_OK):
         return fail(
-            check, f"{existing} cannot be written to", "choose another --run-dir (or TMPDIR), or change its owner"
+            check, f"{existing} cannot be written to", "choose another --run-dir (or $TMPDIR), or change its owner"
         )
     free = shutil.disk_usage(existing).free
     found = f"{existing}, {free / _GIB:.1f} GiB free"
@@ -84,11 +81,11 @@ def _disk(check: str, path: Path) -> Finding:
     return ok(check, found)
 
 
-def _shared_memory() -> Finding:
+def _shared_memory() -> CheckResult:
     path = Path("/dev/shm")
     if not path.is_dir():
         return warn(
-            "/dev/shm", "is missing", "Ray's object store goes to the temporary directory, which is slow: mount it"
+            "/dev/shm", "is missing", "Ray's object store uses the temporary directory, which is slow: mount /dev/shm"
         )
     size = shutil.disk_usage(path).total
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -97,27 +94,25 @@ def _shared_memory() -> Finding:
     if size < wanted:
         return warn(
             "/dev/shm", found,
-            f"Ray's object store wants {wanted / _GIB:.1f} GiB and goes to disk without: docker run --shm-size, an "
+            f"Ray's object store takes {wanted / _GIB:.1f} GiB and uses the disk otherwise: docker run --shm-size, an "
             "emptyDir of medium Memory, or a smaller ray start --object-store-memory",
         )  # fmt: skip
     return ok("/dev/shm", found)
 
 
-def _wandb(experiment: Experiment | None) -> Finding:
+def _wandb(experiment: Experiment | None) -> CheckResult:
     mode = "online" if experiment is None else experiment.tracking.wandb
     if mode != "online":
-        return ok("wandb", f"tracking.wandb is {mode}: neither key nor network is needed")
+        return ok("wandb", f"tracking.wandb is {mode}: no key and no network needed")
     from dm2_ray.tracking.wandb_run import offline_reason
 
     reason = offline_reason()
     if reason is None:
-        return ok("wandb", "there is a key, and the server answers")
-    return warn(
-        "wandb", f"{reason}, runs here are written offline", "wandb login, or tracking.wandb=offline to mean it"
-    )
+        return ok("wandb", "an API key was found, and the server answers")
+    return warn("wandb", f"{reason}: runs here are written offline", "wandb login, or tracking.wandb=offline")
 
 
-def _gpu(experiment: Experiment | None) -> Finding:
+def _gpu(experiment: Experiment | None) -> CheckResult:
     import torch
 
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -126,38 +121,36 @@ def _gpu(experiment: Experiment | None) -> Finding:
     if wanted and not found:
         return warn(
             "gpu", f"{words}, learners.gpus_per_learner is {wanted:g}",
-            "install a CUDA build of torch and the driver where learners run, or set it to 0",
+            "install a CUDA build of torch and the NVIDIA driver on the learners' machines, or set it to 0",
         )  # fmt: skip
     return ok("gpu", words)
 
 
-def _starcraft(experiment: Experiment | None) -> Iterator[Finding]:
+def _starcraft(experiment: Experiment | None) -> Iterator[CheckResult]:
     from dm2_ray.world.starcraft.protocol import StarCraftError, load_protocol
 
-    needed = experiment is not None and experiment.world.backend == "starcraft"
-    if not needed:
+    if experiment is None or experiment.world.backend != "starcraft":
         yield ok("starcraft", "not needed: world.backend is embedded")
         return
-    assert experiment is not None
     from dm2_ray.world.smac.options import SmacOptions
     from dm2_ray.world.starcraft.install import check_starcraft
 
     try:
         load_protocol()
-        yield ok("starcraft protocol", "s2clientprotocol and protobuf fit together")
+        yield ok("starcraft protocol", "s2clientprotocol and protobuf are compatible")
     except StarCraftError as error:
         yield fail("starcraft protocol", str(error), "pip install 'dm2-ray[starcraft]'")
         return
     try:
-        switches = SmacOptions.from_arguments(experiment.world.smac)
-        check_starcraft(experiment.world.map, experiment.world.starcraft, switches.game_version)
-        yield ok("starcraft", f"the game and its map {experiment.world.map} are here")
+        options = SmacOptions.from_arguments(experiment.world.smac)
+        check_starcraft(experiment.world.map, experiment.world.starcraft, options.game_version)
+        yield ok("starcraft", f"the game and its map {experiment.world.map} are installed")
     except StarCraftError as error:
-        yield fail("starcraft", str(error), "every node that plays needs the game and the maps")
+        yield fail("starcraft", str(error), "every node with rollout workers needs the game and the maps")
 
 
-def _smac() -> Finding:
-    """The package index has another `smac` than StarCraft's."""
+def _smac() -> CheckResult:
+    """On PyPI, `smac` is not the StarCraft Multi-Agent Challenge."""
     try:
         found = distribution("smac")
     except PackageNotFoundError:
@@ -174,36 +167,40 @@ Level = Literal["ok", "warn", "fail"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """One line: how it is, and what to do about it."""
+class CheckResult:
+    """What one check found.
+
+    Attributes:
+        level: "warn" if a run works, but badly; "fail" if it does not work.
+        check: Name of the check, a word or two.
+        found: What was found.
+        fix: What to do about it; empty if nothing.
+    """
 
     level: Level
     check: str
-    """What was looked at, a word or two."""
-    what: str
-    """What was found."""
-    cure: str = ""
-    """What to do; empty where all is well."""
+    found: str
+    fix: str = ""
 
     def line(self) -> str:
-        """As it is printed."""
-        return f"{self.level:<4}  {self.check}: {self.what}" + (f" — {self.cure}" if self.cure else "")
+        """The result as a line of text."""
+        return f"{self.level:<4}  {self.check}: {self.found}" + (f" — {self.fix}" if self.fix else "")
 
-    def record(self) -> dict[str, Any]:
-        """For `--json`."""
-        return asdict(self)
-
-
-def ok(check: str, what: str) -> Finding:
-    """All is well."""
-    return Finding(level="ok", check=check, what=what)
+    def record(self) -> dict[str, str]:
+        """The result for `--json`."""
+        return {"level": self.level, "check": self.check, "what": self.found, "cure": self.fix}
 
 
-def warn(check: str, what: str, cure: str) -> Finding:
-    """It works, yet not as it should."""
-    return Finding(level="warn", check=check, what=what, cure=cure)
+def ok(check: str, found: str) -> CheckResult:
+    """The result of a check that passed."""
+    return CheckResult(level="ok", check=check, found=found)
 
 
-def fail(check: str, what: str, cure: str) -> Finding:
-    """It will not work."""
-    return Finding(level="fail", check=check, what=what, cure=cure)
+def warn(check: str, found: str, fix: str) -> CheckResult:
+    """The result of a check that found a problem with which a run still works."""
+    return CheckResult(level="warn", check=check, found=found, fix=fix)
+
+
+def fail(check: str, found: str, fix: str) -> CheckResult:
+    """The result of a check that found a problem with which no run works."""
+    return CheckResult(level="fail", check=check, found=found, fix=fix)

@@ -1,12 +1,13 @@
-"""Handing a run to a cluster as a Ray job.
+"""Submits a run to a cluster as a Ray job.
 
     experiment.yaml (resolved) ─► working directory of the job ─► dm2 train experiment.yaml --address auto
 
-The package is expected on every node (the image, the virtual environment); `package=True` sends this checkout's source
-along instead. Whatever a job is given (entrypoint, metadata, environment) can be read by everybody who holds the
-cluster's token, and is logged on every node: nothing secret may be in it. Keys come from the nodes' own environment.
+The package must be installed on every node (by the image or a virtual environment); `package=True` sends the source of
+this checkout instead. Everything in a submission (entrypoint, metadata, environment) can be read by everybody who has
+the cluster's token, and is logged on every node, so it must not contain secrets. Keys come from the environment of the
+nodes.
 
-Ray's own client for what it alone does: packing a job's files, and streaming a job's output.
+Ray's client is only used to upload a job's files and to stream a job's output.
 """
 
 from __future__ import annotations
@@ -38,13 +39,14 @@ if TYPE_CHECKING:
 
 EXPERIMENT_FILE = "experiment.yaml"
 RUNS_ON_CLUSTER = "dm2-runs"
-"""Below the home directory of the user that Ray runs as."""
+"""Default directory of runs, below the home directory of the user that Ray runs as."""
 SAVE_MARGIN_S = 30.0
-"""For the checkpoint itself, its copy elsewhere and W&B, after the iteration under way has ended or been dropped."""
+"""Time to write the checkpoint, copy it and finish W&B, after the current iteration has ended or been dropped."""
 WANDB_SETTINGS = ("WANDB_MODE", "WANDB_ENTITY", "WANDB_BASE_URL")
-"""What a job takes over from the environment of whoever submits it; the project is tracking.project."""
+"""Variables that a job gets from the environment of `dm2 submit`; the project is `tracking.project`."""
 
 RESUMED_GRACE_S = 120.0
+"""Assumed `faults.stop_grace_s` of a resumed run, whose configuration only the cluster has."""
 
 _SECRET = re.compile("key|token|secret|password", re.IGNORECASE)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -52,16 +54,24 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Submission:
-    """What a cluster is given."""
+    """What is sent to a cluster.
+
+    Attributes:
+        job_id: Name of the job.
+        entrypoint: Shell command of the job.
+        env_vars: Environment variables of the job.
+        metadata: What `dm2 jobs` shows.
+        run_dir: Run directory on the cluster, quoted for the entrypoint's shell.
+        experiment: What to train; None resumes a run that the cluster has.
+        package: Whether this package's source is sent, too.
+    """
 
     job_id: str
     entrypoint: str
     env_vars: Mapping[str, str]
     metadata: Mapping[str, str]
     run_dir: str
-    """On the cluster, as the entrypoint's shell reads it."""
     experiment: Experiment | None
-    """None goes on with a run that the cluster has already."""
     package: bool = False
 
 
@@ -72,25 +82,26 @@ def new_run(
 
     Args:
         experiment: What to train.
-        job_id: Its name; None makes one of variant, map, seed and the time.
-        run_dir: On the cluster; a relative one is below the home directory there. None is dm2-runs/JOB_ID.
-        package: Send this package's source along.
+        job_id: Name of the job; None makes one from variant, map, seed and time.
+        run_dir: Run directory on the cluster; a relative path is below the home directory there. None takes
+            dm2-runs/JOB_ID.
+        package: Send this package's source, too.
 
     Raises:
-        ClusterError: The name cannot be one, or something secret would be sent along.
+        ClusterError: The name is not valid, or the submission would contain a secret.
     """
     chosen = job_id or _new_job_id(f"{experiment.variant}-{experiment.world.map}-{experiment.seed}")
     _check_name(chosen)
     if experiment.checkpoint.uri is not None:
         _check_uri(experiment.checkpoint.uri, "checkpoint.uri")
     directory = _cluster_path(run_dir or f"{RUNS_ON_CLUSTER}/{chosen}")
-    named = {"variant": experiment.variant, "map": experiment.world.map, "seed": str(experiment.seed)}
+    described = {"variant": experiment.variant, "map": experiment.world.map, "seed": str(experiment.seed)}
     return Submission(
         job_id=chosen,
-        # Without `exec` a shell would stand between Ray's signals and the driver.
+        # Without `exec`, Ray's signals would reach a shell instead of the driver.
         entrypoint=f"exec python3 -m dm2_ray.cli train {EXPERIMENT_FILE} --run-dir {directory} --address auto",
         env_vars=_environment(experiment.faults.stop_grace_s),
-        metadata={**named, "env_runners": str(experiment.rollout.env_runners), **_origin(directory)},
+        metadata={**described, "env_runners": str(experiment.rollout.env_runners), **_origin(directory)},
         run_dir=directory,
         experiment=experiment,
         package=package,
@@ -106,18 +117,18 @@ def resumed_run(
     env_steps: int | None = None,
     package: bool = False,
 ) -> Submission:
-    """A job that goes on with a run of the cluster.
+    """A job that resumes a run of the cluster.
 
     Args:
-        run: The run's directory there, or the URI of its copy.
+        run: Directory of the run on the cluster, or URI of its copy.
         job_id: As for `new_run`.
-        run_dir: Of a copy: where it is brought to first.
-        iterations: A new limit, as `dm2 resume` takes it.
-        env_steps: Another.
+        run_dir: Directory on the cluster into which the copy is downloaded first.
+        iterations: New limit, as for `dm2 resume`.
+        env_steps: New limit, as for `dm2 resume`.
         package: As for `new_run`.
 
     Raises:
-        ClusterError: The name cannot be one, or something secret would be sent along.
+        ClusterError: The name is not valid, or the submission would contain a secret.
     """
     last = re.sub("[^A-Za-z0-9_.-]+", "-", run.rstrip("/").rpartition("/")[2])
     chosen = job_id or _new_job_id(f"resume-{last}")
@@ -127,7 +138,7 @@ def resumed_run(
         directory = _cluster_path(run_dir or f"{RUNS_ON_CLUSTER}/{chosen}")
         words = [shlex.quote(run), "--run-dir", directory]
     elif run_dir is not None:
-        raise ClusterError("--run-dir says where a run's copy is brought to: --resume has to name a URI then")
+        raise ClusterError("--run-dir is where a run's copy is downloaded to: with it, --resume must be a URI")
     else:
         directory = _cluster_path(run)
         words = [directory]
@@ -136,7 +147,6 @@ def resumed_run(
     return Submission(
         job_id=chosen,
         entrypoint=f"exec python3 -m dm2_ray.cli resume {' '.join(words)} --address auto",
-        # The run's own grace is written where it is kept: here one that should do for any.
         env_vars=_environment(RESUMED_GRACE_S),
         metadata=_origin(directory),
         run_dir=directory,
@@ -146,10 +156,10 @@ def resumed_run(
 
 
 def submit(dashboard: Dashboard, submission: Submission) -> None:
-    """Hands the job in; it is queued when this returns.
+    """Submits the job; it is queued when this returns.
 
     Raises:
-        ClusterError: There is a job of this name already, or the cluster does not take it.
+        ClusterError: The name is taken, or the cluster does not accept the job.
     """
     refuse_duplicate(dashboard, submission.job_id)
     with tempfile.TemporaryDirectory(prefix="dm2-submit-") as place:
@@ -169,19 +179,19 @@ def submit(dashboard: Dashboard, submission: Submission) -> None:
                 metadata=dict(submission.metadata),
             )
         except (RuntimeError, ValueError, OSError) as error:
-            # Ray reports what its server said, traceback and all; the reason is in the last line.
+            # The error contains the whole traceback of the server; the reason is in the last line.
             lines = [line.strip() for line in str(error).splitlines() if line.strip(" .")]
             reason = lines[-1][:300] if lines else type(error).__name__
-            raise ClusterError(f"{dashboard.address} does not take the job {submission.job_id}: {reason}") from error
+            raise ClusterError(f"{dashboard.address} does not accept the job {submission.job_id}: {reason}") from error
 
 
 def refuse_duplicate(dashboard: Dashboard, job_id: str) -> None:
-    """Raises ClusterError where the cluster has a job of this name: Ray never gives a name twice."""
+    """Raises ClusterError if the cluster has a job with this name: Ray never allows a name twice."""
     details = dashboard.job(job_id)
     if details is not None:
         status = JobRecord.of(details).status
         raise ClusterError(
-            f"there is a job {job_id} already ({status}): choose another --name, or look at it with `dm2 jobs {job_id}`"
+            f"there is already a job {job_id} ({status}): choose another --name, or see `dm2 jobs {job_id}`"
         )
 
 
@@ -194,8 +204,8 @@ def _check_uri(uri: str, source: str) -> None:
     parts = urlsplit(uri)
     if "@" in parts.netloc or any(_SECRET.search(name) for name in parse_qs(parts.query)):
         raise ClusterError(
-            f"{source} holds a user, password or key, which everybody on the cluster could read: leave it out; nodes "
-            "find credentials in their own environment (AWS_PROFILE, GOOGLE_APPLICATION_CREDENTIALS, a role)"
+            f"{source} contains a user, password or key, which everybody on the cluster can read: leave it out; nodes "
+            "take credentials from their own environment (AWS_PROFILE, GOOGLE_APPLICATION_CREDENTIALS, a role)"
         )
 
 
@@ -219,12 +229,11 @@ def _origin(directory: str) -> dict[str, str]:
 
 
 def _cluster_path(run_dir: str) -> str:
-    """The directory in the words of the shell there."""
-    if run_dir.startswith("~/"):
-        run_dir = run_dir.removeprefix("~/")
+    """The directory, quoted for the shell of the job."""
+    run_dir = run_dir.removeprefix("~/")
     if Path(run_dir).is_absolute() or "://" in run_dir:
         return shlex.quote(run_dir)
-    # Not below the job's own directory, which Ray removes with the job.
+    # Not below the job's working directory, which Ray removes with the job.
     return f'"$HOME"/{shlex.quote(run_dir)}'
 
 
@@ -234,7 +243,7 @@ def _new_job_id(what: str) -> str:
 
 
 def _copy_package(working_dir: Path) -> None:
-    """The source beside the experiment: the working directory comes first on every process's path."""
+    """Copies the source next to the experiment: the working directory comes first on the Python path of a job."""
     source = Path(__file__).resolve().parents[1]
     no_leftovers = shutil.ignore_patterns("__pycache__", "*.pyc", "*.nbi", "*.nbc")
     shutil.copytree(source, working_dir / "dm2_ray", ignore=no_leftovers)
@@ -242,14 +251,14 @@ def _copy_package(working_dir: Path) -> None:
 
 
 def ray_client(dashboard: Dashboard) -> JobSubmissionClient:
-    """A client of a cluster that has been found to answer, and to take the token.
+    """Ray's client of a cluster, which has answered and accepted the token before.
 
     Raises:
-        RuntimeError, OSError: The cluster has gone meanwhile.
+        RuntimeError, OSError: The cluster does not answer anymore.
     """
     from ray.job_submission import JobSubmissionClient
 
-    # A line for every uploaded file and every closed connection.
+    # They log a line for every uploaded file and every closed connection.
     for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env"):
         logging.getLogger(name).setLevel(logging.WARNING)
     with dashboard.ray_address_environment():

@@ -1,6 +1,6 @@
-"""`python -m dm2_ray.jobs.wait_for_nodes 4 --address http://127.0.0.1:8265`: returns when so many nodes have joined.
+"""`python -m dm2_ray.jobs.wait_for_nodes 4 --address http://127.0.0.1:8265`: waits until 4 nodes have joined.
 
-For scripts that start a cluster and a run in one go: a run that starts before its nodes are there is refused.
+For scripts that start a cluster and then a run: a run that starts before its nodes have joined is refused.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ POLL_S = 1.0
 
 
 def await_nodes(address: str, number: int, timeout_s: float) -> list[Node]:
-    """The living nodes, once there are `number` of them.
+    """Waits until there are `number` living nodes, and returns them.
 
     Raises:
-        ClusterError: There were not within `timeout_s`, or the cluster did not answer.
+        ClusterError: Fewer nodes joined within `timeout_s`, or the cluster did not answer.
     """
     deadline = time.monotonic() + timeout_s
     while True:
@@ -36,7 +36,7 @@ def await_nodes(address: str, number: int, timeout_s: float) -> list[Node]:
 
 
 def main() -> int:
-    """0 when they are there, 1 when they are not."""
+    """Returns exit code 0 if the nodes have joined, otherwise 1."""
     parser = argparse.ArgumentParser(prog="python -m dm2_ray.jobs.wait_for_nodes", description=await_nodes.__doc__)
     parser.add_argument("number", type=int)
     parser.add_argument("--address", metavar="URL")

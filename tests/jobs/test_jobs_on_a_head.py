@@ -23,7 +23,7 @@ import pytest
 from support.ray_head import ROOT, RayHead, free_ports, with_parent
 
 from dm2_ray.jobs.dashboard import Dashboard
-from dm2_ray.jobs.job_logs import follow
+from dm2_ray.jobs.job_control import follow
 from dm2_ray.jobs.submission import ray_client
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
@@ -113,7 +113,7 @@ def test_a_name_is_given_once(head: RayHead, first: subprocess.CompletedProcess[
     done = dm2(head, "submit", *LIGHT, "--iterations", 2, "--name", "first")
     assert done.returncode == 2
     assert done.stderr == (
-        "dm2: there is a job first already (SUCCEEDED): choose another --name, or look at it with `dm2 jobs first`\n"
+        "dm2: there is already a job first (SUCCEEDED): choose another --name, or see `dm2 jobs first`\n"
     )
 
 
@@ -218,7 +218,7 @@ def test_following_survives_a_broken_connection(head: RayHead, monkeypatch: pyte
 def test_the_doctor_finds_the_cluster_well(head: RayHead) -> None:
     done = dm2(head, "doctor", *LIGHT[:4], "rollout.env_runners=1")
     assert done.returncode == 0, done.stdout
-    assert f"ok    authentication: token, ours from {head.token_file} is taken" in done.stdout
+    assert f"ok    authentication: token; the one from {head.token_file} is accepted" in done.stdout
     done = dm2(head, "doctor", *LIGHT[:4], "rollout.env_runners=9", "--json")
     assert done.returncode == 1
     (failed,) = [finding for finding in json.loads(done.stdout)["findings"] if finding["level"] == "fail"]

@@ -66,7 +66,7 @@ def test_a_run_goes_on_from_its_directory_or_its_copy() -> None:
         "resume", "s3://bucket/runs/a", "--run-dir", "/home/ray/dm2-runs/ID", "--env-steps", "9", "--address", "auto"
     ]  # fmt: skip
     _parser().parse_args(words(copy.entrypoint))
-    with pytest.raises(ClusterError, match="has to name a URI"):
+    with pytest.raises(ClusterError, match="must be a URI"):
         resumed_run("/shared/runs/a", run_dir="elsewhere")
 
 
