@@ -114,7 +114,7 @@ def record_battle(
     from dm2_ray.distributed.random_streams import StreamRole, derive_seed
     from dm2_ray.distributed.rollout.stacked_policies import load_policies
     from dm2_ray.recording.recorder import check_same_map
-    from dm2_ray.world.configured import build_battles
+    from dm2_ray.world.backends import build_battles
 
     checkpoint = open_checkpoint(Path(team_name))
     world = checkpoint.experiment().world

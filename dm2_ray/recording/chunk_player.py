@@ -12,8 +12,8 @@ from dm2_ray.distributed.random_streams import StreamRole, derive_seed
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies, load_policies
 from dm2_ray.recording.chunk import CHUNK_BATTLES, RecordedChunk
 from dm2_ray.world import ScriptedTeam
+from dm2_ray.world.backends import build_battles
 from dm2_ray.world.battles.play_battles import TeamPolicy
-from dm2_ray.world.configured import build_battles
 
 BATTLES_AT_ONCE = 64
 """Part of what a seed means for a team that draws its actions: the noise of a step is drawn for all columns."""

@@ -29,7 +29,8 @@ from dm2_ray.recording.player_pool import RecordingPool
 from dm2_ray.recording.progress import RecordingProgress
 from dm2_ray.recording.resumable_parts import ResumableParts, parts_directory
 from dm2_ray.world import SCRIPTED_TEAMS, load_map, world_map
-from dm2_ray.world.configured import build_battles, resolve_world
+from dm2_ray.world.backends import build_battles
+from dm2_ray.world.configured import resolve_world
 
 SCRIPTED_PREFIX = "scripted:"
 GIVE_UP_AFTER = 8192

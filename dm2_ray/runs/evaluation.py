@@ -22,7 +22,7 @@ from dm2_ray.learning.episodes import AgentTrajectory
 from dm2_ray.runs.joint_rollouts import JointRollouts
 from dm2_ray.statistics import wilson_interval
 from dm2_ray.world import SCRIPTED_TEAMS, ScriptedTeam
-from dm2_ray.world.configured import build_battles
+from dm2_ray.world.backends import build_battles
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from dm2_ray.checkpoints import Checkpoint, open_checkpoint
 from dm2_ray.distributed.rollout.stacked_policies import load_policies
+from dm2_ray.world.backends import build_battles
 from dm2_ray.world.battles.backend import BattleBackend
-from dm2_ray.world.configured import build_battles
 
 
 class Team:

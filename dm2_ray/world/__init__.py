@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     )
     from dm2_ray.world.maps.scenario import ScenarioError, load_scenario, scenario_from_mapping
     from dm2_ray.world.maps.smac_maps import map_names
-    from dm2_ray.world.scripted.scripted_team import SCRIPTED_TEAMS, ScriptedTeam
+    from dm2_ray.world.scripted import SCRIPTED_TEAMS
+    from dm2_ray.world.scripted.scripted_team import ScriptedTeam
     from dm2_ray.world.smac.recorded_rules import RulesReplay
     from dm2_ray.world.starcraft.starcraft_vector import StarCraftVector
 
@@ -57,7 +58,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_attributes(
     __name__,
     {
-        "SCRIPTED_TEAMS": "dm2_ray.world.scripted.scripted_team",
+        "SCRIPTED_TEAMS": "dm2_ray.world.scripted",
         "BattleVector": "dm2_ray.world.battles.battle_vector",
         "MapSpec": "dm2_ray.world.maps.map_spec",
         "RulesReplay": "dm2_ray.world.smac.recorded_rules",

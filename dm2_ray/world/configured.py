@@ -1,4 +1,4 @@
-"""From the settings of a world to what it fixes and to its battles; the only module that maps backends to classes."""
+"""What the settings of a world fix, without playing in it: loads neither the engine nor the compiler."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dm2_ray.config.schema import WorldSettings
-from dm2_ray.world.battles.backend import BattleBackend
-from dm2_ray.world.battles.battle_vector import BattleVector
-from dm2_ray.world.engine.game_loop import ENGINE_VERSION
-from dm2_ray.world.engine_settings import EngineSettings
+from dm2_ray.world.engine_settings import ENGINE_VERSION
 from dm2_ray.world.maps.registry import load_map, scenario_file, world_map
 from dm2_ray.world.maps.scenario import read_scenario, scenario_from_mapping
 from dm2_ray.world.smac.options import SmacOptions
 from dm2_ray.world.smac.rules_tables import build_tables
-from dm2_ray.world.starcraft.starcraft_vector import StarCraftVector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,20 +45,6 @@ class ConfiguredWorld:
             backend=world.backend,
             engine_version=version,
         )
-
-
-def build_battles(world: WorldSettings, num_battles: int, seed: int) -> BattleBackend:
-    """B battles side by side; with StarCraft II at most `world.starcraft.max_games`.
-
-    Raises:
-        StarCraftError: StarCraft II is configured and not installed here.
-    """
-    map_spec = world_map(world.map, world.scenario)
-    if world.backend == "starcraft":
-        games = min(num_battles, world.starcraft.max_games)
-        return StarCraftVector(map_spec, games, seed=seed, settings=world.starcraft, **world.smac)
-    engine = EngineSettings.from_arguments(world.engine)
-    return BattleVector(map_spec, num_battles, seed=seed, engine=engine, **world.smac)
 
 
 def resolve_world(world: WorldSettings) -> WorldSettings:

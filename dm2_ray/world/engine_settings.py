@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+ENGINE_VERSION = "2"
+"""Changes whenever the same seed and actions may give a different battle; recorded with demonstrations."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSettings:

@@ -16,7 +16,7 @@ from test_dataset import WORLD, altered, episodes, record, with_shard
 from dm2_ray.config.schema import WorldSettings
 from dm2_ray.demonstrations import DemonstrationError, Filters, JointTrajectories, JointTrajectoryWriter, Provenance
 from dm2_ray.demonstrations.verifying import check_map_matches, verify_set
-from dm2_ray.world.engine.game_loop import ENGINE_VERSION
+from dm2_ray.world.engine_settings import ENGINE_VERSION
 
 
 @pytest.fixture

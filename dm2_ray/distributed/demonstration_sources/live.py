@@ -27,9 +27,10 @@ from dm2_ray.distributed.demonstration_sources.sources import DemonstrationSourc
 from dm2_ray.distributed.random_streams import StreamRole, derive_seed
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies, actor_weights, load_policies
 from dm2_ray.world import SCRIPTED_TEAMS, ScriptedTeam, world_map
+from dm2_ray.world.backends import build_battles
 from dm2_ray.world.battles.backend import BattleBackend
 from dm2_ray.world.battles.play_battles import TeamPolicy
-from dm2_ray.world.configured import ConfiguredWorld, build_battles
+from dm2_ray.world.configured import ConfiguredWorld
 
 SCRIPTED_PREFIX = "scripted:"
 BATTLES_AT_ONCE = 64

@@ -42,7 +42,7 @@ from dm2_ray.distributed.rollout.battle_collector import BattleCollector, Battle
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies
 from dm2_ray.distributed.run_spec import BattleQuota, RunSpec
 from dm2_ray.learning.episodes import AgentTrajectory
-from dm2_ray.world.configured import build_battles
+from dm2_ray.world.backends import build_battles
 
 WIN_RATE = "win_rate"
 

@@ -17,8 +17,7 @@ from dm2_ray.world.battles.recompute import observe_again, observe_final
 from dm2_ray.world.battles.set_units import clear_flags, with_units_placed
 from dm2_ray.world.battles.unit_records import SideChange, Sides, parse_sides
 from dm2_ray.world.engine.battle_step import BattleConstants, allocate_battles, step_battles
-from dm2_ray.world.engine.game_loop import ENGINE_VERSION
-from dm2_ray.world.engine_settings import EngineSettings
+from dm2_ray.world.engine_settings import ENGINE_VERSION, EngineSettings
 from dm2_ray.world.maps.map_spec import MapSpec
 from dm2_ray.world.maps.registry import load_map
 from dm2_ray.world.maps.terrain import build_terrain

@@ -89,9 +89,6 @@ from dm2_ray.world.units.tables import (
     UnitTables,
 )
 
-ENGINE_VERSION = "2"
-"""Changes whenever the same seed and actions may give a different battle; recorded with demonstrations."""
-
 SIDESTEP_LOOPS = 32
 """Loops during which a unit prefers one side when it has to get around something."""
 

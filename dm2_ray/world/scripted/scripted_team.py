@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.battles.backend import BattleBackend
+from dm2_ray.world.scripted import SCRIPTED_TEAMS
 from dm2_ray.world.scripted.kiting import KiteRules, choose_kite
 from dm2_ray.world.scripted.scripted_kernels import (
     NO_ENEMY,
@@ -27,8 +28,6 @@ from dm2_ray.world.scripted.scripted_kernels import (
 )
 from dm2_ray.world.unit_kinds import UnitKind, unit_kind
 from dm2_ray.world.units.tables import MELEE_RANGE
-
-SCRIPTED_TEAMS = ("random", "nearest", "focus_fire", "kite")
 
 # Found by random search over the maps with melee enemies: they win nearly every battle, on 2m_vs_1z one in seven.
 KITE_RULES = KiteRules(

@@ -10,7 +10,7 @@ from dm2_ray.distributed.rollout.battle_collector import BattleCollector
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies
 from dm2_ray.distributed.run_spec import BattleQuota
 from dm2_ray.learning.episodes import AgentTrajectory
-from dm2_ray.world.configured import build_battles
+from dm2_ray.world.backends import build_battles
 
 
 def collected(smac: dict, *, keep_states: bool) -> tuple[BattleCollector, list[AgentTrajectory]]:

@@ -18,7 +18,7 @@ from dm2_ray.learning.behavior_cloning import cloning_losses, prepare_cloning_ba
 from dm2_ray.learning.policy import AgentPolicy
 from dm2_ray.learning.ppo_batch import minibatches
 from dm2_ray.recording.recorder import record
-from dm2_ray.world.configured import build_battles
+from dm2_ray.world.backends import build_battles
 
 
 def untrained(settings: PolicySettings, agents: int, obs_size: int, actions: int) -> list[AgentPolicy]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from dm2_ray.config.schema import WorldSettings
 from dm2_ray.world import BattleVector
-from dm2_ray.world.configured import build_battles
+from dm2_ray.world.backends import build_battles
 from dm2_ray.world.engine_settings import EngineSettings
 
 

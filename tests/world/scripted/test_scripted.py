@@ -8,7 +8,8 @@ from support.maps import EVERY_MAP
 
 from dm2_ray.world.battles.battle_vector import BattleVector
 from dm2_ray.world.engine_settings import EngineSettings
-from dm2_ray.world.scripted.scripted_team import SCRIPTED_TEAMS, ScriptedTeam
+from dm2_ray.world.scripted import SCRIPTED_TEAMS
+from dm2_ray.world.scripted.scripted_team import ScriptedTeam
 
 pytestmark = pytest.mark.slow
 
