@@ -11,7 +11,7 @@ import numpy.typing as npt
 Expected = Mapping[str, tuple[npt.DTypeLike, tuple[int, ...]]]
 
 
-def check_arrays(holder: object, expected: Expected) -> None:
+def check_fields(holder: object, expected: Expected) -> None:
     """Raises ValueError unless each named attribute of `holder` is an array of the given dtype and shape."""
     for name, (dtype, shape) in expected.items():
         array: npt.NDArray[np.generic] = getattr(holder, name)

@@ -1,7 +1,7 @@
 """RLlib Algorithms: DM2, with IPPO as its case without matching, and the centralized reference MAPPO.
 
     dm2.py              DM2Config and DM2; start here, with the picture of an iteration
-    run_processes.py    everything that a run starts beside its learners
+    run_processes.py    the processes that a run starts besides its learners
     training_counts.py  what both have been trained on so far
     mappo/              MAPPO
 

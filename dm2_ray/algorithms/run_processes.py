@@ -1,4 +1,4 @@
-"""RunProcesses: everything that a run starts beside its learners, and the resources it reserves for the learners."""
+"""The processes that a run starts besides its learners, and the resources that it reserves for the learners."""
 
 from __future__ import annotations
 
@@ -21,12 +21,19 @@ from dm2_ray.distributed.run_spec import RunSpec
 class RunProcesses:
     """Rollout workers, evaluation workers, and the source of demonstrations with its servers.
 
-    All processes are started before any of them is waited for. Under Tune they go into the trial's own placement group;
+    All processes are started before any of them is waited for. Under Tune they run in the trial's own placement group;
     otherwise see placement.py.
+
+    Attributes:
+        players: The workers whose battles are learned from.
+        evaluators: The workers that play evaluations; the same as `players` if there are none of their own.
+        experts: The source of demonstrations; None if none are drawn.
+        faults: The log of everything that is lost.
     """
 
     def __init__(self, config: AlgorithmConfig) -> None:
-        """
+        """Starts the processes.
+
         Args:
             config: The run's DM2Config, for the env runners; the learners' placement is written to it.
 
@@ -48,22 +55,17 @@ class RunProcesses:
             self._placement = LearnerPlacement(learners.count, learners.each, self._patience_s)
             config.learner_placement = self._placement
         rollout, evaluation = experiment.rollout, experiment.evaluation
-        self.players = BattleEnvRunnerGroup(
-            config,
-            number=rollout.env_runners,
-            maximum=rollout.max_env_runners,
-            faults=self.faults,
-            first_bundle_index=resources.first_bundle(FaultKind.ROLLOUT_WORKER) if self._is_under_tune else None,
-        )
+
+        def start(kind: FaultKind, number: int, maximum: int | None = None) -> BattleEnvRunnerGroup:
+            bundle = resources.first_bundle(kind) if self._is_under_tune else None
+            return BattleEnvRunnerGroup(
+                config, number=number, maximum=maximum, kind=kind, faults=self.faults, first_bundle_index=bundle
+            )
+
+        self.players = start(FaultKind.ROLLOUT_WORKER, rollout.env_runners, rollout.max_env_runners)
         self.evaluators = self.players
         if evaluation.env_runners:
-            self.evaluators = BattleEnvRunnerGroup(
-                config,
-                number=evaluation.env_runners,
-                kind=FaultKind.EVALUATION_WORKER,
-                faults=self.faults,
-                first_bundle_index=resources.first_bundle(FaultKind.EVALUATION_WORKER) if self._is_under_tune else None,
-            )
+            self.evaluators = start(FaultKind.EVALUATION_WORKER, evaluation.env_runners)
         if spec.uses_demonstrations:
             options = ActorOptions(
                 ray_options=self._expert_options(),
@@ -86,8 +88,10 @@ class RunProcesses:
             self.experts.wait_until_ready()
 
     def free_capacity(self) -> None:
-        """Releases a rollout worker's resources for learners that lost theirs with a node. Without a learner nobody can
-        learn; with fewer rollout workers everybody learns the same, later."""
+        """Releases a rollout worker's resources for learners that lost theirs with a node.
+
+        Without one of its learners the run stops; with fewer rollout workers it learns the same, only more slowly.
+        """
         if self._placement is not None and not self._placement.is_whole:
             self.players.release_capacity()
 

@@ -1,4 +1,10 @@
-"""A run's complete states: their format, how they are written, which are kept, and copies of them elsewhere."""
+"""Checkpoints, the complete states of a run.
+
+checkpoint.py     the format, and reading it without trusting it (start here)
+saving.py         writing a checkpoint atomically, with verification
+retention.py      which checkpoints are kept
+remote_copy.py    copies on another file system (S3, Google Cloud Storage, a shared directory)
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's complete state in a directory: read without trusting it.
+"""A directory that holds the complete state of a run, and how it is read without trusting it.
 
     checkpoints/iteration_000120/
       manifest.json      format, world, sizes, policy settings, counters, sha256 of every other file
@@ -6,8 +6,8 @@
       agent_0.pt …       one file per agent: policy, critic, normalizer, discriminator, optimizers
       experts_0.pt …     with self-imitation, one file per agent: its slices of the best battles so far
 
-These files hold tensors, numbers and strings only and are read with `weights_only=True`: a checkpoint from a stranger
-can be wrong but cannot run code. Only the driver writes checkpoints (`saving.py`).
+These files hold only tensors, numbers and strings and are read with `weights_only=True`: a checkpoint from an unknown
+source can be wrong but cannot run code. Only the driver writes checkpoints (`saving.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,17 @@ PREFIX = "iteration_"
 
 
 class CheckpointError(UserError, ValueError):
-    """A checkpoint is missing, damaged or belongs to something else."""
+    """A checkpoint is missing or damaged, or does not fit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
-    """What a checkpoint's manifest says."""
+    """The content of a checkpoint's manifest.
+
+    Attributes:
+        win_rate: Of these agents in an evaluation; None if they have not been evaluated.
+        sha256: Hash of every other file, by name.
+    """
 
     path: Path
     iteration: int
@@ -53,13 +58,11 @@ class Checkpoint:
     obs_size: int
     num_actions: int
     win_rate: float | None
-    """Of these agents in an evaluation; None where they have not been evaluated."""
     sha256: Mapping[str, str]
-    """Of every file beside the manifest."""
 
     @property
     def digest(self) -> str:
-        """One hash that stands for all files; goes into the provenance of demonstrations."""
+        """One hash over all files, which the provenance of demonstrations records."""
         return hashlib.sha256(json.dumps(dict(self.sha256), sort_keys=True).encode()).hexdigest()
 
     def experiment(self) -> Experiment:
@@ -70,31 +73,31 @@ class Checkpoint:
         """An agent's complete state: tensors, numbers and strings in dicts and lists.
 
         Raises:
-            CheckpointError: The file is not what was saved.
+            CheckpointError: The file cannot be read.
         """
-        return _loaded(self.path / agent_file(index))
+        return _load(self.path / agent_file(index))
 
     def expert_state(self) -> dict[str, dict[str, Any]] | None:
-        """Per agent, the state of where its demonstrations come from, as tensors and numbers; None if there is none.
+        """The state of each agent's source of demonstrations, by agent; None if it has none (as a recorded set).
 
         Raises:
-            CheckpointError: A file is not what was saved.
+            CheckpointError: A file cannot be read.
         """
         if expert_file(0) not in self.sha256:
             return None
-        return {f"agent_{index}": _loaded(self.path / expert_file(index)) for index in range(self.num_agents)}
+        return {f"agent_{index}": _load(self.path / expert_file(index)) for index in range(self.num_agents)}
 
     def manifest(self) -> bytes:
-        """Content of the manifest."""
+        """The manifest as it is written."""
         record = {"format": FORMAT, **{k: v for k, v in asdict(self).items() if k != "path"}}
         return (json.dumps(record, indent=2) + "\n").encode()
 
     @staticmethod
-    def of_manifest(path: Path, content: str | bytes) -> Checkpoint:
-        """What a manifest says of the checkpoint at `path`; no other file is looked at.
+    def from_manifest(path: Path, content: str | bytes) -> Checkpoint:
+        """The checkpoint at `path` according to its manifest; no other file is read.
 
         Raises:
-            CheckpointError: It is no manifest of this format.
+            CheckpointError: `content` is not a manifest of this format.
         """
         try:
             record = json.loads(content)
@@ -118,49 +121,52 @@ def expert_file(index: int) -> str:
 
 
 def open_checkpoint(path: Path, *, best: bool = False) -> Checkpoint:
-    """Reads a manifest and verifies every file's hash.
+    """Reads a checkpoint's manifest and verifies the hash of every file.
 
     Args:
-        path: A checkpoint, or a run directory or its `checkpoints/` (then the newest intact one is meant).
-        best: Of a run, take the intact one of the highest win rate, the earliest of equally good ones.
+        path: A checkpoint; or a run directory or its `checkpoints/`, of which the newest intact checkpoint is opened.
+        best: Of a run, open the intact checkpoint with the highest win rate instead; the earliest in a tie.
 
     Raises:
-        CheckpointError: One line that says what is wrong.
+        CheckpointError: There is none, or none is intact.
     """
     if not path.exists():
         raise CheckpointError(f"{path}: no such checkpoint")
     if (path / MANIFEST).is_file():
-        return verified(path)
+        return verify_checkpoint(path)
     root = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-    candidates = sort_by_win_rate(root) if best else list(reversed(directories(root)))
+    if best:
+        candidates = [entry.path for entry in best_checkpoints(listed_checkpoints(root))]
+    else:
+        candidates = checkpoint_directories(root)[::-1]
     problems = []
     for candidate in candidates:
         try:
-            found = verified(candidate)
+            found = verify_checkpoint(candidate)
         except CheckpointError as error:
             problems.append(str(error))
             continue
         for problem in problems:
-            logger.warning(f"{problem}; passed over, {found.path.name} is used")
+            logger.warning(f"{problem}; skipped, {found.path.name} is used")
         return found
-    if best and not problems and directories(root):
-        raise CheckpointError(f"{path}: none of its checkpoints has been evaluated; leave out --best for the newest")
-    raise CheckpointError(problems[0] if problems else f"{path}: holds no checkpoint (no {PREFIX}* directory)")
+    if best and not problems and checkpoint_directories(root):
+        raise CheckpointError(f"{path}: none of its checkpoints has been evaluated; omit --best to use the newest")
+    raise CheckpointError(problems[0] if problems else f"{path}: contains no checkpoint (no {PREFIX}* directory)")
 
 
 def intact_checkpoints(root: Path) -> list[Checkpoint]:
-    """All intact checkpoints below `root`, oldest first; damaged ones are left out."""
+    """All intact checkpoints in `root`, oldest first; damaged ones are left out."""
     found = []
-    for path in directories(root):
+    for path in checkpoint_directories(root):
         try:
-            found.append(verified(path))
+            found.append(verify_checkpoint(path))
         except CheckpointError:
             continue
     return found
 
 
 def restored_learning_state(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What `DM2.restore_learning_state` wants."""
+    """The argument of `DM2.restore_learning_state`."""
     agents = {f"agent_{index}": checkpoint.agent_state(index) for index in range(checkpoint.num_agents)}
     state = {"env_steps": checkpoint.env_steps, "episodes": checkpoint.episodes, "agents": agents}
     experts = checkpoint.expert_state()
@@ -168,55 +174,55 @@ def restored_learning_state(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def has_checkpoints(root: Path) -> bool:
-    """Whether there is any, intact or not."""
-    return bool(directories(root))
+    """Whether `root` contains any checkpoint, intact or not."""
+    return bool(checkpoint_directories(root))
 
 
-def directories(root: Path) -> list[Path]:
-    """Directories of checkpoints, intact or not, by iteration."""
+def checkpoint_directories(root: Path) -> list[Path]:
+    """The directories of all checkpoints, intact or not, by iteration."""
     return sorted(path for path in root.glob(f"{PREFIX}*") if path.is_dir())
 
 
-def sort_by_win_rate(root: Path) -> list[Path]:
-    """Directories of evaluated checkpoints, best first; of equally good ones, the earliest first."""
-    found = [entry for entry in map(read_manifest, directories(root)) if entry is not None]
-    return [entry.path for entry in sorted(found, key=rank) if entry.win_rate is not None]
+def listed_checkpoints(root: Path) -> list[Checkpoint]:
+    """All checkpoints in `root` whose manifests can be read, oldest first; their other files are not verified."""
+    return [entry for entry in map(read_manifest, checkpoint_directories(root)) if entry is not None]
 
 
-def rank(checkpoint: Checkpoint) -> tuple[float, int]:
-    """Sorts evaluated checkpoints, best and earliest first."""
-    return -(checkpoint.win_rate or 0.0), checkpoint.iteration
+def best_checkpoints(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
+    """The evaluated ones, by falling win rate; the earliest first in a tie."""
+    evaluated = [entry for entry in checkpoints if entry.win_rate is not None]
+    return sorted(evaluated, key=lambda entry: (-(entry.win_rate or 0.0), entry.iteration))
 
 
 def read_manifest(path: Path) -> Checkpoint | None:
-    """What the manifest of a checkpoint says, without a look at the other files; None where it cannot be read."""
+    """The checkpoint at `path` according to its manifest, without verifying other files; None if it is unreadable."""
     try:
-        return Checkpoint.of_manifest(path, (path / MANIFEST).read_bytes())
+        return Checkpoint.from_manifest(path, (path / MANIFEST).read_bytes())
     except (OSError, CheckpointError):
         return None
 
 
-def verified(path: Path) -> Checkpoint:
-    """The checkpoint at `path`, all its files compared with their hashes.
+def verify_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint at `path`, after comparing all its files with their hashes.
 
     Raises:
-        CheckpointError: One line that says what is wrong.
+        CheckpointError: The manifest cannot be read, or a file is missing or differs from its hash.
     """
     try:
         content = (path / MANIFEST).read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: unreadable manifest ({error})") from error
-    checkpoint = Checkpoint.of_manifest(path, content)
+    checkpoint = Checkpoint.from_manifest(path, content)
     for name, expected in checkpoint.sha256.items():
         file = path / name
         if file.parent != path or not file.is_file():
             raise CheckpointError(f"{path}: {name} is missing")
         if file_sha256(file) != expected:
-            raise CheckpointError(f"{path}: {name} was altered or cut short (its hash differs from the manifest)")
+            raise CheckpointError(f"{path}: {name} was altered or truncated (its hash differs from the manifest's)")
     return checkpoint
 
 
-def _loaded(path: Path) -> dict[str, Any]:
+def _load(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises a different class for each kind of damage

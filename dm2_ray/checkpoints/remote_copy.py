@@ -1,12 +1,12 @@
-"""A run's copy on a file system elsewhere, through pyarrow: file://, s3://, gs:// and what else it knows.
+"""A run's copy on another file system, through pyarrow: file://, s3://, gs:// and the others that it supports.
 
     URI/RUN/
-      generation.json  config.yaml  metrics.jsonl  wandb_run_id  summary.json     replaced whole
-      checkpoints/iteration_000120/…                                              manifest.json last
+      generation.json  config.yaml  metrics.jsonl  wandb_run_id  summary.json     each replaced as a whole
+      checkpoints/iteration_000120/…                                              manifest.json is written last
 
-A checkpoint has its manifest only once all its files have been read back and compared, so that one whose copy was cut
-short has none and is never used. Credentials come from where the file system's own tools look for them, never from
-the URI, which is written into configurations.
+A copied checkpoint gets its manifest only after all its files have been read back and compared. An interrupted copy
+therefore has none and is never used. Credentials come from where the file system's own tools look for them, never from
+the URI, because URIs are written into configurations.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pyarrow as pa
 from pyarrow import fs as pafs
 from upath import UPath
 
-from dm2_ray.checkpoints.checkpoint import MANIFEST, PREFIX, Checkpoint, CheckpointError, verified
+from dm2_ray.checkpoints.checkpoint import MANIFEST, PREFIX, Checkpoint, CheckpointError, verify_checkpoint
 from dm2_ray.errors import UserError
 from dm2_ray.files import write_atomically
 from dm2_ray.terminal import one_line
@@ -29,9 +29,9 @@ from dm2_ray.timeouts import CallTimeout, call_with_timeout
 
 Answer = TypeVar("Answer")
 
-# Of one look at a place that answers: connecting, a few small requests, and their repetitions.
+# For one operation at a location: connecting, a few small requests, and their retries.
 ANSWER_TIMEOUT_S = 30.0
-# Of one request of them, without a single byte on its way, and of its repetitions.
+# For one of these requests while no byte is transferred; then come its retries.
 REQUEST_S = 5.0
 S3_ATTEMPTS = 2
 RETRIES_S = 20
@@ -40,17 +40,17 @@ SECRET_KEYS = {"access_key", "secret_key", "access_token", "session_token", "acc
 
 
 class RemoteCopyError(UserError, ValueError):
-    """A place for copies cannot be used, or holds no run; the message is one line."""
+    """A location for copies cannot be used, or contains no run; the message is one line."""
 
 
 class RemoteCopy:
-    """One run's copy.
+    """The copy of one run.
 
     Args:
-        uri: Of the run itself; `uri_join` makes one of a place for many runs.
+        uri: URI of this run's copy; `uri_join` builds it from the location of all copies.
 
     Raises:
-        RemoteCopyError: No file system is known for the URI, or it holds a secret.
+        RemoteCopyError: The URI's scheme is unknown, or the URI contains a secret.
     """
 
     def __init__(self, uri: str) -> None:
@@ -58,7 +58,7 @@ class RemoteCopy:
         self._files, self._base = _file_system(uri)
 
     def read(self, name: str) -> bytes | None:
-        """Content of a file; None where there is none. Raises OSError."""
+        """The content of a file; None if it does not exist. Raises OSError."""
         path = f"{self._base}/{name}"
         if self._files.get_file_info(path).type != pafs.FileType.File:
             return None
@@ -67,10 +67,10 @@ class RemoteCopy:
         return content
 
     def write(self, name: str, content: bytes) -> None:
-        """Replaces a file whole: a copy that is cut short leaves the earlier content.
+        """Replaces a file as a whole; if it is interrupted, the earlier content stays.
 
         Raises:
-            OSError: The place does not take it, or does not give back what it took.
+            OSError: The store rejects the write, or returns different bytes.
         """
         folder, _, last = f"{self._base}/{name}".rpartition("/")
         temporary = f"{folder}/.{last}.tmp"
@@ -79,14 +79,14 @@ class RemoteCopy:
         self._files.move(temporary, f"{folder}/{last}")
 
     def checkpoints(self) -> list[Checkpoint]:
-        """What the manifests of the copied checkpoints say, oldest first; `path` holds no more than the name."""
+        """The copied checkpoints according to their manifests, oldest first; `path` is only the directory's name."""
         found = []
         for name in self._names():
             content = self.read(f"{CHECKPOINTS}/{name}/{MANIFEST}")
             if content is None:
                 continue
             try:
-                found.append(Checkpoint.of_manifest(Path(name), content))
+                found.append(Checkpoint.from_manifest(Path(name), content))
             except CheckpointError:
                 continue
         return found
@@ -95,19 +95,21 @@ class RemoteCopy:
         """Copies a checkpoint, reads it back, and adds its manifest.
 
         Args:
-            fence: Called before the manifest is written; raises where another process has taken over.
+            checkpoint: The checkpoint to copy.
+            fence: Called before the manifest is written; raises if another process has taken over the run.
 
         Raises:
-            OSError, CheckpointError: It cannot be copied, or not be read; then the copy has no manifest.
+            OSError: A file cannot be read or copied; the copy then has no manifest.
+            CheckpointError: A file of the checkpoint is damaged; the copy then has no manifest.
         """
         name = checkpoint.path.name
         folder = f"{self._base}/{CHECKPOINTS}/{name}"
         manifest = (checkpoint.path / MANIFEST).read_bytes()
-        there = self.read(f"{CHECKPOINTS}/{name}/{MANIFEST}")
-        if there is not None:
-            if Checkpoint.of_manifest(checkpoint.path, there).sha256 == dict(checkpoint.sha256):
-                # A win rate that became known later is all that a manifest of the same files can have gained.
-                if there != manifest:
+        copied = self.read(f"{CHECKPOINTS}/{name}/{MANIFEST}")
+        if copied is not None:
+            if Checkpoint.from_manifest(checkpoint.path, copied).sha256 == dict(checkpoint.sha256):
+                # Same files: the manifest can differ only by a win rate that was noted later.
+                if copied != manifest:
                     self.write(f"{CHECKPOINTS}/{name}/{MANIFEST}", manifest)
                 return
             self._files.delete_file(f"{folder}/{MANIFEST}")
@@ -115,7 +117,7 @@ class RemoteCopy:
         for file, expected in checkpoint.sha256.items():
             content = (checkpoint.path / file).read_bytes()
             if hashlib.sha256(content).hexdigest() != expected:
-                raise CheckpointError(f"{checkpoint.path}: {file} was altered or cut short; not copied")
+                raise CheckpointError(f"{checkpoint.path}: {file} was altered or truncated; not copied")
             self._put(f"{folder}/{file}", content)
         fence()
         self.write(f"{CHECKPOINTS}/{name}/{MANIFEST}", manifest)
@@ -127,34 +129,34 @@ class RemoteCopy:
         self._files.delete_dir(folder)
 
     def fetch_checkpoint(self, name: str, root: Path) -> Checkpoint:
-        """Brings a copied checkpoint into a directory of checkpoints, and verifies it there.
+        """Downloads a copied checkpoint into `root`, a directory of checkpoints, and verifies it there.
 
         Raises:
-            OSError: It cannot be read or written.
-            CheckpointError: It is not what was saved.
+            OSError: The copy cannot be read, or `root` not be written.
+            CheckpointError: The copy is incomplete or damaged.
         """
-        place = root / name
+        path = root / name
         content = self.read(f"{CHECKPOINTS}/{name}/{MANIFEST}")
         if content is None:
             raise CheckpointError(f"{self.uri}: {name} has no manifest")
         parts = {}
-        for file, expected in Checkpoint.of_manifest(place, content).sha256.items():
-            # A manifest from a stranger must not write outside of the checkpoint.
+        for file, expected in Checkpoint.from_manifest(path, content).sha256.items():
+            # A manifest that is not to be trusted must not make us write outside of the checkpoint's directory.
             if Path(file).name != file:
-                raise CheckpointError(f"{self.uri}: {name} names a file outside of it: {file!r}")
+                raise CheckpointError(f"{self.uri}: {name} names a file outside of its directory: {file!r}")
             part = self.read(f"{CHECKPOINTS}/{name}/{file}")
             if part is None:
                 raise CheckpointError(f"{self.uri}: {file} of {name} is missing")
             if hashlib.sha256(part).hexdigest() != expected:
-                raise CheckpointError(f"{self.uri}: {file} of {name} was altered or cut short")
+                raise CheckpointError(f"{self.uri}: {file} of {name} was altered or truncated")
             parts[file] = part
         for file, part in parts.items():
-            write_atomically(place / file, part)
-        write_atomically(place / MANIFEST, content)
-        return verified(place)
+            write_atomically(path / file, part)
+        write_atomically(path / MANIFEST, content)
+        return verify_checkpoint(path)
 
     def probe(self) -> None:
-        """Writes a small file, reads it and removes it. Raises OSError where that cannot be done."""
+        """Writes a small file, reads it back and removes it. Raises OSError if that fails."""
         name = ".dm2-ray-probe"
         self.write(name, b"x")
         self._files.delete_file(f"{self._base}/{name}")
@@ -164,7 +166,7 @@ class RemoteCopy:
             stream.write(content)
         with self._files.open_input_stream(path) as stream:
             if hashlib.sha256(stream.read()).digest() != hashlib.sha256(content).digest():
-                raise OSError(f"{path} reads otherwise than it was written")
+                raise OSError(f"{path}: the bytes read back differ from those written")
 
     def _names(self) -> list[str]:
         selector = pafs.FileSelector(f"{self._base}/{CHECKPOINTS}", allow_not_found=True)
@@ -174,34 +176,34 @@ class RemoteCopy:
 
 
 def uri_join(uri: str, name: str) -> str:
-    """URI of something in the place that `uri` names; options after a `?` stay at the end."""
-    place, mark, options = uri.partition("?")
-    return f"{UPath(place) / name}{mark}{options}"
+    """The URI of `name` in the location `uri`; options after a `?` stay at the end."""
+    path, mark, options = uri.partition("?")
+    return f"{UPath(path) / name}{mark}{options}"
 
 
 def uri_parent(uri: str) -> tuple[str, str]:
-    """Inverse of `uri_join`: the place, and the name in it."""
+    """Inverse of `uri_join`: the location, and the name in it."""
     path, mark, options = uri.partition("?")
     return f"{UPath(path).parent}{mark}{options}", UPath(path).name
 
 
-def check_place(uri: str) -> None:
-    """Refuses a place for copies that cannot be written to, within ANSWER_TIMEOUT_S.
+def check_location(uri: str) -> None:
+    """Checks within ANSWER_TIMEOUT_S that copies can be written to a location.
 
     Raises:
-        RemoteCopyError: One line that says why.
+        RemoteCopyError: It cannot be written to.
     """
     call_or_refuse(uri, lambda: RemoteCopy(uri).probe())
 
 
 def call_or_refuse(uri: str, ask: Callable[[], Answer]) -> Answer:
-    """What `ask` finds out at a place, if that comes within ANSWER_TIMEOUT_S.
+    """Returns the result of `ask`, which accesses the location `uri`, within ANSWER_TIMEOUT_S.
 
     Raises:
-        RemoteCopyError: It took too long, or the file system refused.
+        RemoteCopyError: It took too long, or the file system raised an error.
     """
     try:
-        # The file systems' own time limits and repetitions add up to minutes.
+        # The file systems' own time limits and retries add up to minutes.
         return call_with_timeout(ask, ANSWER_TIMEOUT_S)
     except CallTimeout:
         raise RemoteCopyError(f"{uri} does not answer within {ANSWER_TIMEOUT_S:.0f} s") from None
@@ -213,8 +215,8 @@ def _file_system(uri: str) -> tuple[pafs.FileSystem, str]:
     parts = urlsplit(uri)
     if parts.username is not None or SECRET_KEYS & set(parse_qs(parts.query)):
         raise RemoteCopyError(
-            f"{parts.scheme}://{parts.hostname or ''}…: credentials do not belong into a URI, which is written into "
-            "configurations; give them to the environment (AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS)"
+            f"{parts.scheme}://{parts.hostname or ''}…: credentials do not belong in a URI, which is written into "
+            "configurations; set them in the environment (AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS)"
         )
     try:
         if parts.scheme in ("gs", "gcs") and "retry_limit_seconds" not in parts.query:
@@ -228,7 +230,7 @@ def _file_system(uri: str) -> tuple[pafs.FileSystem, str]:
 
 
 def _fail_fast_options(files: pafs.S3FileSystem, options: Mapping[str, list[str]]) -> pafs.S3FileSystem:
-    """The same, but that gives up within seconds: a process does not end before its last request has."""
+    """The same file system with short time limits: a process cannot end before its last request has ended."""
     named = {name: options[name][-1] for name in ("scheme", "endpoint_override") if name in options}
     return pafs.S3FileSystem(
         region=files.region,

@@ -1,8 +1,8 @@
-"""Writing a checkpoint: whole or not at all, and read back from the disk before anything relies on it.
+"""Writes a checkpoint atomically, and reads it back from the disk before anything relies on it.
 
     serialize ─► hash ─► temporary sibling ─► fsync ─► read back, compare ─► rename into place
 
-A process that is killed between any two steps leaves the earlier checkpoints as they were.
+Killing the process between any two steps leaves the earlier checkpoints as they were.
 """
 
 from __future__ import annotations
@@ -28,15 +28,11 @@ from dm2_ray.checkpoints.checkpoint import (
     CheckpointError,
     agent_file,
     expert_file,
-    verified,
+    verify_checkpoint,
 )
 from dm2_ray.config.documents import write_yaml
 from dm2_ray.config.schema import Experiment
 from dm2_ray.files import fsync_path, write_atomically
-
-
-def _always() -> None:
-    """Nobody else writes."""
 
 
 def save_checkpoint(
@@ -46,21 +42,21 @@ def save_checkpoint(
     *,
     sizes: tuple[int, int, int],
     win_rate: float | None,
-    fence: Callable[[], None] = _always,
+    fence: Callable[[], None] = lambda: None,
 ) -> Checkpoint:
-    """Writes a checkpoint beside its final place, flushes it to the disk, reads it back, and renames it.
+    """Writes a checkpoint under a temporary name, flushes it to the disk, reads it back, and renames it.
 
     Args:
         root: Directory of all checkpoints of the run.
         experiment: The run's configuration.
-        learning_state: `DM2.learning_state()`.
-        sizes: Agents, observation size, actions.
+        learning_state: The algorithm's `learning_state()`.
+        sizes: Number of agents, observation size, number of actions.
         win_rate: Of these agents in an evaluation, if there was one.
-        fence: Called before the first write and before the rename; raises where another process has taken over.
+        fence: Called before the first write and before the rename; raises if another process has taken over the run.
 
     Raises:
         OSError: The disk is full or not writable; earlier checkpoints are untouched.
-        CheckpointError: What was read back is not what was written; earlier checkpoints are untouched.
+        CheckpointError: The bytes read back differ from those written; earlier checkpoints are untouched.
     """
     fence()
     iteration = min(int(state["version"]) for state in learning_state["agents"].values())
@@ -73,7 +69,7 @@ def save_checkpoint(
         write_yaml(experiment, temporary / EXPERIMENT_FILE)
         hashes = {EXPERIMENT_FILE: hashlib.sha256((temporary / EXPERIMENT_FILE).read_bytes()).hexdigest()}
         for name, content in _files(learning_state):
-            # The hash is that of the bytes in memory: damage on their way to the disk shows when they are read back.
+            # Hash the bytes in memory: damage on the way to the disk then shows when the file is read back.
             hashes[name] = hashlib.sha256(content).hexdigest()
             _write(temporary / name, content)
         checkpoint = Checkpoint(
@@ -93,7 +89,7 @@ def save_checkpoint(
         fsync_path(temporary)
         _read_back(temporary, checkpoint)
         fence()
-        # One of the same iteration is there when a resumed run has come this far again; it stays until it is replaced.
+        # A resumed run that repeats this iteration finds its earlier checkpoint, which stays until it is replaced.
         replaced = root / f".old-{final.name}"
         if final.exists():
             os.rename(final, replaced)
@@ -107,24 +103,24 @@ def save_checkpoint(
 
 
 def note_win_rate(checkpoint: Checkpoint, win_rate: float) -> None:
-    """Adds to a saved checkpoint how its agents did in an evaluation that came later.
+    """Adds the win rate of a later evaluation to a saved checkpoint.
 
     Raises:
-        OSError: The disk is full or not writable; the manifest is as it was.
+        OSError: The disk is full or not writable; the manifest is left unchanged.
     """
     write_atomically(checkpoint.path / MANIFEST, replace(checkpoint, win_rate=win_rate).manifest())
 
 
 def _clean(root: Path) -> None:
-    """Removes what a process left that was killed while it saved."""
-    for left_over in root.glob(".tmp-*"):
-        shutil.rmtree(left_over, ignore_errors=True)
-    for set_aside in root.glob(".old-*"):
-        place = root / set_aside.name.removeprefix(".old-")
-        if place.exists():
-            shutil.rmtree(set_aside, ignore_errors=True)
+    """Removes what was left behind by a process that was killed while saving."""
+    for unfinished in root.glob(".tmp-*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
+    for replaced in root.glob(".old-*"):
+        final = root / replaced.name.removeprefix(".old-")
+        if final.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
         else:
-            os.rename(set_aside, place)
+            os.rename(replaced, final)
 
 
 def _files(learning_state: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
@@ -152,14 +148,14 @@ def _read_back(temporary: Path, checkpoint: Checkpoint) -> None:
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
-            # Otherwise the kernel would answer from memory what it may have failed to write.
+            # Otherwise the kernel would serve the read from its cache, even if the write to the disk had failed.
             if hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:
             os.close(descriptor)
-    found = verified(temporary)
+    found = verify_checkpoint(temporary)
     if found.manifest() != checkpoint.manifest():
-        raise CheckpointError(f"{temporary}: its manifest reads otherwise than it was written")
+        raise CheckpointError(f"{temporary}: the manifest read back differs from the one written")
 
 
 def _as_tensors(value: Any) -> Any:

@@ -39,7 +39,7 @@ def train(options: argparse.Namespace) -> int:
 def resume(options: argparse.Namespace) -> int:
     from dm2_ray.checkpoints import has_checkpoints, open_checkpoint
     from dm2_ray.runs.run_directory import RunDirectory
-    from dm2_ray.runs.run_lock import check_unused
+    from dm2_ray.runs.run_lock import check_not_running
 
     if "://" in options.run_dir:
         from dm2_ray.runs.downloads import fetch_run
@@ -50,7 +50,7 @@ def resume(options: argparse.Namespace) -> int:
         raise UserError("--run-dir says where a run's copy is brought to: the run itself has to be a URI then")
     else:
         run = RunDirectory.open(Path(options.run_dir))
-    check_unused(run.path)
+    check_not_running(run.path)
     experiment = run.experiment()
     if options.iterations is not None or options.env_steps is not None:
         limits = {"iterations": options.iterations, "env_steps": options.env_steps}
@@ -85,9 +85,9 @@ def _run(run: RunDirectory, experiment: Experiment, checkpoint: Checkpoint | Non
 def _check_place_for_copies(experiment: Experiment) -> None:
     """Refuses a checkpoint.uri that cannot be written to, before anything starts."""
     if experiment.checkpoint.uri is not None:
-        from dm2_ray.checkpoints.remote_copy import check_place
+        from dm2_ray.checkpoints.remote_copy import check_location
 
-        check_place(experiment.checkpoint.uri)
+        check_location(experiment.checkpoint.uri)
 
 
 def evaluate(options: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
-from dm2_ray.config.errors import ConfigError, nearest
+from dm2_ray.config.errors import ConfigError, closest_match
 from dm2_ray.config.schema import Experiment
 
 
@@ -62,5 +62,5 @@ def import_function(path: str) -> Callable[..., Any]:
     if not callable(function):
         callables = [other for other, value in vars(module).items() if callable(value)]
         found = "is not a function" if hasattr(module, name) else "does not exist"
-        raise ConfigError(f"{path}: {name} {found} in module {module_name}{nearest(name, callables)}")
+        raise ConfigError(f"{path}: {name} {found} in module {module_name}{closest_match(name, callables)}")
     return function

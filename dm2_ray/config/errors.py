@@ -43,29 +43,29 @@ def format_validation_error(error: ErrorDetails, model: type[BaseModel]) -> str:
     `model` is the model that refused, where the names to suggest are looked up.
     """
     path = tuple(str(part) for part in error["loc"])
-    key, value = ".".join(path), shown(error["input"])
+    key, value = ".".join(path), format_value(error["input"])
     if error["type"] == "missing":
         return f"{key} is missing"
     if error["type"] == "extra_forbidden":
         return f"unknown key {key} (value {value}){closest_key(path, model)}"
     if error["type"] == "literal_error":
         names = _literal_names(path, model)
-        return f"{key} must be one of {', '.join(names)}, got {value}{nearest(error['input'], names)}"
+        return f"{key} must be one of {', '.join(names)}, got {value}{closest_match(error['input'], names)}"
     if error["type"] == "name_or_function":
         known = error["ctx"]["expected"]
-        near = nearest(error["input"], known.split(", "))
+        near = closest_match(error["input"], known.split(", "))
         return f"{key} must be one of {known}, or a function as package.module:function, got {value}{near}"
     expected = _EXPECTATIONS.get(error["type"], "").format(**error.get("ctx", {}))
     return f"{key} must be {expected or error['msg']}, got {value}"
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """The value as written in YAML's words, shortened to fit a line."""
     words = {"None": "null", "True": "true", "False": "false"}
     return shorten(words.get(repr(value), repr(value)), 60)
 
 
-def nearest(name: object, names: Iterable[str]) -> str:
+def closest_match(name: object, names: Iterable[str]) -> str:
     """`; did you mean NAME?`, or nothing where no name is near."""
     matches = difflib.get_close_matches(str(name), list(names), n=1, cutoff=0.6)
     return f"; did you mean {matches[0]}?" if matches else ""

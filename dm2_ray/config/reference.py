@@ -79,11 +79,11 @@ def reference() -> str:
         if not is_table_open:
             parts.append("\n| key | default | meaning |\n|---|---|---|\n")
             is_table_open = True
-        parts.append(f"| `{key}` | {_shown(default)} | {_cell(meaning)} |\n")
+        parts.append(f"| `{key}` | {_format_default(default)} | {_cell(meaning)} |\n")
     return "".join(parts)
 
 
-def _shown(default: str) -> str:
+def _format_default(default: str) -> str:
     value = read_yaml_value(default)
     return "none" if value is None else f"`{_cell(default)}`"
 

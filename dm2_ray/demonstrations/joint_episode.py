@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from dm2_ray.arrays import check_arrays, check_finite_fields
+from dm2_ray.arrays import check_fields, check_finite_fields
 from dm2_ray.demonstrations.manifest import MissingColumn
 from dm2_ray.learning.episodes import AgentDemonstration
 
@@ -48,7 +48,7 @@ class EpisodeRecord:
             expected["action_mask"] = (np.bool_, (length, agents, self.action_mask.shape[-1]))
         if self.rewards is not None:
             expected["rewards"] = (np.float64, (length,))
-        check_arrays(self, expected)
+        check_fields(self, expected)
         if length == 0:
             raise ValueError("an episode has at least one step")
         check_finite_fields(self, "observations", *["rewards"] * (self.rewards is not None))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from dm2_ray.config.documents import variant_names
-from dm2_ray.config.errors import ConfigError, nearest, shown
+from dm2_ray.config.errors import ConfigError, closest_match, format_value
 from dm2_ray.config.schema import Experiment
 from dm2_ray.config.yaml_reader import KeyPath
 from dm2_ray.experiments.matrix import Condition, DemonstrationSet, Expert, Matrix
@@ -52,7 +52,7 @@ def check_map(name: str, place: str) -> int:
 
 def unknown_name(section: str, name: str, names: Mapping[str, Any]) -> str:
     """Error message about a reference to an entry that does not exist."""
-    return f"there is no {name!r} among the {section} ({', '.join(names) or 'none'}){nearest(name, names)}"
+    return f"there is no {name!r} among the {section} ({', '.join(names) or 'none'}){closest_match(name, names)}"
 
 
 class _Checks:
@@ -135,8 +135,8 @@ class _Checks:
 
     def _check_known(self, path: KeyPath, name: str | None, names: Sequence[str]) -> None:
         if name not in names:
-            self._refuse(path, f"{_key(path)} must be one of {', '.join(names)}, got {shown(name)}"
-                               + nearest(name, names))  # fmt: skip
+            self._refuse(path, f"{_key(path)} must be one of {', '.join(names)}, got {format_value(name)}"
+                               + closest_match(name, names))  # fmt: skip
 
     def _check_settings(self, path: KeyPath, settings: Experiment) -> None:
         given = settings.model_dump(exclude_unset=True)

@@ -17,7 +17,7 @@ import yaml
 from pydantic import ValidationError
 
 from dm2_ray.config.documents import read_document
-from dm2_ray.config.errors import ConfigError, format_validation_error, nearest
+from dm2_ray.config.errors import ConfigError, closest_match, format_validation_error
 from dm2_ray.config.packaged_files import configs_dir
 from dm2_ray.experiments.matrix import Matrix
 from dm2_ray.experiments.matrix_checks import check_agreement, check_map, unknown_name
@@ -100,7 +100,7 @@ def _file(name: str) -> Path:
         return path
     raise ConfigError(
         f"unknown experiment {name!r}; there are {', '.join(experiment_names())}, or a file of your own that ends in "
-        f".yaml{nearest(name, experiment_names())}"
+        f".yaml{closest_match(name, experiment_names())}"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dm2_ray.config.errors import ConfigError, shown
+from dm2_ray.config.errors import ConfigError, format_value
 from dm2_ray.config.schema import Experiment
 from dm2_ray.config.yaml_reader import KeyPath, YamlDocument, YamlError, read_yaml_value
 
@@ -52,7 +52,7 @@ def parse_override(text: str) -> tuple[KeyPath, Any]:
     key, equals, value = text.partition("=")
     path = tuple(key.strip().split("."))
     if not equals or not all(path):
-        raise ConfigError(f"{COMMAND_LINE}: {shown(text)} is not KEY=VALUE, for example ppo.clip=0.05")
+        raise ConfigError(f"{COMMAND_LINE}: {format_value(text)} is not KEY=VALUE, for example ppo.clip=0.05")
     if path[0] in Experiment.model_fields:
         path = ("settings", *path)
     try:

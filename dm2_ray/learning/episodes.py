@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from dm2_ray.arrays import check_arrays, check_finite_fields
+from dm2_ray.arrays import check_fields, check_finite_fields
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -76,7 +76,7 @@ class AgentEpisodes:
             name: (dtype, tuple(sizes[letter] for letter in letters))
             for name, (dtype, letters) in self._array_fields().items()
         }
-        check_arrays(self, shapes)
+        check_fields(self, shapes)
         if self.num_episodes == 0:
             raise ValueError("there must be at least one episode, found none")
         if self.episode_lengths.min() < 1 or int(self.episode_lengths.sum()) != steps:

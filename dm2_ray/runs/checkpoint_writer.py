@@ -1,7 +1,7 @@
-"""What a run keeps of itself: checkpoints in its directory, and a copy of the run elsewhere.
+"""Writes a run's checkpoints into its directory, and starts the copies of the run to another location.
 
-A checkpoint that cannot be written is a warning as long as the run goes on: the earlier ones are intact, and the next
-one is tried in its turn. At the end of the run it is an error.
+While the run continues, a checkpoint that cannot be written is a warning: the earlier ones are intact, and the next one
+is tried when it is due. At the end of the run it is an error.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from dm2_ray.checkpoints import Checkpoint, CheckpointError, prune_checkpoints, save_checkpoint
-from dm2_ray.checkpoints.checkpoint import directories, read_manifest
+from dm2_ray.checkpoints.checkpoint import listed_checkpoints
 from dm2_ray.checkpoints.saving import note_win_rate
 from dm2_ray.config.schema import Experiment
 from dm2_ray.errors import RunFailed
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 
 
 class NotSaved(RunFailed, RuntimeError):
-    """A run ends whose last state could not be written."""
+    """The last state of a run that is ending could not be written."""
 
 
 class CheckpointWriter:
-    """Saves a run's states.
+    """Saves the states of one run.
 
     Args:
         run: The run's directory.
         experiment: Its configuration.
-        sizes: Agents, observation size, actions.
-        claim: The right to write there.
-        iteration: That the run goes on from; 0 for a new one.
+        sizes: Number of agents, observation size, number of actions.
+        lock: The lock on the run, checked before each write.
+        iteration: The iteration that the run continues from; 0 for a new run.
 
     Raises:
-        RemoteCopyError: The place for copies cannot be used.
-        RunDirectoryError: The copy there is another run's, or has been gone on with elsewhere.
+        RemoteCopyError: The location for copies cannot be used.
+        RunDirectoryError: The copy there belongs to another run, or was continued elsewhere.
     """
 
     def __init__(
@@ -50,48 +50,47 @@ class CheckpointWriter:
         run: RunDirectory,
         experiment: Experiment,
         sizes: tuple[int, int, int],
-        claim: RunLock,
+        lock: RunLock,
         *,
         iteration: int,
     ) -> None:
         self._run = run
         self._experiment = experiment
         self._sizes = sizes
-        self._claim = claim
+        self._lock = lock
         self._newest: Checkpoint | None = None
         self._uploads: Uploads | None = None
         if experiment.checkpoint.uri is not None:
             from dm2_ray.runs.uploads import Uploads
 
-            self._uploads = Uploads(run, experiment.checkpoint, claim)
-        earlier = [entry for entry in map(read_manifest, directories(run.checkpoints)) if entry is not None]
-        rates = [entry.win_rate for entry in earlier if entry.iteration <= iteration and entry.win_rate is not None]
-        self._best = max(rates, default=None)
+            self._uploads = Uploads(run, experiment.checkpoint, lock)
+        earlier = [entry for entry in listed_checkpoints(run.checkpoints) if entry.iteration <= iteration]
+        self._best = max((entry.win_rate for entry in earlier if entry.win_rate is not None), default=None)
 
-    def due(self, iteration: int, win_rate: float | None) -> bool:
-        """Whether a checkpoint is to be saved now: every so many iterations, and with a new best evaluation."""
+    def is_due(self, iteration: int, win_rate: float | None) -> bool:
+        """Whether to save a checkpoint now: at the configured interval, and after a new best evaluation."""
         settings = self._experiment.checkpoint
         if settings.every_iterations == 0:
             return False
         return iteration % settings.every_iterations == 0 or (settings.keep_best > 0 and self._is_best(win_rate))
 
     def save(self, learning_state: Mapping[str, Any], win_rate: float | None, *, last: bool = False) -> bool:
-        """Saves a checkpoint, verifies it, and then removes what need not be kept.
+        """Saves and verifies a checkpoint, then removes those that need not be kept.
 
         Args:
-            learning_state: `learning_state()` of the algorithm.
-            win_rate: Of an evaluation of just these agents, if there was one.
-            last: The run ends here: a failure is an error.
+            learning_state: The algorithm's `learning_state()`.
+            win_rate: Of these agents in an evaluation, if there was one.
+            last: Whether the run ends here, so that a failure is an error.
 
         Returns:
-            Whether it was saved; if not, a line has said why.
+            Whether it was saved; if not, a warning was logged.
 
         Raises:
             NotSaved: It could not be written, and the run ends.
             RunSuperseded: Another driver has taken over the run.
         """
         try:
-            # The records of the iterations that the checkpoint comes after have to be as durable as it is.
+            # The records of the iterations up to the checkpoint must be as durable as the checkpoint.
             if self._run.metrics.exists():
                 fsync_path(self._run.metrics)
             self._newest = save_checkpoint(
@@ -100,32 +99,32 @@ class CheckpointWriter:
                 learning_state,
                 sizes=self._sizes,
                 win_rate=win_rate,
-                fence=self._claim.check,
+                fence=self._lock.check,
             )
         except (OSError, CheckpointError) as error:
-            # Where another driver has taken over, that is why: it removes what this one was writing.
-            self._claim.check()
-            problem = f"{self._run.path}: checkpoint not saved ({error}); earlier ones are as they were"
+            # If another driver has taken over, it removed what this one was writing: report that instead.
+            self._lock.check()
+            problem = f"{self._run.path}: checkpoint not saved ({error}); earlier ones are intact"
             if last:
-                raise NotSaved(f"{problem}: cure it, then go on with: dm2 resume {self._run.path}") from error
-            logger.warning(f"{problem}, the run goes on")
+                raise NotSaved(f"{problem}. Fix the cause, then run: dm2 resume {self._run.path}") from error
+            logger.warning(f"{problem}, the run continues")
             return False
         if self._is_best(win_rate):
             self._best = win_rate
-        self._remove_superfluous(self._newest)
+        self._prune(self._newest)
         if self._uploads is not None:
             self._uploads.start()
         return True
 
-    def evaluated(self, win_rate: float) -> None:
-        """Notes in the newest checkpoint how its agents did in the evaluation at the end of the run."""
+    def note_evaluation(self, win_rate: float) -> None:
+        """Adds the win rate of the evaluation at the end of the run to the newest checkpoint."""
         if self._newest is None:
             return
-        self._claim.check()
+        self._lock.check()
         try:
             note_win_rate(self._newest, win_rate)
         except OSError as error:
-            logger.warning(f"{self._newest.path}: win rate not noted ({error})")
+            logger.warning(f"{self._newest.path}: win rate not added ({error})")
 
     def __enter__(self) -> CheckpointWriter:
         return self
@@ -133,19 +132,19 @@ class CheckpointWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A run that was taken over has nothing more to say, and whoever stops it a second time does not want to wait.
+        # No last copy if the run was taken over, nor if the user interrupts a second time and does not want to wait.
         if self._uploads is not None and (error is None or isinstance(error, Exception)):
             if not isinstance(error, RunSuperseded):
                 self._uploads.finish()
 
-    def _remove_superfluous(self, newest: Checkpoint) -> None:
+    def _prune(self, newest: Checkpoint) -> None:
         settings, copied = self._experiment.checkpoint, self._uploads.being_copied if self._uploads else ()
         try:
             prune_checkpoints(
                 self._run.checkpoints, newest, keep=settings.keep, keep_best=settings.keep_best, spared=copied
             )
         except OSError as error:
-            self._claim.check()
+            self._lock.check()
             logger.warning(f"{self._run.checkpoints}: an older checkpoint could not be removed ({error})")
 
     def _is_best(self, win_rate: float | None) -> bool:

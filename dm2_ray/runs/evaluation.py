@@ -1,8 +1,8 @@
-"""Teams that play without a cluster: checkpoints and scripts."""
+"""Evaluates checkpoints and scripted teams in this process, without Ray."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -27,17 +27,23 @@ from dm2_ray.world.backends import build_battles
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TeamResult:
-    """How a team did over N battles."""
+    """The results of a team over a number of battles.
+
+    Attributes:
+        win_rate_interval: 95 % Wilson interval of the win rate.
+        return_mean: Mean sum of the team reward per battle.
+        episode_length_mean: Mean length of a battle in env steps.
+    """
 
     episodes: int
     win_rate: float
     win_rate_interval: tuple[float, float]
-    """95 % Wilson interval."""
     return_mean: float
     episode_length_mean: float
 
     @staticmethod
-    def of(statistics: BattleStatistics) -> TeamResult:
+    def from_statistics(statistics: BattleStatistics) -> TeamResult:
+        """The results in a collection's statistics."""
         rate = float(statistics.won.mean())
         return TeamResult(
             episodes=statistics.episodes,
@@ -51,17 +57,17 @@ class TeamResult:
 def evaluate_checkpoint(
     checkpoint: Checkpoint, *, episodes: int, seed: int, greedy: bool = True, battles_at_once: int = 64
 ) -> TeamResult:
-    """Plays exactly `episodes` battles with the checkpoint's team, on the evaluation's own seeds."""
+    """Plays exactly `episodes` battles with the checkpoint's team, with the seeds reserved for evaluations."""
     _, statistics = _play(checkpoint, episodes, seed, greedy, battles_at_once, keep=False)
-    return TeamResult.of(statistics)
+    return TeamResult.from_statistics(statistics)
 
 
 def evaluate_checkpoint_with_rollouts(
     checkpoint: Checkpoint, *, episodes: int, seed: int, greedy: bool = True, battles_at_once: int = 64
 ) -> tuple[TeamResult, JointRollouts]:
-    """The same battles as `evaluate_checkpoint` plays, and all that happened in them."""
+    """Plays the same battles as `evaluate_checkpoint`, and also returns what every agent saw and did in them."""
     trajectories, statistics = _play(checkpoint, episodes, seed, greedy, battles_at_once, keep=True)
-    return TeamResult.of(statistics), JointRollouts.from_trajectories(trajectories, statistics)
+    return TeamResult.from_statistics(statistics), JointRollouts.from_trajectories(trajectories, statistics)
 
 
 def _play(
@@ -80,22 +86,25 @@ def _play(
 def evaluate_script(
     name: str, world: WorldSettings, *, episodes: int, seed: int, battles_at_once: int = 64
 ) -> TeamResult:
-    """Plays exactly `episodes` battles with a scripted team: those that `evaluate_checkpoint` plays with this seed.
+    """Plays with a scripted team exactly the battles that `evaluate_checkpoint` plays with the same seed.
 
     Raises:
         ConfigError: There is no such team.
     """
     played = _play_script(name, world, episodes, seed, battles_at_once)
-    return TeamResult.of(_statistics([(one.team_return, one.num_steps, one.battle_won) for one in played]))
+    return TeamResult.from_statistics(_statistics(played))
 
 
 def evaluate_script_with_rollouts(
     name: str, world: WorldSettings, *, episodes: int, seed: int, battles_at_once: int = 64
 ) -> tuple[TeamResult, JointRollouts]:
-    """The same battles as `evaluate_script` plays, and all that happened in them; raises as it does."""
+    """Plays the same battles as `evaluate_script`, and also returns what every agent saw and did in them.
+
+    Raises:
+        ConfigError: There is no such team.
+    """
     played = list(_play_script(name, world, episodes, seed, battles_at_once))
-    statistics = _statistics([(one.team_return, one.num_steps, one.battle_won) for one in played])
-    return TeamResult.of(statistics), JointRollouts.from_episodes(played)
+    return TeamResult.from_statistics(_statistics(played)), JointRollouts.from_episodes(played)
 
 
 def _play_script(
@@ -109,13 +118,14 @@ def _play_script(
         yield from play_joint_episodes(team, battles, episodes, seed=battle_seed)
 
 
-def _statistics(outcomes: Sequence[tuple[float, int, bool]]) -> BattleStatistics:
+def _statistics(played: Iterable[JointEpisode]) -> BattleStatistics:
+    outcomes = [(episode.team_return, episode.num_steps, episode.battle_won) for episode in played]
     returns, lengths, won = (np.array(column) for column in zip(*outcomes, strict=True))
     return BattleStatistics(returns=returns, lengths=lengths, won=won)
 
 
 def result_record(result: TeamResult) -> dict[str, Any]:
-    """A result under the names used in metrics.jsonl."""
+    """A result under the names of metrics.jsonl."""
     return {
         "episodes": result.episodes,
         "win_rate": result.win_rate,

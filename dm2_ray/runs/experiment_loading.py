@@ -2,7 +2,7 @@
 
     configs/defaults.yaml < configs/maps/MAP.yaml < configs/variants/VARIANT.yaml < the user's file < KEY=VALUE
 
-Every layer is validated on its own before it is laid over the ones below it, so a refusal names the place that has to
+Every layer is validated on its own before it is laid over the ones below it, so a refusal names the origin that has to
 be corrected. Whatever is wrong ends in a `ConfigError` of one line.
 """
 
@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 
 from dm2_ray.config.documents import read_document, variant_names
 from dm2_ray.config.dotted_path import function_paths, import_function
-from dm2_ray.config.errors import ConfigError, field_at, format_validation_error, nearest, shown
+from dm2_ray.config.errors import ConfigError, closest_match, field_at, format_validation_error, format_value
 from dm2_ray.config.packaged_files import configs_dir
 from dm2_ray.config.schema import Experiment
 from dm2_ray.config.yaml_reader import KeyPath, YamlError, read_yaml_value
@@ -69,14 +69,14 @@ def load_experiment(
     users += [_override_layer(override) for override in overrides]
 
     # Map and variant choose layers of their own, wherever they were named; the last word counts.
-    chosen_variant, variant_place = _resolve_precedence(_VARIANT, [defaults, *users])
+    chosen_variant, variant_origin = _resolve_precedence(_VARIANT, [defaults, *users])
     defaults, *users = _with_scenario([defaults, *users])
     chosen_map, _ = _resolve_precedence(_MAP, [defaults, *users])
     if chosen_variant not in variant_names():
         known = ", ".join(variant_names())
         raise ConfigError(
-            f"{variant_place}: variant must be one of {known}, got {shown(chosen_variant)}"
-            + nearest(chosen_variant, variant_names())
+            f"{variant_origin}: variant must be one of {known}, got {format_value(chosen_variant)}"
+            + closest_match(chosen_variant, variant_names())
         )
     layers = [defaults]
     if chosen_map in map_names() and (configs_dir() / "maps" / f"{chosen_map}.yaml").is_file():
@@ -101,7 +101,7 @@ def _absolute(team: str | None) -> str | None:
 
 @dataclasses.dataclass(frozen=True)
 class _Layer:
-    """Validated values of one place, and the lines where its keys stand."""
+    """Validated values of one origin, and the lines where its keys stand."""
 
     values: Mapping[str, Any]
     source: str
@@ -114,13 +114,13 @@ class _Layer:
         except ValidationError as refusal:
             error = refusal.errors(include_url=False)[0]
             path = tuple(str(part) for part in error["loc"])
-            raise ConfigError(f"{self.place(path)}: {format_validation_error(error, Experiment)}") from None
+            raise ConfigError(f"{self.origin(path)}: {format_validation_error(error, Experiment)}") from None
         for name, value in (self.get(("world", "smac")) or {}).items():
-            _check_smac({name: value}, self.place(("world", "smac", name)))
+            _check_smac({name: value}, self.origin(("world", "smac", name)))
         for name, value in (self.get(("world", "engine")) or {}).items():
-            _check_engine({name: value}, self.place(("world", "engine", name)))
+            _check_engine({name: value}, self.origin(("world", "engine", name)))
 
-    def place(self, path: KeyPath) -> str:
+    def origin(self, path: KeyPath) -> str:
         """Where the key stands: the file and its line, or the command line."""
         while path and path not in self.lines:
             path = path[:-1]
@@ -158,7 +158,7 @@ def _override_layer(override: str) -> _Layer:
     key, equals, text = override.partition("=")
     path = tuple(key.strip().split("."))
     if not equals or not all(path):
-        raise ConfigError(f"command line: {shown(override)} is not KEY=VALUE, for example ppo.clip=0.05")
+        raise ConfigError(f"command line: {format_value(override)} is not KEY=VALUE, for example ppo.clip=0.05")
     value = _override_value(key, text, field_at(path, Experiment))
     for name in reversed(path):
         value = {name: value}
@@ -193,16 +193,16 @@ def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, A
 
 def _resolve_precedence(path: KeyPath, layers: Sequence[_Layer]) -> tuple[Any, str]:
     layer = next(layer for layer in reversed(layers) if layer.get(path) is not None)
-    return layer.get(path), layer.place(path)
+    return layer.get(path), layer.origin(path)
 
 
 def _with_scenario(layers: Sequence[_Layer]) -> list[_Layer]:
     """The layers with a scenario's name in `world.map` and its content in `world.scenario`, wherever one is chosen."""
     chosen = max(index for index, layer in enumerate(layers) if layer.get(_MAP) is not None)
-    name, place = layers[chosen].get(_MAP), layers[chosen].place(_MAP)
+    name, origin = layers[chosen].get(_MAP), layers[chosen].origin(_MAP)
     given = layers[chosen].get(_SCENARIO)
     if given is not None and given.get("name", name) != name:
-        raise ConfigError(f"{place}: world.map is {name}, but world.scenario is called {shown(given['name'])}")
+        raise ConfigError(f"{origin}: world.map is {name}, but world.scenario is called {format_value(given['name'])}")
     # A map named later replaces the scenario named before.
     kept = [
         layer.without(_SCENARIO) if index < chosen or layer.get(_SCENARIO) is None else layer
@@ -217,37 +217,37 @@ def _with_scenario(layers: Sequence[_Layer]) -> list[_Layer]:
             load_map(name)
             return kept
     except (UnknownMapError, ScenarioError) as error:
-        raise ConfigError(f"{place}: world.map: {error}") from None
+        raise ConfigError(f"{origin}: world.map: {error}") from None
     content: dict[str, Any] = {} if given is None else {"name": name}
     for layer in described:
         content = _overlaid(content, layer.get(_SCENARIO))
     try:
         spec = scenario_from_mapping(content, "world.scenario")
     except ScenarioError as error:
-        raise ConfigError(f"{described[-1].place(_SCENARIO)}: {error}") from None
-    kept.append(_Layer({"world": {"map": spec.name, "scenario": {"name": spec.name}}}, place))
+        raise ConfigError(f"{described[-1].origin(_SCENARIO)}: {error}") from None
+    kept.append(_Layer({"world": {"map": spec.name, "scenario": {"name": spec.name}}}, origin))
     return kept
 
 
-def _check_smac(arguments: Mapping[str, Any], place: str) -> None:
+def _check_smac(arguments: Mapping[str, Any], origin: str) -> None:
     try:
         SmacOptions.from_arguments(arguments)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{place}: world.smac: {error}") from None
+        raise ConfigError(f"{origin}: world.smac: {error}") from None
 
 
-def _check_engine(arguments: Mapping[str, Any], place: str) -> None:
+def _check_engine(arguments: Mapping[str, Any], origin: str) -> None:
     try:
         EngineSettings.from_arguments(arguments)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{place}: world.engine: {error}") from None
+        raise ConfigError(f"{origin}: world.engine: {error}") from None
 
 
 def _check_agreement(experiment: Experiment, layers: Sequence[_Layer]) -> None:
     if experiment.world.engine and experiment.world.backend != "embedded":
-        _, place = _resolve_precedence(("world", "engine"), layers)
+        _, origin = _resolve_precedence(("world", "engine"), layers)
         raise ConfigError(
-            f"{place}: world.engine is about the embedded engine; world.backend is {experiment.world.backend}"
+            f"{origin}: world.engine is about the embedded engine; world.backend is {experiment.world.backend}"
         )
     _check_smac(experiment.world.smac, "the layers together")
     for key, path in function_paths(experiment).items():
@@ -261,31 +261,31 @@ def _check_agreement(experiment: Experiment, layers: Sequence[_Layer]) -> None:
 
 def _check_who_learns(experiment: Experiment, layers: Sequence[_Layer]) -> None:
     coefficient = experiment.matching.coefficient
-    _, place = _resolve_precedence(("matching", "coefficient"), layers)
+    _, origin = _resolve_precedence(("matching", "coefficient"), layers)
     if experiment.variant == "ippo" and coefficient > 0:
         raise ConfigError(
-            f"{place}: matching.coefficient must be 0 in variant ippo, got {coefficient}; variant dm2 is for matching"
+            f"{origin}: matching.coefficient must be 0 in variant ippo, got {coefficient}; variant dm2 is for matching"
         )
     if experiment.matching.reward == "matching" and coefficient == 0:
-        _, place = _resolve_precedence(("matching", "reward"), layers)
+        _, origin = _resolve_precedence(("matching", "reward"), layers)
         raise ConfigError(
-            f"{place}: matching.reward matching pays nothing with matching.coefficient 0: raise the coefficient, or "
+            f"{origin}: matching.reward matching pays nothing with matching.coefficient 0: raise the coefficient, or "
             "set matching.reward to both (IPPO)"
         )
     if experiment.algorithm == "mappo" and (coefficient > 0 or experiment.cloning.iterations > 0):
-        _, place = _resolve_precedence(("algorithm",), layers)
+        _, origin = _resolve_precedence(("algorithm",), layers)
         raise ConfigError(
-            f"{place}: algorithm mappo learns from the team's reward alone: set matching.coefficient and "
+            f"{origin}: algorithm mappo learns from the team's reward alone: set matching.coefficient and "
             "cloning.iterations to 0"
         )
     if experiment.policy.open_loop and experiment.policy.network != "gru":
-        _, place = _resolve_precedence(("policy", "open_loop"), layers)
-        raise ConfigError(f"{place}: policy.open_loop needs policy.network gru, got {experiment.policy.network}")
+        _, origin = _resolve_precedence(("policy", "open_loop"), layers)
+        raise ConfigError(f"{origin}: policy.open_loop needs policy.network gru, got {experiment.policy.network}")
 
 
 def _check_demonstrations(experiment: Experiment, layers: Sequence[_Layer]) -> None:
     try:
         check_settings(experiment)
     except DemonstrationSettingsError as error:
-        _, place = _resolve_precedence(error.key, layers)
-        raise ConfigError(f"{place}: {error}") from None
+        _, origin = _resolve_precedence(error.key, layers)
+        raise ConfigError(f"{origin}: {error}") from None

@@ -1,4 +1,4 @@
-"""What all agents of a team saw and did in its battles, with how these ended: for analysis.
+"""What all agents of a team saw and did in its battles, with returns and outcomes, for analysis.
 
 Shapes: E episodes (whole battles), N agents.
 """
@@ -22,13 +22,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class JointRollouts(JointEpisodes[AgentEpisodes]):
-    """Battles of a whole team with their returns and outcomes. Raises ValueError when the arrays contradict each
-    other."""
+    """Battles of a whole team with their returns and outcomes.
+
+    Attributes:
+        returns: [E] the team's undiscounted returns; None if rewards are not known.
+        won: [E]; None if outcomes are not known.
+
+    Raises:
+        ValueError: The arrays contradict each other.
+    """
 
     returns: npt.NDArray[np.float64] | None
-    """[E] the team's undiscounted return; None where rewards are not known."""
     won: npt.NDArray[np.bool_] | None
-    """[E]; None where outcomes are not known."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,7 +44,7 @@ class JointRollouts(JointEpisodes[AgentEpisodes]):
 
     @staticmethod
     def from_demonstrations(demonstrations: JointTrajectories, episode_ids: npt.NDArray[np.int64]) -> JointRollouts:
-        """The given joint episodes of a set."""
+        """The given joint episodes of a demonstration set."""
         missing = demonstrations.manifest.missing
         return JointRollouts(
             agents=tuple(demonstrations.agent_slice(agent, episode_ids) for agent in range(demonstrations.num_agents)),
@@ -49,7 +54,7 @@ class JointRollouts(JointEpisodes[AgentEpisodes]):
 
     @staticmethod
     def from_trajectories(trajectories: Sequence[AgentTrajectory], statistics: BattleStatistics) -> JointRollouts:
-        """What a collection kept of every agent, agent 0 first."""
+        """The trajectories and statistics of a collection, agent 0 first."""
         return JointRollouts(agents=tuple(trajectories), returns=statistics.returns, won=statistics.won)
 
     @staticmethod
@@ -58,6 +63,6 @@ class JointRollouts(JointEpisodes[AgentEpisodes]):
         ids = np.arange(len(episodes))
         return JointRollouts(
             agents=tuple(agent_demonstration(episodes, agent, ids) for agent in range(episodes[0].actions.shape[1])),
-            returns=np.array([one.team_return for one in episodes]),
-            won=np.array([one.battle_won for one in episodes]),
+            returns=np.array([episode.team_return for episode in episodes]),
+            won=np.array([episode.battle_won for episode in episodes]),
         )

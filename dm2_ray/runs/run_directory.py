@@ -1,4 +1,4 @@
-"""Where a run keeps what it knows.
+"""The directory of one run.
 
 RUN_DIR/
   config.yaml      the resolved configuration
@@ -6,14 +6,13 @@ RUN_DIR/
   checkpoints/     complete states
   tensorboard/     the same numbers as metrics.jsonl
   summary.json     how the run ended
-  run.lock, generation.json    who writes all this (claim.py)
-  copied_as        name of the run's copy below checkpoint.uri, where it has one
+  run.lock, generation.json    which driver writes here (run_lock.py)
+  copied_as        name of the run's copy below checkpoint.uri, if it has one
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,42 +26,30 @@ COPY_NAME_FILE = "copied_as"
 
 
 class RunDirectoryError(UserError, ValueError):
-    """A run directory is in use already, or is not one."""
+    """A directory is already in use, or is not a run directory."""
 
 
-@dataclass(frozen=True, slots=True)
 class RunDirectory:
-    """Paths of one run."""
+    """The paths of one run. Nothing is read or written until a method is called."""
 
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def summary(self) -> Path:
-        return self.path / "summary.json"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.metrics = path / "metrics.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.summary = path / "summary.json"
 
     @staticmethod
     def create(path: Path, experiment: Experiment) -> RunDirectory:
-        """Starts a new run directory.
+        """Creates the directory of a new run.
 
         Raises:
-            RunDirectoryError: The directory holds a run already.
+            RunDirectoryError: The directory already contains a run.
         """
         run = RunDirectory(path)
         if run.config.exists() or run.metrics.exists():
             raise RunDirectoryError(
-                f"{path} holds a run already: continue it with `dm2 resume {path}`, or choose another --run-dir"
+                f"{path} already contains a run: continue it with `dm2 resume {path}`, or choose another --run-dir"
             )
         path.mkdir(parents=True, exist_ok=True)
         write_yaml(experiment, run.config)
@@ -70,10 +57,10 @@ class RunDirectory:
 
     @staticmethod
     def open(path: Path) -> RunDirectory:
-        """An existing run directory.
+        """Opens the directory of an existing run.
 
         Raises:
-            RunDirectoryError: There is none.
+            RunDirectoryError: `path` is not a run directory.
         """
         run = RunDirectory(path)
         if not run.config.is_file():
@@ -81,7 +68,7 @@ class RunDirectory:
         return run
 
     def copy_name(self) -> str:
-        """Name of the run's copy elsewhere: the directory's, even where the run has moved since it first had one."""
+        """Name of the run's copies: that of the directory when the first copy was made, even if it has moved since."""
         path = self.path / COPY_NAME_FILE
         if not path.exists():
             write_atomically(path, self.path.absolute().name.encode() + b"\n")
@@ -92,7 +79,7 @@ class RunDirectory:
         return load_experiment(self.config)
 
     def records(self) -> list[dict[str, Any]]:
-        """All iterations' metrics so far."""
+        """The metrics of all iterations so far."""
         if not self.metrics.exists():
             return []
         with self.metrics.open() as lines:

@@ -1,10 +1,10 @@
-"""StopRequest: what SIGINT and SIGTERM mean to a run.
+"""How a run responds to SIGINT and SIGTERM.
 
-    first signal   the run ends after the iteration under way
-    second one     at once: the iteration is dropped, what came before it is saved
-    SIGTERM        (pre-emption, a scheduler's stop) becomes the second one by itself when its grace is over
+    first signal    the run ends after the current iteration
+    second signal   the run ends at once: the current iteration is dropped, the state before it is saved
+    SIGTERM         (pre-emption, a scheduler's stop) is repeated automatically after a grace period
 
-Only work that can be done again is dropped: nothing is interrupted while it is written.
+Only work that can be repeated is dropped; no write is ever interrupted.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from contextlib import contextmanager
 from types import FrameType
 
 FORCE_STOP_S = 2.0
-"""Between two reminders."""
+"""Seconds between two repetitions of SIGTERM."""
 
 
 class ForcedStop(BaseException):
-    """The iteration under way was dropped because the run has to end.
+    """The current iteration was dropped because the run must end.
 
-    Like KeyboardInterrupt it is no Exception: what goes on after an error must not go on after this.
+    Like KeyboardInterrupt it is not an Exception, so that code that continues after errors does not catch it.
     """
 
 
 class StopRequest:
-    """Takes the signals of a run.
+    """The signal handler of a run.
 
     Args:
-        grace_s: Seconds after SIGTERM that the iteration under way may still take.
+        grace_s: Seconds that the current iteration may still take after SIGTERM.
     """
 
     def __init__(self, grace_s: float) -> None:
         self.signal: signal.Signals | None = None
-        """The first one that came."""
+        """The first signal received."""
         self._grace_s = grace_s
-        self._at_once = False
-        self._droppable = False
+        self._is_forced = False
+        self._is_interruptible = False
         self._closed = threading.Event()
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
@@ -47,34 +47,36 @@ class StopRequest:
             self.signal = signal.Signals(number)
             print(f"{self.signal.name}: finishing this iteration and saving; once more to stop at once", flush=True)
             if self.signal is signal.SIGTERM:
-                threading.Thread(target=self._second_signal, daemon=True).start()
+                threading.Thread(target=self._repeat_sigterm, daemon=True).start()
             return
-        self._at_once = True
-        if self._droppable:
+        self._is_forced = True
+        if self._is_interruptible:
             raise ForcedStop
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Work that a second signal drops.
+        """Marks the block as work that a second signal interrupts.
 
         Raises:
-            ForcedStop: That signal came, now or before.
+            ForcedStop: A second signal was received, during the block or before it.
         """
-        if self._at_once:
+        if self._is_forced:
             raise ForcedStop
-        self._droppable = True
+        self._is_interruptible = True
         try:
             yield
         finally:
-            self._droppable = False
+            self._is_interruptible = False
 
     def close(self) -> None:
-        """Ends the wait for the grace's end."""
+        """Stops the repetition of SIGTERM."""
         self._closed.set()
 
-    def _second_signal(self) -> None:
-        """Sends the signal again, for as long as it takes: the handler runs in the main thread, between two of its
-        steps, and code that happens to run there may swallow what the handler raises."""
+    def _repeat_sigterm(self) -> None:
+        """Repeats the signal after the grace period until the run has ended.
+
+        Once may not be enough: the handler runs in the main thread, and code running there may swallow its exception.
+        """
         wait_s = self._grace_s
         while not self._closed.wait(wait_s):
             os.kill(os.getpid(), signal.SIGTERM)
@@ -83,7 +85,7 @@ class StopRequest:
 
 @contextmanager
 def stop_request(grace_s: float) -> Iterator[StopRequest]:
-    """Takes the stop signals for the duration of the block."""
+    """Handles SIGINT and SIGTERM for the duration of the block."""
     request = StopRequest(grace_s)
     previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

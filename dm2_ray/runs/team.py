@@ -1,4 +1,4 @@
-"""A trained team that acts from Python, without Ray: `dm2_ray.load_team(run).act(observations, action_mask)`.
+"""Lets a trained team act from Python, without Ray: `dm2_ray.load_team(run).act(observations, action_mask)`.
 
 Shapes: B battles side by side, N agents, O observation size, A actions.
 """
@@ -20,29 +20,32 @@ from dm2_ray.world.battles.backend import BattleBackend
 
 
 class Team:
-    """The policies of a checkpoint, each agent's own, and their memory of the battles under way.
+    """The policies in a checkpoint, one per agent, and their memory of the current battles.
 
-    A team acts in one battle or in several side by side. Its policies are recurrent, so it has to be told when a battle
-    is over: `reset` forgets all battles, `reset_finished` some of them.
+    A team acts in one battle or in several side by side. Its policies are recurrent, so call `reset` or
+    `reset_finished` when battles end.
+
+    Attributes:
+        checkpoint: The checkpoint that the policies come from.
+        world: Settings of the world that the team was trained in.
+        agent_ids: Names of the agents, in the order of the axis N.
     """
 
     def __init__(self, checkpoint: Checkpoint, *, greedy: bool = True, seed: int = 0) -> None:
-        """Use `load_team`.
+        """Loads the policies; `load_team` is more convenient.
 
         Args:
-            checkpoint: Whose policies.
-            greedy: Take the most probable action; otherwise actions are drawn.
-            seed: Of the drawn actions.
+            checkpoint: The checkpoint to load.
+            greedy: Take the most probable actions; otherwise actions are sampled.
+            seed: Seed of the sampled actions.
         """
         self.checkpoint = checkpoint
         self.world = checkpoint.experiment().world
-        """The settings of the world that the team was trained in."""
         self.map_name = checkpoint.map
         self.num_agents = checkpoint.num_agents
         self.obs_size = checkpoint.obs_size
         self.num_actions = checkpoint.num_actions
         self.agent_ids = tuple(f"agent_{index}" for index in range(checkpoint.num_agents))
-        """Names of the agents, in the order of the axis N."""
         self._policies = load_policies(checkpoint, greedy=greedy, seed=seed)
         self._num_battles = 0
 
@@ -53,13 +56,13 @@ class Team:
 
         Args:
             observations: [N, O] in one battle, or [B, N, O] in B battles. Zeros for dead agents.
-            action_mask: [N, A] or [B, N, A], which actions are available: at least one for every agent.
+            action_mask: [N, A] or [B, N, A], True where an action is available; at least one for every agent.
 
         Returns:
             Actions [N] or [B, N].
 
         Raises:
-            ValueError: A shape is wrong, no action is available, or B is not that of the battles under way.
+            ValueError: A shape is wrong, an agent has no available action, or B is not the number of current battles.
         """
         observations, mask = np.asarray(observations, np.float32), np.asarray(action_mask).astype(np.bool_)
         is_single = observations.ndim == 2
@@ -78,28 +81,30 @@ class Team:
                     f"{self.num_actions} actions)"
                 )
         if not mask.any(-1).all():
-            raise ValueError("action_mask must leave every agent an action, a dead one action 0")
+            raise ValueError("action_mask must allow every agent at least one action (action 0 for a dead agent)")
         if self._num_battles == 0:
             self._policies.begin_battles(count)
             self._num_battles = count
         elif count != self._num_battles:
-            raise ValueError(f"{self._num_battles} battles are under way, found {count}: reset() before others begin")
+            raise ValueError(
+                f"expected {self._num_battles} battles, found {count}: call reset() before starting others"
+            )
         actions, _ = self._policies.act_with_logp(observations, mask)
         joint_actions = actions.T.numpy().copy()
         return joint_actions[0] if is_single else joint_actions
 
     def act_by_agent(self, views: Mapping[str, Mapping[str, npt.NDArray[Any]]]) -> dict[str, int]:
-        """`act` in one battle of the PettingZoo environment, `dm2_ray.world.parallel_env`.
+        """`act` for one battle of the PettingZoo environment, `dm2_ray.world.parallel_env`.
 
         Args:
-            views: By agent its "observation" [O] and "action_mask" [A]; agents that are missing are dead.
+            views: Each agent's "observation" [O] and "action_mask" [A]; agents that are missing are dead.
 
         Returns:
             The actions of these agents.
         """
         observations = np.zeros((self.num_agents, self.obs_size), np.float32)
         mask = np.zeros((self.num_agents, self.num_actions), np.bool_)
-        mask[:, 0] = True  # all that a dead agent can do
+        mask[:, 0] = True  # the only action of a dead agent
         indices = {agent: self.agent_ids.index(agent) for agent in views}
         for agent, index in indices.items():
             observations[index], mask[index] = views[agent]["observation"], views[agent]["action_mask"]
@@ -107,20 +112,23 @@ class Team:
         return {agent: int(actions[index]) for agent, index in indices.items()}
 
     def reset(self, seed: int | None = None) -> None:
-        """Forgets all battles; as many or as few as wanted can begin.
+        """Forgets all battles; the next `act` may have any number of them.
 
         Args:
-            seed: Starts a new stream of drawn actions; None goes on with the present one.
+            seed: Starts a new random stream for sampled actions; None continues the current one.
         """
         self._num_battles = 0
         if seed is not None:
             self._policies.begin_battles(0, seed)
 
     def reset_finished(self, finished: npt.NDArray[np.bool_]) -> None:
-        """Forgets the battles that ended, [B] bool; in their places others begin.
+        """Forgets the battles that have ended; new ones start at their indices.
+
+        Args:
+            finished: [B] True where a battle has ended.
 
         Raises:
-            ValueError: It is not one entry per battle under way.
+            ValueError: The shape is wrong.
         """
         finished = np.atleast_1d(np.asarray(finished, np.bool_))
         if finished.shape != (self._num_battles,):
@@ -128,25 +136,25 @@ class Team:
         self._policies.reset_finished(finished)
 
     def build_battles(self, num_battles: int, seed: int = 0) -> BattleBackend:
-        """Battles in the world that the team was trained in, its SMAC arguments and scenario included.
+        """Builds battles in the world that the team was trained in, with the same SMAC arguments and scenario.
 
         Args:
-            num_battles: How many are played side by side.
-            seed: Of the battles' own randomness.
+            num_battles: Number of battles played side by side.
+            seed: Seed of the battles' randomness.
         """
         return build_battles(self.world, num_battles, seed)
 
 
 def load_team(path: str | PathLike[str], *, best: bool = False, greedy: bool = True, seed: int = 0) -> Team:
-    """The team in a checkpoint, DM2's, IPPO's or MAPPO's. Files are read without being trusted; no Ray is started.
+    """Loads the team of a checkpoint of DM2, IPPO or MAPPO, without trusting its files and without starting Ray.
 
     Args:
-        path: A checkpoint, or a run directory: then its newest intact checkpoint.
-        best: Of a run directory, the checkpoint of the highest win rate in evaluations instead of the newest.
-        greedy: Take the most probable action, as evaluations do; otherwise actions are drawn.
-        seed: Of the drawn actions.
+        path: A checkpoint; or a run directory, of which the newest intact checkpoint is loaded.
+        best: Of a run directory, load the checkpoint with the highest win rate in an evaluation instead.
+        greedy: Take the most probable actions, as evaluations do; otherwise actions are sampled.
+        seed: Seed of the sampled actions.
 
     Raises:
-        CheckpointError: There is none, or it is damaged.
+        CheckpointError: There is no checkpoint, or it is damaged.
     """
     return Team(open_checkpoint(Path(path).expanduser(), best=best), greedy=greedy, seed=seed)

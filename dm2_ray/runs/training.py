@@ -2,8 +2,8 @@
 
     for each iteration:  learn ─► record ─► (evaluation) ─► metrics.jsonl, TensorBoard, W&B ─► (checkpoint)
 
-The evaluation at the end goes into summary.json. A record is written before the checkpoint of the same iteration; on
-resume, records later than the checkpoint are cut off and written again.
+The final evaluation goes into summary.json. The record of an iteration is written before its checkpoint; a resume cuts
+off the records after the checkpoint and writes them again.
 """
 
 from __future__ import annotations
@@ -38,56 +38,60 @@ from dm2_ray.tracking.tracker import Status
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunResult:
-    """How a run ended."""
+    """How a run ended.
+
+    Attributes:
+        stopped_by: `env_steps`, `iterations` or the name of a signal.
+    """
 
     iterations: int
     env_steps: int
     final_win_rate: float | None
     minutes: float
     stopped_by: str
-    """`env_steps`, `iterations` or the name of a signal."""
 
 
 class RunEnded(RunStopped, RuntimeError):
-    """A fault ended the run; what it had learnt is saved."""
+    """A fault ended the run; its last complete state is saved."""
 
 
 ENDING_FAULTS = (LearnerLost, RolloutWorkersLost, ExpertsLost, LearningDiverged)
-"""What a run cannot go on from by itself."""
+"""Faults that a run cannot recover from by itself."""
 
 
 def train(
     run: RunDirectory, experiment: Experiment, *, resume_from: Checkpoint | None = None, address: str | None = None
 ) -> RunResult:
-    """Trains until one of `experiment.stop`'s limits is reached.
+    """Trains until one of the limits in `experiment.stop` is reached.
 
     Args:
-        run: Where everything is written.
+        run: The directory that everything is written to.
         experiment: What to train; `stop` must set a limit.
-        resume_from: Continue from this checkpoint of the same run.
-        address: Of a Ray cluster; None runs a local one.
+        resume_from: The checkpoint of the same run to continue from.
+        address: Address of a Ray cluster; None starts a local one.
 
     Raises:
-        ClusterUnreachable, NotEnoughResources, DemonstrationError, LearnerLost, ExpertsLost: The run could not begin.
-        RunEnded: It began, and lost what it needs; the state after its last whole iteration is saved.
-        RunDirectoryError, RunSuperseded, NotSaved: Another driver has the run, has taken it over; the last checkpoint
-            could not be written. One line each.
+        ClusterUnreachable, NotEnoughResources, DemonstrationError, LearnerLost, ExpertsLost: The run could not start.
+        RunEnded: The run lost something that it needs; the state after its last complete iteration is saved.
+        RunDirectoryError: Another driver is training the run.
+        RunSuperseded: Another driver has taken over the run.
+        NotSaved: The last checkpoint could not be written.
     """
     spec = validated_spec(experiment)
-    with lock_run(run.path) as claim, ray_session(address, needed_cpus=spec.resources.total.get("CPU", 0.0)):
+    with lock_run(run.path) as lock, ray_session(address, needed_cpus=spec.resources.total.get("CPU", 0.0)):
         print(f"{experiment.variant} on {experiment.world.map}: {spec.resources.arithmetic()}", flush=True)
         algorithm = build_algorithm(experiment)
         try:
             if resume_from is not None:
                 algorithm.restore_learning_state(restored_learning_state(resume_from))
             with stop_request(experiment.faults.stop_grace_s) as stop:
-                return _Loop(run, spec, algorithm, stop, claim).run(resumed=resume_from is not None)
+                return _Loop(run, spec, algorithm, stop, lock).run(resumed=resume_from is not None)
         finally:
             algorithm.stop()
 
 
 class _Loop:
-    """The iterations of one run, from its first or a resumed one to its end."""
+    """The iterations of one run, from the first (or the first after a resume) to the last."""
 
     def __init__(
         self,
@@ -95,17 +99,17 @@ class _Loop:
         spec: RunSpec,
         algorithm: TeamAlgorithm,
         stop: StopRequest,
-        claim: RunLock,
+        lock: RunLock,
     ) -> None:
         self._run = run
         self._spec = spec
         self._experiment = spec.experiment
         self._algorithm = algorithm
         self._stop = stop
-        self._claim = claim
+        self._lock = lock
         self._memory = MemoryMonitor()
         self._started = time.monotonic()
-        # Of the last iteration that is on record: what is saved when the next one cannot be finished.
+        # After the last recorded iteration; saved if the next one cannot be finished.
         self._iteration, self._env_steps = algorithm.iteration, algorithm.env_steps
         self._state: dict[str, Any] | None = None
 
@@ -113,11 +117,11 @@ class _Loop:
         """Trains to the end; see `train`."""
         experiment, algorithm, first = self._experiment, self._algorithm, self._iteration
         progress = Progress(experiment.stop, first_env_steps=self._env_steps, first_iteration=first)
-        keeper = CheckpointWriter(self._run, experiment, self._spec.sizes, self._claim, iteration=first)
-        # A run that was ended before its first checkpoint begins again, in place of the records that it left.
+        writer = CheckpointWriter(self._run, experiment, self._spec.sizes, self._lock, iteration=first)
+        # A run that ended before its first checkpoint starts again and replaces the records that it left.
         resumed_iteration = first if resumed or self._run.metrics.exists() else None
-        tracker = Tracker(self._run.path, experiment, resumed_iteration=resumed_iteration, fence=self._claim.check)
-        with keeper, tracker, closing(progress):
+        tracker = Tracker(self._run.path, experiment, resumed_iteration=resumed_iteration, fence=self._lock.check)
+        with writer, tracker, closing(progress):
             reason = _limit_reached(experiment, first, self._env_steps)
             final = None
             try:
@@ -130,18 +134,18 @@ class _Loop:
                     self._state = algorithm.learning_state()
                     reason = self._reason_to_end()
                     win_rate = record.get("evaluation", {}).get("win_rate")
-                    if reason is not None or keeper.due(self._iteration, win_rate):
-                        saved = keeper.save(self._state, win_rate, last=reason is not None)
+                    if reason is not None or writer.is_due(self._iteration, win_rate):
+                        saved = writer.save(self._state, win_rate, last=reason is not None)
                         self._state = None if saved else self._state
                 if self._stop.signal is None:
                     with self._stop.interruptible():
                         final = self._evaluation()
-                    keeper.evaluated(final["win_rate"])
+                    writer.note_evaluation(final["win_rate"])
             except ForcedStop:
-                self._save_what_there_is(keeper)
+                self._save_pending_state(writer)
                 reason = self._reason_to_end()
             except ENDING_FAULTS as error:
-                raise self._ended(error, keeper, tracker) from error
+                raise self._end_after_fault(error, writer, tracker) from error
             assert reason is not None
             outcome = RunResult(
                 iterations=self._iteration,
@@ -155,12 +159,12 @@ class _Loop:
             return outcome
 
     def _iterate(self) -> dict[str, Any]:
-        """One iteration and what falls due with it; returns its record."""
+        """Runs one iteration, with an evaluation if it is due; returns its record."""
         began = time.monotonic()
         algorithm, before = self._algorithm, self._env_steps
         record = algorithm.learn()
-        # Only what falls due by the counts of env steps and iterations belongs to the record: a run that is stopped
-        # here and resumed must write what an undisturbed one writes.
+        # Whether an evaluation is due depends only on the counts of env steps and iterations: a run that is stopped and
+        # resumed must write the same records as an uninterrupted one.
         if _evaluation_due(self._experiment, algorithm.iteration, before, algorithm.env_steps):
             record["evaluation"] = self._evaluation()
         record["timing"]["iteration_s"] = time.monotonic() - began
@@ -172,42 +176,44 @@ class _Loop:
         return record
 
     def _evaluation(self) -> dict[str, Any]:
-        return result_record(TeamResult.of(self._algorithm.evaluate_battles(self._experiment.evaluation.episodes)))
+        statistics = self._algorithm.evaluate_battles(self._experiment.evaluation.episodes)
+        return result_record(TeamResult.from_statistics(statistics))
 
     def _reason_to_end(self) -> str | None:
         signaled = self._stop.signal
         return signaled.name if signaled else _limit_reached(self._experiment, self._iteration, self._env_steps)
 
-    def _save_what_there_is(self, keeper: CheckpointWriter) -> None:
+    def _save_pending_state(self, writer: CheckpointWriter) -> None:
+        """Saves the state after the last recorded iteration, unless a checkpoint already has it."""
         if self._state is not None:
-            keeper.save(self._state, None, last=True)
+            writer.save(self._state, None, last=True)
             self._state = None
 
-    def _ended(self, error: Exception, keeper: CheckpointWriter, tracker: Tracker) -> RunEnded:
-        """Saves everything; returns what to tell the user."""
-        told = str(error)
+    def _end_after_fault(self, error: Exception, writer: CheckpointWriter, tracker: Tracker) -> RunEnded:
+        """Saves everything; returns the error that tells the user how to continue."""
+        message = str(error)
         if isinstance(error, UpdateDiverged):
             try:
-                told += f"; its data are in {error.write(self._run.path / 'diverged')}"
+                message += f"; its data are in {error.write(self._run.path / 'diverged')}"
             except (OSError, ray.exceptions.RayError) as problem:
-                told += f"; its data could not be written ({problem})"
-        self._save_what_there_is(keeper)
+                message += f"; its data could not be written ({problem})"
+        self._save_pending_state(writer)
         tracker.finish("failed", stopped_by=type(error).__name__, error=str(error), faults=self._faults())
         if self._iteration == 0:
-            return RunEnded(f"{told}. The run ended in its first iteration; there is nothing to save")
+            return RunEnded(f"{message}. The run ended in its first iteration; there is nothing to save")
         return RunEnded(
-            f"{told}. The run ended after iteration {self._iteration}, which is saved; when the cause is mended: "
-            f"dm2 resume {self._run.path}"
+            f"{message}. The run ended after iteration {self._iteration}, which is saved. Once the cause is fixed, "
+            f"run: dm2 resume {self._run.path}"
         )
 
     def _faults(self) -> dict[str, dict[str, Any]]:
-        """Of the whole run, also of earlier drivers."""
-        told = [event for record in self._run.records() for event in record["timing"].get("faults", ())]
-        return fault_summary([*told, *self._algorithm.faults.take_events(), *self._algorithm.faults.open_faults()])
+        """Summary of the faults of the whole run, including those under earlier drivers."""
+        recorded = [event for record in self._run.records() for event in record["timing"].get("faults", ())]
+        return fault_summary([*recorded, *self._algorithm.faults.take_events(), *self._algorithm.faults.open_faults()])
 
 
 def _evaluation_due(experiment: Experiment, iteration: int, env_steps_before: int, env_steps: int) -> bool:
-    """Every so many env steps, and when cloning ends: how good the clones are before their first battle."""
+    """Whether an evaluation is due: at the configured interval, and once when cloning ends."""
     every = experiment.evaluation.every_env_steps
     if every == 0:
         return False

@@ -1,4 +1,4 @@
-"""Progress of a run at the terminal: a line that updates itself, or plain lines where the output goes to a file."""
+"""Progress of a run on the terminal: one line that updates itself, or plain lines if the output goes to a file."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from typing import Any, TextIO
 from dm2_ray.config.schema import StopSettings
 from dm2_ray.terminal import StatusLine, format_duration
 
-# Iterations that the pace is averaged over: it follows longer battles within a few lines, and does not jump.
+# The pace is averaged over this many iterations: few enough to follow longer battles, many enough not to jump.
 _PACE_WINDOW = 10
 
 
 class Progress:
-    """Prints one line per iteration: iteration, env steps, env steps per second, win rate in training, discriminator
-    accuracy, win rate of the evaluation if there was one, time left.
+    """Prints one line per iteration.
 
-    Where the stream is a terminal, the line replaces the one before it, and only iterations with an evaluation stay.
+    It shows the iteration, env steps, env steps per second, win rate in training, discriminator accuracy, win rate of
+    the evaluation if there was one, and time left. On a terminal, each line replaces the previous one, and only those
+    of iterations with an evaluation stay.
 
     Args:
         stop: The run's limits, for the time left.
         first_env_steps: Env steps that a resumed run starts from.
         first_iteration: Iteration that a resumed run starts from.
-        stream: Where to print, standard output by default.
-        clock: Seconds from any start.
+        stream: Where to print; standard output by default.
+        clock: A clock in seconds.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Progress:
         self._line.note(line)
 
     def close(self) -> None:
-        """Keeps the last line; what is printed next starts on a new line."""
+        """Keeps the last line; further output starts on a new line."""
         self._line.close()
 
     def _parts(self, record: Mapping[str, Any]) -> list[str]:
@@ -85,7 +86,7 @@ class Progress:
 
 
 def _discriminator_accuracy(record: Mapping[str, Any]) -> float | None:
-    """Share of steps that the discriminators classify correctly; the mean over both sides and all discriminators."""
+    """Share of steps that the discriminators classify correctly: the mean over both sides and all discriminators."""
     sides = [
         agent[side]
         for agent in record.get("agents", {}).values()

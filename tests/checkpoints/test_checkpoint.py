@@ -1,4 +1,4 @@
-"""Checkpoints: complete, atomic, verified, and readable without trust."""
+"""Checkpoints are complete, atomic and verified, and are read without being trusted."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def saved(root: Path, version: int, keep: int = 0, keep_best: int = 0, win_rate:
     return checkpoint
 
 
-def test_what_was_saved_is_what_is_read(tmp_path: Path) -> None:
+def test_a_saved_state_is_read_back(tmp_path: Path) -> None:
     checkpoint = saved(tmp_path, 3)
     found = open_checkpoint(checkpoint.path)
     assert found == checkpoint
@@ -60,7 +60,7 @@ def test_what_was_saved_is_what_is_read(tmp_path: Path) -> None:
     assert float(state["agents"]["agent_1"]["optimizers"]["actor"]["state"][0]["step"]) == 4.0
 
 
-def test_newest_intact_one_is_found_and_old_ones_go(tmp_path: Path) -> None:
+def test_the_newest_intact_checkpoint_is_found_and_old_ones_are_removed(tmp_path: Path) -> None:
     root = tmp_path / "checkpoints"
     for version in range(1, 6):
         saved(root, version, keep=3)
@@ -71,20 +71,20 @@ def test_newest_intact_one_is_found_and_old_ones_go(tmp_path: Path) -> None:
     assert open_checkpoint(root).iteration == 3
 
 
-def test_what_is_passed_over_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_skipped_checkpoints_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "dm2_ray")
     for version in (1, 2, 3):
         saved(tmp_path, version)
     (tmp_path / "iteration_000003" / "agent_1.pt").write_bytes(b"cut")
     (tmp_path / "iteration_000002" / "manifest.json").unlink()
     assert open_checkpoint(tmp_path).iteration == 1
-    told = caplog.messages
-    assert len(told) == 2
-    assert "iteration_000003: agent_1.pt was altered" in told[0] and "iteration_000001 is used" in told[0]
-    assert "iteration_000002: unreadable manifest" in told[1]
+    messages = caplog.messages
+    assert len(messages) == 2
+    assert "iteration_000003: agent_1.pt was altered" in messages[0] and "iteration_000001 is used" in messages[0]
+    assert "iteration_000002: unreadable manifest" in messages[1]
 
 
-def test_the_best_one_stays_and_is_found(tmp_path: Path) -> None:
+def test_the_best_checkpoint_is_kept_and_found(tmp_path: Path) -> None:
     for version, win_rate in enumerate((0.1, 0.6, None, 0.6, 0.2, None), start=1):
         saved(tmp_path, version, keep=2, keep_best=1, win_rate=win_rate)
     assert [found.iteration for found in intact_checkpoints(tmp_path)] == [2, 5, 6]
@@ -94,7 +94,7 @@ def test_the_best_one_stays_and_is_found(tmp_path: Path) -> None:
     assert open_checkpoint(tmp_path, best=True).iteration == 5
 
 
-def test_none_is_best_where_none_was_evaluated(tmp_path: Path) -> None:
+def test_without_evaluations_no_checkpoint_is_the_best(tmp_path: Path) -> None:
     saved(tmp_path, 1, win_rate=None)
     with pytest.raises(CheckpointError, match="none of its checkpoints has been evaluated"):
         open_checkpoint(tmp_path, best=True)
@@ -107,8 +107,8 @@ def test_a_win_rate_can_be_noted_later(tmp_path: Path) -> None:
     assert open_checkpoint(tmp_path).sha256 == checkpoint.sha256
 
 
-def test_a_damaged_later_one_costs_no_earlier_one(tmp_path: Path) -> None:
-    """A run that passed over its damaged newest checkpoint must not lose to it what it saves next."""
+def test_a_damaged_later_checkpoint_costs_no_earlier_one(tmp_path: Path) -> None:
+    """A run that skipped its damaged newest checkpoint must not lose the next one that it saves because of it."""
     for version in (1, 2, 9):
         saved(tmp_path, version)
     (tmp_path / "iteration_000009" / "agent_0.pt").write_bytes(b"cut")
@@ -118,7 +118,7 @@ def test_a_damaged_later_one_costs_no_earlier_one(tmp_path: Path) -> None:
     assert [found.iteration for found in intact_checkpoints(tmp_path)] == [9]
 
 
-def test_a_disk_that_alters_what_it_is_given_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_alters_bytes_is_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved(tmp_path, 1)
 
     def altering(descriptor: int) -> None:
@@ -134,18 +134,19 @@ def test_a_disk_that_alters_what_it_is_given_is_found_out(tmp_path: Path, monkey
     assert [path.name for path in tmp_path.iterdir()] == ["iteration_000001"]
 
 
-def test_who_lost_the_run_publishes_nothing(tmp_path: Path) -> None:
+def test_a_superseded_driver_publishes_nothing(tmp_path: Path) -> None:
     saved(tmp_path, 1)
     calls: list[int] = []
 
-    def lost_meanwhile() -> None:
+    def superseded_meanwhile() -> None:
         calls.append(1)
         if len(calls) == 2:
-            raise RuntimeError("lost")
+            raise RuntimeError("superseded")
 
+    fence = superseded_meanwhile
     experiment = Experiment(variant="ippo", matching=MatchingSettings(coefficient=0.0))
-    with pytest.raises(RuntimeError, match="lost"):
-        save_checkpoint(tmp_path, experiment, learning_state(2), sizes=(2, 3, 4), win_rate=None, fence=lost_meanwhile)
+    with pytest.raises(RuntimeError, match="superseded"):
+        save_checkpoint(tmp_path, experiment, learning_state(2), sizes=(2, 3, 4), win_rate=None, fence=fence)
     assert [path.name for path in tmp_path.iterdir()] == ["iteration_000001"]
 
 
@@ -158,7 +159,7 @@ def test_who_lost_the_run_publishes_nothing(tmp_path: Path) -> None:
         (lambda path: (path / "manifest.json").write_text("{}"), "not a checkpoint of this version"),
     ],
 )
-def test_damage_is_named_in_one_line(tmp_path: Path, damage: Any, message: str) -> None:
+def test_damage_is_reported_in_one_line(tmp_path: Path, damage: Any, message: str) -> None:
     path = saved(tmp_path, 1).path
     damage(path)
     with pytest.raises(CheckpointError, match=message) as raised:
@@ -166,7 +167,7 @@ def test_damage_is_named_in_one_line(tmp_path: Path, damage: Any, message: str) 
     assert "\n" not in str(raised.value)
 
 
-def test_a_manifest_cannot_point_out_of_its_directory(tmp_path: Path) -> None:
+def test_a_manifest_cannot_name_files_outside_of_its_directory(tmp_path: Path) -> None:
     path = saved(tmp_path / "checkpoints", 1).path
     (tmp_path / "elsewhere").write_bytes(b"")
     record = json.loads((path / "manifest.json").read_text())
@@ -197,7 +198,7 @@ def with_experts(root: Path) -> Checkpoint:
     return save_checkpoint(root, Experiment(), state, sizes=(2, 3, 4), win_rate=None)
 
 
-def test_what_the_experts_keep_is_saved_beside_the_agents(tmp_path: Path) -> None:
+def test_the_state_of_demonstration_sources_is_saved_beside_the_agents(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(with_experts(tmp_path / "with").path)
     assert {"experts_0.pt", "experts_1.pt"} <= set(checkpoint.sha256)
     found = restored_learning_state(checkpoint)["experts"]

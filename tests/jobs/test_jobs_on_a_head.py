@@ -105,7 +105,7 @@ def test_a_failed_job_returns_its_own_code(head: RayHead, first: subprocess.Comp
     """The driver refuses a directory that holds a run: its code is 2, where Ray's own command line says 1."""
     done = dm2(head, "submit", *LIGHT, "--iterations", 2, "--name", "again", "--run-dir", "runs/first", "--follow")
     assert done.returncode == 2, done.stderr
-    assert "holds a run already" in done.stdout
+    assert "already contains a run" in done.stdout
     assert "FAILED, exit code 2" in done.stderr
 
 

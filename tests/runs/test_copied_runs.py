@@ -1,4 +1,4 @@
-"""A run that is copied elsewhere while it goes on, and goes on from there on another machine."""
+"""A run that is copied elsewhere during training, and resumed from its copy on another machine."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def copied_manifests(place: Path) -> list[str]:
     return sorted(path.parent.name for path in place.glob("checkpoints/*/manifest.json"))
 
 
-def test_a_run_goes_on_from_its_copy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_is_resumed_from_its_copy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = ["evaluation.every_env_steps=150", "tracking.wandb=offline"]
     assert main(train_command(tmp_path / "undisturbed", 8, *settings)) == 0
     copies = tmp_path / "copies"
     assert main(train_command(tmp_path / "run", 5, *settings, f"checkpoint.uri=file://{copies}")) == 0
     kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert copied_manifests(copies / "run") == kept
-    assert len(kept) == 4  # checkpoint.keep newest ones, and the best, which was evaluated before
+    assert len(kept) == 4  # the newest checkpoint.keep, and the best, which was evaluated earlier
     for name in ("config.yaml", "generation.json", "metrics.jsonl", "summary.json", "wandb_run_id"):
         assert (copies / "run" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
     # The newest of the copies is damaged, and the machine that made them is gone.
@@ -46,22 +46,22 @@ def test_a_run_goes_on_from_its_copy(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "agent_1.pt of iteration_000005 was altered" in err and "iteration_000004 is used" in err
     assert err.count("\n") == 1
     assert records(here) == records(tmp_path / "undisturbed")
-    assert kept[0] in {found.path.name for found in intact_checkpoints(here / "checkpoints")}  # the best came along
-    # It is copied to where it came from, under its first name.
+    assert kept[0] in {found.path.name for found in intact_checkpoints(here / "checkpoints")}  # the best one, too
+    # It is copied to the same location again, under its first name.
     assert [path.name for path in copies.iterdir()] == ["run"]
     assert copied_manifests(copies / "run") == sorted(path.name for path in (here / "checkpoints").iterdir())
     assert (copies / "run" / "metrics.jsonl").read_bytes() == (here / "metrics.jsonl").read_bytes()
     assert json.loads((copies / "run" / "generation.json").read_text())["number"] == 2
-    # Neither a second fetch into the same directory nor another run under the same name is possible.
+    # Neither a second download into the same directory nor another run under the same name is possible.
     assert main(["resume", f"file://{copies}/run", "--run-dir", str(here)]) == 2
-    assert "holds a run already" in capsys.readouterr().err
+    assert "already contains a run" in capsys.readouterr().err
     assert main(train_command(tmp_path / "run", 5, f"checkpoint.uri=file://{copies}")) == 2
     assert "choose another --run-dir or checkpoint.uri" in capsys.readouterr().err
     assert (copies / "run" / "metrics.jsonl").read_bytes() == (here / "metrics.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize("uri", ["strange://bucket/runs", "file:///proc/runs"])
-def test_a_place_that_cannot_be_used_starts_nothing(
+def test_with_an_unusable_location_nothing_is_started(
     uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(train_command(tmp_path / "run", 5, f"checkpoint.uri={uri}")) == 2
@@ -69,16 +69,16 @@ def test_a_place_that_cannot_be_used_starts_nothing(
     assert f"{uri} cannot be used" in err and err.count("\n") == 1
     assert out == "" and not (tmp_path / "run").exists()
     assert main(["resume", f"file://{tmp_path}/nothing"]) == 2
-    assert "holds no run" in capsys.readouterr().err
+    assert "contains no run" in capsys.readouterr().err
 
 
 @pytest.mark.long
 @pytest.mark.timeout(200)
-def test_a_copy_that_fails_is_made_up_for(tmp_path: Path) -> None:
+def test_a_failed_copy_is_repeated(tmp_path: Path) -> None:
     run, copies = tmp_path / "run", tmp_path / "copies"
     with driver(*train_command(run, 100_000, f"checkpoint.uri=file://{copies}")) as process:
         process.wait_for(run, 3)
-        # Something else takes the copy's place for a while.
+        # For a while, a file is in the way of the copies.
         os.rename(copies, tmp_path / "away")
         copies.write_text("in the way")
         process.wait_for(run, len(lines(run)) + 5)
@@ -90,7 +90,7 @@ def test_a_copy_that_fails_is_made_up_for(tmp_path: Path) -> None:
         process.send(signal.SIGTERM)
         code, _, err = process.end()
     assert code == 130
-    assert "copy not updated" in err and "tried again with the next checkpoint" in err
+    assert "copy not updated" in err and "retried with the next checkpoint" in err
     kept = sorted(path.name for path in (run / "checkpoints").iterdir())
     assert copied_manifests(copies / "run") == kept
     assert (copies / "run" / "metrics.jsonl").read_bytes() == (run / "metrics.jsonl").read_bytes()
@@ -98,7 +98,7 @@ def test_a_copy_that_fails_is_made_up_for(tmp_path: Path) -> None:
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Query part of URIs of an S3 server of the test's own, with a bucket `bucket`."""
+    """Starts an S3 server with a bucket `bucket`; returns the query part of its URIs."""
     pytest.importorskip("moto.server", reason="an S3 server to test with is missing: pip install 'moto[s3,server]'")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -128,7 +128,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.mark.long
 @pytest.mark.timeout(200)
-def test_a_run_goes_on_from_its_copy_in_s3(s3: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_is_resumed_from_its_copy_in_s3(s3: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(train_command(tmp_path / "undisturbed", 8)) == 0
     assert main(train_command(tmp_path / "run", 5, f"checkpoint.uri=s3://bucket/runs{s3}")) == 0
     capsys.readouterr()

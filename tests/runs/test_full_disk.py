@@ -1,4 +1,4 @@
-"""A disk that fills up while a run is saved: what was saved stays, and with room again the run goes on from there."""
+"""A disk that fills up while a run is saved: saved checkpoints stay, and the run resumes once there is space again."""
 
 import shlex
 import subprocess
@@ -17,7 +17,7 @@ DISK_KIB = 1024
 
 
 def namespace() -> list[str]:
-    """Command that gives a process mounts of its own."""
+    """Command that starts a process in a mount namespace of its own."""
     for command in (["unshare", "--mount"], ["unshare", "--mount", "--map-root-user"]):
         try:
             attempt = subprocess.run(
@@ -35,7 +35,7 @@ def test_a_full_disk_costs_no_checkpoint(tmp_path: Path) -> None:
     assert main(train_command(tmp_path / "undisturbed", ITERATIONS)) == 0
     disk, run = tmp_path / "disk", tmp_path / "run"
     disk.mkdir()
-    # Room for some checkpoints, none of which is ever removed, and for all the records.
+    # Space for all records and some checkpoints, none of which is ever removed.
     settings = ["checkpoint.keep=0", "tracking.tensorboard=true"]
     tiny = [entry for entry in VERY_TINY if not entry.startswith("tracking")]
     train = [sys.executable, "-m", "dm2_ray.cli", *train_command(disk / "run", ITERATIONS, *settings, tiny=tiny)]
@@ -48,11 +48,11 @@ def test_a_full_disk_costs_no_checkpoint(tmp_path: Path) -> None:
     assert ended.returncode == 1, ended.stderr
     saved = intact_checkpoints(run / "checkpoints")
     assert 1 <= len(saved) < ITERATIONS - 1
-    # Every failed save is a warning that the run goes on after; that of the last one is its end.
+    # Every failed save is a warning, and the run continues; a failure of the last one ends it.
     assert sum("checkpoint not saved ([Errno 28] No space left on device" in line for line in warnings) >= 1
-    assert all("the run goes on" in line or line.startswith("TensorBoard is told no more") for line in warnings)
+    assert all("the run continues" in line or line.startswith("Stopped writing TensorBoard") for line in warnings)
     assert error.startswith("dm2: ") and "No space left on device" in error and f"dm2 resume {disk}/run" in error
     assert not list((run / "checkpoints").glob(".*"))
-    # What came after the last checkpoint is done again.
+    # The iterations after the last checkpoint are repeated.
     assert main(["resume", str(run), *address()]) == 0
     assert records(run) == records(tmp_path / "undisturbed")

@@ -117,8 +117,8 @@ def test_a_damaged_newest_checkpoint_is_named_and_passed_over(
     capsys.readouterr()
     assert main(["resume", str(tmp_path / "damaged")]) == 0
     out, err = capsys.readouterr()
-    assert "iteration_000004: agent_1.pt was altered or cut short" in err
-    assert "passed over, iteration_000003 is used" in err and err.count("\n") == 1
+    assert "iteration_000004: agent_1.pt was altered or truncated" in err
+    assert "skipped, iteration_000003 is used" in err and err.count("\n") == 1
     assert "at iteration 3" in out
     assert records(tmp_path / "damaged") == expected
     assert [found.iteration for found in intact_checkpoints(tmp_path / "damaged" / "checkpoints")] == [2, 3, 4]

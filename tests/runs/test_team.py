@@ -1,4 +1,4 @@
-"""A trained team that acts from Python plays what `dm2 evaluate` plays."""
+"""A trained team that acts from Python plays exactly what `dm2 evaluate` plays."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 def played(team: dm2_ray.Team) -> TeamResult:
-    """The evaluation's battles, all at once, each to its end."""
+    """Plays the evaluation's battles side by side, each to its end."""
     battles = team.build_battles(EPISODES, SEED)
     battles.reset(seed=derive_seed(SEED, StreamRole.EVALUATION_BATTLES, 0), first_battle=0)
     running, lengths, returns, won = np.ones(EPISODES, bool), np.zeros(EPISODES), np.zeros(EPISODES), np.zeros(EPISODES)
@@ -49,7 +49,7 @@ def played(team: dm2_ray.Team) -> TeamResult:
 
 
 @pytest.mark.parametrize("greedy", [True, False])
-def test_a_team_plays_what_the_evaluation_plays(run: Path, greedy: bool) -> None:
+def test_a_team_plays_the_battles_of_the_evaluation(run: Path, greedy: bool) -> None:
     seed = derive_seed(SEED, StreamRole.EVALUATION_ACTIONS, 0)
     team = dm2_ray.load_team(run, greedy=greedy, seed=seed)
     expected = evaluate_checkpoint(team.checkpoint, episodes=EPISODES, seed=SEED, greedy=greedy)
@@ -63,7 +63,7 @@ def test_a_team_plays_what_the_evaluation_plays(run: Path, greedy: bool) -> None
         team.reset(seed=seed)
 
 
-def test_one_battle_of_the_petting_zoo(run: Path) -> None:
+def test_one_battle_of_the_petting_zoo_environment(run: Path) -> None:
     team = dm2_ray.load_team(str(run))
     assert (team.map_name, team.num_agents, team.agent_ids) == ("2m_vs_1z", 2, ("agent_0", "agent_1"))
     env = parallel_env(team.map_name, seed=0)
@@ -95,17 +95,17 @@ def test_memory_is_kept_per_battle_until_it_is_reset(run: Path) -> None:
         np.testing.assert_array_equal(old[0], new)
 
 
-def test_what_does_not_fit_is_refused(run: Path, tmp_path: Path) -> None:
+def test_wrong_shapes_and_paths_are_refused(run: Path, tmp_path: Path) -> None:
     team = dm2_ray.load_team(run, best=False)
     observations, mask = np.zeros((2, team.obs_size)), np.ones((2, team.num_actions))
     with pytest.raises(ValueError, match=rf"observations must be \[2, {team.obs_size}\], found \[2, 3\] \(2m_vs_1z"):
         team.act(observations[:, :3], mask)
     with pytest.raises(ValueError, match=r"action_mask must be \[2, \d+\], found \[2, 1\]"):
         team.act(observations, mask[:, :1])
-    with pytest.raises(ValueError, match="must leave every agent an action"):
+    with pytest.raises(ValueError, match="must allow every agent at least one action"):
         team.act(observations, 0 * mask)
     team.act(observations, mask)
-    with pytest.raises(ValueError, match="1 battles are under way, found 4"):
+    with pytest.raises(ValueError, match="expected 1 battles, found 4"):
         team.act(np.stack([observations] * 4), np.stack([mask] * 4))
     with pytest.raises(ValueError, match=r"finished must be \[1\] bool, found \[2\]"):
         team.reset_finished(np.zeros(2, bool))
@@ -113,7 +113,7 @@ def test_what_does_not_fit_is_refused(run: Path, tmp_path: Path) -> None:
         dm2_ray.load_team(tmp_path / "nothing")
 
 
-def test_loading_and_acting_start_no_ray(run: Path) -> None:
+def test_loading_and_acting_do_not_start_ray(run: Path) -> None:
     code = (
         "import sys, ray, numpy, dm2_ray;"
         "team = dm2_ray.load_team(sys.argv[1]);"

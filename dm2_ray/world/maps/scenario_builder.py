@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dm2_ray.config.errors import nearest, shown
+from dm2_ray.config.errors import closest_match, format_value
 from dm2_ray.world.maps.map_spec import (
     EnemyOrder,
     MapSpec,
@@ -58,7 +58,7 @@ def build_map(scenario: Scenario) -> MapSpec:
     """
     if not _NAME.fullmatch(scenario.name):
         raise InvalidScenario(
-            ("name",), f"must be letters, digits and any of _.- (at most 64), got {shown(scenario.name)}"
+            ("name",), f"must be letters, digits and any of _.- (at most 64), got {format_value(scenario.name)}"
         )
     if scenario.name in map_names():
         raise InvalidScenario(("name",), f"{scenario.name} is one of SMAC's maps; choose another name")
@@ -119,8 +119,8 @@ def _create(
         key = (side, str(index))
         if group.kind not in kind_names():
             names = ", ".join(kind_names())
-            hint = nearest(group.kind, kind_names())
-            raise InvalidScenario((*key, "kind"), f"must be one of {names}, got {shown(group.kind)}{hint}")
+            hint = closest_match(group.kind, kind_names())
+            raise InvalidScenario((*key, "kind"), f"must be one of {names}, got {format_value(group.kind)}{hint}")
         is_cluster = group.count is not None or group.x is not None or group.y is not None
         if is_cluster == (group.at is not None):
             raise InvalidScenario(key, "needs either x and y (with a count), or places (at: [[x, y], ...])")
@@ -155,9 +155,9 @@ def _ground(terrain: Terrain) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
         if terrain.heights is not None:
             raise InvalidScenario(("terrain", "heights"), f"the terrain of {terrain.like} has its own")
         if terrain.like not in map_names():
+            hint = closest_match(terrain.like, map_names())
             raise InvalidScenario(
-                ("terrain", "like"),
-                f"must be one of SMAC's maps, got {shown(terrain.like)}{nearest(terrain.like, map_names())}",
+                ("terrain", "like"), f"must be one of SMAC's maps, got {format_value(terrain.like)}{hint}"
             )
         return smac_terrain(terrain.like)
     if terrain.rows is not None:
@@ -187,7 +187,9 @@ def _grid(rows: tuple[str, ...], alphabet: str, key: tuple[str, ...]) -> NDArray
             raise InvalidScenario(key, f"row {number} has {len(row)} cells, row 1 has {len(rows[0])}")
         for character in row:
             if character not in alphabet:
-                raise InvalidScenario(key, f"row {number} has {shown(character)}; expected only {' '.join(alphabet)}")
+                raise InvalidScenario(
+                    key, f"row {number} has {format_value(character)}; expected only {' '.join(alphabet)}"
+                )
     sizes = {"wide": len(rows[0]) if rows else 0, "high": len(rows)}
     for what, size in sizes.items():
         if not MIN_CELLS <= size <= MAX_CELLS:

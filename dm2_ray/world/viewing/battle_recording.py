@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dm2_ray.arrays import check_arrays
+from dm2_ray.arrays import check_fields
 from dm2_ray.world.viewing.frame import FrameState, between
 from dm2_ray.world.viewing.scene import Scene
 
@@ -85,7 +85,7 @@ class BattleRecording:
     def __post_init__(self) -> None:
         steps, units, agents = self.num_steps, self.scene.num_units, self.scene.num_agents
         num_actions = self.scene.num_actions
-        check_arrays(
+        check_fields(
             self,
             {
                 **{name: (np.float32, (steps + 1, units)) for name in _COLUMNS},
