@@ -22,6 +22,7 @@ from pyarrow import fs as pafs
 from upath import UPath
 
 from dm2_ray.checkpoints.checkpoint import MANIFEST, PREFIX, Checkpoint, CheckpointError, verify_checkpoint
+from dm2_ray.credentials import check_no_credentials
 from dm2_ray.errors import UserError
 from dm2_ray.files import write_atomically
 from dm2_ray.terminal import one_line
@@ -36,7 +37,6 @@ REQUEST_S = 5.0
 S3_ATTEMPTS = 2
 RETRIES_S = 20
 CHECKPOINTS = "checkpoints"
-SECRET_KEYS = {"access_key", "secret_key", "access_token", "session_token", "account_key", "sas_token"}
 
 
 class RemoteCopyError(UserError, ValueError):
@@ -213,11 +213,7 @@ def call_or_refuse(uri: str, ask: Callable[[], Answer]) -> Answer:
 
 def _file_system(uri: str) -> tuple[pafs.FileSystem, str]:
     parts = urlsplit(uri)
-    if parts.username is not None or SECRET_KEYS & set(parse_qs(parts.query)):
-        raise RemoteCopyError(
-            f"{parts.scheme}://{parts.hostname or ''}…: credentials do not belong in a URI, which is written into "
-            "configurations; set them in the environment (AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS)"
-        )
+    check_no_credentials(uri, f"{parts.scheme}://{parts.hostname or ''}…", RemoteCopyError)
     try:
         if parts.scheme in ("gs", "gcs") and "retry_limit_seconds" not in parts.query:
             parts = parts._replace(query="&".join(filter(None, [parts.query, f"retry_limit_seconds={RETRIES_S}"])))

@@ -132,7 +132,7 @@ def _files(learning_state: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
 
 def _serialized(state: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
-    torch.save(_as_tensors(state), buffer)
+    torch.save(as_tensors(state), buffer)
     return buffer.getvalue()
 
 
@@ -158,11 +158,12 @@ def _read_back(temporary: Path, checkpoint: Checkpoint) -> None:
         raise CheckpointError(f"{temporary}: the manifest read back differs from the one written")
 
 
-def _as_tensors(value: Any) -> Any:
+def as_tensors(value: Any) -> Any:
+    """Returns a deep copy with tensors instead of arrays, and lists instead of tuples."""
     if isinstance(value, Mapping):
-        return {key: _as_tensors(item) for key, item in value.items()}
+        return {key: as_tensors(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_as_tensors(item) for item in value]
+        return [as_tensors(item) for item in value]
     if isinstance(value, (np.ndarray, np.generic)):
         return torch.from_numpy(np.array(value))
     return value

@@ -1,4 +1,8 @@
-"""Demonstrations: joint trajectories on disk, who gets which of them, and how they are served and recorded."""
+"""Demonstrations: sets of joint trajectories on disk, and which agent imitates which of their episodes.
+
+Start with `dataset.py` (`JointTrajectories`, a set opened for reading) and `sampling.py` (`draw_episodes`, the draw of
+an iteration). `manifest.py` and `parquet_layout.py` define the files, `writer.py` writes them.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""The best joint episodes so far, one agent's slice of them: what self-imitation imitates.
+"""One agent's slices of the best joint episodes so far, which self-imitation imitates.
 
 Every agent keeps its own slices and ranks them by the same number, the discounted return of the team's reward, with
-arithmetic that is the same on every machine. So all agents keep the same joint episodes without communicating. Oh et
-al. 2018, "Self-Imitation Learning" (arXiv 1806.05635), for the idea; the store is Wang et al.'s (arXiv 2206.00233).
+arithmetic that gives the same result on every machine. So all agents keep the same joint episodes without
+communicating. The idea is from Oh et al. 2018, "Self-Imitation Learning" (arXiv 1806.05635); the store is that of Wang
+et al. 2023 (arXiv 2206.00233).
 
 Shapes: E episodes (whole battles), S steps of all episodes laid end to end, O observation size, A actions.
 """
@@ -21,13 +22,16 @@ from dm2_ray.learning.episodes import AgentDemonstration, axes
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BestEpisodes(AgentDemonstration):
-    """Episodes of one agent, by increasing id, and the scores that rank them. Ids do not repeat.
+    """Episodes of one agent in the order of their ids, which do not repeat, and the scores that rank them.
 
-    Raises ValueError when the arrays contradict each other.
+    Attributes:
+        scores: [E] discounted team return.
+
+    Raises:
+        ValueError: The arrays contradict each other.
     """
 
     scores: npt.NDArray[np.float64] = field(metadata=axes(np.float64, "E"))
-    """[E] discounted team return."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -36,14 +40,14 @@ class BestEpisodes(AgentDemonstration):
 
     @classmethod
     def top_k(cls, parts: Sequence[BestEpisodes], capacity: int) -> BestEpisodes:
-        """The `capacity` episodes of highest score among all parts; of equal scores the newer, by their ids.
+        """Returns the `capacity` episodes of highest score among all parts; of equal scores, the newer ones by id.
 
         Args:
-            parts: Of one agent; the ids of each are greater than those of the part before it.
-            capacity: At least 1.
+            parts: Episodes of one agent; the ids of each part are greater than those of the part before it.
+            capacity: How many episodes to keep, at least 1.
 
         Returns:
-            One of the parts itself where all of it is kept and nothing else.
+            The kept episodes; one of the parts itself if exactly its episodes are kept.
         """
         scores = np.concatenate([part.scores for part in parts])
         ids = np.concatenate([part.episode_ids for part in parts])
@@ -63,10 +67,10 @@ class BestEpisodes(AgentDemonstration):
 def discounted_returns(
     rewards: npt.NDArray[np.floating[Any]], episode_lengths: npt.NDArray[np.int64], gamma: float
 ) -> npt.NDArray[np.float64]:
-    """[E] sum over t of gamma^t r_t of every episode, from its rewards [S] and lengths [E].
+    """Returns [E], the sum over t of gamma^t r_t of every episode, from the rewards [S] and the lengths [E].
 
-    From the last step backwards, G = r + gamma G, in single multiplications and additions of doubles: every machine
-    rounds them alike, so agents whose scores are computed on different machines rank alike.
+    Computed from the last step backwards, G = r + gamma G, in single multiplications and additions of doubles. Every
+    machine rounds these alike, so agents whose scores are computed on different machines rank alike.
     """
     rows_after = np.cumsum(episode_lengths)
     returns = np.zeros(len(episode_lengths))

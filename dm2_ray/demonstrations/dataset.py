@@ -28,17 +28,21 @@ __all__ = ["AgentDemonstration", "DemonstrationError", "JointTrajectories"]
 class JointTrajectories:
     """A demonstration set, opened for reading.
 
-    Opening checks the manifest, the hashes and the order of episodes. An agent's columns are read when its slice is
-    needed for the first time, and kept.
+    Opening checks the manifest, the hashes and the order of the episodes. An agent's columns are read when its slice is
+    needed for the first time, and stay in memory.
+
+    Attributes:
+        path: Directory of the set.
+        manifest: World, provenance, outcome and shards of the set.
+        episode_lengths: [E] env steps of each episode.
     """
 
     def __init__(self, path: Path, manifest: Manifest, index: dict[str, npt.NDArray[np.generic]]) -> None:
-        """For `open`; `index` holds the columns step and, unless missing, battle_won and episode_return, [S] each."""
+        """Called by `open`; `index` has the columns [S] step and, unless missing, battle_won and episode_return."""
         first_rows = np.flatnonzero(index["step"] == 0)
         self.path = path
         self.manifest = manifest
         self.episode_lengths: npt.NDArray[np.int64] = np.diff(np.append(first_rows, len(index["step"])))
-        """[E] env steps of each episode."""
         self._outcomes = {name: column[first_rows] for name, column in index.items()}
         self._agents: dict[int, AgentDemonstration] = {}
 
@@ -47,7 +51,7 @@ class JointTrajectories:
         """Opens the set in the directory `path`.
 
         Raises:
-            DemonstrationError: There is none, it is damaged, or it was altered.
+            DemonstrationError: There is no set, it is damaged, or it was altered.
         """
         directory = Path(path).expanduser()
         manifest = Manifest.read(directory)
@@ -65,7 +69,7 @@ class JointTrajectories:
             or (index["episode"] != expected_episode).any()
             or (index["step"] != rows - first_rows[expected_episode]).any()
         ):
-            raise DemonstrationError(f"{directory}: its rows are not {manifest.episodes} whole episodes end to end")
+            raise DemonstrationError(f"{directory}: its rows are not {manifest.episodes} whole episodes in order")
         return cls(directory, manifest, index)
 
     @property
@@ -78,16 +82,16 @@ class JointTrajectories:
 
     @property
     def battle_won(self) -> npt.NDArray[np.bool_]:
-        """[E]. Raises DemonstrationError if it was not recorded."""
+        """[E] whether each battle was won. Raises DemonstrationError if this was not recorded."""
         return self._outcome("battle_won", "which battles were won").astype(np.bool_)
 
     @property
     def returns(self) -> npt.NDArray[np.float64]:
-        """[E] undiscounted team return. Raises DemonstrationError if rewards were not recorded."""
-        return self._outcome("episode_return", "what rewards were paid").astype(np.float64)
+        """[E] undiscounted team returns. Raises DemonstrationError if rewards were not recorded."""
+        return self._outcome("episode_return", "what the rewards were").astype(np.float64)
 
     def episodes(self) -> Iterator[EpisodeRecord]:
-        """All episodes in order, each a JointEpisode if nothing is missing. At most one shard is in memory.
+        """Yields all episodes in order, as JointEpisode if nothing is missing. At most one shard is in memory.
 
         Raises:
             DemonstrationError: The shards were damaged after opening, or an episode contradicts itself.
@@ -105,7 +109,7 @@ class JointTrajectories:
             yield from episodes
 
     def agent_slice(self, agent_index: int, episode_ids: npt.NDArray[np.int64]) -> AgentDemonstration:
-        """What agent `agent_index` saw and did in the given episodes, in their order; an id may occur repeatedly.
+        """Returns what agent `agent_index` saw and did in the given episodes, in this order; ids may occur repeatedly.
 
         Raises:
             IndexError: There is no such agent or episode.
@@ -113,13 +117,13 @@ class JointTrajectories:
         """
         ids = np.asarray(episode_ids, dtype=np.int64)
         if ids.size == 0 or ids.min() < 0 or ids.max() >= self.num_episodes:
-            raise IndexError(f"episode ids must be 0 to {self.num_episodes - 1}, at least one: {ids}")
+            raise IndexError(f"need at least one episode id, each from 0 to {self.num_episodes - 1}, got {ids}")
         if agent_index not in self._agents:
             self._agents[agent_index] = self.read_agent(agent_index)
         return self._agents[agent_index].select(ids)
 
     def read_agent(self, agent_index: int) -> AgentDemonstration:
-        """All that agent `agent_index` saw and did, read from the shards and not kept here.
+        """Reads everything that agent `agent_index` saw and did from the shards; it is not kept in memory here.
 
         Raises:
             IndexError: There is no such agent.
@@ -130,12 +134,12 @@ class JointTrajectories:
         columns = _read(self.path, self.manifest, agent_columns(agent_index, self.manifest.missing))
         observations, actions, alive, *action_mask = columns
         if not action_mask:
-            # Availability was not recorded; all actions are marked available, which is wrong but drops nothing.
+            # Availability was not recorded. Marking every action as available is inaccurate but loses no action.
             action_mask = [np.ones((len(actions), self.manifest.num_actions), np.bool_)]
         if not is_finite(observations):
-            raise DemonstrationError(f"{self.path}: observations of agent {agent_index} are not all finite")
+            raise DemonstrationError(f"{self.path}: observations of agent {agent_index} contain NaN or infinity")
         if actions.min() < 0 or actions.max() >= self.manifest.num_actions:
-            raise DemonstrationError(f"{self.path}: actions of agent {agent_index} are not all in the action space")
+            raise DemonstrationError(f"{self.path}: some actions of agent {agent_index} are not in the action space")
         return AgentDemonstration(
             agent_index=agent_index,
             observations=observations.astype(np.float32, copy=False),
@@ -158,14 +162,22 @@ class JointTrajectories:
         backend: Literal["embedded", "starcraft"] | None = None,
         other_engine: bool = False,
     ) -> None:
-        """Raises DemonstrationError unless the set was recorded in a world of this map (for a scenario: of the same
-        content) and these sizes, by the same engine.
+        """Checks that the set was recorded on this map (for a scenario: with the same content), with these sizes and
+        by the same engine.
 
         Args:
-            map_name, num_agents, obs_size, num_actions, scenario_hash: Of the world that will use the set.
-            engine_version: Of its engine; None compares no versions (a game's is not known before it has started).
-            backend: Its engine; None accepts every engine.
-            other_engine: Accept every engine, because the user says so.
+            map_name: Map of the world that will use the set.
+            num_agents: N of that world.
+            obs_size: O of that world.
+            num_actions: A of that world.
+            scenario_hash: Hash of the scenario's content; None on SMAC's maps.
+            engine_version: Version of the world's engine; None accepts every version (StarCraft II's is not known
+                before it has started).
+            backend: Engine of the world; None accepts every engine.
+            other_engine: Whether the user accepts a set of another engine or engine version.
+
+        Raises:
+            DemonstrationError: Something differs.
         """
         asked = {"map": map_name, "num_agents": num_agents, "obs_size": obs_size, "num_actions": num_actions}
         for name, value in asked.items():
@@ -182,13 +194,13 @@ class JointTrajectories:
         here = backend or own[0], engine_version or own[1]
         if own != here and not other_engine:
             raise DemonstrationError(
-                f"demonstration set {self.path} was recorded on {_engine(*own)}, here battles go by {_engine(*here)}: "
-                "record it again, or accept it with demonstrations.other_engine=true"
+                f"demonstration set {self.path} was recorded on {_engine(*own)}, but battles are played on "
+                f"{_engine(*here)} here: record it again, or accept it with demonstrations.other_engine=true"
             )
 
     def _outcome(self, column: str, words: str) -> npt.NDArray[np.generic]:
         if column not in self._outcomes:
-            raise DemonstrationError(f"demonstration set {self.path} does not tell {words}: it was made without")
+            raise DemonstrationError(f"demonstration set {self.path} does not say {words}: this was not recorded")
         return self._outcomes[column]
 
 
@@ -209,27 +221,29 @@ def _check_shard(path: Path, shard: Shard, manifest: Manifest) -> None:
     expected = shard_schema(manifest.num_agents, manifest.obs_size, manifest.num_actions, manifest.missing)
     if not schema.equals(expected):
         odd = sorted(set(schema.names) ^ set(expected.names)) or ["types of columns"]
-        raise DemonstrationError(f"{path} has not the columns of a demonstration set: {', '.join(odd[:3])} differ")
+        raise DemonstrationError(
+            f"{path} does not have the columns of this demonstration set: {', '.join(odd[:3])} differ"
+        )
     if rows != shard.env_steps:
         raise DemonstrationError(f"{path} has {rows} rows, the manifest says {shard.env_steps}")
 
 
 def _read(directory: Path, manifest: Manifest, columns: list[str]) -> list[npt.NDArray[np.generic]]:
-    """The columns over all shards, [S, ...]; at most one shard is in memory beside the result."""
-    whole: list[npt.NDArray[np.generic]] = []
+    """Returns the columns over all shards, [S, ...]; at most one shard is in memory besides the result."""
+    columns_read: list[npt.NDArray[np.generic]] = []
     start = 0
     for shard in manifest.shards:
         table = _read_shard(directory / shard.file, shard, columns)
         parts = [to_numpy(table[name]) for name in columns]
-        if not whole:
-            whole = [np.empty((manifest.env_steps, *part.shape[1:]), part.dtype) for part in parts]
-        for array, part in zip(whole, parts, strict=True):
+        if not columns_read:
+            columns_read = [np.empty((manifest.env_steps, *part.shape[1:]), part.dtype) for part in parts]
+        for array, part in zip(columns_read, parts, strict=True):
             array[start : start + len(part)] = part
         start += len(table)
-    # Arrow would keep the freed memory, as large as the set, although this process reads no more.
+    # Arrow would keep the freed memory, as much as the set takes, although this process reads nothing more.
     del table, parts
     pa.default_memory_pool().release_unused()
-    return whole
+    return columns_read
 
 
 def _read_shard(path: Path, shard: Shard, columns: list[str] | None = None) -> pa.Table:

@@ -33,14 +33,14 @@ def play_joint_episodes(
     """Plays the battles numbered first_battle to first_battle + num_episodes - 1 and yields them in this order, each
     as soon as those before it have ended.
 
-    Over the embedded engine they do not depend on how many battles are played side by side, as long as the team's
+    With the embedded engine they do not depend on how many battles are played side by side, as long as the team's
     choice in a battle depends on nothing but that battle.
 
     Args:
         team: Chooses the actions.
         battles: The battles to play; they are reset here.
         num_episodes: At least 1.
-        seed: Of the battles; None keeps the seed that they have.
+        seed: Seed of the battles; None keeps the seed that they have.
         first_battle: Number of the first battle.
         progress: Called with (episodes played, num_episodes) whenever some have ended.
 
@@ -59,7 +59,7 @@ def play_joint_episodes(
     ):
         buffer.after_step(step)
         if step.finished.any():
-            waiting |= {number: episode for number, episode in buffer.take_episodes(step.finished)}
+            waiting.update(buffer.take_episodes(step.finished))
             played += int(step.finished.sum())
             if progress is not None:
                 progress(played, num_episodes)
@@ -70,7 +70,7 @@ def play_joint_episodes(
 
 
 class _EpisodeBuffer:
-    """What was seen and done so far in the unfinished battles, column by column."""
+    """Stores what was seen and done so far in the unfinished battles, column by column."""
 
     def __init__(self, battles: BattleBackend) -> None:
         columns, limit, agents = battles.num_battles, battles.episode_limit, battles.num_agents
@@ -85,7 +85,7 @@ class _EpisodeBuffer:
         self._rewards = np.empty((columns, limit), np.float64)
 
     def before_step(self, actions: npt.NDArray[np.int64]) -> None:
-        """Keeps what the agents see, and the joint actions [B, N] that they take."""
+        """Stores what the agents see, and the joint actions [B, N] that they take."""
         index = (self._columns, self._step)
         self._numbers[:] = self._battles.battle_number
         self._observations[index] = self._battles.observations
@@ -94,14 +94,14 @@ class _EpisodeBuffer:
         self._alive[index] = self._battles.alive
 
     def after_step(self, step: PlayedStep) -> None:
-        """Keeps the rewards, and discards the battles that were dropped."""
+        """Stores the rewards, and discards the battles that were dropped."""
         self._rewards[self._columns, self._step] = self._battles.rewards
         # Columns that are not running stay at their step: they overwrite it and never run past the arrays' end.
         self._step += step.running
         self._step[step.dropped] = 0
 
     def take_episodes(self, finished: npt.NDArray[np.bool_]) -> Iterator[tuple[int, JointEpisode]]:
-        """Number and episode of the battles that have just ended; their columns start anew."""
+        """Yields number and episode of the battles that have just ended; their columns start anew."""
         for column in np.flatnonzero(finished):
             steps = slice(0, self._step[column])
             self._step[column] = 0
@@ -128,7 +128,7 @@ def write_played_episodes(
 ) -> Manifest:
     """Plays the battles numbered 0 to num_episodes - 1 and writes the set.
 
-    Episode k of the set is battle k, however many battles are played side by side. Over the embedded engine the same
+    Episode k of the set is battle k, however many battles are played side by side. With the embedded engine the same
     team and seed give the same files again, as long as the team's choice in a battle depends on nothing but that
     battle.
 
@@ -150,7 +150,7 @@ def write_played_episodes(
 
 
 def recorded_world(battles: BattleBackend) -> RecordedWorld:
-    """What a manifest says about the world of the battles."""
+    """Returns what a manifest says about the world of the battles."""
     return RecordedWorld(
         map=battles.map_name,
         scenario_hash=battles.map_spec.scenario_hash,
@@ -165,6 +165,6 @@ def recorded_world(battles: BattleBackend) -> RecordedWorld:
 
 
 def _changed(settings: EngineSettings | SmacOptions) -> dict[str, Any]:
-    """Names and values of the fields that differ from their defaults."""
+    """Returns names and values of the fields that differ from their defaults."""
     fields = dataclasses.fields(settings)
     return {f.name: value for f in fields if (value := getattr(settings, f.name)) != f.default}

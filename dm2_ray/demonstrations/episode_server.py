@@ -3,8 +3,8 @@
     read(agent)                 everything that one agent saw and did, once per run; the caller keeps it
     draw(iteration, *episodes)  the iteration's slices, taken from what `read` returned
 
-A draw is given the data with the call, so processes that share a memory share one copy of the set, however many of
-them draw from it. This module needs neither torch nor Ray; to serve from a process of its own, host an EpisodeServer
+The data are an argument of `draw`, so the processes of a node share one copy of the set in shared memory, however many
+of them draw from it. This module needs neither torch nor Ray; to serve from a separate process, create an EpisodeServer
 in a remote actor.
 """
 
@@ -21,11 +21,11 @@ from dm2_ray.world.configured import ConfiguredWorld
 
 
 class EpisodeServer:
-    """Answers draws; no draw changes its state.
+    """Serves draws; a draw does not change its state.
 
     Args:
-        settings: Which sets, how many episodes a draw, which agent gets which.
-        world: What the sets have to fit.
+        settings: Which sets, how many episodes per draw, which agent gets which.
+        world: The world that the sets have to match.
         seed: The experiment's seed.
     """
 
@@ -39,7 +39,7 @@ class EpisodeServer:
         """Returns all episodes that agent `agent_index` may be shown, and their number.
 
         Raises:
-            DemonstrationError: As `open_sets`.
+            DemonstrationError: See `open_sets`.
         """
         if not self._sets:
             self._sets = open_sets(self._settings, self._world)

@@ -1,4 +1,4 @@
-"""One battle of the whole team, and how an agent's slice is taken from several.
+"""One battle of the whole team, and one agent's slice of several battles.
 
 Shapes: E episodes, S steps of all episodes laid end to end, L steps of one episode, N agents, O observation size,
 A actions.
@@ -20,21 +20,25 @@ from dm2_ray.learning.episodes import AgentDemonstration
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EpisodeRecord:
-    """What is known of one battle: everything of our own recordings (`JointEpisode`), less of imported ones.
+    """What is known about one battle: everything if this package recorded it (`JointEpisode`), less if it was imported.
 
-    Raises ValueError when the arrays contradict each other.
+    Attributes:
+        observations: [L, N, O] what every agent saw before acting.
+        actions: [L, N] what every agent did.
+        alive: [L, N] whether the agent was alive at the start of the step.
+        action_mask: [L, N, A] which actions were available; None, here and below: not recorded.
+        rewards: [L] the team's reward of the step.
+        battle_won: Whether the team won.
+
+    Raises:
+        ValueError: The arrays contradict each other.
     """
 
     observations: npt.NDArray[np.float32]
-    """[L, N, O] what every agent saw before acting."""
     actions: npt.NDArray[np.int64]
-    """[L, N]."""
     alive: npt.NDArray[np.bool_]
-    """[L, N] alive at the start of the step."""
     action_mask: npt.NDArray[np.bool_] | None
-    """[L, N, A]; None where it was not recorded, and so below."""
     rewards: npt.NDArray[np.float64] | None
-    """[L] the team's reward of the step."""
     battle_won: bool | None
 
     def __post_init__(self) -> None:
@@ -50,7 +54,7 @@ class EpisodeRecord:
             expected["rewards"] = (np.float64, (length,))
         check_fields(self, expected)
         if length == 0:
-            raise ValueError("an episode has at least one step")
+            raise ValueError("an episode needs at least one step")
         check_finite_fields(self, "observations", *["rewards"] * (self.rewards is not None))
         if self.action_mask is not None:
             if self.actions.min() < 0 or self.actions.max() >= self.action_mask.shape[-1]:
@@ -64,19 +68,17 @@ class EpisodeRecord:
 
     @property
     def missing(self) -> list[MissingColumn]:
-        """What is not known of it."""
+        """Names of the fields that were not recorded."""
         names: tuple[MissingColumn, ...] = get_args(MissingColumn)
         return [name for name in names if getattr(self, name) is None]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class JointEpisode(EpisodeRecord):
-    """One battle, completely recorded. Raises ValueError when the arrays contradict each other."""
+    """One battle, completely recorded: no field is None."""
 
     action_mask: npt.NDArray[np.bool_]
-    """[L, N, A]."""
     rewards: npt.NDArray[np.float64]
-    """[L] the team's reward of the step."""
     battle_won: bool
 
     @property
@@ -90,14 +92,14 @@ def agent_rows(
     name: Literal["observations", "actions", "action_mask", "alive"],
     agent_index: int,
 ) -> npt.NDArray[Any]:
-    """[S, ...] one agent's part of an array of joint episodes, laid end to end."""
+    """Returns one agent's part of an array of joint episodes, laid end to end, [S, ...]."""
     return np.concatenate([getattr(episode, name)[:, agent_index] for episode in episodes])
 
 
 def agent_demonstration(
     episodes: Sequence[JointEpisode], agent_index: int, episode_ids: npt.NDArray[np.int64]
 ) -> AgentDemonstration:
-    """One agent's slice of joint episodes, which get the ids [E]."""
+    """Returns one agent's slice of joint episodes, which get the ids [E]."""
     return AgentDemonstration(
         agent_index=agent_index,
         observations=agent_rows(episodes, "observations", agent_index),

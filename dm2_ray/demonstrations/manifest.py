@@ -1,7 +1,7 @@
-"""What a demonstration set says of itself: manifest.json.
+"""The description of a demonstration set: manifest.json.
 
-The manifest names the world, where the demonstrations come from and how good they were, and pins every shard by its
-SHA-256. It also carries its own hash, so neither data nor provenance can change unnoticed.
+The manifest names the world, the origin and the results of the demonstrations, and contains the SHA-256 of every shard.
+It also contains a hash of itself, so neither data nor provenance can change unnoticed.
 """
 
 from __future__ import annotations
@@ -19,29 +19,30 @@ from dm2_ray.files import write_atomically
 
 FORMAT: Final = "dm2-ray joint trajectories"
 FORMAT_VERSION = 2
-"""Written. Version 1 had no `missing`, `parts` and filters; it is read as a set in which nothing is missing."""
+"""The version that is written. Version 1 had no `missing`, `parts` and filters; it is read as a set in which nothing is
+missing."""
 READABLE_VERSIONS = (1, 2)
 MANIFEST_NAME = "manifest.json"
 _OWN_HASH = "manifest_sha256"
 
 
 class DemonstrationError(UserError, ValueError):
-    """A demonstration set cannot be used, or cannot be written; the message is one line."""
+    """A demonstration set cannot be used or written; the message is one line."""
 
 
 MissingColumn: TypeAlias = Literal["action_mask", "rewards", "battle_won"]
-"""What a set may lack that was not recorded by us."""
+"""What a set may lack if it was not recorded by this package."""
 
 
 class Filters(Section):
     """Which of the battles played were kept."""
 
     min_return: float | None = None
-    """Those of at least this undiscounted team return."""
+    """Battles of at least this undiscounted team return are kept."""
     only_wins: bool = False
 
     def accept(self, team_return: float, battle_won: bool) -> bool:
-        """Whether a battle that ended so is kept."""
+        """Returns whether a battle with this result is kept."""
         return (self.min_return is None or team_return >= self.min_return) and (battle_won or not self.only_wins)
 
     def __str__(self) -> str:
@@ -58,28 +59,28 @@ class Provenance(Section):
     of its parts' sets."""
     checkpoint_hash: str | None = None
     source_sha256: str | None = None
-    """Of the imported files together."""
+    """Hash of all imported files together."""
     trained_env_steps: int | None = Field(None, ge=0)
-    """How long the policy had learnt; null where it is not known, as below."""
+    """How long the policy had been trained; null, here and below: not known."""
     greedy: bool | None = None
     """True: most probable actions; False: sampled ones."""
     seed: int | None = Field(None, ge=0)
-    """Of battles and actions."""
+    """Seed of battles and actions."""
     filters: Filters = Filters()
     battles_played: int | None = Field(None, ge=1)
-    """Battles that it took to get the set's episodes; as many as these without filters."""
+    """Battles that were played to get the set's episodes; without filters, the number of episodes."""
     target_win_rate: float | None = Field(None, ge=0, le=1)
-    """What the checkpoint was chosen for among those of its run."""
+    """Win rate that a checkpoint of the run was chosen for."""
     measured_win_rate: float | None = Field(None, ge=0, le=1)
-    """What was measured of it then."""
+    """Win rate that was measured for the chosen checkpoint."""
 
 
 class RecordedWorld(Section):
-    """Where it was recorded: everything that fixes what an observation means."""
+    """The world of a recording: everything that determines what an observation means."""
 
     map: str
     scenario_hash: str | None = None
-    """Of a user scenario's content (`MapSpec.scenario_hash`); null on SMAC's maps."""
+    """Hash of a user scenario's content (`MapSpec.scenario_hash`); null on SMAC's maps."""
     backend: Literal["embedded", "starcraft"]
     engine_version: str
     engine: dict[str, Any]
@@ -102,14 +103,14 @@ class Shard(Section):
     @field_validator("file")
     @classmethod
     def _is_plain_name(cls, name: str) -> str:
-        # A manifest from elsewhere must not reach out of its directory.
+        # A manifest from an unknown source must not lead to files outside its directory.
         if name != Path(name).name or not name.endswith(".parquet"):
             raise ValueError(f"shard file {name!r} must be a plain name that ends in .parquet")
         return name
 
 
 class Part(Section):
-    """What a merged set has from one of the sets that it was made of; parts lie in the order of its episodes."""
+    """What a merged set contains of one of its sources; parts are in the order of the episodes."""
 
     policy: Provenance
     episodes: int = Field(ge=1)
@@ -117,11 +118,11 @@ class Part(Section):
     win_rate: float | None = Field(ge=0, le=1)
     return_mean: float | None
     content_hash: str
-    """`Manifest.content_hash` of that set."""
+    """`Manifest.content_hash` of the source."""
 
 
 class Manifest(RecordedWorld):
-    """World, provenance, outcome and shards of a set."""
+    """World, provenance, results and shards of a set."""
 
     format: Literal["dm2-ray joint trajectories"] = FORMAT
     format_version: int = FORMAT_VERSION
@@ -129,19 +130,19 @@ class Manifest(RecordedWorld):
     episodes: int = Field(ge=1)
     env_steps: int = Field(ge=1)
     win_rate: float | None = Field(ge=0, le=1)
-    """Null where `battle_won` is missing."""
+    """Null if `battle_won` is missing."""
     return_mean: float | None
-    """Undiscounted; null where `rewards` are missing."""
+    """Mean undiscounted team return; null if `rewards` are missing."""
     episode_length_mean: float = Field(ge=1)
     missing: list[MissingColumn] = []
-    """Columns that the shards lack because nobody recorded them."""
+    """Columns that the shards lack because they were not recorded."""
     parts: list[Part] = []
-    """Of a merged set."""
+    """Sources of a merged set; empty for any other set."""
     shards: list[Shard] = Field(min_length=1)
 
     @property
     def content_hash(self) -> str:
-        """One hash that stands for all shards: equal where the same episodes lie in the same order."""
+        """One hash of all shards: equal if two sets contain the same episodes in the same order."""
         return hashlib.sha256("\n".join(shard.sha256 for shard in self.shards).encode()).hexdigest()
 
     def write(self, directory: Path) -> None:
@@ -155,7 +156,7 @@ class Manifest(RecordedWorld):
         """Reads and checks manifest.json of `directory`.
 
         Raises:
-            DemonstrationError: there is no set, it is of another format, or its manifest was altered.
+            DemonstrationError: There is no set, it has another format, or its manifest was altered.
         """
         path = directory / MANIFEST_NAME
         if not directory.is_dir():
@@ -164,20 +165,22 @@ class Manifest(RecordedWorld):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise DemonstrationError(f"{directory} is no demonstration set: it has no {MANIFEST_NAME}") from None
+            raise DemonstrationError(f"{directory} is not a demonstration set: it has no {MANIFEST_NAME}") from None
         except OSError as error:
             raise DemonstrationError(f"{path} cannot be read: {error.strerror}") from None
         except ValueError:
             raise DemonstrationError(f"{path} is not JSON: the set is damaged; record it again") from None
         if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise DemonstrationError(f"{path} does not say format {FORMAT!r}: this is no demonstration set of dm2-ray")
+            raise DemonstrationError(
+                f"{path} does not have format {FORMAT!r}: this is not a demonstration set of dm2-ray"
+            )
         if content.get("format_version") not in READABLE_VERSIONS:
             raise DemonstrationError(
                 f"{path}: format_version is {content.get('format_version')!r}, "
                 f"this version of dm2-ray reads {' and '.join(map(str, READABLE_VERSIONS))}"
             )
         if content.pop(_OWN_HASH, None) != _hash(content):
-            raise DemonstrationError(f"{path} was altered after recording: its {_OWN_HASH} does not fit its content")
+            raise DemonstrationError(f"{path} was altered after recording: its {_OWN_HASH} does not match its content")
         try:
             manifest = cls.model_validate(content)
         except ValidationError as refusal:
@@ -193,10 +196,10 @@ class Manifest(RecordedWorld):
             if self.parts and total == getattr(self, name):
                 total, owner = sum(getattr(part, name) for part in self.parts), "parts"
             if total != getattr(self, name):
-                raise DemonstrationError(f"{path}: {name} is {getattr(self, name)}, its {owner} have {total}")
+                raise DemonstrationError(f"{path}: {name} is {getattr(self, name)}, but its {owner} have {total}")
         for name, column in (("win_rate", "battle_won"), ("return_mean", "rewards")):
             if (getattr(self, name) is None) != (column in self.missing):
-                raise DemonstrationError(f"{path}: {name} is {getattr(self, name)} and missing is {self.missing}")
+                raise DemonstrationError(f"{path}: {name} is {getattr(self, name)}, but missing is {self.missing}")
 
 
 def _hash(content: dict[str, Any]) -> str:

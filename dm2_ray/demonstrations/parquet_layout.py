@@ -2,9 +2,9 @@
 
     episode  step  reward  battle_won  episode_return | observation_0 [O]  action_0  action_mask_0 [A]  alive_0 | ...
 
-Serving or learning agent i reads the columns of agent i and no others. Any Parquet reader understands the file.
-What a set's manifest names as missing has no columns: `action_mask` stands for those of all agents, `rewards` for
-reward and episode_return, `battle_won` for itself.
+Agent i's server and learner read the columns of agent i and no others. Any Parquet reader understands the file.
+What a set's manifest lists as missing has no columns: `action_mask` means the masks of all agents, `rewards` means
+reward and episode_return, and `battle_won` that one column.
 
 Shapes: S steps of all episodes laid end to end, L steps of one episode, N agents, O observation size, A actions.
 """
@@ -26,19 +26,19 @@ _AGENT_SUFFIX = re.compile(r"_\d+$")
 
 
 def agent_columns(agent_index: int, missing: Sequence[MissingColumn] = ()) -> list[str]:
-    """Names of one agent's columns: observation, action, alive, and action_mask unless it is missing."""
+    """Returns the names of one agent's columns: observation, action, alive, and action_mask unless it is missing."""
     names = ["observation", "action", "alive"] + ["action_mask"] * ("action_mask" not in missing)
     return [f"{name}_{agent_index}" for name in names]
 
 
 def team_columns(missing: Sequence[MissingColumn] = ()) -> list[str]:
-    """Names of the columns that belong to no agent, except episode and step."""
+    """Returns the names of the columns that belong to no agent, except episode and step."""
     rewards, won = "rewards" not in missing, "battle_won" not in missing
     return ["reward"] * rewards + ["battle_won"] * won + ["episode_return"] * rewards
 
 
 def shard_schema(num_agents: int, obs_size: int, num_actions: int, missing: Sequence[MissingColumn] = ()) -> pa.Schema:
-    """The Arrow schema of every shard of a set."""
+    """Returns the Arrow schema that every shard of a set has."""
     types = {
         "episode": pa.int64(),
         "step": pa.int32(),
@@ -58,7 +58,7 @@ def shard_schema(num_agents: int, obs_size: int, num_actions: int, missing: Sequ
 
 
 def to_table(episodes: Sequence[EpisodeRecord], first_episode: int, schema: pa.Schema) -> pa.Table:
-    """Rows of consecutive episodes, numbered from `first_episode`; `schema` has columns for what they hold."""
+    """Returns the rows of consecutive episodes, numbered from `first_episode`; `schema` is as of `shard_schema`."""
     lengths = np.array([episode.num_steps for episode in episodes], np.int64)
     columns: dict[str, pa.Array] = {
         "episode": pa.array(np.repeat(np.arange(first_episode, first_episode + len(episodes)), lengths), pa.int64()),
@@ -81,7 +81,7 @@ def to_table(episodes: Sequence[EpisodeRecord], first_episode: int, schema: pa.S
 
 
 def to_episodes(table: pa.Table, num_agents: int, missing: Sequence[MissingColumn] = ()) -> list[EpisodeRecord]:
-    """The episodes that `to_table` wrote as rows; each a JointEpisode if nothing is missing.
+    """Returns the episodes that `to_table` wrote as rows, as JointEpisode if nothing is missing.
 
     Raises:
         ValueError: The rows contradict each other.
@@ -117,7 +117,7 @@ def to_episodes(table: pa.Table, num_agents: int, missing: Sequence[MissingColum
 
 
 def to_numpy(column: pa.ChunkedArray) -> npt.NDArray[np.generic]:
-    """A column as an array: [S], or [S, size] of a column of fixed-size lists."""
+    """Returns a column as an array: [S], or [S, size] for a column of fixed-size lists."""
     if pa.types.is_fixed_size_list(column.type):
         flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
         return flat.reshape(len(column), column.type.list_size)

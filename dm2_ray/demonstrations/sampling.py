@@ -1,17 +1,17 @@
-"""Who gets which joint episodes: a pure function of (set, seed, iteration, mode).
+"""Which agent gets which joint episodes: a pure function of (set, seed, iteration, mode).
 
-Whoever calls it, wherever and how often, gets the same answer, so agents far apart agree on the joint episodes of an
-iteration without talking. The streams are Philox counters seeded through SeedSequence, both of which numpy keeps
-stable across versions (NEP 19), and only raw 64-bit words are used.
+Every process that calls it gets the same answer, so agents on different machines agree on the joint episodes of an
+iteration without communicating. The random streams are Philox counters seeded through SeedSequence, both of which numpy
+keeps stable across versions (NEP 19), and only raw 64-bit words are used.
 
     concurrent       all agents get the same episode ids
     non_concurrent   no episode id goes to two agents in one iteration
 
     joint            one set, of one team: agent i gets its slice of that team's episodes
-    independent      N sets, of N teams that never met: agent i gets slice i of the i-th team's episodes
+    independent      N sets, of N separate teams: agent i gets slice i of the i-th team's episodes
 
 Wang et al. 2023 (arXiv 2206.00233) compare the four combinations in their ablation of demonstrations. Equal ids in sets
-of different teams are different battles: there "concurrent" is only a way of drawing, as in their experiment.
+of different teams are different battles: there "concurrent" only means that the ids are equal, as in their experiment.
 
 Shapes: E episodes of a set, N agents, k episodes per draw.
 """
@@ -24,7 +24,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-# Keeps these streams apart from any other use of the experiment's seed.
+# Separates these streams from all other uses of the experiment's seed.
 _STREAM = 0x64656D6F
 
 
@@ -36,22 +36,24 @@ def draw_episodes(
     iteration: int,
     mode: Literal["concurrent", "non_concurrent"],
 ) -> npt.NDArray[np.int64]:
-    """Episode ids of every agent in one iteration, [N, k].
+    """Draws the episode ids of every agent in one iteration, [N, k].
 
-    An agent draws without replacement as long as there are episodes; where k is larger than what it may draw from,
-    it gets every episode of that equally often, but for a remainder. In mode non_concurrent an iteration's random
-    split gives each agent E // N episodes to draw from.
+    An agent draws without replacement as long as there are episodes. If k is larger than the number of episodes it may
+    draw from, it gets each of them equally often, plus or minus one. In mode non_concurrent a random split in each
+    iteration gives every agent E // N episodes to draw from.
 
     Args:
-        num_episodes: E of the joint team's set, or of each independent team's set, N of them; then ids stay below the
-            smallest E, so that every set has them.
+        num_episodes: E of the joint team's set, or a list with the E of each of the N independent teams' sets; ids are
+            then below the smallest E, so that every set has them.
         num_agents: N.
         episodes_per_draw: k.
-        seed, iteration: of the draw.
-        mode: see the head of this file.
+        seed: The experiment's seed.
+        iteration: Number of the draw.
+        mode: Whether agents get the same or different ids; see the head of this file.
 
     Raises:
-        ValueError: no episodes, fewer episodes than agents in mode non_concurrent, or neither one set nor N of them.
+        ValueError: There are no episodes, there are fewer episodes than agents in mode non_concurrent, or the number of
+            sets is neither one nor N.
     """
     if not isinstance(num_episodes, int):
         if len(num_episodes) not in (1, num_agents):
@@ -78,5 +80,6 @@ def _draw(episodes: npt.NDArray[np.int64], count: int, stream: np.random.Philox)
 
 
 def _shuffled(episodes: npt.NDArray[np.int64], stream: np.random.Philox) -> npt.NDArray[np.int64]:
-    # Sorting by random words: equal words are too rare to bias anything, and a stable sort decides them alike.
+    # Sorting by random words: equal words are too rare to bias the result, and a stable sort treats them the same
+    # everywhere.
     return episodes[np.argsort(stream.random_raw(len(episodes)), kind="stable")]

@@ -1,6 +1,6 @@
-"""Which demonstrations a run may have: what its settings alone tell, and what the sets on disk tell.
+"""Checks of a run's demonstrations: of its settings alone, and of the sets on disk.
 
-The first half reads no file, so the loader of a configuration applies it too, and adds where the value came from.
+The checks of settings read no file, so the loader of a configuration uses them, too, and adds where a value came from.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dm2_ray.world.configured import ConfiguredWorld
 
 
 class DemonstrationSettingsError(DemonstrationError):
-    """Settings that do not go together.
+    """Settings that contradict each other.
 
     Args:
         key: Path of the setting to change, from the root of the configuration.
@@ -27,29 +27,29 @@ class DemonstrationSettingsError(DemonstrationError):
         self.key = key
 
     def __reduce__(self) -> tuple[type, tuple[tuple[str, ...], str]]:
-        # Ray sends exceptions from process to process.
+        # Ray sends exceptions between processes.
         return type(self), (self.key, str(self))
 
 
 def uses_demonstrations(experiment: Experiment) -> bool:
-    """Whether any iteration of the run draws demonstrations."""
+    """Returns whether any iteration of the run draws demonstrations."""
     return experiment.matching.coefficient > 0 or experiment.cloning.iterations > 0
 
 
 def uses_demonstrations_at(experiment: Experiment, iteration: int) -> bool:
-    """Whether an iteration draws: while agents are cloned, and then as long as the matching coefficient is positive."""
+    """Returns whether an iteration draws: during cloning, and then as long as the matching coefficient is positive."""
     return iteration < experiment.cloning.iterations or experiment.matching.at(iteration).coefficient > 0
 
 
 def check_settings(experiment: Experiment, num_agents: int | None = None) -> None:
-    """Checks the source of demonstrations without looking at any file.
+    """Checks the settings of the source of demonstrations without reading any file.
 
     Args:
         experiment: The run.
-        num_agents: Of its map; None leaves out what depends on it.
+        num_agents: N of its map; None skips the checks that depend on it.
 
     Raises:
-        DemonstrationSettingsError: Settings contradict each other, or demonstrations are needed and not given.
+        DemonstrationSettingsError: Settings contradict each other, or demonstrations are needed but not configured.
     """
     settings = experiment.demonstrations
     if settings.source != "self_imitation":
@@ -63,10 +63,16 @@ def check_settings(experiment: Experiment, num_agents: int | None = None) -> Non
     source = ("demonstrations", "source")
     if experiment.cloning.iterations > 0:
         raise DemonstrationSettingsError(
-            source, "nothing can be cloned before the first battle: cloning needs demonstrations.source set or live"
+            source,
+            "cloning comes before the first battle, when there is nothing to imitate yet: it needs "
+            "demonstrations.source set or live",
         )
     if settings.path is not None or settings.paths_per_agent:
-        raise DemonstrationSettingsError(source, "demonstrations.source self_imitation takes no demonstrations.path")
+        raise DemonstrationSettingsError(
+            source,
+            "demonstrations.source self_imitation does not use demonstrations.path or demonstrations.paths_per_agent: "
+            "remove them",
+        )
     is_disjoint = settings.sampling == "non_concurrent" and uses_demonstrations(experiment)
     if is_disjoint and num_agents is not None and settings.store_episodes < num_agents:
         raise DemonstrationSettingsError(
@@ -77,10 +83,10 @@ def check_settings(experiment: Experiment, num_agents: int | None = None) -> Non
 
 
 def team_names(settings: DemonstrationSettings, num_agents: int) -> tuple[str, ...]:
-    """Returns the sets or live teams as the configuration names them: one joint team, or one team per agent.
+    """Returns the configured names of sets or live teams: one joint team, or one team per agent.
 
     Raises:
-        DemonstrationSettingsError: None is named, both kinds are, or there are not as many teams as agents.
+        DemonstrationSettingsError: No team is named, both kinds are, or there are not as many teams as agents.
     """
     _check_teams(settings, num_agents, ("matching", "coefficient"))
     return settings.paths_per_agent if settings.path is None else (settings.path,)
@@ -90,15 +96,15 @@ def open_sets(settings: DemonstrationSettings, world: ConfiguredWorld) -> list[J
     """Opens the demonstration sets: one, or one per agent.
 
     Raises:
-        DemonstrationError: A set is missing, damaged or of another world, or has too few episodes for the draw.
+        DemonstrationError: A set is missing, damaged or of another world, or has too few episodes for a draw.
     """
     names = team_names(settings, world.num_agents)
-    # A set that several agents take from is opened once.
+    # A set that several agents use is opened once.
     opened = {name: JointTrajectories.open(name) for name in dict.fromkeys(names)}
     for demonstrations in opened.values():
         demonstrations.check_world(**asdict(world), other_engine=settings.other_engine)
         try:
-            # Draws once from each, so that an error names the set and comes before anything starts.
+            # One draw from each set, so that an error names the set and is raised before anything starts.
             draw_episodes(
                 demonstrations.num_episodes, world.num_agents, settings.episodes_per_draw, 0, 0, settings.sampling
             )
@@ -108,7 +114,7 @@ def open_sets(settings: DemonstrationSettings, world: ConfiguredWorld) -> list[J
 
 
 def _check_teams(settings: DemonstrationSettings, num_agents: int | None, needed_by: tuple[str, ...] | None) -> None:
-    """Checks the names of sets or live teams; `needed_by` is the setting that makes the run draw, if any does."""
+    """Checks the names of sets or live teams; `needed_by` is the setting that makes the run draw, if there is one."""
     per_agent = ("demonstrations", "paths_per_agent")
     if settings.path is not None and settings.paths_per_agent:
         raise DemonstrationSettingsError(

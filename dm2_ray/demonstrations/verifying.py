@@ -1,4 +1,4 @@
-"""Whether a demonstration set is what it says it is, to the last row."""
+"""Checks whether every value of a demonstration set agrees with its manifest."""
 
 from __future__ import annotations
 
@@ -16,12 +16,17 @@ from dm2_ray.world.configured import ConfiguredWorld
 
 
 def verify_set(path: str | Path) -> JointTrajectories:
-    """Opens a set, which checks manifest, hashes, columns and that episodes are whole, and checks every value in it:
-    observations and rewards are finite, actions exist and were available, and what the manifest says of returns, wins
-    and filters is so. At most one shard is held.
+    """Opens a set and checks every value in it.
+
+    Opening checks manifest, hashes, columns and that the episodes are complete. Then every value is checked:
+    observations and rewards are finite, actions exist and were available, and what the manifest says about returns,
+    wins and filters is true. At most one shard is in memory.
+
+    Returns:
+        The opened set.
 
     Raises:
-        DemonstrationError: something is wrong; the first thing found.
+        DemonstrationError: A check failed; the message describes the first problem found.
     """
     demonstrations = JointTrajectories.open(path)
     manifest = demonstrations.manifest
@@ -41,7 +46,9 @@ def verify_set(path: str | Path) -> JointTrajectories:
         filters = part.policy.filters
         outcomes = zip(returns[own].tolist(), won[own].tolist(), strict=True)
         if not all(filters.accept(team_return, bool(victory)) for team_return, victory in outcomes):
-            raise DemonstrationError(f"{where} says that its episodes passed the filter {filters}; some do not")
+            raise DemonstrationError(
+                f"{where}: its manifest says that all episodes pass the filter {filters}; some do not"
+            )
     _check_mean(str(path), "win_rate", manifest.win_rate, won)
     _check_mean(str(path), "return_mean", manifest.return_mean, returns)
     _check_mean(str(path), "episode_length_mean", manifest.episode_length_mean, demonstrations.episode_lengths)
@@ -49,12 +56,14 @@ def verify_set(path: str | Path) -> JointTrajectories:
 
 
 def check_map_matches(demonstrations: JointTrajectories, map_settings: WorldSettings) -> None:
-    """Raises DemonstrationError unless a run on this map, with the set's own SMAC switches, could use the set with the
-    engine as it is today.
+    """Checks that a run on this map, with the set's SMAC options, could use the set with the present engine.
 
     Args:
-        demonstrations: the set.
-        map_settings: a resolved world, of which only the map counts.
+        demonstrations: The set.
+        map_settings: A resolved world, of which only the map is used.
+
+    Raises:
+        DemonstrationError: It could not.
     """
     manifest = demonstrations.manifest
     try:
@@ -62,10 +71,12 @@ def check_map_matches(demonstrations: JointTrajectories, map_settings: WorldSett
             map_settings.model_copy(update={"smac": manifest.smac, "backend": manifest.backend})
         )
     except (TypeError, ValueError) as error:
-        raise DemonstrationError(f"{demonstrations.path}: its SMAC switches make no world: {error}") from None
+        raise DemonstrationError(
+            f"{demonstrations.path}: its SMAC options are not valid on this map: {error}"
+        ) from None
     demonstrations.check_world(**asdict(world))
 
 
-def _check_mean(where: str, name: str, said: float | None, values: npt.NDArray[np.generic]) -> None:
-    if said is not None and not np.isclose(said, found := float(values.mean()), rtol=1e-9, atol=1e-12):
-        raise DemonstrationError(f"{where}: its manifest says {name} {said:g}, its episodes have {found:g}")
+def _check_mean(where: str, name: str, stated: float | None, values: npt.NDArray[np.generic]) -> None:
+    if stated is not None and not np.isclose(stated, found := float(values.mean()), rtol=1e-9, atol=1e-12):
+        raise DemonstrationError(f"{where}: its manifest says {name} {stated:g}, its episodes have {found:g}")

@@ -1,4 +1,4 @@
-"""Writes a demonstration set that appears whole or not at all."""
+"""Writes a demonstration set, which appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -26,14 +26,19 @@ from dm2_ray.files import file_sha256, fsync_path
 
 
 class JointTrajectoryWriter:
-    """Collects joint episodes into the directory `path`.
+    """Writes joint episodes into the directory `path`.
 
         with JointTrajectoryWriter(path) as writer:
             writer.append(episode) ...
             manifest = writer.finish(world, provenance)
 
-    Everything is written into `temporary`, by default a hidden sibling, which `finish` renames; leaving the block
-    without it removes what was written. At most `shard_bytes` of observations are held in memory.
+    Everything is written into `temporary`, which `finish` renames to `path`. Leaving the block without `finish` removes
+    what was written.
+
+    Args:
+        path: Directory of the new set.
+        shard_bytes: Size of a shard in bytes of observations; about as much is held in memory.
+        temporary: Directory to write into, which must not exist; by default a hidden one beside `path`.
 
     Raises:
         DemonstrationError: `path` exists already, or its parent cannot be written to.
@@ -75,15 +80,15 @@ class JointTrajectoryWriter:
         """Adds one episode.
 
         Raises:
-            ValueError: it has other sizes than the episodes before it, or something else is missing.
-            DemonstrationError: the disk does not take it.
+            ValueError: Its sizes or its missing fields differ from those of the episodes before it.
+            DemonstrationError: A shard cannot be written.
         """
         if self._sizes is None:
             self._sizes, self._missing = _sizes(episode), episode.missing
         if _sizes(episode) != self._sizes:
-            raise ValueError(f"sizes (N, O, A) were {self._sizes}, this episode has {_sizes(episode)}")
+            raise ValueError(f"sizes (N, O, A) were {self._sizes}, but this episode has {_sizes(episode)}")
         if episode.missing != self._missing:
-            raise ValueError(f"missing were {self._missing}, of this episode {episode.missing}")
+            raise ValueError(f"missing was {self._missing}, but of this episode {episode.missing} is missing")
         self._held.append(episode)
         self._held_bytes += episode.observations.nbytes
         self._lengths.append(episode.num_steps)
@@ -94,20 +99,24 @@ class JointTrajectoryWriter:
             self._write_shard()
 
     def finish(self, world: RecordedWorld, policy: Provenance, parts: Sequence[Part] = ()) -> Manifest:
-        """Writes the rest and the manifest, makes all of it durable and moves it into place.
+        """Writes the last shard and the manifest, flushes everything to disk and moves it into place.
+
+        Args:
+            world: Where the episodes were recorded.
+            policy: Who played.
+            parts: The sources of a merged set.
 
         Raises:
-            DemonstrationError: nothing was appended, the episodes do not fit `world`, `path` has come into being, or
-                the disk does not take it.
+            DemonstrationError: No episode was appended, episodes do not match `world`, or the set cannot be written.
         """
         if not self._lengths:
             raise DemonstrationError(f"{self._path}: a demonstration set needs at least one episode")
         if self._held:
             self._write_shard()
         sizes = world.num_agents, world.obs_size, world.num_actions
-        # Without masks an episode does not know how many actions there are.
+        # Without masks the number of actions is unknown, and `_sizes` says 0.
         if self._sizes != (sizes if "action_mask" not in self._missing else (*sizes[:2], 0)):
-            raise DemonstrationError(f"{self._path}: episodes have (N, O, A) {self._sizes}, the world {sizes}")
+            raise DemonstrationError(f"{self._path}: episodes have (N, O, A) {self._sizes}, but the world has {sizes}")
         manifest = Manifest(
             **world.model_dump(),
             policy=policy,
@@ -124,7 +133,7 @@ class JointTrajectoryWriter:
             manifest.write(self._temporary)
             os.rename(self._temporary, self._path)
         except OSError as error:
-            raise DemonstrationError(f"{self._path} cannot be put into place: {error.strerror or error}") from None
+            raise DemonstrationError(f"{self._path} cannot be written: {error.strerror or error}") from None
         fsync_path(self._path.parent)
         return manifest
 

@@ -26,11 +26,11 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
 
 from dm2_ray.config.documents import write_yaml
 from dm2_ray.config.packaged_files import configs_dir
 from dm2_ray.config.schema import Experiment
+from dm2_ray.credentials import check_no_credentials
 from dm2_ray.jobs.dashboard import ClusterError, Dashboard
 from dm2_ray.jobs.job_record import STOP_WAIT, JobRecord
 
@@ -48,7 +48,6 @@ WANDB_SETTINGS = ("WANDB_MODE", "WANDB_ENTITY", "WANDB_BASE_URL")
 RESUMED_GRACE_S = 120.0
 """Assumed `faults.stop_grace_s` of a resumed run, whose configuration only the cluster has."""
 
-_SECRET = re.compile("key|token|secret|password", re.IGNORECASE)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -93,7 +92,7 @@ def new_run(
     chosen = job_id or _new_job_id(f"{experiment.variant}-{experiment.world.map}-{experiment.seed}")
     _check_name(chosen)
     if experiment.checkpoint.uri is not None:
-        _check_uri(experiment.checkpoint.uri, "checkpoint.uri")
+        check_no_credentials(experiment.checkpoint.uri, "checkpoint.uri", ClusterError)
     directory = _cluster_path(run_dir or f"{RUNS_ON_CLUSTER}/{chosen}")
     described = {"variant": experiment.variant, "map": experiment.world.map, "seed": str(experiment.seed)}
     return Submission(
@@ -134,7 +133,7 @@ def resumed_run(
     chosen = job_id or _new_job_id(f"resume-{last}")
     _check_name(chosen)
     if "://" in run:
-        _check_uri(run, "--resume")
+        check_no_credentials(run, "--resume", ClusterError)
         directory = _cluster_path(run_dir or f"{RUNS_ON_CLUSTER}/{chosen}")
         words = [shlex.quote(run), "--run-dir", directory]
     elif run_dir is not None:
@@ -200,22 +199,13 @@ def _check_name(job_id: str) -> None:
         raise ClusterError(f"--name {job_id!r}: a job's name has 1 to 100 letters, digits, '_', '.' and '-'")
 
 
-def _check_uri(uri: str, source: str) -> None:
-    parts = urlsplit(uri)
-    if "@" in parts.netloc or any(_SECRET.search(name) for name in parse_qs(parts.query)):
-        raise ClusterError(
-            f"{source} contains a user, password or key, which everybody on the cluster can read: leave it out; nodes "
-            "take credentials from their own environment (AWS_PROFILE, GOOGLE_APPLICATION_CREDENTIALS, a role)"
-        )
-
-
 def _environment(stop_grace_s: float) -> dict[str, str]:
     env_vars = {STOP_WAIT: str(math.ceil(stop_grace_s + SAVE_MARGIN_S))}
     for name in WANDB_SETTINGS:
         value = os.environ.get(name)
         if not value:
             continue
-        _check_uri(value, f"${name}")
+        check_no_credentials(value, f"${name}", ClusterError)
         env_vars[name] = value
     return env_vars
 

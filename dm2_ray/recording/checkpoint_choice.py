@@ -1,4 +1,4 @@
-"""Which checkpoint of a run is to demonstrate: the one that wins a wanted share of its battles."""
+"""Chooses the checkpoint of a run that demonstrates: the one that wins a given share of its battles."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dm2_ray.checkpoints import Checkpoint, CheckpointError
 from dm2_ray.runs.evaluation import TeamResult, evaluate_checkpoint
 
 MEASURED_EPISODES = 256
-"""Battles per checkpoint: a win rate of 0.3 is then known to within 0.06, nineteen times of twenty."""
+"""Battles per checkpoint. The 95 % interval of a win rate of 0.3 is then plus or minus 0.06."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MeasuredCheckpoint:
-    """A checkpoint and how its team played when it was measured."""
+    """A checkpoint and the measured results of its team."""
 
     checkpoint: Checkpoint
     result: TeamResult
@@ -36,18 +36,18 @@ def closest_to_win_rate(
     episodes: int = MEASURED_EPISODES,
     note: Callable[[str], None] | None = None,
 ) -> MeasuredCheckpoint:
-    """Measures all checkpoints and returns the one whose win rate is nearest to the wanted one, the earliest of equals.
+    """Measures all checkpoints and returns the one whose win rate is closest to the target; of several, the earliest.
 
     Args:
-        checkpoints: To choose among.
-        win_rate: Wanted.
-        greedy: How the teams are to play: as they will when they demonstrate.
-        seed: Of the battles.
+        checkpoints: The checkpoints to choose from.
+        win_rate: The target.
+        greedy: Whether the teams take their most probable actions; choose the same as for the recording.
+        seed: Seed of the battles.
         episodes: Battles per checkpoint.
-        note: Told a line about each.
+        note: Called with a line about each checkpoint.
 
     Raises:
-        CheckpointError: There is none to choose from, or one does not fit its own configuration.
+        CheckpointError: There are no checkpoints, or one does not match its own configuration.
     """
     if not checkpoints:
         raise CheckpointError("there is no intact checkpoint to choose from")

@@ -1,8 +1,8 @@
-"""Consecutive battles of a recording as one unit: played somewhere, sent as bytes, kept until the set is whole.
+"""A chunk: consecutive battles of a recording that are played by one process, sent as bytes and stored as one file.
 
     SHA-256 of the rest | a Parquet file of the episodes kept, with everything else as JSON in its metadata
 
-Whoever reads one that was cut short or altered is told so, and the chunk is played again.
+Reading a chunk that was cut short or altered raises an error, and the chunk is played again.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from dm2_ray.world.battles.backend import BattleBackend
 from dm2_ray.world.battles.play_battles import TeamPolicy
 
 CHUNK_BATTLES = 128
-"""Battles of a chunk; chunk c begins with battle c * CHUNK_BATTLES. Part of what a seed means for a team that draws
-its actions: a chunk has a stream of action noise of its own."""
+"""Battles per chunk; chunk c starts with battle c * CHUNK_BATTLES. Every chunk has its own stream of action noise, so
+for a team that samples its actions this number is part of what a seed means."""
 
 _METADATA = b"dm2-ray chunk"
 _DIGEST_BYTES = 32
@@ -33,40 +33,46 @@ _DIGEST_BYTES = 32
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RecordedChunk:
-    """What came of some battles."""
+    """The results of a chunk's battles.
+
+    Attributes:
+        battles: Battles played, from the chunk's first one on.
+        won: How many of the battles played were won.
+        env_steps: Env steps of all battles played.
+        best_return: Highest team return of all battles played.
+        kept: Indices of the battles whose episodes were kept, 0 to battles - 1, increasing.
+        world: Where the battles were played.
+        episodes: The episodes kept, in the order of `kept`.
+    """
 
     battles: int
-    """Played, from the chunk's first one on."""
     won: int
-    """Of all that were played, as the two below."""
     env_steps: int
     best_return: float
     kept: Sequence[int]
-    """Places of the battles whose episodes were kept, 0 to battles - 1, rising."""
     world: RecordedWorld
     episodes: Sequence[JointEpisode]
-    """Those kept, in the same order."""
 
     @classmethod
     def play(
         cls, team: TeamPolicy, battles: BattleBackend, *, first_battle: int, num_battles: int, filters: Filters
     ) -> RecordedChunk:
-        """Plays the battles numbered from `first_battle` and keeps those that pass the filters.
+        """Plays consecutive battles and keeps those that pass the filters.
 
         Args:
-            team: chooses the actions.
-            battles: are begun anew here.
-            first_battle: number of the first one.
-            num_battles: how many, at least 1.
-            filters: what is kept.
+            team: Chooses the actions.
+            battles: The battles to play; they are reset here.
+            first_battle: Number of the first battle.
+            num_battles: How many to play, at least 1.
+            filters: Which battles are kept.
         """
         kept, episodes, won, env_steps, best = [], [], 0, 0, float("-inf")
-        for place, episode in enumerate(play_joint_episodes(team, battles, num_battles, first_battle=first_battle)):
+        for index, episode in enumerate(play_joint_episodes(team, battles, num_battles, first_battle=first_battle)):
             won += episode.battle_won
             env_steps += episode.num_steps
             best = max(best, episode.team_return)
             if filters.accept(episode.team_return, episode.battle_won):
-                kept.append(place)
+                kept.append(index)
                 episodes.append(episode)
         return cls(
             battles=num_battles,
@@ -79,7 +85,7 @@ class RecordedChunk:
         )
 
     def to_bytes(self) -> bytes:
-        """The chunk in the form of the head of this file."""
+        """Returns the chunk in the format described at the head of this file."""
         record = {
             "battles": self.battles,
             "won": self.won,
@@ -99,10 +105,10 @@ class RecordedChunk:
 
     @classmethod
     def from_bytes(cls, stored: bytes) -> RecordedChunk:
-        """What `to_bytes` made.
+        """Returns the chunk that `to_bytes` wrote.
 
         Raises:
-            ValueError: it was cut short or altered, or another version of this package made it.
+            ValueError: It was cut short or altered, or another version of this package wrote it.
         """
         digest, content = stored[:_DIGEST_BYTES], stored[_DIGEST_BYTES:]
         if hashlib.sha256(content).digest() != digest:
@@ -114,4 +120,4 @@ class RecordedChunk:
             episodes = to_episodes(table, world.num_agents) if len(table) else []
             return cls(world=world, episodes=cast(Sequence[JointEpisode], episodes), **record)
         except (pa.ArrowException, KeyError, TypeError) as error:
-            raise ValueError(f"made by another version: {error}") from error
+            raise ValueError(f"written by another version: {error}") from error

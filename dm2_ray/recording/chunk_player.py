@@ -1,4 +1,4 @@
-"""Plays chunks of a recording: each a pure function of (team, world, seed, filters, number of the chunk)."""
+"""Plays chunks of a recording; each is a pure function of (team, world, seed, filters, number of the chunk)."""
 
 from __future__ import annotations
 
@@ -16,41 +16,48 @@ from dm2_ray.world.backends import build_battles
 from dm2_ray.world.battles.play_battles import TeamPolicy
 
 BATTLES_AT_ONCE = 64
-"""Part of what a seed means for a team that draws its actions: the noise of a step is drawn for all columns."""
+"""Battles side by side. The noise of a step is drawn for all of them together, so for a team that samples its actions
+this number is part of what a seed means."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordingOrder:
-    """What is recorded, but for how much of it."""
+    """What is recorded, except for how many episodes.
+
+    Attributes:
+        world: Where the team plays.
+        checkpoint: The checkpoint whose team plays; None for a scripted team.
+        script: Name of the scripted team, one of SCRIPTED_TEAMS; None for a checkpoint.
+        greedy: Whether the team takes its most probable actions (checkpoints only).
+        seed: Seed of battles and actions.
+        filters: Which battles are kept.
+        max_games: Most games of StarCraft II that are started.
+    """
 
     world: WorldSettings
     checkpoint: Path | None
-    """Whose team plays; None where a script does."""
     script: str | None
-    """One of SCRIPTED_TEAMS, or None."""
     greedy: bool
     seed: int
     filters: Filters = Filters()
-    games_at_once: int = BATTLES_AT_ONCE
-    """Most games of StarCraft II that are worth starting."""
+    max_games: int = BATTLES_AT_ONCE
 
 
 class ChunkPlayer:
     """Holds a team and the battles that it plays.
 
-    Over StarCraft II, which has randomness of its own, a chunk that is played again holds other battles.
+    StarCraft II has its own randomness: there, a chunk that is played again contains different battles.
+
+    Raises:
+        CheckpointError: The team cannot be read.
+        StarCraftError: StarCraft II is configured and not installed here.
     """
 
     def __init__(self, order: RecordingOrder) -> None:
-        """
-        Raises:
-            CheckpointError: the team cannot be read.
-            StarCraftError: the game is asked for and not installed here.
-        """
         self._order = order
         columns = BATTLES_AT_ONCE
         if order.world.backend == "starcraft":
-            columns = min(columns, order.games_at_once)
+            columns = min(columns, order.max_games)
         self._battles = build_battles(order.world, columns, order.seed)
         self._team: TeamPolicy
         if order.checkpoint is None:
@@ -60,7 +67,10 @@ class ChunkPlayer:
             self._team = load_policies(open_checkpoint(order.checkpoint), greedy=order.greedy)
 
     def play(self, chunk: int, num_battles: int) -> bytes:
-        """The first `num_battles` battles of a chunk, as `RecordedChunk.to_bytes`; those of fewer are the same."""
+        """Plays the first `num_battles` battles of a chunk and returns `RecordedChunk.to_bytes`.
+
+        A smaller number gives the same battles, only fewer of them.
+        """
         if isinstance(self._team, StackedPolicies):
             self._team.reset_states(
                 self._battles, seed=derive_seed(self._order.seed, StreamRole.RECORDING_ACTIONS, chunk)
@@ -74,5 +84,5 @@ class ChunkPlayer:
         ).to_bytes()
 
     def close(self) -> None:
-        """Ends the battles: games are processes of their own."""
+        """Closes the battles, which ends the processes of StarCraft II."""
         self._battles.close()

@@ -1,6 +1,6 @@
-"""Hands the chunks of a recording to processes, or plays them in this one.
+"""Plays the chunks of a recording in other processes, or in this one.
 
-A chunk that is lost with its process is played again: it comes out the same.
+A chunk that is lost with its process is played again, with the same result.
 """
 
 from __future__ import annotations
@@ -14,35 +14,42 @@ from dm2_ray.distributed.errors import RolloutWorkersLost
 from dm2_ray.recording.chunk_player import ChunkPlayer, RecordingOrder
 
 MAX_RESTARTS = 5
-"""Of a process: what ends it more often is not bad luck."""
-_CHUNKS_PER_PROCESS = 2  # one that is played, and one that it goes on with
+"""Restarts of one process; if it ends more often, chance is not the reason."""
+_CHUNKS_PER_PROCESS = 2  # one is played, and the next one is ready
 
 
 class RecordingPool:
-    """Players of chunks: `workers` processes, or this one where that is 0."""
+    """Players of chunks.
+
+    Args:
+        order: What is recorded.
+        workers: Number of processes that play; with 0 this process does.
+
+    Attributes:
+        processes: Handles of the processes.
+    """
 
     def __init__(self, order: RecordingOrder, workers: int) -> None:
         self._order = order
         self._local: ChunkPlayer | None = None
         self._waiting: deque[tuple[int, int]] = deque()
-        # A player holds nothing that a chunk changes: Ray may restart its process and repeat the call.
+        # Playing a chunk does not depend on earlier calls, so Ray may restart a process and repeat its call.
         remote = ray.remote(_PlayerProcess).options(max_restarts=MAX_RESTARTS, max_task_retries=MAX_RESTARTS)
         self.processes: list[Any] = [remote.remote(order) for _ in range(workers)]
-        """Handles of the processes."""
         self._busy: dict[Any, tuple[int, Any]] = {}
 
     @property
     def capacity(self) -> int:
-        """Chunks that are worth handing over at once."""
+        """Number of submitted chunks that keeps all players busy."""
         return max(1, _CHUNKS_PER_PROCESS * len(self.processes))
 
     @property
     def num_submitted(self) -> int:
-        """Chunks handed over and not taken back yet."""
+        """Number of chunks submitted and not taken yet."""
         return len(self._waiting) + len(self._busy)
 
     def submit(self, chunk: int, num_battles: int) -> None:
-        """Hands a chunk over."""
+        """Submits the first `num_battles` battles of a chunk to the least busy process."""
         if not self.processes:
             self._waiting.append((chunk, num_battles))
             return
@@ -53,11 +60,11 @@ class RecordingPool:
         self._busy[idlest.play.remote(chunk, num_battles)] = chunk, idlest
 
     def take(self) -> tuple[int, bytes]:
-        """Waits for a chunk that was handed over, any; returns its number and its bytes.
+        """Waits for any submitted chunk; returns its number and its bytes.
 
         Raises:
-            RolloutWorkersLost: a process ended again and again.
-            CheckpointError, StarCraftError: the team or the game cannot be used where it is played.
+            RolloutWorkersLost: A process ended more than MAX_RESTARTS times.
+            CheckpointError, StarCraftError: The team or StarCraft II cannot be used where it is needed.
         """
         if not self.processes:
             chunk, num_battles = self._waiting.popleft()
@@ -73,11 +80,11 @@ class RecordingPool:
                 "memory? try fewer --workers"
             ) from lost
         except ray.exceptions.RayTaskError as failed:
-            # What it says in one line, the process's traceback says in thirty.
+            # The cause says in one line what Ray's error says in thirty.
             raise failed.cause from failed
 
     def close(self) -> None:
-        """Ends players and processes."""
+        """Closes the player of this process and ends the other processes."""
         if self._local is not None:
             self._local.close()
         if ray.is_initialized():
@@ -92,6 +99,6 @@ class _PlayerProcess:
         self._player: ChunkPlayer | None = None
 
     def play(self, chunk: int, num_battles: int) -> bytes:
-        # Not built before it is needed: what goes wrong there is then this call's error.
+        # Built in the first call, so that its errors are raised by that call.
         self._player = self._player or ChunkPlayer(self._order)
         return self._player.play(chunk, num_battles)

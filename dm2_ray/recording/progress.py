@@ -1,4 +1,4 @@
-"""Progress of a recording at the terminal: a line that updates itself, or plain lines in a file."""
+"""Progress of a recording: a line that updates itself on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,47 +11,44 @@ from typing import TextIO
 from dm2_ray.terminal import StatusLine, format_duration
 
 _BAR_CELLS = 20
-TERMINAL_EVERY_S = 0.2
-PLAIN_EVERY_S = 20.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordingState:
-    """Progress of a recording."""
+    """How far a recording is.
+
+    Attributes:
+        episodes: Episodes kept.
+        wanted: Episodes that the set will have.
+        played: Battles played, whether kept or not.
+        won: How many of the battles played were won.
+        env_steps: Env steps of the battles played.
+    """
 
     episodes: int
-    """Kept."""
     wanted: int
     played: int
-    """Battles, kept or not."""
     won: int
-    """Of those played."""
     env_steps: int
-    """Of those played."""
 
 
 class RecordingProgress:
-    """Shows episodes, env steps per second, win rate of all battles so far, share of battles kept, time left.
+    """Shows episodes, env steps per second, win rate of all battles so far, share of battles kept, and time left.
 
     Args:
-        name: Of the demonstration set.
-        stream: Where to print; standard error by default, standard output is for results.
+        name: Name of the demonstration set.
+        stream: Where to print; by default standard error, because standard output is for results.
         clock: Seconds from any start.
     """
 
     def __init__(self, name: str, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._name = name
         self._clock = clock
-        self._line = StatusLine(
-            sys.stderr if stream is None else stream,
-            terminal_every_s=TERMINAL_EVERY_S,
-            plain_every_s=PLAIN_EVERY_S,
-            clock=clock,
-        )
+        self._line = StatusLine(stream or sys.stderr, terminal_every_s=0.2, plain_every_s=20.0, clock=clock)
         self._first: tuple[float, RecordingState] | None = None
 
     def update(self, state: RecordingState) -> None:
-        """Shows a state if it is time; the first one is where a resumed recording continues."""
+        """Shows a state if an update is due. The first state is where the recording starts or resumes."""
         if self._first is None:
             self._first = self._clock(), state
             if state.played:

@@ -1,9 +1,9 @@
-"""Demonstration sets from a team's name on the command line.
+"""Records a demonstration set of a team that is named on the command line.
 
-    team ──► chunks of battles, played here or by processes ──► parts beside the set's place ──► the set
+    team ──► chunks of battles, played here or by other processes ──► parts in a directory beside the set ──► the set
 
-A chunk is a pure function of (team, seed, its number), so a recording that was killed goes on from the chunks that are
-there, and comes out as if nothing had happened, whoever played which.
+A chunk is a pure function of (team, seed, its number). So a recording that was killed continues with the chunks that
+are missing, and the result does not depend on the interruption or on which process played which chunk.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from dm2_ray.world.configured import resolve_world
 
 SCRIPTED_PREFIX = "scripted:"
 GIVE_UP_AFTER = 8192
-"""Battles after which a recording is hopeless if fewer than one in as many passed the filters."""
+"""B: a recording gives up when, after B battles or more, fewer than one in B passed the filters."""
 
 
 class RecordingInterrupted(Interrupted):
-    """A recording was stopped; its finished chunks are kept. The message is one line."""
+    """A recording was interrupted; its finished chunks are kept. The message is one line."""
 
 
 def record(
@@ -57,33 +57,38 @@ def record(
 ) -> Manifest:
     """Records exactly `episodes` joint episodes, in the order of their battles' numbers.
 
-    Where an earlier call was killed, this one goes on; the outcome depends neither on that nor on `workers`. (Over
-    StarCraft II, which has randomness of its own, it is never the same twice.)
+    If an earlier call was killed, this one continues it. The result depends neither on that nor on `workers`.
+    (StarCraft II has its own randomness: there, no two recordings are the same.)
 
     Args:
         team_name: `scripted:NAME`, or the path of a checkpoint or run directory.
         map_name: SMAC map or scenario; None takes the checkpoint's.
-        episodes: How many.
-        out: Directory of the new set; an existing one is refused.
-        greedy: Most probable actions instead of sampled ones (checkpoints only).
-        seed: Of battles and actions.
-        workers: Processes that play; 0 and 1 play in this one.
+        episodes: How many episodes to record.
+        out: Directory of the new set; an existing set is refused.
+        greedy: Whether a checkpoint's team takes its most probable actions; otherwise it samples.
+        seed: Seed of battles and actions.
+        workers: Number of processes that play; with 0 or 1, this process plays.
         filters: Which battles are kept; None keeps all.
-        win_rate: Of a run's checkpoints, measured as they will play, record the one nearest to this win rate.
-        give_up_after: Battles after which the recording ends if fewer than one in as many passed the filters.
-        progress: Shows how far it has come.
+        win_rate: Measures the checkpoints of a run and records the one whose win rate is closest to this; None takes
+            the newest checkpoint.
+        give_up_after: B: gives up when, after B battles or more, fewer than one in B passed the filters.
+        progress: Shows how far the recording is.
 
     Raises:
-        ConfigError: An unknown scripted team, or a map that is not the checkpoint's.
-        CheckpointError, DemonstrationError, UnknownMapError, StarCraftError, RolloutWorkersLost: As they say.
-        RecordingInterrupted: Ctrl-C.
+        ConfigError: The scripted team is unknown, or the map is not the checkpoint's.
+        CheckpointError: The checkpoint cannot be used.
+        DemonstrationError: The set cannot be written, or too few battles pass the filters.
+        UnknownMapError: There is no such map.
+        StarCraftError: StarCraft II is configured and cannot be used.
+        RolloutWorkersLost: A process ended too often.
+        RecordingInterrupted: Ctrl-C was pressed.
     """
     if out.exists() and not parts_directory(out).exists():
         raise _exists_already(out)
     if team_name.startswith(SCRIPTED_PREFIX):
         team = _scripted(team_name.removeprefix(SCRIPTED_PREFIX), map_name, seed, win_rate)
     else:
-        team = _learnt(Path(team_name), map_name, greedy, seed, win_rate, progress)
+        team = _trained(Path(team_name), map_name, greedy, seed, win_rate, progress)
     order = RecordingOrder(
         world=team.world,
         checkpoint=team.checkpoint,
@@ -91,7 +96,7 @@ def record(
         greedy=greedy,
         seed=seed,
         filters=filters or Filters(),
-        games_at_once=min(episodes, BATTLES_AT_ONCE),
+        max_games=min(episodes, BATTLES_AT_ONCE),
     )
     identity = _identity(order, team.provenance)
     provenance = team.provenance.model_copy(update={"filters": order.filters})
@@ -116,13 +121,13 @@ def _record(
         processes = workers if workers > 1 and not recording.is_complete else 0
         with ExitStack() as stack:
             if processes:
-                stack.enter_context(redirect_stdout(sys.stderr))  # Ray prints notices of its own
+                stack.enter_context(redirect_stdout(sys.stderr))  # Ray prints notices
                 stack.enter_context(ray_session(needed_cpus=processes))
             recording.play(stack.enter_context(closing(RecordingPool(order, processes))), progress)
-        return recording.put_together(out, provenance)
+        return recording.assemble(out, provenance)
     except KeyboardInterrupt:
         kept = f"what has been recorded is kept beside {out}" if parts.chunks() else "nothing has been recorded yet"
-        raise RecordingInterrupted(f"interrupted; {kept}, and the same command goes on from there") from None
+        raise RecordingInterrupted(f"interrupted; {kept}, and the same command continues from there") from None
     finally:
         parts.remove_if_empty()
 
@@ -149,7 +154,7 @@ def _scripted(name: str, map_name: str | None, seed: int, win_rate: float | None
     )
 
 
-def _learnt(
+def _trained(
     path: Path,
     map_name: str | None,
     greedy: bool,
@@ -168,7 +173,7 @@ def _learnt(
         )
         checkpoint, measured = nearest.checkpoint, nearest.result.win_rate
         if progress is not None:
-            progress.note(f"{checkpoint.path.name} is nearest to a win rate of {win_rate:g}: it is recorded")
+            progress.note(f"{checkpoint.path.name} is closest to a win rate of {win_rate:g} and is recorded")
     return _TeamToRecord(
         world=checkpoint.experiment().world,
         checkpoint=checkpoint.path,
@@ -186,11 +191,11 @@ def _learnt(
 
 
 def _identity(order: RecordingOrder, provenance: Provenance) -> dict[str, Any]:
-    """Everything that a chunk depends on but for its number; where the checkpoint lies is not of it."""
+    """Returns everything that a chunk depends on except its number. The path of the checkpoint is not part of it."""
     with closing(build_battles(order.world, 1, order.seed)) as battles:
         world = recorded_world(battles).model_dump(mode="json")
     if order.world.backend == "starcraft":
-        del world["engine_version"]  # the game tells it once it runs
+        del world["engine_version"]  # unknown before StarCraft II runs
     return {
         "team": provenance.checkpoint_hash or f"{SCRIPTED_PREFIX}{provenance.source}",
         "greedy": order.greedy or order.checkpoint is None,
@@ -203,7 +208,7 @@ def _identity(order: RecordingOrder, provenance: Provenance) -> dict[str, Any]:
 
 
 def _finished_before(out: Path, identity: dict[str, Any], provenance: Provenance, episodes: int) -> Manifest:
-    """The set of an earlier call that was killed when all but tidying up was done."""
+    """Returns the set of an earlier call that was killed after it had finished the set, and cleans up after it."""
     with closing(ResumableParts(out, identity)) as parts:
         manifest = JointTrajectories.open(out).manifest
         if manifest.episodes != episodes or manifest.policy.model_copy(update={"battles_played": None}) != provenance:

@@ -1,11 +1,11 @@
-"""Finished chunks of a recording that is under way, beside the place of its set.
+"""Finished chunks of an unfinished recording, in a directory beside the future set.
 
     demos/.3m.parts/
       identity.json       what is recorded: team, seed, world, filters
       chunk-000000.part   RecordedChunk.to_bytes
-      set/                the set while it is put together
+      set/                the set while it is assembled
 
-A chunk appears whole or not at all, so that whoever was killed goes on from the chunks that are there.
+A chunk appears complete or not at all, so a recording that was killed continues with the chunks that are missing.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _IDENTITY = "identity.json"
 
 
 class ResumableParts:
-    """The chunks of the recording into the set `out`, for one process at a time."""
+    """The chunks of a recording, which only one process may use at a time.
+
+    Args:
+        out: Directory of the future set.
+        identity: Everything that a chunk depends on except its number, as JSON values.
+
+    Raises:
+        DemonstrationError: There are chunks of another recording, another process is recording, or the directory cannot
+            be written.
+    """
 
     def __init__(self, out: Path, identity: Mapping[str, Any]) -> None:
-        """
-        Args:
-            out: where the set is to be.
-            identity: everything that a chunk depends on but for its number, as JSON has it.
-
-        Raises:
-            DemonstrationError: chunks of something else lie there, another process is recording them, or nothing can be
-                written.
-        """
         self.directory = parts_directory(out)
         self._identity = dict(identity)
         try:
@@ -45,54 +45,53 @@ class ResumableParts:
         except OSError as error:
             raise DemonstrationError(f"{self.directory} cannot be written: {error.strerror or error}") from None
         try:
-            self._claim(out)
+            self._lock_and_check(out)
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        """Lets others record."""
+        """Releases the lock."""
         os.close(self._lock)
 
     def chunks(self) -> list[int]:
-        """Numbers of the chunks that lie there, whole or not, rising."""
+        """Returns the numbers of the chunks on disk, damaged or not, in increasing order."""
         return sorted(int(path.stem.removeprefix("chunk-")) for path in self.directory.glob("chunk-*.part"))
 
-    @property
-    def assembly(self) -> Path:
-        """Where the set may be put together; nothing lies there."""
+    def empty_assembly_directory(self) -> Path:
+        """Returns the directory where the set can be assembled, after removing what an earlier attempt left there."""
         directory = self.directory / "set"
         shutil.rmtree(directory, ignore_errors=True)
         return directory
 
     def read(self, chunk: int) -> RecordedChunk | None:
-        """A finished chunk, or None if it has to be played."""
+        """Returns a finished chunk, or None if it has to be played."""
         try:
             return RecordedChunk.from_bytes((self.directory / _chunk_file(chunk)).read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, ValueError):
-            return None  # a disk that lost it: playing it again gives the same
+            return None  # damaged: playing it again gives the same chunk
 
-    def keep(self, chunk: int, content: bytes) -> None:
-        """Puts a finished chunk on the disk.
+    def store(self, chunk: int, content: bytes) -> None:
+        """Writes a finished chunk to disk.
 
         Raises:
-            DemonstrationError: it cannot be written; the chunks before it stay.
+            DemonstrationError: It cannot be written; the chunks before it stay.
         """
         self._write(_chunk_file(chunk), content)
 
     def remove(self) -> None:
-        """Forgets the recording."""
+        """Removes all chunks and their directory."""
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def remove_if_empty(self) -> None:
-        """Leaves no trace of a recording that has not come anywhere."""
+        """Removes the directory if it has no chunks."""
         if not self.chunks():
             self.remove()
 
-    def _claim(self, out: Path) -> None:
-        # On a file system without locks two processes may record at once: both write the same chunks.
+    def _lock_and_check(self, out: Path) -> None:
+        # On a file system without locks two processes may record at once; both write the same chunks.
         if not try_lock(self._lock):
             raise DemonstrationError(f"{out} is being recorded by another process")
         found = self._read_identity()
@@ -123,7 +122,7 @@ class ResumableParts:
 
 
 def parts_directory(out: Path) -> Path:
-    """Where the chunks of a recording into the set `out` lie."""
+    """Returns the directory of the chunks of the set `out`."""
     out = out.expanduser().absolute()
     return out.parent / f".{out.name}.parts"
 

@@ -75,7 +75,7 @@ def _play(
 ) -> tuple[list[AgentTrajectory], BattleStatistics]:
     policies = load_policies(checkpoint, greedy=greedy)
     with closing(build_battles(checkpoint.experiment().world, min(episodes, battles_at_once), seed)) as battles:
-        return BattleCollector(battles, policies).collect(
+        return BattleCollector(battles, policies).collect_battles(
             BattleQuota(episodes=episodes),
             battle_seed=derive_seed(seed, StreamRole.EVALUATION_BATTLES, 0),
             action_seed=derive_seed(seed, StreamRole.EVALUATION_ACTIONS, 0),

@@ -87,7 +87,7 @@ def test_several_processes_record_what_one_does_whoever_stops_it(run: Path, tmp_
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 130, error
-    assert error.splitlines()[-1].endswith("and the same command goes on from there")
+    assert error.splitlines()[-1].endswith("and the same command continues from there")
     assert "Traceback" not in error and not out.exists()
     assert dm2(*command, "--out", out) == 0
     assert content(out) == content(tmp_path / "one")
@@ -163,7 +163,7 @@ def test_a_wanted_win_rate_chooses_the_checkpoint(
         result = said_object(capsys, "evaluate", checkpoint, "--stochastic", "--episodes", 256)
         measured[name] = result["win_rate"]
     nearest = min(names, key=lambda name: abs(measured[name] - 0.1))
-    assert said[-1] == f"{nearest} is nearest to a win rate of 0.1: it is recorded"
+    assert said[-1] == f"{nearest} is closest to a win rate of 0.1 and is recorded"
     policy = JointTrajectories.open(tmp_path / "set").manifest.policy
     assert Path(policy.source).name == nearest
     assert (policy.target_win_rate, policy.measured_win_rate) == (0.1, measured[nearest])
@@ -241,7 +241,7 @@ def test_a_set_of_another_engine_version_is_refused_unless_told_otherwise(
     manifest["manifest_sha256"] = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
     (older / "manifest.json").write_text(json.dumps(manifest))
     error = refusal(capsys, *train(tmp_path / "run", older))
-    assert "on the embedded engine, version 0, here battles go by the embedded engine, version" in error
+    assert "on the embedded engine, version 0, but battles are played on the embedded engine, version" in error
     assert "demonstrations.other_engine=true" in error
     assert not (tmp_path / "run").exists()
     assert "version 0" in refusal(capsys, "demos", "verify", older, "--map", "3m")

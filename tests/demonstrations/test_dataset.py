@@ -277,12 +277,12 @@ def test_an_altered_manifest_is_refused(demos: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"format": "something else"}, "no demonstration set of dm2-ray"),
+        ({"format": "something else"}, "not a demonstration set of dm2-ray"),
         ({"format_version": 3}, "format_version is 3"),
         ({"win_rate": 1.5}, "win_rate"),
         ({"episodes": 0}, "episodes"),
-        ({"episodes": 13}, "episodes is 13, its shards have 12"),
-        ({"obs_size": OBS + 1}, "has not the columns"),
+        ({"episodes": 13}, "episodes is 13, but its shards have 12"),
+        ({"obs_size": OBS + 1}, "does not have the columns"),
         ({"shards": []}, "shards"),
         ({"shards": [{"file": "../x.parquet", "sha256": "", "episodes": 12, "env_steps": 1}]}, "plain name"),
         ({"surprise": 1}, "surprise"),
@@ -311,7 +311,7 @@ def with_shard(demos: Path, table: pa.Table, num_episodes: int) -> None:
 
 def test_a_foreign_parquet_file_is_refused(demos: Path) -> None:
     with_shard(demos, pa.table({"x": [1, 2]}), 1)
-    assert "has not the columns of a demonstration set" in refusal(demos)
+    assert "does not have the columns of this demonstration set" in refusal(demos)
 
 
 def test_a_file_that_is_not_parquet_is_refused(demos: Path) -> None:

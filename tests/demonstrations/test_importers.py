@@ -129,7 +129,7 @@ def test_what_was_not_published_is_said_to_be_missing(published: Path, tmp_path:
     assert (manifest.win_rate, manifest.return_mean, manifest.policy.greedy, manifest.policy.seed) == (None,) * 4
     found = JointTrajectories.open(tmp_path / "set")
     for name in ("battle_won", "returns"):
-        with pytest.raises(DemonstrationError, match="does not tell wh"):
+        with pytest.raises(DemonstrationError, match="does not say wh"):
             getattr(found, name)
     assert all(episode.missing == manifest.missing for episode in found.episodes())
 
@@ -229,10 +229,10 @@ def test_damaged_files_are_refused(published: Path, tmp_path: Path) -> None:
     whole = path.read_bytes()
     for content in (b"", b"PK", whole[:-30], whole[: len(whole) // 2], whole[:200] + b"\0" * 50 + whole[250:]):
         path.write_bytes(content)
-        assert "agent_1.npz is damaged or none of the authors' files" in refusal(published)
+        assert "agent_1.npz is damaged or is not one of the authors' files" in refusal(published)
     path.unlink()
     assert "has no agent_1.npz" in refusal(published)
-    assert "is no directory" in refusal(tmp_path / "nowhere")
+    assert "is not a directory" in refusal(tmp_path / "nowhere")
 
 
 def with_array(path: Path, content: bytes, name: str = "arr_0.npy") -> None:
@@ -244,16 +244,16 @@ def test_arrays_that_say_something_else_than_they_hold_are_refused(published: Pa
     path = published / "agent_0.npz"
     good = zipfile.ZipFile(path).read("arr_0.npy")
     for content, words in (
-        (good.replace(b"'shape': (6,)", b"'shape': (7,)"), "its content is not what its header says"),
+        (good.replace(b"'shape': (6,)", b"'shape': (7,)"), "its content does not match its header"),
         (good.replace(b"'shape': (6,)", b"'shape': (9**9"), ""),
         (good.replace(b"'|O'", b"'<f8'"), ""),
         (good[:-40], ""),
-        (good + b"more", "something follows"),
+        (good + b"more", "there is more data after"),
         (good[:10], ""),
         (b"", ""),
     ):
         with_array(path, content)
-        assert f"agent_0.npz is damaged or none of the authors' files ({words}" in refusal(published)
+        assert f"agent_0.npz is damaged or is not one of the authors' files ({words}" in refusal(published)
     with_array(path, good, "other.npy")
     assert "it holds other.npy, expected arr_0.npy" in refusal(published)
 
@@ -263,28 +263,30 @@ def test_a_file_that_unpacks_to_far_more_than_battles_take_is_refused(published:
     good = zipfile.ZipFile(path).read("arr_0.npy")
     with_array(path, good + bytes(50_000_000))
     assert path.stat().st_size < 300_000
-    assert "for 6 battles, which take" in refusal(published)
+    assert "for 6 battles, which take at most" in refusal(published)
 
 
 def test_files_of_another_map_are_refused(published: Path) -> None:
     assert "has no agent_3.npz: 5m_vs_6m has 5 agents" in refusal(published, "5m_vs_6m")
-    assert "has files of more than the 2 agents of 2m_vs_1z" in refusal(published, "2m_vs_1z")
-    assert "observations have size 30, on 3s_vs_3z with SMAC's defaults 36" in refusal(published, "3s_vs_3z")
+    assert "has files for more than the 2 agents of 2m_vs_1z" in refusal(published, "2m_vs_1z")
+    assert "observations have size 30; on 3s_vs_3z with SMAC's defaults they have size 36" in refusal(
+        published, "3s_vs_3z"
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda entry: None, "battle 0 is NoneType, expected a dict"),
-        (lambda entry: {"obs": entry["obs"]}, "battle 0 is ['obs'], expected a dict with obs and actions"),
-        (lambda entry: {**entry, "obs": "none"}, "obs must be numbers [1, T, O], found str"),
-        (lambda entry: {**entry, "obs": entry["obs"][0, 0]}, "obs must be numbers [1, T, O], found float32 [30]"),
-        (lambda entry: {**entry, "obs": entry["obs"] * float("nan")}, "observations are not all finite"),
-        (lambda entry: {**entry, "obs": entry["obs"] * 0}, "nobody observes anything in battle 0"),
-        (lambda entry: {**entry, "actions": entry["actions"] + 9}, "actions lie in 9 to"),
-        (lambda entry: {**entry, "actions": entry["actions"] - 1}, "actions lie in -1 to"),
-        (lambda entry: {**entry, "actions": entry["actions"] + 0.5}, "actions must be whole numbers"),
-        (lambda entry: {**entry, "actions": entry["actions"][:, 1:]}, "as many as observations"),
+        (lambda entry: None, "battle 0 is NoneType; expected a dict"),
+        (lambda entry: {"obs": entry["obs"]}, "battle 0 is ['obs']; expected a dict with obs and actions"),
+        (lambda entry: {**entry, "obs": "none"}, "obs must be floats [1, T, O], found str"),
+        (lambda entry: {**entry, "obs": entry["obs"][0, 0]}, "obs must be floats [1, T, O], found float32 [30]"),
+        (lambda entry: {**entry, "obs": entry["obs"] * float("nan")}, "observations contain NaN or infinity"),
+        (lambda entry: {**entry, "obs": entry["obs"] * 0}, "no agent observes anything in battle 0"),
+        (lambda entry: {**entry, "actions": entry["actions"] + 9}, "actions are 9 to"),
+        (lambda entry: {**entry, "actions": entry["actions"] - 1}, "actions are -1 to"),
+        (lambda entry: {**entry, "actions": entry["actions"] + 0.5}, "actions must be integers"),
+        (lambda entry: {**entry, "actions": entry["actions"][:, 1:]}, "with as many rows as obs"),
         (lambda entry: {**entry, "actions": torch.ones(1, 61, 9)}, "one-hot [1, T, 9]"),
         (lambda entry: {name: torch.cat([value, value], 1) for name, value in entry.items()}, "has 122 rows"),
     ],
@@ -298,8 +300,10 @@ def test_agents_that_do_not_agree_are_refused(battles: list[Battle], tmp_path: P
     fewer = publish(tmp_path / "fewer", [*agents[:2], agents[2][:-1]])
     assert "hold [5, 6] battles" in refusal(fewer)
     agents[1][2] = {name: value[:, :-1] for name, value in agents[1][2].items()}
-    assert "battle 2 is not equally long" in refusal(publish(tmp_path / "shorter", agents))
-    assert "holds 6 battles, 7 are wanted" in refusal(publish(tmp_path / "few", entries_of(battles)), episodes=7)
+    assert "battle 2 does not have the same length" in refusal(publish(tmp_path / "shorter", agents))
+    assert "holds 6 battles, but 7 were asked for" in refusal(
+        publish(tmp_path / "few", entries_of(battles)), episodes=7
+    )
 
 
 def test_imported_sets_merge_with_their_like_only(battles: list[Battle], tmp_path: Path) -> None:

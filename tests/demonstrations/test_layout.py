@@ -89,7 +89,7 @@ def test_sets_give_back_what_was_written(recording: Any, shard_bytes: int) -> No
                 assert whole.action_mask.shape == (written.env_steps, world.num_actions) and whole.action_mask.all()
         for missing, name in (("battle_won", "battle_won"), ("rewards", "returns")):
             if missing in written.missing:
-                with pytest.raises(DemonstrationError, match="does not tell"):
+                with pytest.raises(DemonstrationError, match="does not say"):
                     getattr(found, name)
             else:
                 assert len(getattr(found, name)) == len(content)
@@ -144,5 +144,5 @@ def test_episodes_that_lack_different_things_do_not_mix(tmp_path: Path) -> None:
     }
     with JointTrajectoryWriter(tmp_path / "set") as writer:
         writer.append(EpisodeRecord(**fields, rewards=None, battle_won=None))
-        with pytest.raises(ValueError, match="missing were"):
+        with pytest.raises(ValueError, match="missing was"):
             writer.append(EpisodeRecord(**fields, rewards=np.zeros(2), battle_won=None))

@@ -71,7 +71,9 @@ def test_the_same_battles_of_a_team_are_not_merged_twice(tmp_path: Path) -> None
     make(tmp_path / "long", 4, 1)
     make(tmp_path / "short", 2, 1)
     make(tmp_path / "other team", 3, 1, source="kite")
-    assert "are of focus_fire with seed 1; record one of them with another --seed" in refusal(tmp_path, "long", "short")
+    assert "were played by focus_fire with seed 1; record one of them with another --seed" in refusal(
+        tmp_path, "long", "short"
+    )
     merge_sets([tmp_path / "long", tmp_path / "other team"], tmp_path / "fine")
     # A game plays other battles every time.
     for name, count in (("game", 4), ("again", 2)):
@@ -98,7 +100,7 @@ def test_sets_of_different_worlds_are_refused(tmp_path: Path, world: dict[str, A
 def test_damaged_single_and_existing_sets_are_refused(tmp_path: Path) -> None:
     make(tmp_path / "a", 2, 1)
     make(tmp_path / "b", 2, 2)
-    assert "two sets or more, got 1" in refusal(tmp_path, "a")
+    assert "at least two sets, got 1" in refusal(tmp_path, "a")
     assert "nowhere does not exist" in refusal(tmp_path, "a", "nowhere")
     with pytest.raises(DemonstrationError, match="exists already"):
         merge_sets([tmp_path / "a", tmp_path / "b"], tmp_path / "b")

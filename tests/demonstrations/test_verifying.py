@@ -106,7 +106,7 @@ def test_episodes_that_should_not_have_passed_are_refused(tmp_path: Path, filter
                 writer.append(one)
             writer.finish(WORLD, policy)
     verify_set(tmp_path / "passed")
-    assert f"passed the filter {filters}; some do not" in refusal(tmp_path / "all")
+    assert f"pass the filter {filters}; some do not" in refusal(tmp_path / "all")
 
 
 def test_shards_that_count_their_episodes_wrongly_are_refused(tmp_path: Path) -> None:
@@ -140,12 +140,12 @@ def test_a_set_fits_a_run_on_the_same_engine_only(tmp_path: Path) -> None:
     for other, words in ((older, "the embedded engine, version 1"), (game, "StarCraft II, version 4.10.0")):
         with pytest.raises(DemonstrationError) as caught:
             other.check_world(*here, backend="embedded")
-        assert words in str(caught.value) and "by the embedded engine, version 2" in str(caught.value)
+        assert words in str(caught.value) and "played on the embedded engine, version 2 here" in str(caught.value)
         assert "demonstrations.other_engine=true" in str(caught.value)
         other.check_world(*here, backend="embedded", other_engine=True)
     # A run on games does not know their version before one has started.
     game.check_world("3m", 3, 7, 9, backend="starcraft")
-    with pytest.raises(DemonstrationError, match="by StarCraft II"):
+    with pytest.raises(DemonstrationError, match="played on StarCraft II"):
         same.check_world("3m", 3, 7, 9, backend="starcraft")
 
 
@@ -154,7 +154,7 @@ def test_a_set_is_checked_against_a_map(tmp_path: Path) -> None:
     for name, changes, words in (
         ("sizes", {"engine_version": ENGINE_VERSION}, "obs_size 7, here obs_size is 30"),
         ("map", {"engine_version": ENGINE_VERSION, "map": "8m"}, "map 8m, here map is 3m"),
-        ("switches", {"smac": {"surprise": 1}}, "its SMAC switches make no world"),
+        ("switches", {"smac": {"surprise": 1}}, "its SMAC options are not valid"),
     ):
         demonstrations = of_world(tmp_path / name, **{**sizes, **changes})
         with pytest.raises(DemonstrationError, match=words):

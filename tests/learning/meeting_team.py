@@ -95,7 +95,7 @@ def trained_team(
     history: list[Team] = []
     for iteration in range(iterations):
         policies.load(weights)
-        trajectories, _ = collector.collect(
+        trajectories, _ = collector.collect_battles(
             BattleQuota(episodes=EPISODES),
             battle_seed=0,
             action_seed=derive_seed(seed, StreamRole.TRAINING_ACTIONS, iteration),

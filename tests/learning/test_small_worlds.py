@@ -62,7 +62,9 @@ class TestTheWorldItself:
         policies.load([module.state_dict() for module in modules])
         game, episodes = MeetingGame(payoffs=(1.0, 3.0)), 20_000
         collector = BattleCollector(Corridors(game, episodes), policies)
-        trajectories, statistics = collector.collect(BattleQuota(episodes=episodes), battle_seed=0, action_seed=5)
+        trajectories, statistics = collector.collect_battles(
+            BattleQuota(episodes=episodes), battle_seed=0, action_seed=5
+        )
 
         team = (table_of(modules[0]), table_of(modules[1]))
         assert np.ptp(team[0]) > 0.2

@@ -105,7 +105,7 @@ def interrupted(out: Path, after_updates: int, **changes: Any) -> None:
             if self.updates > after_updates:
                 raise KeyboardInterrupt
 
-    with pytest.raises(RecordingInterrupted, match="the same command goes on"):
+    with pytest.raises(RecordingInterrupted, match="the same command continues"):
         record_random(out, progress=Impatient("set", stream=io.StringIO()), **changes)
 
 

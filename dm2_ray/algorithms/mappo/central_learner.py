@@ -11,7 +11,8 @@ import torch
 from dm2_ray.algorithms.mappo.central_policy import CentralPolicy
 from dm2_ray.algorithms.mappo.joint_battles import JointBattles
 from dm2_ray.algorithms.mappo.joint_preparation import prepare_joint_batch
-from dm2_ray.distributed.learners.agent_learner import as_arrays, as_tensors
+from dm2_ray.checkpoints.saving import as_tensors
+from dm2_ray.distributed.learners.agent_learner import as_arrays
 from dm2_ray.distributed.process_setup import single_threaded_torch
 from dm2_ray.distributed.random_streams import StreamRole, derive_seed
 from dm2_ray.distributed.run_spec import RunSpec

@@ -27,6 +27,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.utils.annotations import override
 
+from dm2_ray.checkpoints.saving import as_tensors
 from dm2_ray.distributed.errors import LearnerNotReady
 from dm2_ray.distributed.process_setup import single_threaded_torch
 from dm2_ray.distributed.random_streams import StreamRole, derive_seed
@@ -315,12 +316,3 @@ def as_arrays(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [as_arrays(item) for item in value]
     return value.detach().cpu().numpy().copy() if isinstance(value, torch.Tensor) else value
-
-
-def as_tensors(value: Any) -> Any:
-    """A deep copy with tensors instead of arrays, and lists instead of tuples."""
-    if isinstance(value, Mapping):
-        return {key: as_tensors(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [as_tensors(item) for item in value]
-    return torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value

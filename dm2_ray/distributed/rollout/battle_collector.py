@@ -81,7 +81,7 @@ class BattleCollector:
         self.global_states: GlobalStates | None = None
         self._buffer = _StepBuffer(battles, policies, keep_states)
 
-    def collect(
+    def collect_battles(
         self, quota: BattleQuota, *, battle_seed: int, action_seed: int, policy_version: int = 0, keep: bool = True
     ) -> tuple[list[AgentTrajectory], BattleStatistics]:
         """Starts new battles and plays until the quota is met and no battle is unfinished.

@@ -160,7 +160,7 @@ class BattleEnvRunner(EnvRunner, Checkpointable):
         self._stacked.load(weights)
         self._stacked.greedy = task.evaluation
         self._policy_version = policy_version
-        trajectories, statistics = self._collector.collect(
+        trajectories, statistics = self._collector.collect_battles(
             task.quota,
             battle_seed=derive_seed(self._experiment.seed, battles, *seeds),
             action_seed=derive_seed(self._experiment.seed, actions, *seeds),
@@ -222,7 +222,7 @@ class BattleEnvRunner(EnvRunner, Checkpointable):
         self._stacked.greedy = not (self.config.explore if explore is None else explore)
         self._sample_calls += 1
         seeds = (self.worker_index, self._sample_calls)
-        _, statistics = self._collector.collect(
+        _, statistics = self._collector.collect_battles(
             quota,
             battle_seed=derive_seed(self._experiment.seed, StreamRole.EVALUATION_BATTLES, *seeds),
             action_seed=derive_seed(self._experiment.seed, StreamRole.EVALUATION_ACTIONS, *seeds),

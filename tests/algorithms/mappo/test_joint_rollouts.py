@@ -22,7 +22,7 @@ def collected(smac: dict, *, keep_states: bool) -> tuple[BattleCollector, list[A
         team.load([weights] * battles.num_agents)
         collector = BattleCollector(battles, team, keep_states=keep_states)
         quota = BattleQuota(episodes=11)
-        trajectories, _ = collector.collect(quota, battle_seed=2, action_seed=3)
+        trajectories, _ = collector.collect_battles(quota, battle_seed=2, action_seed=3)
     return collector, trajectories
 
 

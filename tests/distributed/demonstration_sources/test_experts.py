@@ -299,7 +299,7 @@ def rename_map(run: Path, name: str) -> None:
         ({"source": "live", "paths_per_agent": ("scripted:kite",)}, "names 1 teams, this run has 2 agents"),
         ({"source": "live", "path": "{other}"}, "was trained with map_name 3m, this run has 2m_vs_1z"),
         ({"source": "live", "path": "{damaged}"}, "agent_0.pt was altered"),
-        ({"source": "self_imitation", "path": "{tmp}"}, "takes no demonstrations.path"),
+        ({"source": "self_imitation", "path": "{tmp}"}, "does not use demonstrations.path"),
         ({"source": "self_imitation", "sampling": "non_concurrent", "store_episodes": 1}, "needs 2 episodes"),
         ({"source": "set", "path": "{tmp}/nowhere"}, "nowhere does not exist"),
         ({"source": "set", "paths_per_agent": ("a", "b", "c")}, "names 3 teams"),

@@ -187,5 +187,5 @@ def test_cloning_alone_asks_for_experts(stored: str) -> None:
     assert config.run_spec.uses_demonstrations and not config.run_spec.matches
     with pytest.raises(ValueError, match="demonstrations.path is not set"):
         config.dm2(demonstrations={"path": None}).validate()
-    with pytest.raises(ValueError, match="nothing can be cloned before the first battle"):
+    with pytest.raises(ValueError, match="cloning comes before the first battle"):
         config.dm2(demonstrations={"source": "self_imitation"}).validate()

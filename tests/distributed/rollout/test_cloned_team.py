@@ -38,7 +38,7 @@ def played(modules: list[AgentPolicy], settings: PolicySettings, *, greedy: bool
         team = StackedPolicies(battles.num_agents, battles.obs_size, battles.num_actions, settings, greedy=greedy)
         team.load([module.state_dict() for module in modules])
         quota = BattleQuota(episodes=64)
-        _, statistics = BattleCollector(battles, team).collect(quota, battle_seed=6, action_seed=7, keep=False)
+        _, statistics = BattleCollector(battles, team).collect_battles(quota, battle_seed=6, action_seed=7, keep=False)
     return statistics
 
 

@@ -77,7 +77,7 @@ def test_collected_battles_are_whole_ones(installation, open_vector) -> None:
     installation.command("crash_after_steps", 35)  # every game, amid its second battle
     vector = open_vector("3m", 1)
     collector = BattleCollector(vector, policies_for(vector))
-    trajectories, statistics = collector.collect(BattleQuota(env_steps=40), battle_seed=1, action_seed=2)
+    trajectories, statistics = collector.collect_battles(BattleQuota(env_steps=40), battle_seed=1, action_seed=2)
     assert statistics.dropped == vector.crash_restarts >= 1
     assert statistics.env_steps >= 40 and statistics.env_steps == len(trajectories[0].observations)
     battles = finished_battles(installation)
