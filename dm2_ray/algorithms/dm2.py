@@ -125,8 +125,7 @@ class DM2Config(AlgorithmConfig):
         self.custom_evaluation_function = evaluate
         self.add_default_connectors_to_env_to_module_pipeline = False
         self.add_default_connectors_to_module_to_env_pipeline = False
-        self.merge_env_runner_states = False
-        self.broadcast_env_runner_states = False
+        self.merge_env_runner_states = self.broadcast_env_runner_states = False
         self.log_sys_usage = False
         self.log_level = "ERROR"
         self.delay_between_env_runner_restarts_s = 0.0

@@ -54,18 +54,9 @@ class RunProcesses:
         if learners.count and not self._is_under_tune:
             self._placement = LearnerPlacement(learners.count, learners.each, self._patience_s)
             config.learner_placement = self._placement
-        rollout, evaluation = experiment.rollout, experiment.evaluation
-
-        def start(kind: FaultKind, number: int, maximum: int | None = None) -> BattleEnvRunnerGroup:
-            bundle = resources.first_bundle(kind) if self._is_under_tune else None
-            return BattleEnvRunnerGroup(
-                config, number=number, maximum=maximum, kind=kind, faults=self.faults, first_bundle_index=bundle
-            )
-
-        self.players = start(FaultKind.ROLLOUT_WORKER, rollout.env_runners, rollout.max_env_runners)
-        self.evaluators = self.players
-        if evaluation.env_runners:
-            self.evaluators = start(FaultKind.EVALUATION_WORKER, evaluation.env_runners)
+        self.players = self.evaluators = self._env_runners(config, FaultKind.ROLLOUT_WORKER)
+        if experiment.evaluation.env_runners:
+            self.evaluators = self._env_runners(config, FaultKind.EVALUATION_WORKER)
         if spec.uses_demonstrations:
             options = ActorOptions(
                 ray_options=self._expert_options(),
@@ -73,7 +64,13 @@ class RunProcesses:
                 faults=self.faults,
                 free_capacity=self.free_capacity,
             )
-            self.experts = build_source(experiment, options=options)
+            try:
+                self.experts = build_source(experiment, options=options)
+            except BaseException:
+                # The caller gets no object with which to end what has been started.
+                self.shutdown()
+                self.return_capacity()
+                raise
 
     def wait_until_ready(self) -> None:
         """Returns once battles can be played and demonstrations drawn.
@@ -106,6 +103,13 @@ class RunProcesses:
         """Returns the learners' resources, once the learners have ended."""
         if self._placement is not None:
             self._placement.remove()
+
+    def _env_runners(self, config: AlgorithmConfig, kind: FaultKind) -> BattleEnvRunnerGroup:
+        group = self._resources.group(kind)
+        first = self._resources.first_bundle(kind) if self._is_under_tune else None
+        return BattleEnvRunnerGroup(
+            config, number=group.count, maximum=group.limit, kind=kind, faults=self.faults, first_bundle_index=first
+        )
 
     def _expert_options(self) -> Callable[[int], dict[str, Any]] | None:
         if self._is_under_tune:

@@ -187,7 +187,7 @@ def _experiment(options: argparse.Namespace) -> Experiment:
     if elsewhere:
         _say(f"{', '.join(elsewhere)}: not on this machine, so it is checked on the cluster, when the run starts")
     else:
-        from dm2_ray.distributed.demonstration_sources.factory import check_experts
+        from dm2_ray.distributed.demonstration_sources.checks import check_experts
 
         check_experts(experiment)
     return experiment

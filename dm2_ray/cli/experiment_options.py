@@ -106,7 +106,7 @@ def check_world_and_demonstrations(experiment: Experiment, address: str | None) 
     Raises:
         UserError: It cannot be played here, or the set does not fit.
     """
-    from dm2_ray.distributed.demonstration_sources.factory import check_experts
+    from dm2_ray.distributed.demonstration_sources.checks import check_experts
 
     check_world(experiment, address)
     check_experts(experiment)

@@ -22,7 +22,7 @@ from dm2_ray.distributed.resources import NotEnoughResources
 logger = logging.getLogger(__name__)
 
 REPORT_EVERY_S = 30.0
-"""Seconds between two messages while the learners wait for resources."""
+"""Seconds between two messages while processes wait for resources."""
 CAPACITY_WAIT_S = 20.0
 """A process that has its resources answers within this time (seconds); one that does not may have lost them."""
 

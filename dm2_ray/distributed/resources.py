@@ -64,7 +64,7 @@ def shortage(bundles: Sequence[Mapping[str, float]], nodes: Sequence[Mapping[str
         place: dict[str, float] | None = next((node for node in free if _holds(node, bundle)), None)
         if place is None:
             amount = " and ".join(f"{amount:g} {name}" for name, amount in bundle.items())
-            return f"{amount} on one node for each process", f"the cluster's {len(nodes)} nodes have no room for all"
+            return f"{amount} on one node for each process", f"the cluster's {len(nodes)} nodes cannot hold all of them"
         for resource, size in bundle.items():
             place[resource] -= size
     return None
@@ -76,14 +76,19 @@ def _holds(node: Mapping[str, float], bundle: Mapping[str, float]) -> bool:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProcessGroup:
-    """Equal processes of a run."""
+    """Equal processes of a run.
+
+    Attributes:
+        kind: What they do.
+        count: How many the run starts with.
+        each: What every process of the group asks for.
+        limit: Most processes once the cluster has resources for more; None means `count`.
+    """
 
     kind: FaultKind
     count: int
     each: Bundle
-    """What every process of the group asks for."""
     limit: int | None = None
-    """Up to how many there may be once the cluster has room; None means `count`."""
 
     def arithmetic(self) -> str:
         """The group in words: `3 learners x 0.2 CPU + 0.25 GPU`."""
@@ -140,7 +145,7 @@ class RunResources:
 
     @property
     def total(self) -> Bundle:
-        """Sum over all processes; resources that nobody asks for are left out."""
+        """Sum over all processes; resources that no process asks for are left out."""
         bundles = self.bundles()
         sums = {name: sum(bundle.get(name, 0.0) for bundle in bundles) for name in ("CPU", "GPU")}
         return {name: amount for name, amount in sums.items() if amount > 0}

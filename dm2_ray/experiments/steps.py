@@ -21,7 +21,7 @@ from dm2_ray.config.overrides import dotted_settings
 from dm2_ray.config.schema import Experiment
 from dm2_ray.demonstrations import DemonstrationError
 from dm2_ray.demonstrations.source_checks import check_settings
-from dm2_ray.distributed.demonstration_sources.factory import check_experts
+from dm2_ray.distributed.demonstration_sources.checks import check_experts
 from dm2_ray.experiments.matrix import Condition, Expert, Matrix
 from dm2_ray.experiments.matrix_source import MatrixSource
 from dm2_ray.runs.experiment_loading import load_experiment

@@ -32,7 +32,7 @@ def check_finite(data: Mapping[str, npt.NDArray[np.floating]], *, owner: str) ->
         if not is_finite(values):
             count = values.size - int(np.isfinite(values).sum())
             raise LearningDiverged(
-                f"{owner}: {count:,} of {values.size:,} {name} are not finite; look at the world that they come from"
+                f"{owner}: {count:,} of {values.size:,} {name} are not finite; check the world that they come from"
             )
 
 
@@ -52,6 +52,6 @@ def clip_grad_norm_checked(
     if not torch.isfinite(norm):
         value = float(loss.detach())
         raise LearningDiverged(
-            f"{owner}: the gradient is not finite (loss {value}); lower the learning rate or look at the data"
+            f"{owner}: the gradient is not finite (loss {value}); lower the learning rate or check the data"
         )
     return norm

@@ -13,7 +13,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -36,28 +36,29 @@ _PATTERN = (_HELD_OUT, _TRAINING, _HELD_OUT, _VALIDATION, *(_HELD_OUT, _TRAINING
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EpisodeFeatures:
-    """One side of a fold."""
+    """One side of a fold.
+
+    Attributes:
+        rows: [R, F]; where episodes are padded, each has one padding row.
+        weights: [R] how often a row occurs: 1, or for padding the steps between the episode's end and the horizon.
+        episodes: [R] int64, the row's episode: 0 ... E - 1.
+        num_episodes: E.
+    """
 
     rows: Tensor
-    """[R, F]; where episodes are padded, each has one padding row."""
     weights: Tensor
-    """[R] how often a row occurs: 1, or for padding the number of steps between the episode's end and the horizon."""
     episodes: Tensor
-    """[R] int64, the row's episode: 0 ... E - 1."""
     num_episodes: int
-    """E."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Fold:
+class Fold(NamedTuple):
     """Episodes of both sides."""
 
     own: EpisodeFeatures
     expert: EpisodeFeatures
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Split:
+class Split(NamedTuple):
     """All episodes of both sides, each in one fold."""
 
     training: Fold
@@ -67,14 +68,17 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EpisodeScores:
-    """Scores of a classifier on the held-out episodes of one side: sums over the rows of each episode."""
+    """Scores of a classifier on the held-out episodes of one side: sums over the rows of each episode.
+
+    Attributes:
+        cross_entropy: [E] of -log of the probability given to the true side, in nats.
+        correct: [E] rows assigned to the true side; a logit of 0 counts half.
+        weight: [E] rows.
+    """
 
     cross_entropy: npt.NDArray[np.float64]
-    """[E] of -log of the probability given to the true side, in nats."""
     correct: npt.NDArray[np.float64]
-    """[E] rows assigned to the true side; a logit of 0 counts half."""
     weight: npt.NDArray[np.float64]
-    """[E] rows."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -145,10 +149,10 @@ def split_episodes(own: VisitedRows, expert: VisitedRows, generator: torch.Gener
     shared = _shuffled(shared, generator)
     folds: list[npt.NDArray[np.int64]] = []
     for side in keys:
-        dealt = shared + _shuffled([key for key in dict.fromkeys(side) if key not in set(shared)], generator)
-        if len(dealt) < FEWEST_EPISODES:
+        ordered = shared + _shuffled([key for key in dict.fromkeys(side) if key not in set(shared)], generator)
+        if len(ordered) < FEWEST_EPISODES:
             return None
-        fold_of = {key: _PATTERN[place % len(_PATTERN)] for place, key in enumerate(dealt)}
+        fold_of = {key: _PATTERN[place % len(_PATTERN)] for place, key in enumerate(ordered)}
         folds.append(np.array([fold_of[key] for key in side]))
     training, validation, held_out = (
         Fold(own=_take(own, folds[0] == fold), expert=_take(expert, folds[1] == fold))

@@ -6,7 +6,7 @@ With D the probability of "expert" and l = log D - log(1 - D) its logit (expert 
 function of l: one of REWARD_FORMS below, or one of your own as `package.module:function`
 (dm2_ray/examples/new_matching_reward.py shows one).
 
-`matching.reward` says what is learnt from:
+`matching.reward` says what the agent learns from:
 
     both      r = r_team + c * r_match                     (DM2, Wang et al. 2023, arXiv 2206.00233)
     matching  r = c * r_match
@@ -101,7 +101,7 @@ def matching_reward(logits_expert_is_high: Tensor, form: str) -> Tensor:
 
 
 def mix_rewards(team: Tensor, matching: Tensor, coefficient: float, source: RewardSource = "both") -> Tensor:
-    """What is learnt from, step by step; with `task` the team's reward itself, bit for bit."""
+    """What the agent learns from, step by step; with `task` the team's reward itself, bit for bit."""
     if source == "task":
         return team
     paid = coefficient * matching

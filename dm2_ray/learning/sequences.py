@@ -22,14 +22,17 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SequenceGroup:
-    """One minibatch: whole sequences of a layout, in packed order."""
+    """One minibatch: whole sequences of a layout, in packed order.
+
+    Attributes:
+        rows: [R] positions of the group's rows in the parent layout, listed in the packed order of the group.
+        sequences: [q] indices of the sequences in the sequence order of the parent layout (selects their start states).
+        batch_sizes: [T'] int64 on the CPU.
+    """
 
     rows: Tensor
-    """[R] positions of the group's rows in the parent layout, listed in the packed order of the group."""
     sequences: Tensor
-    """[q] indices of the sequences in the sequence order of the parent layout (selects their start states)."""
     batch_sizes: Tensor
-    """[T'] int64 on the CPU."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,20 +40,23 @@ class PackedLayout:
     """The permutation between flat and packed order, and where each sequence begins.
 
     Sequences are ordered by length, longest first, ties in flat order. Start states are given in this order.
+
+    Attributes:
+        order: [S] flat row of each packed position.
+        inverse: [S] packed position of each flat row.
+        batch_sizes: [T] int64 on the CPU, as `PackedSequence` wants it.
+        chunk_starts: [Q] flat row of each sequence's first step, in sequence order.
+        is_episode_start: [Q] bool: whether that step is a battle's first; otherwise the sequence continues the flat
+            row before it.
+        lengths: [Q] int64 on the CPU: steps of each sequence, in sequence order (non-increasing).
     """
 
     order: Tensor
-    """[S] flat row of each packed position."""
     inverse: Tensor
-    """[S] packed position of each flat row."""
     batch_sizes: Tensor
-    """[T] int64 on the CPU, as `PackedSequence` wants it."""
     chunk_starts: Tensor
-    """[Q] flat row of each sequence's first step, in sequence order."""
     is_episode_start: Tensor
-    """[Q] bool: whether that step is a battle's first; otherwise the sequence continues the flat row before it."""
     lengths: Tensor
-    """[Q] int64 on the CPU: steps of each sequence, in sequence order (non-increasing)."""
 
     @classmethod
     def from_lengths(

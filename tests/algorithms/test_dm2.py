@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from ray.util import placement_group_table
 
 from dm2_ray.algorithms.dm2 import DM2, DM2Config
+from dm2_ray.demonstrations import DemonstrationError
 from dm2_ray.distributed.learners.learner_group import DecoupledLearnerGroup
 from dm2_ray.distributed.resources import NotEnoughResources
 from dm2_ray.learning.gradients import LearningDiverged
@@ -215,3 +217,14 @@ def test_a_gradient_that_is_not_finite_ends_the_run_in_one_line(small: DM2Config
         algorithm.train()
     assert "\n" not in str(raised.value)
     algorithm.stop()
+
+
+def test_a_run_that_cannot_start_leaves_nothing_behind(distributed: DM2Config, tmp_path: Path) -> None:
+    def reserved() -> list[str]:
+        return [name for name, group in placement_group_table().items() if group["state"] != "REMOVED"]
+
+    before = reserved()
+    config = distributed.dm2(matching={"coefficient": 0.1}, demonstrations={"path": str(tmp_path / "nowhere")})
+    with pytest.raises(DemonstrationError, match="nowhere does not exist"):
+        config.build_algo()
+    assert reserved() == before

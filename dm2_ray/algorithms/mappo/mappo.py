@@ -55,8 +55,6 @@ class MAPPO(TrainingCounts):
         self.learner = CentralLearner(self._spec)
         self.faults = FaultLog()
         """What the run has lost so far."""
-        self.hosts: list[str] = []
-        """Addresses of the nodes that played the last iteration's battles."""
         rollout, evaluation = experiment.rollout, experiment.evaluation
         self._players = self._evaluators = BattleEnvRunnerGroup(
             config, number=rollout.env_runners, maximum=rollout.max_env_runners, num_trajectories=1, faults=self.faults
@@ -66,8 +64,13 @@ class MAPPO(TrainingCounts):
             self._evaluators = BattleEnvRunnerGroup(
                 config, number=evaluation.env_runners, num_trajectories=1, kind=kind, faults=self.faults
             )
-        for group in {self._players, self._evaluators}:
-            group.wait_until_ready()
+        try:
+            for group in {self._players, self._evaluators}:
+                group.wait_until_ready()
+        except BaseException:
+            # The caller gets no object with which to end what has been started.
+            self.stop()
+            raise
         self._nodes = NodeMonitor(self.faults) if rollout.env_runners else None
         self._weights = self._shared_weights()
 

@@ -5,6 +5,7 @@
     self_imitation.py   SelfImitation: the team's own best battles so far
     server_pool.py      EpisodeServerPool: the processes that do a source's work, and their recovery
     factory.py          from `demonstrations.source` to a source
+    checks.py           the sets and teams of a run, checked before anything starts
 
-A draw goes from an object in a process, through the pool, to the source, which hands each learner its slice.
+A server in one of the pool's processes makes a draw; the source takes it apart into one slice per agent.
 """

@@ -2,9 +2,9 @@
 
     draw(iteration): every team plays battles of the run's own world ──► one slice per agent
 
-What is played is a pure function of (teams, settings, seed, iteration): a draw that is lost with its process is played
-again, elsewhere, with the same outcome. (StarCraft II has randomness of its own: over the real game a draw done again
-gives other battles, as good as the first.)
+The battles are a pure function of (teams, settings, seed, iteration): a draw that is lost with its process is played
+again by another one with the same result. (StarCraft II has its own randomness: in the real game a repeated draw gives
+other battles of the same distribution.)
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ BATTLES_AT_ONCE = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LiveTeam:
-    """Who plays, whole: a process elsewhere needs no file. Either a script or learnt policies."""
+    """A team, complete: the process that plays it reads no file. Either a script or learned policies."""
 
     script: str | None = None
     """One of SCRIPTED_TEAMS."""
@@ -76,7 +76,7 @@ class LiveTeam:
                     raise DemonstrationError(
                         f"live expert {checkpoint.path} was trained with {key} {value}, this run has {expected}"
                     )
-            load_policies(checkpoint, greedy=True)  # whatever is wrong with the files shows now
+            load_policies(checkpoint, greedy=True)  # so that damaged files are noticed here
             return cls(policy=settings.policy, weights=actor_weights(checkpoint))
         except CheckpointError as error:
             raise DemonstrationError(f"live expert: {error}") from None

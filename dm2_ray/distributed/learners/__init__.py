@@ -1,1 +1,1 @@
-"""One learner per agent, each in a process of its own, that share nothing."""
+"""One learner per agent, each in its own process; they share nothing."""

@@ -16,8 +16,8 @@ LearnerState: everything that an agent's next update depends on, in the form in 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from collections.abc import Mapping
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import torch
@@ -35,14 +35,11 @@ from dm2_ray.distributed.run_spec import RunSpec
 from dm2_ray.learning.behavior_cloning import cloning_losses, prepare_cloning_batch
 from dm2_ray.learning.classifier_two_sample import visitation_divergence
 from dm2_ray.learning.distribution_matching import DistributionMatcher
-from dm2_ray.learning.episodes import AgentTrajectory
+from dm2_ray.learning.episodes import AgentDemonstration, AgentTrajectory
 from dm2_ray.learning.gradients import check_finite, clip_grad_norm_checked
 from dm2_ray.learning.policy import policy_parameter_groups
 from dm2_ray.learning.ppo import PPOBatch, ppo_losses
 from dm2_ray.learning.ppo_batch import minibatches, prepare_policy_batch
-
-if TYPE_CHECKING:
-    from dm2_ray.demonstrations.dataset import AgentDemonstration
 
 
 class AgentLearner(TorchLearner):
@@ -279,13 +276,8 @@ class AgentLearner(TorchLearner):
                 optimizer.step()
 
     @override(TorchLearner)
-    def get_state(
-        self,
-        components: str | Collection[str] | None = None,
-        *,
-        not_components: str | Collection[str] | None = None,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The whole state, whichever components are asked for."""
         return dict(self.snapshot())
 
     @override(TorchLearner)
@@ -294,14 +286,14 @@ class AgentLearner(TorchLearner):
         self.restore(cast(LearnerState, state))
 
 
-class _Always(TypedDict):
+class _RequiredKeys(TypedDict):
     agent: str
     version: int
     modules: dict[str, dict[str, np.ndarray]]
     optimizers: dict[str, dict[str, Any]]
 
 
-class LearnerState(_Always, total=False):
+class LearnerState(_RequiredKeys, total=False):
     """A complete state: numpy arrays, numbers and strings only."""
 
     extras: dict[str, np.ndarray]

@@ -41,12 +41,7 @@ class DecoupledLearnerGroup(LearnerGroup):
     """N learners that share nothing, each in its own process (or, for debugging, all in this one)."""
 
     def __init__(
-        self,
-        *,
-        config: AlgorithmConfig,
-        module_spec: MultiRLModuleSpec,
-        placement: LearnerPlacement | None = None,
-        faults: FaultLog | None = None,
+        self, *, config: AlgorithmConfig, module_spec: MultiRLModuleSpec, placement: LearnerPlacement | None = None
     ) -> None:
         """
         Args:
@@ -54,7 +49,6 @@ class DecoupledLearnerGroup(LearnerGroup):
             module_spec: All agents' modules; each learner gets its own agent's.
             placement: Resources reserved for the learners; None in Tune's placement group, or for learners in this
                 process.
-            faults: Log that records losses.
 
         Raises:
             LearnerLost: A learner could not be started in time.
@@ -64,7 +58,8 @@ class DecoupledLearnerGroup(LearnerGroup):
         spec: RunSpec = config.run_spec
         self._update_timeout_s = spec.experiment.learners.timeout_s
         self.agent_ids: list[str] = list(spec.agent_ids)
-        self.faults = faults or FaultLog()
+        self.faults = FaultLog()
+        """Log that records losses; DM2 replaces it by the run's."""
         self.restarts = 0
         """Learners brought back since the group was built."""
         self._is_shut_down = False
@@ -194,13 +189,7 @@ class DecoupledLearnerGroup(LearnerGroup):
         raise RuntimeError("agents learn from references to their own trajectories: call train() instead of update()")
 
     @override(Checkpointable)
-    def get_state(
-        self,
-        components: str | Collection[str] | None = None,
-        *,
-        not_components: str | Collection[str] | None = None,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
+    def get_state(self, components: str | Collection[str] | None = None, **kwargs: Any) -> dict[str, Any]:
         """With components "learner/rl_module[/AGENT]": the inference weights; otherwise every agent's snapshot."""
         wanted = [c for c in force_list(components) if c.split("/")[0] == COMPONENT_LEARNER]
         if wanted:
@@ -226,7 +215,7 @@ class DecoupledLearnerGroup(LearnerGroup):
 
     @override(Checkpointable)
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
-        # The driver writes the agents' snapshots itself: learner processes, on whatever node, never touch a checkpoint.
+        # The driver writes the agents' snapshots itself: learner processes never touch a checkpoint.
         return []
 
     @override(Checkpointable)

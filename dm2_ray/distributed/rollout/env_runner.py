@@ -49,14 +49,19 @@ WIN_RATE = "win_rate"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RolloutTask:
-    """What to play. Together with the weights it determines the rollout."""
+    """What to play. Together with the weights it determines the rollout.
+
+    Attributes:
+        iteration: Number of the update that learns from it.
+        index: Which of the iteration's rollouts.
+        quota: How much to play.
+        evaluation: For `BattleEnvRunner.evaluation` instead of `rollout`.
+    """
 
     iteration: int
     index: int
-    """Which of the iteration's rollouts."""
     quota: BattleQuota
     evaluation: bool = False
-    """For `evaluation` instead of `rollout`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,7 +102,7 @@ class BattleEnvRunner(EnvRunner, Checkpointable):
     def __init__(self, *, config: AlgorithmConfig, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
         self.worker_index = kwargs.get("worker_index") or 0
-        # RLlib makes a runner of its own in the driver, from the configuration (a DM2Config) alone.
+        # RLlib also makes a runner itself, so all that a runner needs is in the configuration, which is a DM2Config.
         self._spec: RunSpec = config.run_spec
         self._experiment = self._spec.experiment
         self._policy_version = -1

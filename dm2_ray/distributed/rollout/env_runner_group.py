@@ -22,6 +22,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from dm2_ray.distributed.errors import RolloutWorkersLost
 from dm2_ray.distributed.fault_log import FaultKind, FaultLog
 from dm2_ray.distributed.object_refs import get_if_ref
+from dm2_ray.distributed.placement import REPORT_EVERY_S
 from dm2_ray.distributed.resources import NotEnoughResources
 from dm2_ray.distributed.rollout.battle_collector import BattleStatistics
 from dm2_ray.distributed.rollout.env_runner import RolloutReport, RolloutTask
@@ -29,18 +30,12 @@ from dm2_ray.distributed.run_spec import BattleQuota, RunSpec, even_shares
 
 logger = logging.getLogger(__name__)
 
-GROWTH_PAUSE_S = 5.0
-"""Seconds between two checks of what else the cluster has resources for."""
-REMOVE_AFTER_S = 30.0
-"""Seconds after which a lost process beyond `number` is not waited for any more."""
-REPORT_EVERY_S = 30.0
-"""Seconds between two messages while processes are starting."""
-RELEASE_PAUSE_S = 60.0
-"""Seconds for which nothing is started after a process has released its resources."""
-PING_PAUSE_S = 0.2
-"""Seconds between two pings of a process that is being restarted."""
+GROWTH_PAUSE_S = 5.0  # between two checks of what else the cluster has resources for
+REMOVE_AFTER_S = 30.0  # after that, a lost process beyond `number` is not waited for any more
+RELEASE_PAUSE_S = 60.0  # for which nothing is started after a process has released its resources
+PING_PAUSE_S = 0.2  # between two pings of a process that is being restarted
+# A task that is lost with so many processes is itself the cause, not chance.
 MAX_ATTEMPTS = 20
-"""At one task: a task that is lost this often is itself the cause, not chance."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,7 +156,7 @@ class BattleEnvRunnerGroup:
                         f"no rollout worker came back within {self._patience_s:.0f} s; "
                         "see `ray status` for the cluster's nodes and resources"
                     )
-                self._check_nodes(timeout_s=1.0)
+                self._check_processes(timeout_s=1.0)
                 continue
             none_since = None
             ready, _ = ray.wait(list(busy), num_returns=1, timeout=1.0)
@@ -180,7 +175,7 @@ class BattleEnvRunnerGroup:
                     # It hangs: end it; Ray starts it anew.
                     ray.kill(self.handles[attempt.runner], no_restart=False)
                     self._queue_again(attempt, tasks, queue, "no answer in time")
-            self._check_nodes(timeout_s=0.0)
+            self._check_processes(timeout_s=0.0)
         return [done[index] for index in range(len(tasks))]
 
     def evaluate(
@@ -244,7 +239,7 @@ class BattleEnvRunnerGroup:
         now = time.monotonic()
         deadline, report_due = now + self._patience_s, now + REPORT_EVERY_S
         while len(self.at_work) < len(self.handles) and time.monotonic() < deadline:
-            self._check_nodes(timeout_s=1.0)
+            self._check_processes(timeout_s=1.0)
             if time.monotonic() > report_due:
                 report_due += REPORT_EVERY_S
                 logger.warning(
@@ -259,7 +254,7 @@ class BattleEnvRunnerGroup:
     def resize(self) -> None:
         """Adds processes that have come up, starts more where the cluster has resources, removes those that will not
         return."""
-        self._check_nodes(timeout_s=0.0)
+        self._check_processes(timeout_s=0.0)
         if time.monotonic() - self._grown_at < GROWTH_PAUSE_S:
             return
         self._grown_at = time.monotonic()
@@ -294,7 +289,7 @@ class BattleEnvRunnerGroup:
     def __len__(self) -> int:
         return len(self.handles)
 
-    def _check_nodes(self, timeout_s: float) -> None:
+    def _check_processes(self, timeout_s: float) -> None:
         """Puts processes that answer to work, new ones and restarted ones.
 
         Args:

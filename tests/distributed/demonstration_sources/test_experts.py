@@ -18,7 +18,8 @@ from dm2_ray.checkpoints import save_checkpoint
 from dm2_ray.config.schema import Experiment
 from dm2_ray.demonstrations import AgentDemonstration, DemonstrationError
 from dm2_ray.demonstrations.best_episodes import discounted_returns
-from dm2_ray.distributed.demonstration_sources.factory import build_source, check_experts
+from dm2_ray.distributed.demonstration_sources.checks import check_experts
+from dm2_ray.distributed.demonstration_sources.factory import build_source
 from dm2_ray.distributed.demonstration_sources.server_pool import ActorOptions
 from dm2_ray.distributed.demonstration_sources.sources import DemonstrationSource, StoredDemonstrations
 from dm2_ray.distributed.random_streams import StreamRole, derive_seed
