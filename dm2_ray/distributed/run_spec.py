@@ -38,7 +38,7 @@ class BattleQuota:
 class RunSpec:
     """Settings, team, sizes and work per iteration of one run.
 
-    It is plain data: sent to a process, it is all that the process has to be told.
+    It is plain data: it is all that a process of the run has to be sent.
     """
 
     experiment: Experiment
@@ -99,7 +99,7 @@ class RunSpec:
 
     @property
     def learners_are_processes(self) -> bool:
-        """Whether each agent learns in a process of its own rather than in the driver."""
+        """Whether each agent learns in its own process rather than in the driver."""
         return self.experiment.learners.processes == "per_agent"
 
     @property

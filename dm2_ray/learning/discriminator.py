@@ -233,7 +233,7 @@ def discriminator_losses(
 
 
 def _initialize(linear: nn.Linear, generator: torch.Generator | None) -> None:
-    """Weights and biases uniform in +-1/sqrt(inputs): torch's own start, but from a stream of our choice."""
+    """Weights and biases uniform in +-1/sqrt(inputs): torch's own initialization, but from the given generator."""
     bound = 1.0 / math.sqrt(linear.in_features)
     nn.init.uniform_(linear.weight, -bound, bound, generator=generator)
     nn.init.uniform_(linear.bias, -bound, bound, generator=generator)

@@ -56,7 +56,7 @@ def train_discriminator(
         updates += 1
         if settings.stop_at_accuracy is not None:
             is_good_enough = _lower_accuracy(logits, batch) >= settings.stop_at_accuracy
-    # A gradient that was not finite has made all later ones so: the last is the one to look at.
+    # After a gradient that is not finite, all later ones are not finite either: checking the last one is enough.
     losses = discriminator_losses(logits, batch["is_expert"], norms, settings, batch["weights"])
     losses["grad_norm"] = clip_grad_norm_checked(module.parameters(), losses["total_loss"], owner=owner)
     values = {f"discriminator_{name}": float(value) for name, value in losses.items()}

@@ -26,7 +26,7 @@ from dm2_ray.learning.visitation_buffer import VisitationBuffer
 
 
 class DistributionMatcher:
-    """Everything of an agent's matching but its discriminator's weights and their optimizer, which are handed in."""
+    """An agent's distribution matching, without its discriminator's weights and their optimizer: they are passed in."""
 
     def __init__(self, experiment: Experiment, horizon: int, num_actions: int) -> None:
         """`horizon`: the battle's time limit in env steps."""
@@ -61,7 +61,7 @@ class DistributionMatcher:
         iteration: int,
         owner: str,
     ) -> tuple[Tensor, dict[str, float]]:
-        """Trains the discriminator, then pays: one iteration's update.
+        """Trains the discriminator, then computes the rewards: one iteration's update.
 
         Args:
             own, expert: `visited` of the trajectory and of the iteration's demonstration.

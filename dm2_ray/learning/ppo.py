@@ -26,12 +26,12 @@ from dm2_ray.config.schema import PPOSettings
 class ValueNormalizer(nn.Module):
     """Running mean and standard deviation of the returns; the critic works in units of them.
 
-    Statistics are exponential averages over updates, freed of their start value: with weights
+    Statistics are exponential averages over updates, corrected for their start value: with weights
     w_j = (1 - beta) beta^(k-j) over the batches j = 1 ... k, mean and mean square are sum_j w_j m_j / sum_j w_j. They
     are kept as mean and variance (merged by Chan's formula), which single precision holds without cancellation.
     One update is meant to see the returns of one iteration, so beta = 0.99 remembers about a hundred iterations: the
-    returns of a team that learns to win, and of a discriminator that learns to tell, drift over a run, and an average
-    over the whole run (Yu et al. use beta = 0.99999) would lag behind them.
+    returns of a team that learns to win, and the rewards of a discriminator that learns, drift over a run, and an
+    average over the whole run (Yu et al. use beta = 0.99999) would lag behind them.
 
     Before the first update normalizing is the identity. There are buffers only, so it is saved with the module and
     never trained.
@@ -123,9 +123,9 @@ def ppo_losses(logits: Tensor, values: Tensor, batch: PPOBatch, settings: PPOSet
         total_loss  =  policy_loss + value_coef * value_loss - entropy_coef * entropy
     Actor and critic share no parameter, so one backward pass of `total_loss` serves both.
 
-    The value clip is taken in the units of the critic's output, around what the network said before its first step
+    The value clip is taken in the units of the critic's output, around the network's output before its first step
     of the iteration. That stays the meaning of `old_values` when the normalizer's statistics are updated in between:
-    re-expressing them in the new units would put the clip around a number the network never said, and its gradient
+    re-expressing them in the new units would put the clip around a number that was never its output, and its gradient
     would vanish wherever the shift exceeds the clip.
 
     Args:

@@ -14,7 +14,7 @@ function of l: one of REWARD_FORMS below, or one of your own as `package.module:
 
 At the optimal D, l is the log-ratio of the expert's to the agent's visitation, so that maximizing the expected sum of
 airl is minimizing KL(own visitation || own expert's visitation), and of fairl the KL the other way round. gail pays
-for every step that is lived, log_d takes away: where battles can end early, the sign alone says something.
+for every step survived, log_d charges for it: where battles can end early, the sign alone makes a difference.
 
 After a battle of length L the padded visitations go on, in one and the same state, to the horizon H, earning the
 padding state's r_match at every step. Nothing can be decided any more, so the sum

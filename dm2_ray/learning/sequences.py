@@ -127,7 +127,7 @@ class PackedLayout:
         return states.masked_fill(self.is_episode_start.unsqueeze(-1), 0.0)
 
     def split(self, num_groups: int, generator: torch.Generator) -> list[SequenceGroup]:
-        """Deal whole sequences at random into disjoint groups of nearly equal numbers of sequences and of steps.
+        """Splits whole sequences at random into disjoint groups of nearly equal numbers of sequences and of steps.
 
         Each group gets one of every `num_groups` neighbors in the order by length.
 
