@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dm2_ray.config.dotted_path import check_functions, import_function
+from dm2_ray.config.documents import read_experiment, write_yaml
 from dm2_ray.config.errors import ConfigError
 from dm2_ray.config.schema import DISCRIMINATOR_INPUT_NAMES, REWARD_FORM_NAMES, Experiment
 from dm2_ray.learning.rewards import REWARD_FORMS, matching_reward
@@ -103,3 +104,10 @@ def test_other_names_are_refused(override: str, message: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         load_experiment(variant="ippo", map_name="3m", overrides=[override])
     assert str(refusal.value) == f"command line: {message}"
+
+
+def test_a_stored_configuration_is_read_without_importing_anything(tmp_path: Path) -> None:
+    form = {"matching": {"form": "no_such_package:f"}, "discriminator": {"input": "no_such_package:g"}}
+    experiment = Experiment.model_validate(form)
+    write_yaml(experiment, tmp_path / "config.yaml")
+    assert read_experiment(tmp_path / "config.yaml") == experiment
