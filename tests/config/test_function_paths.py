@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dm2_ray.config.dotted_path import check_functions, import_function
 from dm2_ray.config.documents import read_experiment, write_yaml
+from dm2_ray.config.dotted_path import check_functions, import_function
 from dm2_ray.config.errors import ConfigError
 from dm2_ray.config.schema import DISCRIMINATOR_INPUT_NAMES, REWARD_FORM_NAMES, Experiment
 from dm2_ray.learning.rewards import REWARD_FORMS, matching_reward
