@@ -1,8 +1,8 @@
-"""`dm2 bench --driver`: what an iteration costs the driver, by the number of rollout workers.
+"""`dm2 bench --driver`: the driver's CPU time per iteration, as a function of the number of rollout workers.
 
-Workers are tiny and share what CPUs there are, so that many fit on a small machine: each iteration hands every worker
-one small task. What is measured is the driver's own processor time, which other processes on the machine do not
-lengthen; it is fitted by a line, a + b x workers.
+Workers are small and share the CPUs, so that many fit on a small machine; in each iteration, every worker gets one
+small task. Only the driver's own CPU time is measured, which other processes on the machine do not increase. A line,
+a + b x workers, is fitted to it.
 """
 
 from __future__ import annotations
@@ -31,38 +31,41 @@ STEPS_PER_WORKER = 64
 WARM_UP = 5
 """Iterations that are not measured."""
 WORKER_MIB = 450.0
-"""What a worker is expected to need."""
+"""Expected memory of a worker."""
 RESERVE_MIB = 2500.0
-"""What is left to everything else, learners among it."""
+"""Memory that is left for everything else, for example the learners."""
 SHARE, ITERATION_S = 0.1, 10.0
-"""The driver is a bottleneck, say, where it is busy for this share of an iteration of so many seconds."""
+"""The driver counts as a bottleneck when it is busy for this share of an iteration of ITERATION_S seconds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DriverCost:
-    """Medians over iterations, for one number of workers."""
+    """Medians over iterations, for one number of workers.
+
+    Attributes:
+        workers: Number of rollout workers.
+        driver_cpu_ms: CPU time of the driver per iteration, all threads together.
+        iteration_ms: Wall-clock time of an iteration; with more workers than CPUs, mostly their work.
+    """
 
     workers: int
     driver_cpu_ms: float
-    """Processor time of the driver in an iteration, all of its threads."""
     iteration_ms: float
-    """Of the clock; with more workers than CPUs, mostly their work."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LinearFit:
-    """driver_cpu_ms = fixed_ms + per_worker_ms x workers."""
+    """The line driver_cpu_ms = fixed_ms + per_worker_ms x workers; `largest_error_ms` is the largest deviation."""
 
     fixed_ms: float
     per_worker_ms: float
     largest_error_ms: float
-    """Largest distance of a measurement from the line."""
 
     @classmethod
     def fit(cls, costs: Sequence[DriverCost]) -> LinearFit:
-        """Least squares over at least two numbers of workers, with errors relative to each cost.
+        """Fits at least two numbers of workers by least squares of relative errors.
 
-        With absolute errors the large sizes, whose times scatter more, would decide alone.
+        With absolute errors, the large sizes, whose times vary more, would determine the line alone.
         """
         workers = np.array([cost.workers for cost in costs], float)
         cpu = np.array([cost.driver_cpu_ms for cost in costs])
@@ -76,7 +79,7 @@ class LinearFit:
 
 
 def measure_driver_cost(workers: int, iterations: int) -> DriverCost:
-    """Runs IPPO with so many workers; a Ray with CPUs for them must run."""
+    """Runs IPPO with this number of workers; Ray must be running, with CPUs for them."""
     config = DM2Config().dm2(
         variant="ippo",
         world={"map": MAP},
@@ -114,13 +117,15 @@ def measure_driver_cost(workers: int, iterations: int) -> DriverCost:
 def bench_driver(sizes: Sequence[int], *, iterations: int, as_json: bool) -> int:
     """Measures every size that fits into memory; prints a table (or one JSON object), progress on stderr."""
     costs: list[DriverCost] = []
-    with contextlib.redirect_stdout(sys.stderr), ray_session(needed_cpus=4):  # Ray prints notices of its own
-        # Before the first: the workers of one size are still ending when the next is looked at.
+    with contextlib.redirect_stdout(sys.stderr), ray_session(needed_cpus=4):  # Ray prints to stdout, too
+        # Measured once, because the workers of one size are still ending when the next size begins.
         free = _free_memory_mib()
         for workers in sorted(set(sizes)):
             if free < workers * WORKER_MIB + RESERVE_MIB:
-                logger.warning(f"{workers} workers left out: they need about {workers * WORKER_MIB / 1024:.1f} GiB, "
-                     f"{max(0.0, free - RESERVE_MIB) / 1024:.1f} GiB are free")  # fmt: skip
+                logger.warning(
+                    f"{workers} workers are left out: they need about {workers * WORKER_MIB / 1024:.1f} GiB, "
+                    f"{max(0.0, free - RESERVE_MIB) / 1024:.1f} GiB are free"
+                )
                 continue
             logger.info(f"{workers} workers …")
             costs.append(measure_driver_cost(workers, iterations))
@@ -135,15 +140,15 @@ def bench_driver(sizes: Sequence[int], *, iterations: int, as_json: bool) -> int
         }
         print(json.dumps(record))
         return 0 if costs else 1
-    print(f"\ndriver's cost of an iteration, {MAP}, medians of {iterations}")
+    print(f"\ndriver CPU time per iteration, {MAP}, medians of {iterations}")
     rows = [("workers", "driver CPU, ms", "iteration, ms")]
     rows += [(str(cost.workers), f"{cost.driver_cpu_ms:.1f}", f"{cost.iteration_ms:.1f}") for cost in costs]
     print(format_table(rows, numbers=True))
     if line is not None:
         print(
             f"\ndriver CPU = {line.fixed_ms:.1f} ms + {line.per_worker_ms:.2f} ms x workers "
-            f"(no measurement further from it than {line.largest_error_ms:.1f} ms)\n"
-            f"the driver needs {SHARE:.0%} of an iteration of {ITERATION_S:.0f} s with some "
+            f"(largest error {line.largest_error_ms:.1f} ms)\n"
+            f"the driver needs {SHARE:.0%} of an iteration of {ITERATION_S:.0f} s with about "
             f"{line.workers_at(limit_ms):,.0f} workers"
         )
     return 0 if costs else 1

@@ -1,7 +1,7 @@
-"""`dm2 bench --faults`: a run whose processes are killed at random moments, beside the same run left alone.
+"""`dm2 bench --faults`: compares a run whose processes are killed at random moments with an undisturbed run.
 
-demonstrations ──► dm2 train, left alone ────────────────┐
-             └──► dm2 train, killed at: rollout and evaluation workers, learners, experts ──► compare
+demonstrations ──► dm2 train, undisturbed ───────────────┐
+             └──► dm2 train, with kills of workers, learners and demonstration servers ──► compare
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from dm2_ray.benchmarks.process_killer import LOOK_EVERY_S, Kill, ProcessKiller
+from dm2_ray.benchmarks.process_killer import POLL_S, Kill, ProcessKiller
 from dm2_ray.checkpoints import intact_checkpoints
 from dm2_ray.errors import RunFailed
 from dm2_ray.runs.run_directory import RunDirectory
@@ -43,46 +43,53 @@ SETTINGS = (
     "checkpoint.keep=0",
     "tracking.tensorboard=false",
 )
-"""Processes for everything, all checkpoints kept."""
+"""One or more processes of every kind; all checkpoints are kept."""
 DEMONSTRATIONS = 300
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FaultInjectionPlan:
-    """What is run, and how much of it is killed."""
+    """What is run, and how many processes are killed; `seed` is that of the run and of the kills."""
 
     map: str = "3m"
     kills: int = 60
     seed: int = 0
-    """Of the run, the moments and the victims."""
     iterations: int = 120
     settings: Sequence[str] = SETTINGS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FaultInjectionResult:
-    """What came of it."""
+    """The two runs compared.
+
+    Attributes:
+        plan: What was run.
+        kills: The processes that were killed.
+        undisturbed_s: Duration of the undisturbed run.
+        disturbed_s: Duration of the run with kills.
+        win_rates: Final greedy win rates of both runs, in this order.
+        difference: Where the runs' metrics first differ, apart from `timing`; None if nowhere.
+        checkpoints: Number of checkpoints of the disturbed run.
+        corrupt: How many of them are damaged.
+        faults: The faults in the disturbed run's summary.
+    """
 
     plan: FaultInjectionPlan
     kills: Sequence[Kill]
     undisturbed_s: float
     disturbed_s: float
     win_rates: tuple[float, float]
-    """Final greedy win rate, undisturbed and disturbed."""
     difference: str | None
-    """Where the two runs' metrics first differ, besides `timing`; None if nowhere."""
     checkpoints: int
     corrupt: int
-    """Of the disturbed run's checkpoints."""
     faults: Any
-    """The disturbed run's own account of them."""
 
     @property
     def passed(self) -> bool:
         return len(self.kills) >= self.plan.kills and self.difference is None and not self.corrupt
 
     def record(self) -> dict[str, Any]:
-        """For JSON."""
+        """The result as a JSON object."""
         return {
             **{name: getattr(self, name) for name in ("passed", "difference", "checkpoints", "corrupt", "faults")},
             "map": self.plan.map,
@@ -95,16 +102,16 @@ class FaultInjectionResult:
         }
 
     def recoveries(self) -> dict[str, Recovery]:
-        """By kind."""
+        """How the processes of each kind recovered."""
         kinds = sorted({kill.kind for kill in self.kills})
         return {kind: Recovery.of([kill for kill in self.kills if kill.kind == kind]) for kind in kinds}
 
     def text(self) -> str:
-        """A table, and what the comparison says."""
+        """The result as text: a table and the comparison."""
         lines = [
             f"\n{self.plan.map}, {self.plan.iterations} iterations, seed {self.plan.seed}: {len(self.kills)} processes "
             f"killed at random moments",
-            f"{'':20}{'kills':>7}{'at work':>9}{'back after, s':>16}{'longest':>9}",
+            f"{'':20}{'kills':>7}{'busy':>9}{'recovery, s':>16}{'longest':>9}",
         ]
         for kind, recovery in self.recoveries().items():
             lines.append(
@@ -120,44 +127,49 @@ class FaultInjectionResult:
             f"time             {self.undisturbed_s:.0f} s undisturbed, {self.disturbed_s:.0f} s with kills",
         ]
         if len(self.kills) < self.plan.kills:
-            lines.append(f"only {len(self.kills)} of {self.plan.kills} kills: the run was over too soon")
+            lines.append(f"only {len(self.kills)} of {self.plan.kills} kills: the run ended too early")
         return "\n".join(lines)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recovery:
-    """How processes of one kind came back."""
+    """How processes of one kind recovered.
+
+    Attributes:
+        kills: Number of kills.
+        at_work: How many of them hit a process in the middle of a call.
+        median_s: Median time from a kill until the replacement was ready; None if none was.
+        longest_s: Longest such time.
+        never: Number of processes without a replacement when the run ended.
+    """
 
     kills: int
     at_work: int
-    """Killed in the middle of a call."""
     median_s: float | None
-    """From the kill until the replacement is ready."""
     longest_s: float | None
     never: int
-    """Not back when the run ended."""
 
     @staticmethod
     def of(kills: Sequence[Kill]) -> Recovery:
-        back = [kill.back_s for kill in kills if kill.back_s is not None]
+        times = [kill.back_s for kill in kills if kill.back_s is not None]
         return Recovery(
             kills=len(kills),
             at_work=sum(kill.during != "idle" for kill in kills),
-            median_s=statistics.median(back) if back else None,
-            longest_s=max(back, default=None),
-            never=len(kills) - len(back),
+            median_s=statistics.median(times) if times else None,
+            longest_s=max(times, default=None),
+            never=len(kills) - len(times),
         )
 
 
 class FaultInjectionFailed(RunFailed, RuntimeError):
-    """A run ended otherwise than by its limit."""
+    """A run failed."""
 
 
 def bench_faults(plan: FaultInjectionPlan, *, as_json: bool) -> int:
-    """Runs it and prints a table (or one JSON object); progress goes to stderr.
+    """Runs the plan and prints a table (or one JSON object); progress goes to stderr.
 
     Returns:
-        Exit code: 0 if the run that was killed at learnt what the other learnt, and all its checkpoints are intact.
+        Exit code: 0 if both runs have equal metrics and all checkpoints of the disturbed one are intact.
     """
     with _sigterm_unwinds():
         result = run_fault_injection(plan)
@@ -166,13 +178,10 @@ def bench_faults(plan: FaultInjectionPlan, *, as_json: bool) -> int:
 
 
 def run_fault_injection(plan: FaultInjectionPlan) -> FaultInjectionResult:
-    """Both runs, one after the other, each in a process of its own.
-
-    Args:
-        plan: What to do.
+    """Runs both runs, one after the other, each in its own process.
 
     Raises:
-        FaultInjectionFailed: A run ended otherwise than by its limit; its directory is kept.
+        FaultInjectionFailed: A run failed; its directory is kept.
     """
     directory = Path(tempfile.mkdtemp(prefix="dm2-faults-"))
     logger.info(f"working in {directory}")
@@ -183,21 +192,16 @@ def run_fault_injection(plan: FaultInjectionPlan) -> FaultInjectionResult:
     )  # fmt: skip
     _check(recording.wait(), "demonstrations", directory / "demonstrations.log")
     undisturbed, undisturbed_s = _run(plan, directory / "undisturbed", demonstrations, lambda _: None)
-    # By this the last kill falls well before the end: while nobody is missing the run is as fast as the other.
+    # With this mean gap, the last kill is well before the end: between recoveries, both runs are equally fast.
     training_s = read_metrics(undisturbed.metrics)[-1]["timing"]["wall_s"]
     gap_s = 0.6 * training_s / plan.kills
-    killers: list[ProcessKiller] = []
-
-    def killing(driver: int) -> ProcessKiller:
-        killers.append(ProcessKiller(driver, kills=plan.kills, mean_gap_s=gap_s, seed=plan.seed))
-        return killers[-1]
-
-    disturbed, disturbed_s = _run(plan, directory / "disturbed", demonstrations, killing)
+    killer = ProcessKiller(kills=plan.kills, mean_gap_s=gap_s, seed=plan.seed)
+    disturbed, disturbed_s = _run(plan, directory / "disturbed", demonstrations, killer.poll)
     summaries = [json.loads(run.summary.read_text()) for run in (undisturbed, disturbed)]
     kept = [path for path in disturbed.checkpoints.iterdir() if path.is_dir()]
     result = FaultInjectionResult(
         plan=plan,
-        kills=killers[0].kills,
+        kills=killer.kills,
         undisturbed_s=undisturbed_s,
         disturbed_s=disturbed_s,
         win_rates=(summaries[0]["final_evaluation"]["win_rate"], summaries[1]["final_evaluation"]["win_rate"]),
@@ -213,7 +217,7 @@ def run_fault_injection(plan: FaultInjectionPlan) -> FaultInjectionResult:
 
 @contextlib.contextmanager
 def _sigterm_unwinds() -> Iterator[None]:
-    """Without, the run that is under way would go on alone."""
+    """Turns SIGTERM into an exception; otherwise, the training process would survive this one."""
 
     def end(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
@@ -229,29 +233,28 @@ def _run(
     plan: FaultInjectionPlan,
     directory: Path,
     demonstrations: Path,
-    watched_by: Callable[[int], ProcessKiller | None],
+    poll: Callable[[int], None],
 ) -> tuple[RunDirectory, float]:
+    """Trains in another process and calls `poll` with its process id every POLL_S; returns the run and its duration."""
     log = directory.with_suffix(".log")
     process = _dm2(
         "train", "--variant", "dm2", "--map", plan.map, "--demos", str(demonstrations), "--run-dir", str(directory),
         "--seed", str(plan.seed), "--iterations", str(plan.iterations), *plan.settings, log=log,
     )  # fmt: skip
-    killer = watched_by(process.pid)
-    began = told = time.monotonic()
+    started = reported = time.monotonic()
     try:
         while process.poll() is None:
-            if killer is not None:
-                killer.look()
-            if time.monotonic() - told > 10:
-                told = time.monotonic()
-                logger.info(f"{directory.name}, {format_duration(told - began)}: {_last_line(log)}")
-            time.sleep(LOOK_EVERY_S)
+            poll(process.pid)
+            if time.monotonic() - reported > 10:
+                reported = time.monotonic()
+                logger.info(f"{directory.name}, {format_duration(reported - started)}: {_last_line(log)}")
+            time.sleep(POLL_S)
     finally:
         if process.poll() is None:
             process.terminate()
             process.wait()
     _check(process.returncode, directory.name, log)
-    return RunDirectory(directory), time.monotonic() - began
+    return RunDirectory(directory), time.monotonic() - started
 
 
 def _check(exit_code: int, what: str, log: Path) -> None:
@@ -260,7 +263,7 @@ def _check(exit_code: int, what: str, log: Path) -> None:
 
 
 def _last_line(log: Path) -> str:
-    return (log.read_text().splitlines() or ["(nothing said)"])[-1]
+    return (log.read_text().splitlines() or ["(no output)"])[-1]
 
 
 def _dm2(*arguments: str, log: Path) -> subprocess.Popen[bytes]:

@@ -1,4 +1,4 @@
-"""`dm2 bench --memory RUN`: whether the memory of a run's processes grows, as its metrics have it (timing/memory)."""
+"""`dm2 bench --memory RUN`: whether the memory of a run's processes grows, from its metrics (timing/memory)."""
 
 from __future__ import annotations
 
@@ -16,53 +16,61 @@ from dm2_ray.terminal import format_table
 from dm2_ray.tracking import read_metrics
 
 WARM_UP = 0.1
-"""Share of a run that is left out at its beginning: caches fill up, libraries are loaded."""
+"""Share of a run that is left out at its beginning, while caches fill up and libraries are loaded."""
 BLOCKS = 12
-"""Samples that follow each other are alike: the line is fitted to the means of so many stretches of equal length."""
+"""Consecutive samples are correlated, so the line is fitted to the means of this number of blocks of equal length."""
 UNIT = "_mib"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MemoryTrend:
-    """Memory of one kind of process over a run, in MiB."""
+    """Memory of one kind of process over a run, in MiB.
+
+    Attributes:
+        kind: Kind of process.
+        first: Mean of the first block.
+        last: Mean of the last block.
+        largest: Largest sample.
+        per_hour: Slope of the fitted line.
+        interval: 95 % interval of the slope.
+    """
 
     kind: str
     first: float
     last: float
-    """Means of the first and the last stretch."""
     largest: float
     per_hour: float
-    """Slope of the fitted line."""
     interval: tuple[float, float]
-    """95 % interval of the slope."""
 
 
 def memory_trends(records: Sequence[Mapping[str, Any]]) -> tuple[list[MemoryTrend], float]:
-    """Trends of every kind of process, and the hours they were watched.
+    """Trends of every kind of process, and the hours that they cover.
 
     Args:
-        records: A run's metrics; a resumed run's are taken from where it was resumed the last time.
+        records: A run's metrics; of a resumed run, only those since it was resumed last are used.
 
     Raises:
-        RunDirectoryError: There are too few samples for a line.
+        RunDirectoryError: There are too few samples to fit a line.
     """
     samples = [record["timing"] for record in records if "memory" in record.get("timing", {})]
-    # wall_s starts anew with every driver, and so does the memory of everything.
+    # wall_s restarts with every driver, and so do all processes.
     start = max((i for i in range(1, len(samples)) if samples[i]["wall_s"] < samples[i - 1]["wall_s"]), default=0)
     samples = samples[start:]
     samples = samples[round(len(samples) * WARM_UP) :]
     if len(samples) < 2 * BLOCKS:
-        raise RunDirectoryError(f"{len(samples)} samples of memory found, {2 * BLOCKS} are needed: let the run go on")
+        raise RunDirectoryError(
+            f"{len(samples)} samples of memory found, {2 * BLOCKS} are needed: let the run continue"
+        )
     hours = np.array([sample["wall_s"] for sample in samples]) / 3600
     kinds = [name for name in samples[0]["memory"] if name.endswith(UNIT)]
     return [_trend(name, samples, hours) for name in kinds], float(hours[-1] - hours[0])
 
 
 def bench_memory(directory: Path, *, as_json: bool) -> int:
-    """Prints a table (or one JSON object) for a run that has ended or is under way.
+    """Prints a table (or one JSON object) for a run that has ended or is still running.
 
     Raises:
-        RunDirectoryError: There is no such run, or it is too short yet.
+        RunDirectoryError: There is no such run, or it is still too short.
     """
     run = RunDirectory.open(directory)
     trends, hours = memory_trends(read_metrics(run.metrics) if run.metrics.is_file() else [])
@@ -80,11 +88,11 @@ def bench_memory(directory: Path, *, as_json: bool) -> int:
 
 
 def _trend(name: str, samples: Sequence[Mapping[str, Any]], hours: np.ndarray) -> MemoryTrend:
-    # A kind may be without a living process at a sample.
-    here = np.array([name in sample["memory"] for sample in samples])
-    sizes = np.array([sample["memory"].get(name, 0.0) for sample in samples])[here]
+    # At some samples, there may be no process of a kind.
+    present = np.array([name in sample["memory"] for sample in samples])
+    sizes = np.array([sample["memory"].get(name, 0.0) for sample in samples])[present]
     times, means = (
-        np.array([part.mean() for part in np.array_split(values, BLOCKS)]) for values in (hours[here], sizes)
+        np.array([part.mean() for part in np.array_split(values, BLOCKS)]) for values in (hours[present], sizes)
     )
     line = stats.linregress(times, means)
     margin = float(stats.t.ppf(0.975, BLOCKS - 2) * line.stderr)

@@ -1,13 +1,13 @@
-"""Killer: ends a run's processes at random moments, from outside, and measures how long each takes to come back.
+"""Kills processes of a run at random moments, from outside, and measures how long each takes to recover.
 
     dm2 train (the driver)
       └─ raylet
-           ├─ ray::AgentLearner.train        SIGKILL  ──►  another process of this class is ready: it is back
+           ├─ ray::AgentLearner.train        SIGKILL  ──►  recovered when another process of this class is ready
            ├─ ray::BattleEnvRunner.rollout
            └─ ray::ExpertProcess …
 
-It knows of Ray only that it starts actors as children of its raylet, under titles that say what they do. Nobody tells
-the run that something was killed, or when: idle or in the middle of a call, as it comes.
+All it uses of Ray is that actors are children of the raylet and that their process titles name the current call. The
+run is not told about the kills, which hit processes that are idle or in the middle of a call.
 """
 
 from __future__ import annotations
@@ -25,27 +25,31 @@ from dm2_ray.distributed.memory import process_role
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 0.03
-HASTY = 1 / 3
-"""Share of kills after which the next does not wait for everybody to be back: it falls into a recovery."""
-PATIENCE_S = 60.0
-"""After which a process that is missing is not waited for any more."""
+POLL_S = 0.03
+DURING_RECOVERY_SHARE = 1 / 3
+"""Share of kills that do not wait until all processes have recovered from the kills before."""
+RECOVERY_TIMEOUT_S = 60.0
+"""How long a kill waits for a missing process."""
 TITLE = "ray::"
 NOT_AN_ACTOR = ("IDLE", "DashboardAgent", "RuntimeEnvAgent", "SPILL", "RESTORE", "DELETE")
-BEING_MADE = "__init__"
+CONSTRUCTOR = "__init__"
 
 
 @dataclass(kw_only=True, slots=True)
 class Kill:
-    """One process that was ended."""
+    """A process that was killed.
+
+    Attributes:
+        kind: Kind of the process.
+        during: The call that it was executing, or `idle`.
+        after_s: Seconds since the first time that all kinds of processes were ready.
+        back_s: Seconds until its replacement was ready; None if none was seen.
+    """
 
     kind: str
     during: str
-    """The call that it was doing, or `idle`."""
     after_s: float
-    """Since the killer began."""
     back_s: float | None = None
-    """Until its replacement was ready; None if it was not seen to be."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,51 +60,53 @@ class _Process:
 
 
 class ProcessKiller:
-    """Kills until it has killed enough.
+    """Kills processes of one run until it has killed enough.
 
     Args:
-        driver: Process id of the run.
         kills: How many processes to kill.
-        mean_gap_s: Mean time from when everybody is back until the next kill (after some kills: from the kill itself);
-            exponentially distributed.
-        seed: Of gaps and victims.
+        mean_gap_s: Mean time from the moment when all processes have recovered (for some kills: from the last kill)
+            to the next kill; exponentially distributed.
+        seed: Seed of the gaps and the victims.
     """
 
-    def __init__(self, driver: int, *, kills: int, mean_gap_s: float, seed: int) -> None:
+    def __init__(self, *, kills: int, mean_gap_s: float, seed: int) -> None:
         self.kills: list[Kill] = []
-        self._driver = driver
         self._wanted = kills
         self._mean_gap_s = mean_gap_s
         self._random = random.Random(seed)
         self._roles: dict[int, str] = {}
-        """Of processes that were seen ready."""
+        """Kinds of the processes that were seen ready, by process id."""
         self._killed: set[int] = set()
         self._missing: list[tuple[Kill, float]] = []
-        self._began: float | None = None
+        self._started: float | None = None
         self._due: float | None = None
-        self._hasty = True
+        self._during_recovery = True
 
-    def look(self) -> None:
-        """Notes who is back, and kills if it is time. To be called every LOOK_EVERY_S."""
+    def poll(self, driver: int) -> None:
+        """Notes which processes have recovered, and kills one if it is time. To be called every POLL_S.
+
+        Args:
+            driver: Process id of the run.
+        """
         now = time.monotonic()
-        actors = [process for process in _actors(self._driver) if process.pid not in self._killed]
-        ready = [process for process in actors if process.call != BEING_MADE]
+        actors = [process for process in _actors(driver) if process.pid not in self._killed]
+        ready = [process for process in actors if process.call != CONSTRUCTOR]
         for process in ready:
             self._identify(process, now)
-        if self._began is None:
-            if not self._all_busy(ready):
+        if self._started is None:
+            if not self._all_ready(ready):
                 return
-            self._began = now
+            self._started = now
         if self._due is None:
-            if self._hasty or all(now - since > PATIENCE_S for _, since in self._missing):
+            if self._during_recovery or all(now - since > RECOVERY_TIMEOUT_S for _, since in self._missing):
                 self._due = now + self._random.expovariate(1.0 / self._mean_gap_s)
         elif len(self.kills) < self._wanted and now >= self._due and ready:
             self._kill(ready, now)
-            self._due, self._hasty = None, self._random.random() < HASTY
+            self._due, self._during_recovery = None, self._random.random() < DURING_RECOVERY_SHARE
 
     def _identify(self, process: _Process, now: float) -> None:
         if process.pid not in self._roles:
-            # Ray restarts an actor in another process: it takes the place of the first that is missing.
+            # Ray restarts an actor in another process, which replaces the first missing one of its kind.
             replaced = next((entry for entry in self._missing if _is_of(process.kind, entry[0].kind)), None)
             self._roles[process.pid] = process.kind
             if replaced is not None:
@@ -108,13 +114,13 @@ class ProcessKiller:
                 self._missing.remove(replaced)
                 kill.back_s = now - since
                 self._roles[process.pid] = kill.kind
-        # Both kinds of workers are of one class; what they are asked for tells which they are.
+        # Rollout and evaluation workers are of one class; their calls tell which is which.
         if process.call == "evaluation":
             self._roles[process.pid] = "evaluation_worker"
         elif process.call == "rollout":
             self._roles[process.pid] = "rollout_worker"
 
-    def _all_busy(self, ready: list[_Process]) -> bool:
+    def _all_ready(self, ready: list[_Process]) -> bool:
         kinds = {self._roles[process.pid] for process in ready}
         return {"learner", "rollout_worker", "evaluation_worker", "expert"} <= kinds
 
@@ -125,7 +131,7 @@ class ProcessKiller:
         with suppress(ProcessLookupError):
             os.kill(victim.pid, signal.SIGKILL)
             self._killed.add(victim.pid)
-            kill = Kill(kind=kind, during=victim.call or "idle", after_s=now - (self._began or now))
+            kill = Kill(kind=kind, during=victim.call or "idle", after_s=now - (self._started or now))
             self.kills.append(kill)
             self._missing.append((kill, now))
             logger.info(f"kill {len(self.kills)}/{self._wanted}: {kind.replace('_', ' ')}, {kill.during}")
@@ -139,12 +145,12 @@ def _actors(driver: int) -> list[_Process]:
     """The run's actors, in the order of their process ids."""
     found = []
     for pid in sorted(grandchild for child in _children(driver) for grandchild in _children(child)):
-        with suppress(OSError):  # it has ended
+        with suppress(OSError):  # the process has ended
             title = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")[0]
             if not title.startswith(TITLE):
                 continue
             name, _, call = title.removeprefix(TITLE).strip().partition(".")
-            # A killed process keeps its title until its parent has buried it.
+            # A killed process keeps its title until its parent has waited for it.
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
             if not name.startswith(NOT_AN_ACTOR) and state != "Z":
                 found.append(_Process(pid=pid, kind=process_role(name), call=call.removesuffix("()") or None))

@@ -1,4 +1,4 @@
-"""The embedded world as a stock RLlib MultiAgentEnv: what one would write without this package's actors."""
+"""The embedded world as an ordinary RLlib MultiAgentEnv, as one would write it without this package's env runners."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dm2_ray.world import BattleVector
 
 
 class StockBattleEnv(MultiAgentEnv):
-    """One battle. RLlib's stock modules know no action masks, so an unavailable action becomes the first available."""
+    """One battle. RLlib's default modules do not mask actions, so an unavailable action becomes the first available."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class StockBattleEnv(MultiAgentEnv):
         self._fresh = True
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
-        # The vector has begun its next battle already when one ends.
+        # When a battle ends, the vector starts the next one by itself.
         if seed is not None or not self._fresh:
             self._battle.reset(seed=seed)
         return self._observations(self._battle.observations), {}

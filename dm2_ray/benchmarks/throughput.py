@@ -1,6 +1,6 @@
-"""`dm2 bench`: rollouts and whole iterations against stock RLlib, alternating in one run, on one machine.
+"""`dm2 bench`: rollouts and whole iterations compared with stock RLlib, measured alternately on one machine.
 
-Ratios are what counts: both sides run under the same load, within seconds of each other.
+The ratios are what counts: both sides run under the same load, within seconds of each other.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Network = Literal["gru", "mlp"]
 
 def bench_rllib(*, map_name: str, repetitions: int, as_json: bool) -> int:
     """Measures engine, rollouts and iterations; prints a table (or one JSON object)."""
-    with contextlib.redirect_stdout(sys.stderr), ray_session(needed_cpus=16):  # Ray prints notices of its own
+    with contextlib.redirect_stdout(sys.stderr), ray_session(needed_cpus=16):  # Ray prints to stdout, too
         stock = _stock_config(map_name).build_algo()
         algorithms = {network: _our_config(map_name, network).build_algo() for network in ("mlp", "gru")}
         runners = {network: _local_runner(map_name, network) for network in ("mlp", "gru")}
@@ -133,7 +133,7 @@ def _stock_rollout(algorithm: Any) -> float:
     started = time.perf_counter()
     episodes = algorithm.env_runner.sample(num_timesteps=ENV_STEPS)
     elapsed = time.perf_counter() - started
-    # Taken out, or the next iteration would count these steps as its own.
+    # Removes the metrics; otherwise, the next iteration would count these steps as its own.
     algorithm.env_runner.get_metrics()
     return sum(len(episode) for episode in episodes) / elapsed
 

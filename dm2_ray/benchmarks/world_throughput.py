@@ -1,8 +1,8 @@
-"""`dm2 bench --world`: how fast battles are played, by the engine alone and through SMAC's methods, in one thread.
+"""`dm2 bench --world`: how fast battles are played in one thread, by the engine alone and through SMAC's methods.
 
-Actions are random and available; choosing them does not count, while observations, state, available actions, reward and
-the beginning of further battles do. Maps take turns, round after round, so that other work on the machine falls on all
-of them alike; CPU seconds stand beside the clock's, as such work slows them down far less.
+Actions are random available ones; the time to choose them does not count, but observations, state, available actions,
+rewards and the start of new battles do. Maps take turns in every round, so that other work on the machine affects all
+of them equally. CPU time is measured as well, because other work changes it far less than wall-clock time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAPS = ("3m", "5m_vs_6m", "2s3z", "MMM2", "27m_vs_30m", "2c_vs_64zg")
 BATTLES = 64
 
 _WARM_UP_STEPS = 100
-"""Until columns that began together are far apart."""
+"""Steps until battles that started together are at different stages."""
 _WARM_PROCESSES = 3
 _FIRST_CALL = f"""
 import sys
@@ -51,32 +51,44 @@ class Rate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MapSpeed:
-    """How fast one map is played."""
+    """How fast one map is played.
+
+    Attributes:
+        map: Name of the map.
+        agents: Number of agents.
+        enemies: Number of enemies.
+        engine: Rate of BATTLES battles side by side.
+        smac_env: Rate of one battle: `step`, `get_obs`, `get_state`, `get_avail_actions`.
+    """
 
     map: str
     agents: int
     enemies: int
     engine: Rate
-    """Battles side by side."""
     smac_env: Rate
-    """One battle: `step`, `get_obs`, `get_state`, `get_avail_actions`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FirstCall:
-    """From the start of a new process to the end of its first step."""
+    """Time from the start of a new process to the end of its first step.
+
+    Attributes:
+        map: Name of the map.
+        cold_s: Wall-clock time if everything has to be compiled.
+        cold_cpu_s: CPU time in this case.
+        warm_s: Wall-clock time if compiled code is on disk; median of several processes.
+        warm_cpu_s: CPU time in this case.
+    """
 
     map: str
     cold_s: float
-    """Everything is compiled."""
     cold_cpu_s: float
     warm_s: float
-    """Compiled code is found on disk: median of several processes."""
     warm_cpu_s: float
 
 
 class _Stopwatch:
-    """Adds up what goes on within `running`."""
+    """Sums up the time inside `running` blocks."""
 
     def __init__(self) -> None:
         self.wall_s = self.cpu_s = 0.0
@@ -135,7 +147,7 @@ def bench_world(maps: Sequence[str], *, repetitions: int, as_json: bool) -> int:
     """Measures speeds on `maps` and the first call on the first of them; prints a table (or one JSON object).
 
     Raises:
-        UnknownMapError, ScenarioError, TerrainError: a map that cannot be played.
+        UnknownMapError, ScenarioError, TerrainError: A map cannot be played.
     """
     specs = [load_map(name) for name in maps]
     status = StatusLine(sys.stderr, plain_every_s=None)
@@ -174,17 +186,17 @@ def measure_speeds(
     warm_up_steps: int = _WARM_UP_STEPS,
     progress: Callable[[str], None] | None = None,
 ) -> list[MapSpeed]:
-    """Speeds on some maps.
+    """Measures how fast maps are played.
 
     Args:
-        specs: the maps.
-        repetitions: rounds.
-        seconds: of play in each round, per map and way to play.
-        warm_up_steps: played before the first round.
-        progress: told before every round.
+        specs: The maps.
+        repetitions: Number of rounds.
+        seconds: Seconds of play per round, map and kind of player.
+        warm_up_steps: Steps before the first round.
+        progress: Called with a line of text before every round.
     """
-    ways: tuple[Callable[[MapSpec], _Player], ...] = (_EnginePlayer, _SmacPlayer)
-    players = [make(spec) for spec in specs for make in ways]
+    kinds: tuple[Callable[[MapSpec], _Player], ...] = (_EnginePlayer, _SmacPlayer)
+    players = [make(spec) for spec in specs for make in kinds]
     for player in players:
         for _ in range(warm_up_steps):
             player.play(_Stopwatch())
@@ -218,14 +230,14 @@ def _median(samples: Sequence[Rate]) -> Rate:
 
 
 def measure_first_call(map_name: str, cache: Path) -> FirstCall:
-    """Times processes that play one step on a map; what they compile is kept under `cache`."""
+    """Times processes that play one step on a map; compiled code is stored in `cache`."""
     cold, *warm = [_first_call(map_name, cache) for _ in range(1 + _WARM_PROCESSES)]
     warm_s, warm_cpu_s = (statistics.median(column) for column in zip(*warm, strict=True))
     return FirstCall(map=map_name, cold_s=cold[0], cold_cpu_s=cold[1], warm_s=warm_s, warm_cpu_s=warm_cpu_s)
 
 
 def _first_call(map_name: str, cache: Path) -> tuple[float, float]:
-    """Seconds of the clock and of CPU time that one process takes."""
+    """Wall-clock and CPU seconds that one process takes."""
     wall, cpu = time.perf_counter(), _cpu_s_of_children()
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
     subprocess.run([sys.executable, "-c", _FIRST_CALL, map_name], env=environment, check=True)
@@ -238,7 +250,7 @@ def _cpu_s_of_children() -> float:
 
 
 def speed_table(speeds: Sequence[MapSpeed]) -> str:
-    """Maps down."""
+    """A table with one row per map."""
     rows = [("map", "units", "env steps/s", "per CPU s", "us/env step", "SMACEnv steps/s")]
     for speed in speeds:
         engine = speed.engine

@@ -1,4 +1,4 @@
-"""The driver's cost: the line through it, and the measurement itself at a small size."""
+"""The driver's cost: the fitted line, and the measurement itself at a small size."""
 
 import json
 
@@ -19,14 +19,14 @@ def test_the_line_goes_through_points_on_a_line() -> None:
     assert line.workers_at(1000.0) == pytest.approx(495.0)
 
 
-def test_a_cost_that_does_not_grow_has_no_end() -> None:
+def test_a_cost_that_does_not_grow_allows_any_number_of_workers() -> None:
     assert LinearFit.fit(costs((1, 10.0), (32, 10.0))).workers_at(1000.0) > 1e9
 
 
 def test_sizes_that_do_not_fit_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--driver", "--workers", "1,1000000", "--iterations", "3", "--json"]) == 0
-    told = capsys.readouterr()
-    assert "1000000 workers left out" in told.err
-    (cost,) = json.loads(told.out)["costs"]
+    printed = capsys.readouterr()
+    assert "1000000 workers are left out" in printed.err
+    (cost,) = json.loads(printed.out)["costs"]
     assert cost["workers"] == 1
     assert 0.5 < cost["driver_cpu_ms"] < 1000 and cost["driver_cpu_ms"] < 2 * cost["iteration_ms"]

@@ -1,4 +1,4 @@
-"""Processes of a real run killed at random moments from outside: it ends as if nothing had happened."""
+"""A run whose processes are killed at random moments gives the same result as an undisturbed one."""
 
 import shutil
 import signal
@@ -29,7 +29,7 @@ def test_kills_change_nothing(caplog: pytest.LogCaptureFixture) -> None:
     assert len(result.kills) == 6 and len({kill.kind for kill in result.kills}) >= 3
     assert sum("kill " in line for line in caplog.messages) == 6
     assert result.checkpoints >= 6
-    # What was killed early enough has come back before the end.
+    # Processes that were killed early enough have recovered before the end.
     assert sum(kill.back_s is not None for kill in result.kills) >= 4
     for kind, recovery in result.recoveries().items():
         assert recovery.kills == recovery.never or 0 < (recovery.median_s or 0) <= (recovery.longest_s or 0) < 60, kind
@@ -38,7 +38,7 @@ def test_kills_change_nothing(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.long
-def test_a_bench_that_is_ended_takes_its_run_along() -> None:
+def test_a_benchmark_that_is_terminated_stops_its_run() -> None:
     command = [sys.executable, "-m", "dm2_ray.cli", "bench", "--faults", "--map", "2m_vs_1z", "--iterations", "100000"]
     bench = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert bench.stderr is not None

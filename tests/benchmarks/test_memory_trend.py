@@ -1,4 +1,4 @@
-"""Growth of memory is told from noise, warm-up and a resumed run's fresh processes."""
+"""Growth of memory is distinguished from noise, warm-up and the new processes of a resumed run."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def trends(lines: list[dict]) -> dict[str, MemoryTrend]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_leak_is_seen_and_noise_is_not(seed: int) -> None:
+def test_a_leak_is_detected_and_noise_is_not(seed: int) -> None:
     found = trends(records(240, leak_mib_per_h=30.0, seed=seed))
     low, high = found["learner"].interval
     assert low > 20 and high < 40
@@ -41,7 +41,7 @@ def test_a_leak_is_seen_and_noise_is_not(seed: int) -> None:
     assert found["rollout worker"].interval[0] < found["rollout worker"].per_hour < found["rollout worker"].interval[1]
 
 
-def test_a_resumed_run_is_judged_from_its_resumption() -> None:
+def test_a_resumed_run_is_measured_since_it_was_resumed() -> None:
     lines = records(240, leak_mib_per_h=500.0) + records(240, leak_mib_per_h=0.0, seed=1)
     assert abs(trends(lines)["learner"].per_hour) < 5
 

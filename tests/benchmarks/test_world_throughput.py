@@ -15,19 +15,19 @@ from dm2_ray.world.compile_cache import cache_directory
 
 
 def test_speeds_of_several_maps() -> None:
-    told: list[str] = []
+    messages: list[str] = []
     specs = [load_map(name) for name in ("3m", "MMM2", "bridge_4s_vs_12z")]
-    speeds = measure_speeds(specs, repetitions=2, seconds=0.01, warm_up_steps=2, progress=told.append)
+    speeds = measure_speeds(specs, repetitions=2, seconds=0.01, warm_up_steps=2, progress=messages.append)
     assert [(speed.map, speed.agents, speed.enemies) for speed in speeds] == [
         ("3m", 3, 3),
         ("MMM2", 10, 12),
         ("bridge_4s_vs_12z", 4, 12),
     ]
     for speed in speeds:
-        # One battle alone pays for every call of Python.
+        # A single battle has the cost of every Python call to itself.
         assert speed.engine.env_steps_per_s > speed.smac_env.env_steps_per_s > 0
         assert speed.engine.env_steps_per_cpu_s > 0 and speed.smac_env.env_steps_per_cpu_s > 0
-    assert told == ["round 1 of 2", "round 2 of 2"]
+    assert messages == ["round 1 of 2", "round 2 of 2"]
     head, *rows = speed_table(speeds).splitlines()
     assert "env steps/s" in head and len({len(row) for row in (head, *rows)}) == 1
     assert [row.split()[:2] for row in rows] == [["3m", "3+3"], ["MMM2", "10+12"], ["bridge_4s_vs_12z", "4+12"]]
@@ -35,7 +35,7 @@ def test_speeds_of_several_maps() -> None:
 
 @pytest.mark.cli
 def test_the_first_call_is_that_of_new_processes(tmp_path: Path) -> None:
-    # With what this process has compiled or found it does not take long; tests marked long begin with nothing.
+    # With the code that this process has compiled it is fast; the long test below starts with an empty cache.
     BattleVector("3m", 1).reset()
     (tmp_path / "dm2_ray").symlink_to(cache_directory().parent)
     first = measure_first_call("3m", tmp_path)
