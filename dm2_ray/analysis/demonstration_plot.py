@@ -1,4 +1,4 @@
-"""Draws what a demonstration set contains, as one picture. Needs neither torch nor Ray."""
+"""Draws what a demonstration set contains as one picture. Needs neither torch nor Ray."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dm2_ray.world.smac.options import SmacOptions
 from dm2_ray.world.smac.rules_tables import build_tables
 
 MAX_VALUES = 2**27
-"""Observed numbers that are read; of a larger set every second (third, ...) episode is drawn."""
+"""Largest number of observed values that are read; of a larger set, every second (third, ...) episode is drawn."""
 
 _KINDS = {
     "checkpoint": "checkpoint",
@@ -45,7 +45,7 @@ def draw_set_picture(
     Raises:
         DemonstrationError: The set cannot be opened.
         UnknownMapError: There is no map `map_name`.
-        ScenarioError: The scenario `map_name` is wrong.
+        ScenarioError: The scenario `map_name` is not valid.
         ConfigError: No such agent, a map that is not the set's, an unknown file format, or a file that cannot be
             written.
     """
@@ -67,7 +67,7 @@ def draw_set_picture(
 
 
 def _world_of(manifest: Manifest, path: Path, map_name: str | None) -> tuple[KnownWorld, str | None]:
-    """What is known of the set's world, and one line about what is not."""
+    """What is known about the set's world, and one line about what is not known."""
     unknown = KnownWorld(spec=None, tables=None)
     not_drawn = "positions are not drawn"
     try:

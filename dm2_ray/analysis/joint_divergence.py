@@ -1,7 +1,7 @@
-"""Joint divergence: does a team that matches every agent's expert still miss the experts' joint distribution?
+"""Joint divergence: does a team in which every agent matches its expert still miss the experts' joint distribution?
 
 Each agent of DM2 matches its own marginal; under conditions, the theory promises that the team then matches the joint
-distribution. Only an observer that sees all agents at once can check this. It is evaluation: no learner ever receives
+distribution. Only an observer that sees all agents at once can check this. This is evaluation: no learner ever receives
 what is measured here.
 
 A joint row is x = (o_1 ... o_N), all agents' observations at one step of one battle. Three quantities from held-out
@@ -13,7 +13,7 @@ battles, all estimates from below of Jensen-Shannon divergences between team and
 
     excess = joint - marginals
 
-`marginals` is all that N separate discriminators could tell together by adding up their logits. Its
+`marginals` is all that N separate discriminators could detect together by adding their logits. Its
 optimum is 0 if and only if every marginal is matched (at f = 0 the derivative of the score in direction of f_i is
 (E_expert f_i - E_team f_i) / 2, and the score is concave). The excess is 0 if the density ratio of experts and team is
 a product of one factor per agent, as it is where agents are independent of each other on both sides, however much
@@ -66,34 +66,43 @@ RESAMPLES = 1000
 TOLERANCE = 0.01
 """Nats: repeated fits of the same functions differ by up to this much; too little to call a difference."""
 MAX_VALUES = 2**26
-"""Observed numbers used per side."""
+"""Largest number of observed values used per side."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Divergence:
-    """How well two visitations can be told apart on held-out battles."""
+    """How well two visitations can be told apart on held-out battles.
+
+    The 95 % intervals are percentile bootstraps over held-out battles: they show how much depends on which battles were
+    held out, not on which the classifier was fitted to.
+
+    Attributes:
+        accuracy: Balanced accuracy; 0.5 is chance.
+        js: Jensen-Shannon divergence in nats, at most log 2; negative estimates become 0.
+    """
 
     accuracy: Estimate
-    """Balanced; 0.5 is chance.
-
-    The intervals (95 %) are percentile bootstraps over held-out battles: they tell how much depends on which battles
-    were held out, not on which were learned from.
-    """
     js: Estimate
-    """In nats, log 2 at most, cut off at 0."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JointComparison:
-    """A team compared with its experts, agent by agent and jointly."""
+    """A team compared with its experts, agent by agent and jointly; see the top of this module.
+
+    Attributes:
+        agents: Divergence of each agent.
+        marginals: Divergence of the sum of one function per agent.
+        joint: Divergence of that sum and any function of all agents' observations.
+        excess: joint - marginals, in nats; may be negative.
+        team_dependence: Dependence of the team; None with too few battles to combine rows from.
+        expert_dependence: The same for the experts.
+    """
 
     agents: tuple[Divergence, ...]
     marginals: Divergence
     joint: Divergence
     excess: Estimate
-    """joint - marginals, in nats; not cut off."""
     team_dependence: Divergence | None
-    """None with too few battles to combine rows from, as below."""
     expert_dependence: Divergence | None
 
     @property
@@ -110,7 +119,7 @@ class JointComparison:
 def measure_joint_divergence(
     team: JointRollouts, experts: JointRollouts, seed: int, *, steps: int = STEPS
 ) -> JointComparison | None:
-    """Measures all of the above; a pure function of its arguments with one torch thread.
+    """Measures the divergences; a pure function of its arguments if torch uses one thread.
 
     Only real steps count, no padding after a battle's end. Where a side has more than
     MAX_VALUES observed numbers, every second (third, ...) step of each battle is used.
@@ -153,7 +162,7 @@ def _joint_rows(visits: JointRollouts) -> VisitedRows:
 
 
 def _of_agent(split: Split, agent: int, num_agents: int) -> Split:
-    """The same rows of the same parts, as one agent saw them."""
+    """The same rows in the same folds, reduced to what one agent saw."""
 
     def side(rows: EpisodeFeatures) -> EpisodeFeatures:
         width = rows.rows.shape[1] // num_agents
@@ -165,7 +174,7 @@ def _of_agent(split: Split, agent: int, num_agents: int) -> Split:
 def _dependence(
     split: Split, side: Literal["own", "expert"], num_agents: int, generator: torch.Generator, steps: int, seed: int
 ) -> Divergence | None:
-    """Divergence of one side's joint rows (as expert) from combined rows; None if a part has only one battle."""
+    """Divergence of one side's joint rows (as expert) from combined rows; None if a fold has only one battle."""
     if min(getattr(part, side).num_episodes for part in (split.training, split.validation, split.held_out)) < 2:
         return None
 
@@ -183,7 +192,7 @@ def _combine_battles(
 ) -> tuple[EpisodeFeatures, EpisodeFeatures]:
     """Rows whose agents come from different battles, and the real rows of the same battles and steps.
 
-    Battles stay in their part. At steps that fewer than N battles reach, some agents share a battle; steps that only
+    Battles stay in their fold. At steps that fewer than N battles reach, some agents share a battle; steps that only
     one battle reaches are left out.
     """
     first_rows = torch.searchsorted(side.episodes, torch.arange(side.num_episodes))

@@ -1,4 +1,4 @@
-"""What a checkpoint's networks say about a recorded battle.
+"""Annotates a recorded battle with the outputs of a checkpoint's networks.
 
 Shapes: T env steps, N agents, O observation size, A actions.
 """

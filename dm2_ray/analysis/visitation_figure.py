@@ -71,42 +71,55 @@ class TimeSeries:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AgentPanels:
-    """What is drawn of one agent."""
+    """The row of panels of one agent.
+
+    Attributes:
+        heading: Text above the row.
+        enemies: [C, C] values around the agent; None is drawn as "not known".
+        allies: The same for allies.
+        actions: [T, A] values over time; NaN where nothing is known.
+        action_names: [A] names of the actions.
+        survival: Curves of the last panel.
+    """
 
     heading: str
     enemies: npt.NDArray[np.float64] | None
-    """[C, C]; None is drawn as "not known"."""
     allies: npt.NDArray[np.float64] | None
     actions: npt.NDArray[np.float64]
-    """[T, A]; NaN where nothing is known."""
     action_names: Sequence[str]
-    """[A]"""
     survival: Sequence[TimeSeries]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeaderPanel:
-    """One panel of the whole team."""
+    """One panel about the whole team; its `width` is relative to the other panels."""
 
     title: str
     draw: Callable[[Axes], None]
     width: float = 1.0
-    """Relative to the other panels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VisitationFigure:
-    """Everything that is drawn."""
+    """The content of the figure.
+
+    Attributes:
+        title: The first line is drawn large, the others small.
+        header: Panels about the whole team.
+        enemies: Scale of the enemies' panels.
+        allies: Scale of the allies' panels.
+        actions: Scale of the actions' panels.
+        agents: Panels of the agents.
+        duration: Number of env steps on the time axes.
+    """
 
     title: str
-    """The first line is drawn large, further lines small."""
     header: Sequence[HeaderPanel]
     enemies: Scale
     allies: Scale
     actions: Scale
     agents: Sequence[AgentPanels]
     duration: int
-    """Env steps that the time axes span."""
 
     def save(self, path: Path, *, dots_per_inch: int = 110) -> None:
         """Writes the file in the format that the suffix names; it appears whole or not at all.
@@ -177,7 +190,7 @@ class VisitationFigure:
         # A dead agent has no choice: action 0 is left out.
         values, names = panels.actions[:, 1:], list(panels.action_names)[1:]
         num_moves = min(FIRST_TARGET - 1, len(names))
-        # Stop and the moves stay readable beside any number of targets.
+        # The rows of stop and the moves stay readable with any number of targets.
         heights = np.ones(len(names))
         heights[:num_moves] = max(1.0, len(names) / 14)
         edges = np.append(0.0, np.cumsum(heights))

@@ -1,4 +1,4 @@
-"""One agent's visitation as quantities that can be drawn: where other units stand, what it does, how long it lives.
+"""One agent's visitation as quantities that can be drawn: where other units are, what it does, how long it lives.
 
 Shapes: S env steps of all battles laid end to end, T time bins, A actions, C x C cells around the agent.
 """
@@ -17,22 +17,25 @@ from dm2_ray.world.smac.rules import FIRST_TARGET, SIGHT_RANGE
 from dm2_ray.world.smac.rules_tables import RulesTables
 
 CELLS = 24
-"""C: cells across the field of sight."""
+"""C: number of cells across the sight range."""
 MAX_TIME_BINS = 60
 
 _PRIOR = 5.0
-"""Sightings added to every cell of a ratio."""
+"""Number of sightings that are added to every cell of a ratio."""
 _FIRST_ACTIONS = ("none (dead)", "stop", "north", "south", "east", "west")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NeighborHistogram:
-    """Where living enemies (or allies) stand around the agent, as far as it sees them."""
+    """Where the living enemies (or allies) that the agent sees are, relative to the agent.
+
+    Attributes:
+        counts: [C, C] number of sightings in cells of equal size over [-9, 9] x [-9, 9]; x to the east, y to the north.
+        living_steps: Number of env steps at which the agent was alive.
+    """
 
     counts: npt.NDArray[np.float64]
-    """[C, C] number of sightings in cells of equal size over [-9, 9] x [-9, 9]: x to the east, y to the north."""
     living_steps: int
-    """Env steps at which the agent was alive."""
 
     @property
     def density(self) -> npt.NDArray[np.float64]:
@@ -42,42 +45,46 @@ class NeighborHistogram:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AgentVisits:
-    """One agent over all battles."""
+    """One agent's visitation over all battles.
+
+    Attributes:
+        enemies: Where enemies are; None if the meaning of the observation features is not known.
+        allies: Where allies are; None also for an agent without allies.
+        action_counts: [T, A] number of times that the living agent chose each action.
+        alive: [T] share of all battles that are still running with the agent alive.
+        running: [T] share of all battles that are still running.
+        steps_per_bin: Number of env steps per time bin.
+    """
 
     enemies: NeighborHistogram | None
-    """None if the meaning of the observation features is not known."""
     allies: NeighborHistogram | None
-    """None also for an agent without allies."""
     action_counts: npt.NDArray[np.int64]
-    """[T, A] number of times that the living agent chose each action."""
     alive: npt.NDArray[np.float64]
-    """[T] share of all battles that are still going on with the agent alive."""
     running: npt.NDArray[np.float64]
-    """[T] share of all battles that are still going on."""
     steps_per_bin: int
 
     @property
     def action_shares(self) -> npt.NDArray[np.float64]:
-        """[T, A] shares of the living agent's actions; NaN where it never lived that long."""
+        """[T, A] shares of the living agent's actions; NaN where it was never alive."""
         total = self.action_counts.sum(1, keepdims=True)
         return np.divide(self.action_counts, total, out=np.full(self.action_counts.shape, np.nan), where=total > 0)
 
 
 def cell_size() -> float:
-    """Side of a cell, in the game's units of length."""
+    """Side length of a cell, in the game's units of length."""
     return 2 * SIGHT_RANGE / CELLS
 
 
 def agent_visits(
     visits: JointRollouts, agent: int, tables: RulesTables | None, steps_per_bin: int, num_bins: int
 ) -> AgentVisits:
-    """Counts what is drawn of one agent.
+    """Computes the visitation of one agent.
 
     Args:
         visits: The team's battles.
         agent: Index of the agent.
-        tables: Tell what the observation features mean; None if that is not known.
-        steps_per_bin: Env steps of a time bin, see `time_bins`.
+        tables: Tables of the world, which give the meaning of the observation features; None if they are not known.
+        steps_per_bin: Number of env steps per time bin, see `time_bins`.
         num_bins: Number of time bins.
     """
     own, bins = visits.agents[agent], visits.steps // steps_per_bin
@@ -110,8 +117,8 @@ def time_bins(*teams: JointRollouts) -> tuple[int, int]:
 def log_ratio(own: NeighborHistogram, expert: NeighborHistogram) -> npt.NDArray[np.float64]:
     """[C, C] log2 of the own density over the expert's.
 
-    `_PRIOR` sightings are added to every cell of both sides, scaled as if both had been watched equally long: a cell
-    that is empty on both sides is 0, and a few sightings do not make a large ratio.
+    `_PRIOR` sightings are added to every cell of both sides, scaled as if both had equally many steps: so a cell that
+    is empty on both sides is 0, and a few sightings do not give a large ratio.
     """
     steps = max(1, own.living_steps), max(1, expert.living_steps)
     prior = _PRIOR / min(steps)

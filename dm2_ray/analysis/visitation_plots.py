@@ -34,7 +34,7 @@ TEAM_COLOR = "#c2410c"
 EXPERT_COLOR = "#5b21b6"
 _RUNNING_COLOR = "#e4e4e7"
 _MIN_ACTIONS = 10
-"""With fewer actions of a living agent in a time bin, their shares say nothing."""
+"""With fewer actions of the living agent in a time bin, their shares are not drawn."""
 _TEAM_OVER_EXPERTS = LinearSegmentedColormap.from_list(
     "team over experts", (EXPERT_COLOR, "#a78bfa", "#fafafa", "#fb923c", TEAM_COLOR)
 )
@@ -44,12 +44,15 @@ TeamColors = Sequence[tuple[JointRollouts, str]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KnownWorld:
-    """What is known of the world in which the battles were played."""
+    """What is known about the world in which the battles were played.
+
+    Attributes:
+        spec: The map, if it is known.
+        tables: Tables of the world; None if the meaning of the observation features is not known.
+    """
 
     spec: MapSpec | None
-    """None if the map is not known."""
     tables: RulesTables | None
-    """None if the meaning of the observation features is not known."""
 
     def heading(self, agent: int) -> str:
         return f"agent {agent}" + (f", {self.spec.ally_kinds[agent].replace('_', ' ')}" if self.spec else "")
@@ -67,10 +70,10 @@ def draw_team(
 
     Args:
         visits: The battles.
-        path: The picture; its suffix names the format.
-        title: First line large, the others small.
-        world: What is known of the battles' world.
-        agents: Which agents; None draws all.
+        path: File to write; its suffix names the format.
+        title: The first line is drawn large, the others small.
+        world: What is known about the battles' world.
+        agents: The agents to draw; None draws all.
     """
     shown = range(visits.num_agents) if agents is None else agents
     steps_per_bin, num_bins = time_bins(visits)
@@ -83,7 +86,9 @@ def draw_team(
             actions=_known_shares(one),
             action_names=world.actions(agent, visits.num_actions),
             survival=(
-                TimeSeries(values=one.running, label="share of battles going on", color=_RUNNING_COLOR, filled=True),
+                TimeSeries(
+                    values=one.running, label="share of battles still running", color=_RUNNING_COLOR, filled=True
+                ),
                 TimeSeries(values=one.alive, label="... with the agent alive", color=DARK),
             ),
         )
@@ -121,11 +126,11 @@ def draw_differences(
     Args:
         team: Battles of the team.
         experts: Battles of the experts in the same world.
-        path: As in `draw_team`, like `title`, `world` and `agents`.
-        title: See there.
-        world: See there.
+        path: As for `draw_team`.
+        title: As for `draw_team`.
+        world: As for `draw_team`.
         divergences: Jensen-Shannon divergences in nats by name, from the first agent's to the joint one.
-        agents: See there.
+        agents: As for `draw_team`.
     """
     shown = range(team.num_agents) if agents is None else agents
     steps_per_bin, num_bins = time_bins(team, experts)
@@ -142,8 +147,10 @@ def draw_differences(
             actions=difference,
             action_names=world.actions(agent, team.num_actions),
             survival=(
-                TimeSeries(values=expert.running, label="experts' battles going on", color=EXPERT_COLOR, style=":"),
-                TimeSeries(values=own.running, label="team's battles going on", color=TEAM_COLOR, style=":"),
+                TimeSeries(
+                    values=expert.running, label="experts' battles still running", color=EXPERT_COLOR, style=":"
+                ),
+                TimeSeries(values=own.running, label="team's battles still running", color=TEAM_COLOR, style=":"),
                 TimeSeries(values=expert.alive, label="... with the experts' agent alive", color=EXPERT_COLOR),
                 TimeSeries(values=own.alive, label="... with the team's agent alive", color=TEAM_COLOR),
             ),
@@ -189,7 +196,7 @@ def _density_scale(found: Sequence[NeighborHistogram | None], colors: str, label
 
 
 def _ratio_scale(label: str) -> Scale:
-    """Of log2 ratios."""
+    """Scale of log2 ratios."""
     ticks, names = range(-3, 4), ("1/8", "1/4", "1/2", "1", "2", "4", "8")
     return Scale(colors=_TEAM_OVER_EXPERTS, norm=Normalize(-3, 3), label=label, ticks=ticks, tick_labels=names)
 
@@ -224,7 +231,7 @@ def _draw_living(axes: Axes, teams: TeamColors) -> None:
         axes.plot(counts / np.bincount(visits.steps), color=color, linewidth=1.8)
     axes.set_ylim(0, teams[0][0].num_agents * 1.05)
     axes.set_xlim(left=0)
-    axes.set_xlabel("env step, over battles going on", size=8.5, color=DARK)
+    axes.set_xlabel("env step, over battles still running", size=8.5, color=DARK)
 
 
 def _draw_histogram(axes: Axes, series: Sequence[tuple[npt.NDArray[np.float64] | None, str]], label: str) -> None:

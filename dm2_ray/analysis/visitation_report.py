@@ -28,18 +28,25 @@ from dm2_ray.world.smac.rules_tables import build_tables
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TeamSummary:
-    """How well one side did."""
+    """How well one side did; what is not known is None.
+
+    Attributes:
+        episodes: Number of battles.
+        win_rate: Share of battles won.
+        win_rate_low: Lower end of the win rate's 95 % Wilson interval.
+        win_rate_high: Upper end of this interval.
+        return_mean: Mean return of the team.
+        episode_length_mean: Mean number of env steps per battle.
+        steps_alive: [N] mean number of env steps per battle at which each agent is alive.
+    """
 
     episodes: int
     win_rate: float | None
-    """None if it is not known, as below."""
     win_rate_low: float | None
-    """95 % Wilson interval."""
     win_rate_high: float | None
     return_mean: float | None
     episode_length_mean: float
     steps_alive: list[float]
-    """[N] mean number of env steps that each agent lives in a battle."""
 
     @staticmethod
     def from_rollouts(visits: JointRollouts) -> TeamSummary:
@@ -58,19 +65,21 @@ class TeamSummary:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VisitationReport:
-    """The result of a comparison and the battles it was made of."""
+    """The result of a comparison, and the battles that were compared.
+
+    `same_engine` is whether both sides' battles were played by the same engine.
+    """
 
     team_name: str
     experts_path: Path
     same_engine: bool
-    """Whether both sides' battles were played by the same engine."""
     world: WorldSettings
     team: JointRollouts
     experts: JointRollouts
     comparison: JointComparison
 
     def record(self) -> dict[str, Any]:
-        """For JSON, with the names of metrics.jsonl where it has them; null is not known."""
+        """The report as a JSON object, with the names of metrics.jsonl where it has them; what is not known is null."""
         comparison = self.comparison
         return {
             "set": str(self.experts_path),
@@ -93,7 +102,7 @@ class VisitationReport:
         }
 
     def text(self) -> str:
-        """The same as a table for the terminal."""
+        """The report as a table for the terminal."""
         comparison, team, experts = (
             self.comparison,
             TeamSummary.from_rollouts(self.team),
@@ -164,7 +173,7 @@ class VisitationReport:
 
 
 def load_experts(path: Path, world: WorldSettings, agent: int | None = None) -> JointTrajectories:
-    """Opens a set that a team of this world can be compared with; the engine may differ.
+    """Opens a set to compare a team of this world with; the engine may differ.
 
     Args:
         path: Directory of the set.
@@ -185,7 +194,7 @@ def load_experts(path: Path, world: WorldSettings, agent: int | None = None) -> 
 def visitation_report(
     team_name: str, team: JointRollouts, demonstrations: JointTrajectories, world: WorldSettings, seed: int
 ) -> VisitationReport:
-    """Compares a team with as many episodes of its experts as it has played, or with all if there are fewer.
+    """Compares a team with as many episodes of its experts as the team has played, or with all if there are fewer.
 
     Args:
         team_name: Shown in the picture.
@@ -205,7 +214,7 @@ def visitation_report(
     if comparison is None:
         raise ConfigError(
             f"a comparison needs {FEWEST_EPISODES} different battles of each side, got {team.num_episodes} of the "
-            f"team and {experts.num_episodes} of the experts, some perhaps equal: give more --episodes, or record more"
+            f"team and {experts.num_episodes} of the experts (some may be equal): increase --episodes, or record more"
         )
     manifest, here = demonstrations.manifest, ConfiguredWorld.from_settings(world)
     return VisitationReport(
@@ -222,9 +231,9 @@ def visitation_report(
 def _verdict(comparison: JointComparison) -> str:
     if comparison.joint_only_divergence:
         if comparison.misses_marginals:
-            alone = "single agents differ from their experts, too"
+            alone = "some agents also differ from their own experts"
         else:
-            alone = "although every agent alone fits"
+            alone = "although each agent alone matches its expert"
         return f"The joint distribution is missed: the agents do not act together as the experts do; {alone}."
     if comparison.misses_marginals:
         return "Agents differ from their experts; beyond that, these battles show no joint difference."

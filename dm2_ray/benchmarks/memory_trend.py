@@ -26,13 +26,8 @@ UNIT = "_mib"
 class MemoryTrend:
     """Memory of one kind of process over a run, in MiB.
 
-    Attributes:
-        kind: Kind of process.
-        first: Mean of the first block.
-        last: Mean of the last block.
-        largest: Largest sample.
-        per_hour: Slope of the fitted line.
-        interval: 95 % interval of the slope.
+    `first` and `last` are the means of the first and the last block, `largest` is the largest sample, `per_hour` is the
+    slope of the fitted line, and `interval` its 95 % interval.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""Compares conditions, each a group of runs, on one map: the numbers of result.json, result.md and result.png."""
+"""Compares conditions (groups of runs) on one map: the numbers of result.json, result.md and result.png."""
 
 from __future__ import annotations
 
@@ -17,35 +17,41 @@ METRICS: dict[str, Callable[[LearningCurve], float]] = {
     "win_rate_area": lambda curve: curve.win_rate_area,
     "return_area": lambda curve: curve.return_area,
 }
-"""Scores of a run; higher is better in all of them."""
+"""Scores of a run; for all of them, higher is better."""
 
 NEVER = float("inf")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Demonstrators:
-    """The teams that a condition learns from."""
+    """The teams that a condition learns from; `win_rates` and `returns` are those of their demonstrations, per team."""
 
     name: str
     win_rates: tuple[float, ...]
-    """One per team, of its demonstrations, like `returns`."""
     returns: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConditionResults:
-    """The runs of one condition on one map."""
+    """The runs of one condition on one map.
+
+    Attributes:
+        name: Name of the condition.
+        label: Name in tables and pictures.
+        curves: Learning curves of the runs that have been evaluated.
+        planned: Number of runs when the experiment is finished.
+        learns: False for a scripted team, which has no learning curve.
+        demonstrators: The teams that it learns from.
+        uses: Settings that a reader of the numbers must know.
+    """
 
     name: str
     label: str
     curves: tuple[LearningCurve, ...]
     planned: int
-    """Number of runs when the experiment is finished."""
     learns: bool = True
-    """False for a scripted team, which has no learning curve."""
     demonstrators: Demonstrators | None = None
     uses: dict[str, Any] = field(default_factory=dict)
-    """Settings that a reader of the numbers must know."""
 
     @property
     def finished(self) -> int:
@@ -58,7 +64,7 @@ class ConditionResults:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """Conditions on one map."""
+    """Conditions on one map; `commands` are those that repeat the runs."""
 
     title: str
     map: str
@@ -66,7 +72,6 @@ class Comparison:
     thresholds: tuple[float, ...]
     paper: str | None = None
     commands: tuple[str, ...] = ()
-    """Commands that repeat the runs."""
 
     @property
     def evaluated(self) -> list[ConditionResults]:
@@ -74,9 +79,9 @@ class Comparison:
         return [row for row in self.rows if row.curves]
 
     def record(self) -> dict[str, Any]:
-        """Everything as one JSON object; what depends on the clock is under `timing`.
+        """The comparison as a JSON object; durations are under `timing`.
 
-        Env steps to a win rate that is never reached are null; their median is null if half of the runs or more never
+        Env steps to a win rate that is never reached are null; their median is null if at least half of the runs never
         reach it.
         """
         return {

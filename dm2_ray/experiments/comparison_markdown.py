@@ -27,7 +27,7 @@ def markdown(comparison: Comparison) -> str:
     )
     parts += [_estimates_table([comparison]), _demonstrations_table(rows), _uses_table(rows)]
     if comparison.commands:
-        parts.append("## The same by hand\n\n```\n" + "\n".join(comparison.commands) + "\n```")
+        parts.append("## The same step by step\n\n```\n" + "\n".join(comparison.commands) + "\n```")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -117,11 +117,11 @@ def _uses_table(rows: Sequence[ConditionResults]) -> str:
     if not keys:
         return ""
     lines = [[row.label, *(_plain(row.uses[key]) if key in row.uses else "" for key in keys)] for row in rows]
-    return "## What the rows used\n\n" + format_markdown_table(["", *keys], lines)
+    return "## Settings of the conditions\n\n" + format_markdown_table(["", *keys], lines)
 
 
 def _cell(values: Sequence[float], shown: Callable[[float], str]) -> str:
-    """Median, and the range where there is one."""
+    """Median, and the range if it is not a single value."""
     middle, low, high = shown(statistics.median(values)), shown(min(values)), shown(max(values))
     return middle if low == high else f"{middle} [{low}, {high}]"
 

@@ -1,8 +1,8 @@
 """A comparison as a picture: win rates over env steps, and final win rates.
 
 Left: every condition's median over seeds, with a band from the lowest to the highest seed. Right: a dot for each run's
-final win rate, and the interquartile mean with its interval; the labels there name the colors of both sides. Dashed
-lines are the demonstrations' own win rates, dotted lines teams that do not learn.
+final win rate, and the interquartile mean with its interval; the labels on the right explain the colors of both sides.
+Dashed lines are the demonstrations' own win rates, dotted lines are teams that do not learn.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from dm2_ray.experiments.comparison import Comparison, ConditionResults
 from dm2_ray.experiments.learning_curve import SMOOTHING, LearningCurve
 from dm2_ray.statistics import interquartile_mean
 
-# Okabe and Ito's colors, which color-blind people can tell apart, ordered so that the first ones contrast most.
+# Okabe and Ito's colors, which color-blind people can distinguish, ordered so that the first ones contrast most.
 COLORS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#8c6d31")
 DEMONSTRATORS_COLOR = "#555555"
 GRID_POINTS = 200
 CAPTION = (
     f"left: median over seeds of the mean of {SMOOTHING} evaluations, band from the lowest to the highest seed; "
-    "dotted: does not learn. right: a dot per run, bar: interquartile mean with its 95 % interval"
+    "dotted: does not learn. right: a dot per run; bar: interquartile mean with its 95 % interval"
 )
 
 Floats = npt.NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""One run's evaluations over its env steps, and the scores that are compared."""
+"""The evaluations of one run over its env steps, and the scores that are compared."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dm2_ray.errors import UserError
 from dm2_ray.runs.run_directory import RunDirectory
 
 SMOOTHING = 3
-"""Number of evaluations that are averaged for "win rate X is reached" and for the final win rate."""
+"""Number of evaluations in the averages for "win rate X is reached" and for the final win rate."""
 
 
 class NotEvaluated(UserError, ValueError):
@@ -41,21 +41,21 @@ class LearningCurve:
         evaluated = [(record["env_steps"], record["evaluation"]) for record in records if "evaluation" in record]
         summary = json.loads(run.summary.read_text()) if run.summary.exists() else {}
         reached = records[-1]["env_steps"] if records else 0
-        # A finished run that is resumed still has the summary of its earlier end.
+        # A finished run that was resumed still has the summary of its first end.
         is_newest = bool(records) and summary.get("iterations") == records[-1]["iteration"]
         if is_newest and summary["final_evaluation"] is not None:
-            # It replaces the evaluation of the last iteration: the same team in the same battles.
+            # It replaces the last iteration's evaluation, which is of the same team in the same battles.
             evaluated = [point for point in evaluated if point[0] < reached]
             evaluated.append((reached, summary["final_evaluation"]))
         if not evaluated:
-            raise NotEvaluated(f"{run.path} was not evaluated yet")
+            raise NotEvaluated(f"{run.path} has not been evaluated yet")
         return LearningCurve(
             variant=experiment.variant,
             seed=experiment.seed,
             env_steps=tuple(steps for steps, _ in evaluated),
             win_rates=tuple(result["win_rate"] for _, result in evaluated),
             returns=tuple(result["return_mean"] for _, result in evaluated),
-            # Summed over iterations, because wall_s starts anew when a run is resumed.
+            # Summed over iterations, because wall_s restarts when a run is resumed.
             minutes=sum(record["timing"]["iteration_s"] for record in records) / 60,
             is_finished=is_newest and summary["status"] == "completed",
         )

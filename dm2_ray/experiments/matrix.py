@@ -1,6 +1,6 @@
 """An experiment as configs/experiments/*.yaml define it: experts, demonstration sets and conditions to compare.
 
-    experts          teams that are trained to demonstrate: one team, or one team per agent, trained apart
+    experts          teams that are trained to demonstrate: one team, or one team per agent, trained separately
     sets             joint episodes recorded from an expert or a scripted team, or existing sets
     rows             conditions to compare; every condition is run with every seed
 
@@ -21,7 +21,7 @@ class Expert(Section):
 
     variant: str = "ippo"
     teams: Literal["one", "per_agent"] = "one"
-    """per_agent: as many teams as the map has agents, trained apart with different seeds."""
+    """per_agent: as many teams as the map has agents, trained separately with different seeds."""
     seed: int = Field(1000, ge=0)
     """Seed of the first team; the others take the next numbers."""
     env_steps: int | None = Field(None, ge=1)
@@ -39,7 +39,7 @@ class DemonstrationSet(Section):
     paths: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Existing sets: one of a joint team, or one of each of as many independent teams as the map has agents."""
     win_rate: float | None = Field(None, ge=0, le=1)
-    """Takes the expert's checkpoint whose measured win rate is nearest to this; null takes the last checkpoint."""
+    """Takes the expert's checkpoint whose measured win rate is closest to this; null takes the last checkpoint."""
     episodes: int = Field(1000, ge=1)
     greedy: bool = False
     """Most probable actions instead of sampled ones."""
@@ -48,7 +48,7 @@ class DemonstrationSet(Section):
 
 
 class Condition(Section):
-    """What is compared: either a variant that learns or a scripted team."""
+    """A condition to compare: either a variant that learns or a scripted team."""
 
     label: str | None = None
     """Name in tables and pictures; {win_rate} becomes the measured win rate of its demonstrations."""
@@ -70,11 +70,11 @@ class Matrix(Section):
 
     title: str
     paper: str | None = None
-    """Which experiment of the paper it is, and what the paper found."""
+    """Which experiment of the paper this is, and what the paper found."""
     map: str
     maps: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Per map: keys of this file that override the others when that map is chosen."""
-    # Not strict where a YAML list is how a tuple is written.
+    # Not strict, because in YAML a tuple is written as a list.
     seeds: Annotated[tuple[int, ...], Field(strict=False, min_length=1)] = (0, 1, 2)
     env_steps: int | None = Field(None, ge=1)
     """Env steps of every condition's runs; null takes the map's."""

@@ -1,4 +1,4 @@
-"""Checks whether the parts of an experiment fit together."""
+"""Checks whether the keys of an experiment are consistent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dm2_ray.world.maps.registry import load_map
 from dm2_ray.world.maps.scenario import ScenarioError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-# Settings of a run that the experiment sets itself, and the keys it does that with.
+# Settings of a run that follow from other keys of the experiment, and these keys.
 _OWN_KEYS = {
     ("seed",): "seeds, or the expert's seed",
     ("variant",): "the row's or the expert's variant",
@@ -33,7 +33,7 @@ def check_agreement(matrix: Matrix, source: MatrixSource) -> None:
     """Checks what involves several keys: names that refer to nothing, seeds used twice.
 
     Raises:
-        ConfigError: They do not agree; the message has the place of the key to correct.
+        ConfigError: The keys are not consistent; the message names the place of the key to correct.
     """
     _Checks(matrix, source).run()
 
@@ -66,13 +66,13 @@ class _Checks:
             self._refuse(("seeds",), f"seeds must differ from each other, got {list(matrix.seeds)}")
         self._check_settings(("settings",), matrix.settings)
         if "stop" in matrix.settings.model_fields_set:
-            self._refuse(("settings", "stop"), "the shared settings name no stop: env_steps is the learners', "
-                                               "experts.NAME.env_steps an expert's")  # fmt: skip
+            self._refuse(("settings", "stop"), "the shared settings cannot contain stop: use env_steps for "
+                                               "learners, experts.NAME.env_steps for an expert")  # fmt: skip
         for section in ("experts", "sets", "rows"):
             for name in getattr(matrix, section):
                 if not _NAME.fullmatch(name):
-                    self._refuse((section, name), f"{section}.{name}: a name becomes a directory: letters, digits, "
-                                                  "_ . -")  # fmt: skip
+                    self._refuse((section, name), f"{section}.{name}: a name becomes a directory: use letters, "
+                                                  "digits, _ . -")  # fmt: skip
         for name, expert in matrix.experts.items():
             self._check_expert(("experts", name), expert)
         for name, demonstrations in matrix.sets.items():

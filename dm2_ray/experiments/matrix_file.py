@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from dm2_ray.config.documents import read_document
 from dm2_ray.config.errors import ConfigError, closest_match, format_validation_error
+from dm2_ray.config.overrides import merge
 from dm2_ray.config.packaged_files import configs_dir
 from dm2_ray.experiments.matrix import Matrix
 from dm2_ray.experiments.matrix_checks import check_agreement, check_map, unknown_name
@@ -66,7 +67,7 @@ def load_matrix(
     chosen = map_name or given.get("map")
     matrix = _checked({**given, "map": chosen}, str(chosen), final, source.for_map(str(chosen)))
     if num_seeds is not None and num_seeds > len(matrix.seeds):
-        raise ConfigError(f"{source.place(('seeds',))}: seeds are {list(matrix.seeds)}, {num_seeds} are asked for: "
+        raise ConfigError(f"{source.place(('seeds',))}: seeds are {list(matrix.seeds)}, {num_seeds} are requested: "
                           "name them with --seed-list")  # fmt: skip
     matrix = matrix.model_copy(
         update={
@@ -88,7 +89,7 @@ def write_matrix(matrix: Matrix, path: Path) -> None:
 
 
 def _absolute(path: str) -> str:
-    """So that a second start and a report may run in any directory."""
+    """The absolute path, so that the experiment can be continued and reported from any directory."""
     return str(Path(path).expanduser().absolute())
 
 
@@ -108,19 +109,19 @@ def _checked(given: Mapping[str, Any], map_name: str, overrides: Sequence[str], 
     values = dict(given)
     maps = values.get("maps")
     if isinstance(maps, Mapping) and isinstance(maps.get(map_name), Mapping):
-        values = _deep_merge(values, maps[map_name])
+        values = merge(values, maps[map_name])
     for override in overrides:
         path, value = parse_override(override)
         for name in reversed(path):
             value = {name: value}
-        values = _deep_merge(values, value)
+        values = merge(values, value)
     for section in ("experts", "sets", "rows"):
         values[section] = _without_removed(section, given.get(section), values.get(section), source)
     try:
         matrix = Matrix.model_validate(values)
     except ValidationError as refusal:
         error = refusal.errors(include_url=False)[0]
-        # Which member of a union failed means nothing to the author of a file.
+        # The member of a union that failed is of no use to the author of a file.
         path = tuple(str(part) for part in error["loc"] if not str(part).startswith(("literal[", "int")))
         raise ConfigError(f"{source.place(path)}: {format_validation_error({**error, 'loc': path}, Matrix)}") from None
     check_agreement(matrix, source)
@@ -137,11 +138,3 @@ def _without_removed(section: str, given: Any, values: Any, source: MatrixSource
             raise ConfigError(f"{source.place((section, name))}: {section}.{name} is null, which removes an entry: "
                               + unknown_name(section, name, known))  # fmt: skip
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _deep_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for name, value in above.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
-        merged[name] = _deep_merge(merged[name], value) if both else value
-    return merged

@@ -13,7 +13,7 @@ COMMAND_LINE = "command line"
 
 
 class MatrixSource:
-    """Tells where the keys of an experiment are written, for error messages."""
+    """Finds where the keys of an experiment are written, for error messages."""
 
     def __init__(self, name: str, document: YamlDocument, overrides: Sequence[str]) -> None:
         self.name = name
@@ -36,7 +36,7 @@ class MatrixSource:
         return self.name
 
     def for_map(self, map_name: str) -> MatrixSource:
-        """The same, including the keys that the file has for a map."""
+        """The same source, with the keys under `maps.MAP` of the file."""
         source = object.__new__(MatrixSource)
         source.__dict__.update(self.__dict__)
         source._map = map_name

@@ -4,9 +4,9 @@
                   ▲                        │ exit
                   └──── state on disk ◄────┘
 
-Finished steps are recognized on the disk, so a stop of any kind loses at most what a run loses: its iterations since
-the last checkpoint. A step's process keeps its log file locked while it lives: after a sudden end of this process, the
-next start finds the processes that were left behind.
+Finished steps are recognized by their files, so a stop of any kind loses at most the iterations of a run since its last
+checkpoint. The process of a step keeps its log file locked while it lives. So if this process is killed, the next start
+finds the processes that were left behind.
 
 Why not Snakemake, doit or Ray Tune: none of them can continue a half-trained run with another command (`dm2 resume`)
 after comparing its settings, or take over processes that a killed start left behind.
@@ -43,12 +43,11 @@ SECOND_STOP_TIMEOUT_S = 30.0
 
 @dataclass(kw_only=True, slots=True)
 class PipelineResult:
-    """Names of the steps, by how they ended."""
+    """Names of the steps by how they ended; `waiting` are those not started, and those started and stopped."""
 
     finished: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
-    """Not started, or started and stopped."""
     stopped_by: str | None = None
 
 
@@ -69,10 +68,10 @@ def run_pipeline(
         plan: The steps.
         jobs: Maximum number of processes at a time.
         progress: Prints what happens.
-        begin: Called before the first process starts, once the directory's content is known to fit the plan.
+        begin: Called before the first process starts, after the directory's content was checked against the plan.
 
     Raises:
-        RunDirectoryError: The directory is in use by another start, or holds runs of other settings.
+        RunDirectoryError: The directory is in use by another start, or contains runs with other settings.
     """
     plan.directory.mkdir(parents=True, exist_ok=True)
     with _directory_lock(plan.directory), _stop_signals() as stop:
@@ -123,7 +122,7 @@ class _PipelineRunner:
                 self._progress.update({name: running.step for name, running in self._running.items()})
                 time.sleep(POLL_S)
         finally:
-            for running in self._running.values():  # after an error here, nothing is left behind
+            for running in self._running.values():  # after an error here, no process is left behind
                 running.process.terminate()
             self._progress.close()
         self._result.waiting = list(self._left)
@@ -139,12 +138,12 @@ class _PipelineRunner:
                 self._left.remove(name)
                 self._result.failed.append(name)
                 failed = next(need for need in step.needs if need in self._result.failed)
-                self._progress.note(f"{name}: left out, because {failed} failed")
+                self._progress.note(f"{name}: not run, because {failed} failed")
             elif all(need in self._result.finished for need in step.needs):
                 self._start(step)
 
     def _start(self, step: Step) -> None:
-        """Starts a step's process, unless a process of an earlier start still works on the step."""
+        """Starts a step's process, unless a process of an earlier start is still working on the step."""
         log = self._plan.directory / "logs" / f"{step.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "ab") as output:
@@ -165,7 +164,7 @@ class _PipelineRunner:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
-                # So that Ctrl-C reaches this process only, which passes it on once.
+                # So that Ctrl-C only reaches this process, which passes it on once.
                 start_new_session=True,
             )
             _pid_file(log).write_text(str(process.pid))
@@ -175,24 +174,28 @@ class _PipelineRunner:
     def _is_free(self, step: Step, log: IO[bytes]) -> bool:
         """Locks the log file; the step's process inherits the lock and holds it as long as it lives.
 
-        A process of an earlier start that still holds it is asked to save and stop.
+        A process of an earlier start that still holds the lock is asked to save and stop.
         """
         if try_lock(log):
             return True
         if step.name not in self._left_behind:
             self._left_behind[step.name] = time.monotonic() + LEFT_BEHIND_TIMEOUT_S
             pid = _pid_file(Path(log.name)).read_text()
-            self._progress.note(f"{step.name}: process {pid} of an earlier start still works on it: stopping that")
+            self._progress.note(
+                f"{step.name}: process {pid} of an earlier start is still working on it: stopping that process"
+            )
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGTERM)
         if time.monotonic() > self._left_behind[step.name]:
             self._left.remove(step.name)
             self._result.failed.append(step.name)
-            self._progress.note(f"{step.name}: a process of an earlier start still holds {log.name}: end that process")
+            self._progress.note(
+                f"{step.name}: a process of an earlier start still has {log.name} locked: end that process"
+            )
         return False
 
     def _arguments(self, step: Step, state: StepState) -> tuple[str, ...]:
-        """Arguments of the step's command, or of the one that continues what exists of it."""
+        """Arguments of the step's command, or of the one that continues an interrupted run."""
         if state.status == "damaged":
             self._progress.note(f"{step.name}: {state.problem}; recording it again")
             shutil.rmtree(step.path)
@@ -223,7 +226,7 @@ class _PipelineRunner:
             try:
                 state = state_of(running.step)
             except RunDirectoryError as error:
-                # The package was changed since this start, for example its defaults.
+                # The package has changed since this start, for example its defaults.
                 self._result.failed.append(name)
                 self._progress.note(f"{name}: {error}")
                 continue

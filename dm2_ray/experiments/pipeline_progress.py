@@ -1,4 +1,4 @@
-"""Progress of a whole experiment at the terminal: what began and ended, and one line about what runs now."""
+"""Progress of a whole experiment in the terminal: steps that started or ended, and one line about what is running."""
 
 from __future__ import annotations
 
@@ -12,14 +12,11 @@ from dm2_ray.experiments.step_state import StepState, last_record
 from dm2_ray.experiments.steps import ExperimentPlan, Step
 from dm2_ray.terminal import StatusLine, format_duration
 
-TERMINAL_EVERY_S = 2.0
-PLAIN_EVERY_S = 60.0
-
 
 class PipelineProgress:
     """Prints what happens to the steps of a plan.
 
-    Where the stream is a terminal, the line about what runs now replaces the one before it.
+    On a terminal, the line about what is running replaces the one before it.
 
     Args:
         stream: Where to print, standard output by default.
@@ -28,19 +25,14 @@ class PipelineProgress:
 
     def __init__(self, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._line = StatusLine(
-            sys.stdout if stream is None else stream,
-            terminal_every_s=TERMINAL_EVERY_S,
-            plain_every_s=PLAIN_EVERY_S,
-            clock=clock,
-        )
+        self._line = StatusLine(stream or sys.stdout, terminal_every_s=2.0, plain_every_s=60.0, clock=clock)
         self._env_steps: dict[str, int] = {}
         self._limits: dict[str, int] = {}
         self._done = 0
         self._total = 0
 
     def start(self, plan: ExperimentPlan, states: Mapping[str, StepState]) -> None:
-        """Tells what there is already."""
+        """Prints what the plan consists of and how much of it is finished."""
         self._total = len(plan.steps)
         self._done = sum(state.status == "finished" for state in states.values())
         for name, step in plan.steps.items():
@@ -51,14 +43,14 @@ class PipelineProgress:
         self._first_env_steps = self._env_steps_done()
         trained = sum(step.kind == "train" for step in plan.steps.values())
         sets = self._total - trained
-        parts = [f"{trained} runs of {sum(self._limits.values()):,} env steps in all"]
+        parts = [f"{trained} runs of {sum(self._limits.values()):,} env steps in total"]
         if sets:
             parts.append(f"{sets} set{'s' * (sets > 1)}")
-        finished = f"; {self._done} finished already" if self._done else ""
+        finished = f"; {self._done} already finished" if self._done else ""
         self.note(f"{plan.matrix.title}: {' and '.join(parts)} on {plan.matrix.map}{finished}")
 
     def update(self, running: Mapping[str, Step]) -> None:
-        """Shows what runs now, now and then."""
+        """Shows what is running, at most every few seconds."""
         if not running or not self._line.is_due():
             return
         parts = []
@@ -68,7 +60,7 @@ class PipelineProgress:
         self._line.show(f"[{self._done}/{self._total}] " + " | ".join(parts) + self._time_left())
 
     def finished(self, step: Step, state: StepState) -> None:
-        """A step has ended well."""
+        """Prints that a step is finished."""
         self._done += 1
         if step.name in self._limits:
             self._env_steps[step.name] = self._limits[step.name]
@@ -81,7 +73,7 @@ class PipelineProgress:
         self.note(f"[{self._done}/{self._total}] {step.name}: {what}{self._time_left()}")
 
     def failed(self, step: Step, code: int, tail: Sequence[str], log: Path) -> None:
-        """A step has failed; the others go on."""
+        """Prints that a step has failed; the others continue."""
         self._line.close()
         self.note(f"{step.name} FAILED (exit code {code}); the end of {log}:")
         for line in tail:
@@ -92,7 +84,7 @@ class PipelineProgress:
         self._line.note(line)
 
     def close(self) -> None:
-        """Removes the line about what runs now."""
+        """Removes the line about what is running."""
         self._line.close()
 
     def _part(self, name: str, record: Mapping[str, object]) -> str:
@@ -107,7 +99,7 @@ class PipelineProgress:
         return part + (f" win {win_rate:.2f}" if isinstance(win_rate, float) else "")
 
     def _time_left(self) -> str:
-        """From the pace of env steps since this start; nothing as long as there is none."""
+        """Estimate from the env steps per second since this start; empty if there are none yet."""
         done, elapsed = self._env_steps_done() - self._first_env_steps, self._clock() - self._started
         left = sum(self._limits.values()) - self._env_steps_done()
         if done <= 0 or left <= 0:

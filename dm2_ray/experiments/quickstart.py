@@ -50,7 +50,7 @@ def run_quickstart(
     """Runs the quickstart for `seeds` seeds and prints the comparison.
 
     Args:
-        directory: Everything is written below it; what is finished there is not repeated, and an interrupted run is
+        directory: Everything is written below it. What is finished there is not repeated, and an interrupted run is
             continued.
         seeds: How many times, with seeds 0, 1, …
         map_name: SMAC map or scenario.
@@ -58,8 +58,8 @@ def run_quickstart(
         overrides: KEY=VALUE settings for both runs.
 
     Raises:
-        ConfigError: A bad override.
-        KeyboardInterrupt: After a stop signal; the current run has been saved.
+        ConfigError: An override is not valid.
+        KeyboardInterrupt: A stop signal was received; the current run has been saved.
 
     Returns:
         Exit code.

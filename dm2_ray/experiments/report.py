@@ -1,4 +1,4 @@
-"""`dm2 report`: comparisons from what runs and experiments left on the disk, written as result.md, .json and .png."""
+"""`dm2 report`: compares the runs and experiments on disk and writes result.md, result.json and result.png."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ THRESHOLDS = (0.3, 0.5, 0.8)
 
 
 def is_experiment(directory: Path) -> bool:
-    """Whether `dm2 experiment` made the directory."""
+    """Whether the directory was created by `dm2 experiment`."""
     return (directory / EXPERIMENT_FILE).is_file()
 
 
 def experiment_comparison(directory: Path) -> Comparison:
-    """Compares the runs that exist of an experiment, finished or not.
+    """Compares the existing runs of an experiment, finished or not.
 
     Raises:
         ConfigError: Its experiment.yaml is damaged.
@@ -187,10 +187,10 @@ def _demonstrators(name: str, sets: Sequence[Path]) -> Demonstrators | None:
 
 
 def _outcomes(sets: Sequence[Path]) -> list[tuple[float, float]]:
-    """Win rate and mean return of the sets that exist and know them (an imported one may not)."""
+    """Win rate and mean return of the sets that exist and contain them (an imported set may not)."""
     outcomes = []
     for path in sets:
-        # The set may not be recorded yet, or removed after the runs.
+        # The set may not have been recorded yet, or it was removed after the runs.
         with contextlib.suppress(DemonstrationError):
             manifest = Manifest.read(path)
             if manifest.win_rate is not None and manifest.return_mean is not None:

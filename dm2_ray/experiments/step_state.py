@@ -1,4 +1,4 @@
-"""Progress of a step, read from the files it wrote."""
+"""Progress of a step, read from the files that it wrote."""
 
 from __future__ import annotations
 
@@ -20,24 +20,30 @@ _TAIL_BYTES = 2**18
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepState:
-    """Progress of a step."""
+    """Progress of a step.
+
+    Attributes:
+        status: Whether it has started, is finished, or left a damaged demonstration set.
+        env_steps: Env steps of the run or the set.
+        iteration: Last iteration of a run.
+        win_rate: Win rate of a run's last iteration, or of a set.
+        greedy_win_rate: Win rate of a run's last evaluation.
+        problem: What is wrong with a damaged set.
+    """
 
     status: Literal["new", "begun", "finished", "damaged"]
     env_steps: int = 0
     iteration: int = 0
     win_rate: float | None = None
-    """A training's in its last iteration, or a recorded set's."""
     greedy_win_rate: float | None = None
-    """A training's in its last evaluation."""
     problem: str | None = None
-    """What is wrong with a damaged demonstration set."""
 
 
 def state_of(step: Step) -> StepState:
     """Reads a step's state.
 
     Raises:
-        RunDirectoryError: The existing files were made with other settings.
+        RunDirectoryError: The existing files were written with other settings.
     """
     return _run_state(step) if step.kind == "train" else _set_state(step)
 

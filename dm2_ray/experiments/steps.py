@@ -1,10 +1,10 @@
-"""From an experiment to the commands it consists of, in the order in which they are worth running.
+"""Turns an experiment into the commands it consists of, in the order in which to run them.
 
     experts/NAME/team_0 …            dm2 train …
         └─► sets/NAME/team_0 …       dm2 demos record …
                 └─► rows/NAME/seed_0 …   dm2 train … --demos SET
 
-The loop over seeds is outside the loop over conditions, so that what exists after half of the time can be compared.
+The outer loop is over seeds and the inner one over conditions, so that conditions can be compared early.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from dm2_ray.runs.experiment_loading import load_experiment
 from dm2_ray.world.maps.registry import load_map
 
 SCRIPTED_EPISODES = 1000
-"""Battles of a scripted team that is compared."""
+"""Number of battles of a scripted team that is compared."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordedAs:
-    """What the manifest of a finished demonstration set must say."""
+    """What the manifest of a finished demonstration set must contain."""
 
     episodes: int
     seed: int
@@ -43,26 +43,32 @@ class RecordedAs:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """One command, what it produces and what it waits for."""
+    """One command, what it produces and what it waits for.
+
+    Attributes:
+        name: Path below the experiment's directory, for example rows/ippo/seed_0.
+        kind: Whether the command trains or records.
+        path: The run directory or demonstration set that the command creates.
+        arguments: Arguments of `dm2`.
+        needs: Names of the steps that must finish before.
+        experiment: What is trained.
+        recorded: What is recorded.
+        condition: The condition that the step belongs to; None for experts and sets.
+        seed: Seed of a training, or of a scripted team's battles.
+    """
 
     name: str
-    """Path below the experiment's directory, for example rows/ippo/seed_0."""
     kind: Literal["train", "record"]
     path: Path
-    """The run directory or demonstration set that the command makes."""
     arguments: tuple[str, ...]
-    """Arguments of `dm2`."""
     needs: tuple[str, ...] = ()
-    """Names of the steps that must finish before."""
     experiment: Experiment | None = None
-    """What is trained."""
     recorded: RecordedAs | None = None
-    """What is recorded."""
     condition: str | None = None
     seed: int | None = None
 
     def command(self) -> str:
-        """The command line as one would type it."""
+        """The command line as typed in a shell."""
         return shlex.join(("dm2", *self.arguments))
 
 
@@ -97,8 +103,8 @@ def build_plan(matrix: Matrix, source: MatrixSource, directory: Path) -> Experim
         directory: Everything is written below it.
 
     Raises:
-        ConfigError: A run's settings do not fit together.
-        DemonstrationError: A given set is damaged or of another world.
+        ConfigError: The settings of a run are not valid.
+        DemonstrationError: A given set is damaged or was recorded in another world.
     """
     builder = _PlanBuilder(ExperimentPlan(matrix=matrix, directory=directory), source)
     used = {condition.set for condition in matrix.rows.values() if condition.set is not None}
@@ -113,12 +119,13 @@ def build_plan(matrix: Matrix, source: MatrixSource, directory: Path) -> Experim
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Training:
-    """A `dm2 train` of the plan."""
+    """A `dm2 train` of the plan.
+
+    `key` is the path of the expert or the condition in the experiment's file, `leaf` the last part of the step's name.
+    """
 
     key: tuple[str, str]
-    """Path of the expert or the condition in the experiment's file."""
     leaf: str
-    """Last part of the step's name."""
     variant: str
     seed: int
     env_steps: int | None
@@ -205,7 +212,7 @@ class _PlanBuilder:
 
     def _add_expert(self, name: str, team: int) -> Step:
         step_name = f"experts/{name}/team_{team}"
-        if step_name in self.plan.steps:  # several sets are recorded of this team
+        if step_name in self.plan.steps:  # several sets are recorded from this team
             return self.plan.steps[step_name]
         expert, settings = self._matrix.experts[name], self._settings(self._matrix.experts[name])
         if any(other.expert == name and other.win_rate is not None for other in self._matrix.sets.values()):
@@ -264,12 +271,12 @@ class _PlanBuilder:
         if sets and experiment.demonstrations.source == "live":
             raise ConfigError(f"{where}: rows learn from recorded sets; demonstrations.source live is for `dm2 train`")
         if experiment.stop.env_steps is None and experiment.stop.iterations is None:
-            raise ConfigError(f"{where}: when should its runs end? {self._matrix.map} has no stop of its own: give "
+            raise ConfigError(f"{where}: when should its runs end? {self._matrix.map} has no default: set "
                               "env_steps (learners) or experts.NAME.env_steps")  # fmt: skip
         return experiment
 
     def _check_demonstrations(self, name: str, step: Step) -> None:
-        """Refuses now what the learner would refuse hours later: too few episodes, a given set of another world."""
+        """Refuses now what a learner would refuse hours later: too few episodes, or a given set of another world."""
         condition, experiment = self._matrix.rows[name], step.experiment
         assert experiment is not None
         try:

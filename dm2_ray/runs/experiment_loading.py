@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from dm2_ray.config.documents import read_document, variant_names
 from dm2_ray.config.dotted_path import function_paths, import_function
 from dm2_ray.config.errors import ConfigError, closest_match, field_at, format_validation_error, format_value
+from dm2_ray.config.overrides import merge
 from dm2_ray.config.packaged_files import configs_dir
 from dm2_ray.config.schema import Experiment
 from dm2_ray.config.yaml_reader import KeyPath, YamlError, read_yaml_value
@@ -85,7 +86,7 @@ def load_experiment(
 
     values: dict[str, Any] = {}
     for layer in layers:
-        values = _overlaid(values, layer.values)
+        values = merge(values, layer.values)
     experts = values["demonstrations"]
     experts["path"] = _absolute(experts["path"])
     experts["paths_per_agent"] = [_absolute(path) for path in experts["paths_per_agent"]]
@@ -183,14 +184,6 @@ def _drop_empty_sections(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: {} if value is None and name in sections else value for name, value in values.items()}
 
 
-def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for name, value in above.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
-        merged[name] = _overlaid(merged[name], value) if both else value
-    return merged
-
-
 def _resolve_precedence(path: KeyPath, layers: Sequence[_Layer]) -> tuple[Any, str]:
     layer = next(layer for layer in reversed(layers) if layer.get(path) is not None)
     return layer.get(path), layer.origin(path)
@@ -220,7 +213,7 @@ def _with_scenario(layers: Sequence[_Layer]) -> list[_Layer]:
         raise ConfigError(f"{origin}: world.map: {error}") from None
     content: dict[str, Any] = {} if given is None else {"name": name}
     for layer in described:
-        content = _overlaid(content, layer.get(_SCENARIO))
+        content = merge(content, layer.get(_SCENARIO))
     try:
         spec = scenario_from_mapping(content, "world.scenario")
     except ScenarioError as error:

@@ -1,4 +1,4 @@
-"""Files of experiments: the packaged ones say what they should, wrong ones are refused with place and name."""
+"""Experiment files: the packaged ones have the paper's conditions; wrong ones are refused with the place of the key."""
 
 import re
 import shlex
@@ -91,7 +91,7 @@ def test_an_experiment_with_small_batches_plans_with_its_own_budget(name: str, t
     assert all(step.experiment.rollout.episodes <= 64 for step in runs if step.experiment)
 
 
-def test_demonstrators_are_as_good_as_the_papers() -> None:
+def test_demonstrators_have_the_win_rates_of_the_papers() -> None:
     def win_rates(name: str, map_name: str) -> list[float | None]:
         return [each.win_rate for each in load_matrix(name, map_name=map_name)[0].sets.values()]
 
@@ -140,7 +140,7 @@ def test_a_dry_run_prints_commands_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-# A file of one's own.
+# A user's file.
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def small(tmp_path: Path) -> Path:
     return path
 
 
-def test_settings_reach_the_runs_they_are_for(small: Path, tmp_path: Path) -> None:
+def test_settings_apply_to_the_runs_they_are_meant_for(small: Path, tmp_path: Path) -> None:
     plan = planned(str(small), tmp_path, "ppo.clip=0.3", "ppo.epochs=2", "world.smac={reward_win: 50}")
     steps = {name: step.experiment for name, step in plan.steps.items() if step.experiment is not None}
     expert, dm2, ippo = (steps[name] for name in ("experts/ippo/team_0", "rows/dm2/seed_1", "rows/ippo/seed_1"))
@@ -158,7 +158,7 @@ def test_settings_reach_the_runs_they_are_for(small: Path, tmp_path: Path) -> No
     assert {experiment.ppo.epochs for experiment in steps.values()} == {2}
     assert all(experiment.world.smac == {"reward_win": 50} for experiment in steps.values())
     assert (expert.seed, expert.stop.env_steps, dm2.stop.env_steps) == (7, 500, 1000)
-    # The printed command makes the very same run.
+    # The printed command gives exactly the same run.
     from dm2_ray.runs.experiment_loading import load_experiment
 
     arguments = next(line for line in commands(plan) if "rows/dm2/seed_1" in " ".join(line))
@@ -189,7 +189,7 @@ def test_a_map_may_have_keys_of_its_own(small: Path, tmp_path: Path) -> None:
     assert (other.sets["some"].episodes, list(other.rows)) == (50, ["ippo"])
 
 
-def test_sets_that_nobody_uses_are_not_made(small: Path, tmp_path: Path) -> None:
+def test_sets_that_no_condition_uses_are_not_recorded(small: Path, tmp_path: Path) -> None:
     assert list(planned(str(small), tmp_path, "rows.dm2=null", "seeds=[3]").steps) == ["rows/ippo/seed_3"]
 
 
@@ -261,7 +261,7 @@ def test_a_wrong_file_is_refused_with_the_place(
         (["experiment", "core", "--seeds", "9"], "--seed-list"),
         (["experiment", "core", "--seed-list", "1000"], "learners' seeds [1000]"),
         (["experiment", "core", "ppo.clipp=1"], "command line: unknown key settings.ppo.clipp"),
-        (["experiment", "core", "stop.env_steps=1000"], "command line: the shared settings name no stop: env_steps"),
+        (["experiment", "core", "stop.env_steps=1000"], "command line: the shared settings cannot contain stop"),
         (["experiment", "core", "sets.better.episode=10"], "did you mean sets.better.episodes?"),
         (["experiment", "core", "sets.better.expert=null", "sets.better.win_rate=null", "sets.better.paths=[gone]"],
          "command line: rows.dm2_better: demonstration set"),

@@ -1,4 +1,4 @@
-"""What is said of an experiment while it runs."""
+"""What is printed about an experiment while it runs."""
 
 import io
 import json
@@ -49,7 +49,7 @@ def test_lines_of_a_plain_stream(plan: ExperimentPlan) -> None:
     progress.failed(other, 2, ["one", "two"], Path("logs/other.log"))
     progress.close()
     assert stream.getvalue().splitlines() == [
-        "small: 2 runs of 2,000 env steps in all and 1 set on 2m_vs_1z; 1 finished already",
+        "small: 2 runs of 2,000 env steps in total and 1 set on 2m_vs_1z; 1 already finished",
         # 400 env steps in 80 s, 1,400 are left.
         "[1/3] rows/dm2/seed_0 600/1,000 win 0.25 | rows/dm2/seed_1  ETA 0:04:40",
         # 800 in 80 s, 1,000 are left.

@@ -1,4 +1,4 @@
-"""Numbers of a comparison, by hand; reports of runs and experiments as they lie on the disk."""
+"""Numbers of a comparison, computed by hand; reports of runs and experiments on disk."""
 
 import json
 from pathlib import Path
