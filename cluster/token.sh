@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# The secret that all nodes of a cluster, and everybody who submits to it, share. Never printed, never an argument.
+# Creates the secret that all nodes of a cluster and everybody who submits to it share. It is never printed or passed as
+# an argument.
 #
-#   token.sh                     makes ~/.ray/auth_token where there is none, readable by its owner alone
-#   token.sh HOST [HOST ...]     and copies it to the same place on these hosts, through ssh
+#   token.sh                     creates ~/.ray/auth_token if there is none, readable by its owner only
+#   token.sh HOST [HOST ...]     also copies it to the same place on these hosts, through ssh
 #
-# RAY_AUTH_TOKEN_PATH names another file here; on the hosts it is always ~/.ray/auth_token.
+# RAY_AUTH_TOKEN_PATH chooses another file on this machine; on the hosts it is always ~/.ray/auth_token.
 set -euo pipefail
 
 file="${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}"
@@ -12,7 +13,7 @@ umask 077
 
 if [[ ! -s "$file" ]]; then
     mkdir -p "$(dirname "$file")"
-    # Written beside its place and linked there: two that run at once agree on one token.
+    # Written next to the final path and then linked, so that two scripts that run at once use the same token.
     new="$(mktemp "$file.XXXXXX")"
     trap 'rm -f "$new"' EXIT
     head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$new"

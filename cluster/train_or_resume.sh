@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Starts a run, or goes on with it where it has been started before: what a scheduler that repeats a job needs.
+# Starts a run, or resumes it if it was started before, for schedulers that repeat a job.
 #
 #   train_or_resume.sh RUN_DIR [arguments of dm2 train]
 #
-# RUN_DIR has to outlive the machine (a shared file system, a persistent volume).
+# RUN_DIR must outlive the machine (a shared file system, a persistent volume).
 set -euo pipefail
 
 run_dir="${1:?usage: train_or_resume.sh RUN_DIR [arguments of dm2 train]}"
@@ -11,7 +11,7 @@ shift
 python="${DM2_PYTHON:-python3}"
 address="${DM2_ADDRESS:-auto}"
 
-# `exec`: signals reach the driver itself, which then saves and ends.
+# `exec`, so that signals reach the driver itself, which then saves and ends.
 if [[ -e "$run_dir/config.yaml" ]]; then
     exec "$python" -m dm2_ray.cli resume "$run_dir" --address "$address"
 fi

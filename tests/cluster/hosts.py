@@ -1,12 +1,12 @@
-"""Hosts on one machine: each has its own address, host name, processes, /tmp/ray and /dev/shm; a bridge joins them.
+"""Hosts on one machine: each has its own address, host name, processes, /tmp/ray and /dev/shm; a bridge connects them.
 
                       switch: network namespace with the bridge br0
                  port1 │                 port2 │                 port3 │
                   eth0 │                  eth0 │                  eth0 │
     head 10.77.0.1 ────┘    worker-1 10.77.0.2 ┘    worker-2 10.77.0.3 ┘     each: net, pid, mount, uts namespaces
 
-No namespace has a name and no link outlives its namespace, so all of it is gone with the first process of each host,
-and that one ends with the process that made it, however that ends. Nothing outside of these namespaces is reachable.
+Namespaces have no names, and no link outlives its namespace. So a host disappears with its first process, which ends
+with the process that created it, however that ends. Nothing outside of these namespaces can be reached.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 COMMAND_S = 30.0
-"""Longest that setting up a namespace or a link may take."""
+"""Time limit for setting up a namespace or a link."""
 TOOLS = ("ip", "unshare", "nsenter", "setpriv", "mount", "hostname")
 NAMESPACES = ("--net", "--pid", "--mount", "--uts")
 
-# PID 1 of a host. It ends with its standard input, and everything in the host with it; meanwhile it buries orphans.
+# PID 1 of a host. It and everything in the host end with its standard input; until then, it reaps orphans.
 FIRST_PROCESS = """
 set -e
 hostname "$1"
@@ -42,7 +42,7 @@ read -r || true
 
 
 def unsupported() -> str | None:
-    """Why this machine cannot have such hosts, or None if it can."""
+    """Why this machine cannot create such hosts, or None if it can."""
     if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
         return f"{', '.join(missing)} not installed (Debian: iproute2, util-linux, mount, hostname)"
     links = "ip link add br0 type bridge; ip link add eth0 type veth peer name eth1; mount -t tmpfs none /dev/shm"
@@ -53,25 +53,24 @@ def unsupported() -> str | None:
     if tried.returncode == 0:
         return None
     reason = tried.stderr.strip().splitlines()
-    return f"no right to make namespaces, links and mounts here: {reason[-1] if reason else tried.returncode}"
+    return f"no permission to create namespaces, links and mounts here: {reason[-1] if reason else tried.returncode}"
 
 
+@dataclass(frozen=True, kw_only=True)
 class Host:
-    """One of them. Made by `Hosts.add`."""
+    """A host, created by `Hosts.add`; `pid` is that of its first process, `switch` that of the bridge's namespace."""
 
-    def __init__(self, name: str, address: str, process: subprocess.Popen[str], pid: int, switch: int, port: str):
-        self.name = name
-        self.address = address
-        self.pid = pid
-        """Of its first process."""
-        self._process = process
-        self._switch = switch
-        self._port = port
+    name: str
+    address: str
+    process: subprocess.Popen[str]
+    pid: int
+    switch: int
+    port: str
 
     def start(
         self, command: Sequence[object], *, env: Mapping[str, str], output: IO[str] | int | None = None
     ) -> subprocess.Popen[str]:
-        """Starts a command in the host; what it prints goes to `output` (subprocess.PIPE: to be read)."""
+        """Starts a command in the host; its output goes to `output`, which may be subprocess.PIPE."""
         return subprocess.Popen(
             ["nsenter", "--target", str(self.pid), *NAMESPACES, "--", *map(str, command)],
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, text=True, env=dict(env),
@@ -79,10 +78,10 @@ class Host:
         )  # fmt: skip
 
     def run(self, command: Sequence[object], *, env: Mapping[str, str], timeout_s: float) -> tuple[int, str]:
-        """Runs a command in the host to its end; returns its exit code and what it printed.
+        """Runs a command in the host; returns its exit code and its output.
 
         Raises:
-            TimeoutError: It took longer; it is ended then.
+            TimeoutError: It took longer than `timeout_s` and was killed.
         """
         process = self.start(command, env=env, output=subprocess.PIPE)
         try:
@@ -97,44 +96,44 @@ class Host:
 
     @staticmethod
     def signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
-        """Sends a signal to a started command (nsenter itself, which waits for it, stays)."""
+        """Sends a signal to a started command, but not to nsenter, which waits for it."""
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         with suppress(ProcessLookupError, FileNotFoundError):
             for child in children.read_text().split():
                 os.kill(int(child), number)
 
     def processes(self, title: str) -> list[int]:
-        """Processes of the host whose title begins so."""
+        """Processes of the host whose command line starts with `title`."""
         namespace = os.readlink(f"/proc/{self.pid}/ns/pid")
         found = []
         for directory in Path("/proc").iterdir():
             if directory.name.isdigit():
-                with suppress(OSError):  # it ended meanwhile
+                with suppress(OSError):  # it has ended
                     if (directory / "cmdline").read_text().startswith(title):
                         if os.readlink(directory / "ns/pid") == namespace:
                             found.append(int(directory.name))
         return found
 
     def unplug(self) -> None:
-        """Cuts the link: packets vanish, nobody is told."""
-        _in_network(self._switch, "ip", "link", "set", self._port, "down")
+        """Cuts the link: packets are dropped silently."""
+        _in_network(self.switch, "ip", "link", "set", self.port, "down")
 
     def plug_in(self) -> None:
         """Restores the link."""
-        _in_network(self._switch, "ip", "link", "set", self._port, "up")
+        _in_network(self.switch, "ip", "link", "set", self.port, "up")
 
     def power_off(self) -> None:
         """Ends everything in the host at once."""
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
-        self._process.wait(COMMAND_S)
+        self.process.wait(COMMAND_S)
 
 
 class Hosts:
     """The bridge and its hosts, for the duration of a `with` block.
 
     Args:
-        directory: For the hosts' /tmp/ray and /etc/hosts.
+        directory: Directory for the hosts' /tmp/ray and /etc/hosts.
         network: First three bytes of all addresses.
     """
 
@@ -157,23 +156,21 @@ class Hosts:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._end()
 
     def add(self, name: str) -> Host:
-        """One more host, linked to all others.
+        """Adds a host, connected to all others.
 
         Raises:
-            RuntimeError: It did not start; what its first process said.
+            RuntimeError: It did not start; the message has the output of its first process.
         """
         number = len(self.hosts) + 1
         address, port = f"{self._network}.{number}", f"port{number}"
         ray_directory, names = self._directory / name, self._directory / "hosts"
         ray_directory.mkdir()
-        # Later hosts have to be known as well: the file is one for all, and a host name that does not resolve costs
-        # every start ten seconds.
+        # All hosts share this file, so that they also know later ones: a host name that does not resolve delays every
+        # start by ten seconds.
         known = [(host.name, host.address) for host in self.hosts] + [(name, address)]
         names.write_text("".join(f"{where} {who}\n" for who, where in [("localhost", "127.0.0.1"), *known]))
         process = _first_process(
@@ -191,7 +188,7 @@ class Hosts:
             "route add default dev eth0",
         ):
             _in_network(pid, "ip", *setting.split())
-        self.hosts.append(Host(name, address, process, pid, self._switch, port))
+        self.hosts.append(Host(name=name, address=address, process=process, pid=pid, switch=self._switch, port=port))
         return self.hosts[-1]
 
     def _end(self) -> None:
@@ -208,16 +205,16 @@ class Hosts:
 
 
 def _first_process(namespaces: Sequence[str], command: Sequence[str]) -> subprocess.Popen[str]:
-    """Starts the first process of new namespaces; it ends with this one (by signal and by end of input)."""
+    """Starts the first process of new namespaces; it ends with this process (by signal and by end of input)."""
     process = subprocess.Popen(
         ["setpriv", "--pdeathsig", "KILL", *namespaces, "--fork", "--kill-child=SIGKILL", *command],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
     assert process.stdout is not None
-    said = process.stdout.readline()
-    if said.strip() != "ready":
+    line = process.stdout.readline()
+    if line.strip() != "ready":
         process.kill()
-        raise RuntimeError(f"a host did not start: {said}{process.communicate(timeout=COMMAND_S)[0]}")
+        raise RuntimeError(f"a host did not start: {line}{process.communicate(timeout=COMMAND_S)[0]}")
     return process
 
 
@@ -239,7 +236,7 @@ def _in_network(pid: int, *command: str) -> None:
 
 
 def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
-    """Waits for a condition (called again and again) and says what did not happen in time."""
+    """Waits until `condition()` is true; raises TimeoutError with `what` if that takes longer than `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -1,10 +1,10 @@
-"""KubeRay's custom resource definitions as strict JSON schemas, whole or cut down to the keys that are used here.
+"""KubeRay's custom resource definitions as strict JSON schemas, whole or reduced to the keys that are used here.
 
-    python tests/cluster/kuberay_schema.py DIRECTORY_WITH_RAY_IO_RAYCLUSTERS_YAML     writes kuberay_schema.json again
+    python tests/cluster/kuberay_schema.py DIRECTORY_WITH_RAY_IO_RAYCLUSTERS_YAML     updates kuberay_schema.json
 
-The definitions are megabytes; what is kept beside this file has only those properties that the manifests of
-cluster/kuberay name, with the types, enumerations and requirements of the definitions. A key that is misspelt, or
-stands in the wrong place, is unknown to it.
+The definitions are megabytes large. kuberay_schema.json only has the properties that the manifests of cluster/kuberay
+use, with the types, enumerations and requirements of the definitions. It rejects a key that is misspelled or in the
+wrong place.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def definitions(directory: Path) -> dict[str, dict[str, Any]]:
         for version in definition["versions"]:
             if f"{definition['group']}/{version['name']}" == VERSION:
                 schema = strict(version["schema"]["openAPIV3Schema"])
-                # Kubernetes' own part, which the definitions leave open.
+                # The definitions leave this part to Kubernetes.
                 schema["properties"]["metadata"] = {"type": "object"}
                 found[definition["names"]["kind"]] = schema
     return found
 
 
 def strict(schema: dict[str, Any]) -> dict[str, Any]:
-    """An OpenAPI schema of Kubernetes as a JSON schema that knows no other keys."""
+    """An OpenAPI schema of Kubernetes as a JSON schema that allows no other keys."""
     result = {key: schema[key] for key in _KEPT if key in schema}
     if schema.get("x-kubernetes-int-or-string"):
         result["type"] = ["integer", "string"]

@@ -1,13 +1,12 @@
-"""A program: trains with learners and experts on a node that is lost on the way; prints what was learnt.
+"""A program that trains with learners and experts on a node that is lost meanwhile, and prints the results.
 
-Nodes here are processes that share this machine's address. It is a program of its own because a process has one Ray.
+Nodes are processes that share this machine's address. It is a separate program because a process can use only one Ray.
 """
 
 import json
 import sys
 import tempfile
 import threading
-import time
 from typing import Any
 
 import ray
@@ -25,7 +24,7 @@ SETTINGS: dict[str, Any] = {
     "matching": {"coefficient": 0.3},
 }
 BEFORE, AFTER = 3, 3
-"""Iterations."""
+"""Iterations before and after the loss."""
 
 
 def team(*, processes: bool) -> DM2:
@@ -43,7 +42,7 @@ def team(*, processes: bool) -> DM2:
     return config.build_algo()
 
 
-def learnt(trained: DM2) -> dict[str, Any]:
+def results(trained: DM2) -> dict[str, Any]:
     return {name: value for name, value in trained.learn().items() if name != "timing"}
 
 
@@ -70,20 +69,18 @@ def main() -> None:
         victim = cluster.add_node(num_cpus=4, object_store_memory=100_000_000)
         ray.init(address=cluster.address, log_to_driver=False)
         trained = team(processes=True)
-        disturbed = [learnt(trained) for _ in range(BEFORE)]
+        disturbed = [results(trained) for _ in range(BEFORE)]
         on_victim = nodes_of_learners_and_experts(trained) == {victim.node_id}
         cpus_in_use = ray.cluster_resources()["CPU"] - ray.available_resources()["CPU"]
         cluster.add_node(num_cpus=4, object_store_memory=100_000_000)
         loss = threading.Timer(0.05, cluster.remove_node, [victim], {"allow_graceful": False})
         loss.start()
-        began = time.monotonic()
-        disturbed += [learnt(trained) for _ in range(AFTER)]
+        disturbed += [results(trained) for _ in range(AFTER)]
         loss.join()
-        seconds = time.monotonic() - began
         counts = trained.faults.counts()
         trained.stop()
         alone = team(processes=False)
-        undisturbed = [learnt(alone) for _ in range(BEFORE + AFTER)]
+        undisturbed = [results(alone) for _ in range(BEFORE + AFTER)]
     finally:
         ray.shutdown()
         cluster.shutdown()
@@ -94,7 +91,6 @@ def main() -> None:
             "disturbed": disturbed,
             "undisturbed": undisturbed,
             "lost": counts,
-            "seconds": seconds,
         },
         sys.stdout,
     )

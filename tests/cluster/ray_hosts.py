@@ -1,4 +1,4 @@
-"""A Ray cluster on hosts of its own, as an administrator would start it: token on, dashboard on the head's loopback."""
+"""A Ray cluster on the hosts of hosts.py, started as an administrator does: with a token, dashboard on loopback."""
 
 from __future__ import annotations
 
@@ -7,27 +7,26 @@ import secrets
 import subprocess
 import sys
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 from hosts import Host, Hosts, wait_until
 
 PORT = 6379
 HEAD_CPUS = 1
-"""Room for a rollout worker, and for nothing else that a run must not lose."""
+"""Enough for a rollout worker, but for nothing else that a test wants on another host."""
 WORKER_CPUS = 3
 START_S = 90.0
 HEALTH_CHECKS = '{"health_check_period_ms":1000,"health_check_timeout_ms":2000,"health_check_failure_threshold":3}'
-"""A host that says nothing is given up after some 8 s instead of a minute."""
+"""A host that does not answer is declared dead after about 8 s instead of a minute."""
 JOBS_ADDRESS = "http://127.0.0.1:8265"
 
 
 class RayHosts:
-    """A head and workers for the duration of a `with` block; commands are given on the head.
+    """A head and workers for the duration of a `with` block; commands run on the head.
 
     Args:
-        directory: For logs, the token and whatever the hosts write. Shared by all hosts, as is the rest of the disk
-            except /tmp/ray.
+        directory: Directory for logs, the token and the files of the hosts. All hosts share it, and the rest of the
+            disk except /tmp/ray.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -55,30 +54,28 @@ class RayHosts:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._end()
 
     def add_worker(self) -> Host:
-        """One more host, as a node of the cluster."""
+        """Adds a host as a node of the cluster."""
         name = f"worker-{len(self.hosts)}"
         return self._start(name, f"--num-cpus={WORKER_CPUS}", f"--address={self.head.address}:{PORT}")
 
     @property
     def hosts(self) -> list[Host]:
-        """All hosts there ever were, the head first."""
+        """All hosts that were ever added, the head first."""
         return self._hosts.hosts
 
     def environment(self, *, token: bool = True) -> dict[str, str]:
-        """Of commands: nothing of the machine's own settings of Ray, and the token only by the name of its file."""
+        """Environment of commands: without this machine's settings of Ray; the token is only given as a file name."""
         kept = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("RAY_", "WANDB_", "PYTEST_")) and name != "HOME"
         }
         programs = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', os.defpath)}"
-        # Compiled kernels are found where this process has them.
+        # With the compiled kernels of this process.
         cache = kept.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
         ours = {
             "PATH": programs,
@@ -90,11 +87,11 @@ class RayHosts:
         return {**kept, **ours, **({"RAY_AUTH_TOKEN_PATH": str(self.token_file)} if token else {})}
 
     def run(self, *command: object, token: bool = True, timeout_s: float) -> tuple[int, str]:
-        """Runs a command on the head; returns its exit code and what it printed."""
+        """Runs a command on the head; returns its exit code and its output."""
         return self.head.run(command, env=self.environment(token=token), timeout_s=timeout_s)
 
     def start(self, *command: object, log: Path) -> subprocess.Popen[str]:
-        """Starts a command on the head; what it prints goes to a file."""
+        """Starts a command on the head; its output goes to a file."""
         return self.head.start(command, env=self.environment(), output=self._open(log))
 
     def _start(self, name: str, *arguments: str) -> Host:

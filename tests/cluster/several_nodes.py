@@ -1,10 +1,10 @@
-"""A program: a cluster of nodes that share this machine, told through stdin what to do; each line is answered by one.
+"""A program that runs a cluster of nodes on this machine; it reads commands from stdin and answers each with `done`.
 
-It is a program of its own because a process can start one such cluster.
+It is a separate program because a process can start only one such cluster.
 
-    ready ADDRESS       said once the head, of two CPUs, is up
-    add CPUS            starts another node
-    remove              kills the node that was added last
+    ready ADDRESS       printed when the head, with two CPUs, is running
+    add CPUS            command: starts another node
+    remove              command: kills the node that was added last
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Every file of cluster/ is valid for the engine that reads it, agrees with the package, and holds no secret."""
+"""Every file of cluster/ is valid for the program that reads it, agrees with the package, and contains no secret."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def check_launcher(values: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("path", LAUNCHERS, ids=lambda path: path.stem)
-def test_the_launcher_takes_its_files(path: Path) -> None:
+def test_the_launcher_accepts_its_files(path: Path) -> None:
     check_launcher(launcher(path))
 
 
 @pytest.mark.parametrize("path", LAUNCHERS, ids=lambda path: path.stem)
-def test_the_launcher_refuses_a_misspelt_key(path: Path) -> None:
+def test_the_launcher_refuses_a_misspelled_key(path: Path) -> None:
     values = launcher(path)
     values["setup_comands"] = values.pop("setup_commands")
     with pytest.raises(Exception, match="setup_comands"):
@@ -71,7 +71,7 @@ def commands(values: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("path", LAUNCHERS, ids=lambda path: path.stem)
-def test_launched_nodes_ask_for_the_token_and_show_the_dashboard_to_nobody(path: Path) -> None:
+def test_launched_nodes_require_the_token_and_bind_the_dashboard_to_loopback(path: Path) -> None:
     starts = [command for command in commands(launcher(path)) if "ray start" in command]
     assert len(starts) == 2
     assert all("RAY_AUTH_MODE=token" in command for command in starts)
@@ -93,16 +93,16 @@ def test_manifests_have_the_keys_of_kuberay(kind: str) -> None:
         jsonschema.Draft7Validator(schema).validate(manifest)
 
 
-@pytest.mark.skipif(CRDS is None, reason="DM2_KUBERAY_CRDS names no directory with KubeRay's CRDs")
+@pytest.mark.skipif(CRDS is None, reason="DM2_KUBERAY_CRDS is not set to a directory with KubeRay's CRDs")
 @pytest.mark.parametrize("kind", ["RayCluster", "RayJob"])
-def test_manifests_fit_kuberays_whole_definitions(kind: str) -> None:
+def test_manifests_match_kuberays_whole_definitions(kind: str) -> None:
     schema = definitions(Path(CRDS or ""))[kind]
     for manifest in manifests(kind):
         jsonschema.Draft7Validator(schema).validate(manifest)
 
 
 @pytest.mark.parametrize(
-    ("kind", "path", "misspelt"),
+    ("kind", "path", "misspelled"),
     [
         ("RayJob", ("spec", "backoffLimit"), "backOffLimit"),
         ("RayJob", ("spec", "rayClusterSpec", "authOptions", "mode"), "modus"),
@@ -110,15 +110,15 @@ def test_manifests_fit_kuberays_whole_definitions(kind: str) -> None:
         ("RayCluster", ("spec", "headGroupSpec", "template"), "templates"),
     ],
 )
-def test_a_misspelt_key_of_a_manifest_is_found(kind: str, path: tuple[str, ...], misspelt: str) -> None:
+def test_a_misspelled_key_of_a_manifest_is_found(kind: str, path: tuple[str, ...], misspelled: str) -> None:
     schema = json.loads(SCHEMA_FILE.read_text())[kind]
     manifest = copy.deepcopy(manifests(kind)[0])
     *parents, name = path
     place = manifest
     for parent in parents:
         place = place[parent]
-    place[misspelt] = place.pop(name)
-    with pytest.raises(jsonschema.ValidationError, match=misspelt):
+    place[misspelled] = place.pop(name)
+    with pytest.raises(jsonschema.ValidationError, match=misspelled):
         jsonschema.Draft7Validator(schema).validate(manifest)
 
 
@@ -129,7 +129,7 @@ def cluster_specs() -> list[dict[str, Any]]:
     ]
 
 
-def test_pods_are_those_of_this_release_with_the_token_on() -> None:
+def test_pods_have_the_versions_of_this_release_and_require_the_token() -> None:
     for spec in cluster_specs():
         assert spec["rayVersion"] == RAY_VERSION
         assert spec["authOptions"] == {"mode": "token", "secretName": "dm2-ray-token"}
@@ -144,12 +144,12 @@ def test_pods_are_those_of_this_release_with_the_token_on() -> None:
     assert secrets == {"dm2-ray-token": {"auth_token": ""}, "dm2-ray-wandb": {"api_key": ""}}
 
 
-def test_the_clusters_of_a_job_and_of_a_cluster_are_one() -> None:
+def test_the_clusters_of_both_manifests_are_equal() -> None:
     first, second = cluster_specs()
     assert first == second
 
 
-def test_a_job_starts_what_the_image_has() -> None:
+def test_a_job_starts_a_script_of_the_image() -> None:
     (job,) = manifests("RayJob")
     script, *arguments = shlex.split(job["spec"]["entrypoint"])
     inside = Path(script).relative_to("/home/ray/dm2-ray")
@@ -162,7 +162,7 @@ def test_a_job_starts_what_the_image_has() -> None:
     assert set(runtime_env) == {"env_vars"}
 
 
-def test_only_rays_pods_and_the_operator_reach_rays_pods() -> None:
+def test_only_rays_pods_and_the_operator_can_reach_rays_pods() -> None:
     (policy,) = manifests("NetworkPolicy")
     assert policy["apiVersion"] == "networking.k8s.io/v1"
     assert set(policy["spec"]) == {"podSelector", "policyTypes", "ingress"}
@@ -176,7 +176,7 @@ def test_only_rays_pods_and_the_operator_reach_rays_pods() -> None:
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
-def test_bash_reads_the_scripts(path: Path) -> None:
+def test_bash_accepts_the_scripts(path: Path) -> None:
     subprocess.run(["bash", "-n", path], check=True)
     assert "set -euo pipefail" in path.read_text()
     if path.suffix == ".sh":
@@ -191,20 +191,19 @@ def test_shellcheck_finds_nothing() -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-def test_systemd_takes_the_units(tmp_path: Path) -> None:
-    """With paths that exist here: the programs they start are elsewhere on a cluster."""
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+    """With paths that exist on this machine instead of those on a cluster."""
     for unit in UNITS:
         text = unit.read_text().replace("/opt/dm2-ray", str(ROOT)).replace("/etc/dm2-ray/environment", "/dev/null")
         (tmp_path / unit.name).write_text(text)
     done = subprocess.run(
         ["systemd-analyze", "verify", *(tmp_path / unit.name for unit in UNITS)], capture_output=True, text=True
     )
-    said = [line for line in done.stderr.splitlines() if "dm2-ray" in line]
-    assert said == [], said
+    assert [line for line in done.stderr.splitlines() if "dm2-ray" in line] == []
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
-def test_units_end_gracefully_and_come_back(path: Path) -> None:
+def test_units_end_gracefully_and_restart(path: Path) -> None:
     unit = configparser.ConfigParser(strict=False)
     unit.optionxform = str  # type: ignore[assignment,method-assign]
     unit.read(path)
@@ -217,7 +216,7 @@ def test_units_end_gracefully_and_come_back(path: Path) -> None:
     assert os.access(ROOT / script.relative_to("/opt/dm2-ray"), os.X_OK)
 
 
-def test_the_head_is_started_as_everywhere() -> None:
+def test_the_head_has_the_same_settings_everywhere() -> None:
     text = (CLUSTER / "baremetal" / "head.sh").read_text()
     assert "--dashboard-host=127.0.0.1" in text
     found = re.search(r"--system-config='(\{.*?\})'", text)
@@ -232,7 +231,7 @@ def test_the_head_is_started_as_everywhere() -> None:
 
 
 @pytest.mark.parametrize("script", ["head.sh", "worker.sh"])
-def test_without_a_token_no_node_is_started(script: str, tmp_path: Path) -> None:
+def test_no_node_starts_without_a_token(script: str, tmp_path: Path) -> None:
     environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
     done = subprocess.run(
         [CLUSTER / "baremetal" / script, "127.0.0.1"], env=environment, capture_output=True, text=True, timeout=30
@@ -242,7 +241,7 @@ def test_without_a_token_no_node_is_started(script: str, tmp_path: Path) -> None
     assert f"no token at {tmp_path}/.ray/auth_token" in done.stderr
 
 
-def test_a_token_is_made_once_and_is_its_owners_alone(tmp_path: Path) -> None:
+def test_a_token_is_created_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
     environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
     runs = [
         subprocess.run([CLUSTER / "token.sh"], env=environment, check=True, capture_output=True, text=True)
@@ -256,7 +255,7 @@ def test_a_token_is_made_once_and_is_its_owners_alone(tmp_path: Path) -> None:
     assert all(token not in run.stdout + run.stderr for run in runs)
 
 
-def test_a_repeated_job_goes_on_with_its_run(tmp_path: Path) -> None:
+def test_a_repeated_job_resumes_its_run(tmp_path: Path) -> None:
     recorder, run = tmp_path / "python", tmp_path / "run"
     recorder.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     recorder.chmod(0o755)
@@ -283,7 +282,7 @@ def instructions() -> list[tuple[str, list[str]]]:
     return [(line.split()[0], shlex.split(line)[1:]) for line in lines]
 
 
-def test_the_image_is_built_from_what_is_there() -> None:
+def test_the_image_is_built_from_existing_files() -> None:
     found = instructions()
     assert found[0] == ("ARG", [f"BASE=rayproject/ray:{RAY_VERSION}-py311-cpu"])
     assert found[1] == ("FROM", ["${BASE}"])

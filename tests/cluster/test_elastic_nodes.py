@@ -1,6 +1,6 @@
-"""Several nodes on one machine: runs grow when a node joins, go on when one leaves, and end in order when none is left.
+"""Several nodes on one machine: a run grows with a new node, survives the loss of one, and ends in order without room.
 
-All nodes share this machine's address: what that cannot show is in test_hosts.py.
+All nodes share this machine's address; test_hosts.py has hosts with different addresses.
 """
 
 import json
@@ -44,7 +44,7 @@ class Nodes:
 
     def _answer(self) -> str:
         assert self._program.stdout is not None
-        for line in self._program.stdout:  # Ray says a word or two of its own
+        for line in self._program.stdout:  # Ray prints lines, too
             if line.startswith(("ready ", "done")):
                 return line.strip()
         raise AssertionError("the cluster has ended")
@@ -105,7 +105,7 @@ def without_timing(run: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in line.items() if name != "timing"} for line in records(run)]
 
 
-def test_workers_come_with_a_node_and_leave_with_it_and_no_number_changes(cluster: Nodes, tmp_path: Path) -> None:
+def test_workers_are_added_and_lost_with_a_node_and_no_number_changes(cluster: Nodes, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start(
         cluster, run, "--iterations", "1000000",
@@ -137,10 +137,10 @@ def test_workers_come_with_a_node_and_leave_with_it_and_no_number_changes(cluste
     assert without_timing(reference) == found
 
 
-def test_a_run_whose_learners_have_no_place_left_saves_and_ends(cluster: Nodes, tmp_path: Path) -> None:
+def test_a_run_whose_learners_fit_on_no_node_saves_and_ends(cluster: Nodes, tmp_path: Path) -> None:
     run = tmp_path / "run"
     cluster.add_node(num_cpus=4)
-    # The two learners fit on the new node; without it the head, where a rollout worker is, has room for neither.
+    # The two learners fit on the new node; without it, neither fits on the head, where a rollout worker is.
     process = start(
         cluster, run, "--iterations", "1000000", "rollout.env_runners=1", "learners.cpus_per_learner=1.8",
         "faults.wait_for_resources_s=25",
@@ -159,11 +159,13 @@ def test_a_run_whose_learners_have_no_place_left_saves_and_ends(cluster: Nodes, 
 
 
 @pytest.mark.parametrize("drawing", ["nothing", "from_a_set"])
-def test_rollout_workers_make_room_for_learners_that_lost_theirs(cluster: Nodes, tmp_path: Path, drawing: str) -> None:
+def test_rollout_workers_make_room_for_learners_that_lost_their_node(
+    cluster: Nodes, tmp_path: Path, drawing: str
+) -> None:
     run = tmp_path / "run"
     needs = ["learners.cpus_per_learner=0.5"]
     if drawing == "from_a_set":
-        # The expert, who is asked first, loses its place along with the learners.
+        # The expert process, which is called first, loses its node together with the learners.
         experts = tmp_path / "set"
         record = ["demos", "record", "scripted:kite", "--map", "2m_vs_1z", "--episodes", "20", "--out", str(experts)]
         assert main(record) == 0
@@ -172,7 +174,7 @@ def test_rollout_workers_make_room_for_learners_that_lost_theirs(cluster: Nodes,
             "--variant", "dm2", f"demonstrations.path={experts}", "demonstrations.episodes_per_draw=8",
         ]  # fmt: skip
     cluster.add_node(num_cpus=2)
-    # Both nodes are full. If it is the learners' that is lost, the other has no room for them beside its two workers.
+    # Both nodes are full. If the learners' node is lost, they do not fit on the other one beside its two workers.
     process = start(
         cluster, run, "--iterations", "1000000", "rollout.env_runners=3", *needs,
     )  # fmt: skip

@@ -1,6 +1,6 @@
-"""Three hosts with addresses of their own: a token, a link that is cut, a host that joins, one that burns.
+"""Three hosts with their own addresses: a token, a cut link, a host that joins, and one that is powered off.
 
-Whatever happens to the hosts, not one number of a run may change: the reference is the same run without processes.
+Whatever happens to the hosts, no number of a run may change: the reference is the same run without processes.
 """
 
 import json
@@ -28,14 +28,14 @@ pytestmark = [
 SETTINGS = [*TINY_WITH_PROCESSES, "rollout.tasks=6", "checkpoint.every_iterations=50"]
 PROCESSES = ["rollout.env_runners=3"]
 NO_PROCESSES = ["rollout.env_runners=0", "learners.processes=driver", "demonstrations.expert_actors=0"]
-FOR_EVER = 100_000
-NOTICED_S = 240.0
-"""Longest until a run has got over a fault. It takes some 15 s; the machine may be busy."""
+ENDLESS = 100_000
+RECOVERY_S = 240.0
+"""Time limit for the recovery of a run from a fault. It takes about 15 s, more on a busy machine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """A run under way."""
+    """A run that is in progress."""
 
     directory: Path
     log: Path
@@ -45,10 +45,10 @@ class Run:
         return records(self.directory)
 
     def first_record(self, condition: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
-        """The first of the records from now on that is as wanted.
+        """The first record from now on for which `condition` holds.
 
         Raises:
-            TimeoutError: There was none in time.
+            TimeoutError: There was none within RECOVERY_S.
         """
         seen = len(self.records())
 
@@ -57,17 +57,17 @@ class Run:
             return [record for record in self.records()[seen:] if condition(record)]
 
         try:
-            wait_until(found, NOTICED_S, what)
+            wait_until(found, RECOVERY_S, what)
         except TimeoutError as error:
             raise TimeoutError(
                 f"{error}; last record {self.records()[-1:]}; log: {self.log.read_text()[-2000:]}"
             ) from None
         return found()[0]
 
-    def goes_on(self, without: Host) -> None:
-        """Waits until ten iterations have been done without a host."""
+    def continues(self, without: Host) -> None:
+        """Waits for ten iterations without a host."""
         first = self.first_record(lambda record: without.address not in hosts_of(record), f"without {without.name}")
-        self.first_record(lambda record: record["iteration"] >= first["iteration"] + 10, "ten iterations more")
+        self.first_record(lambda record: record["iteration"] >= first["iteration"] + 10, "ten more iterations")
 
 
 def records(directory: Path) -> list[dict[str, Any]]:
@@ -77,8 +77,8 @@ def records(directory: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
-def learnt(directory: Path) -> list[dict[str, Any]]:
-    """Without what depends on clock and machine."""
+def results(directory: Path) -> list[dict[str, Any]]:
+    """The records without `timing`, which depends on clock and machine."""
     return [{name: value for name, value in line.items() if name != "timing"} for line in records(directory)]
 
 
@@ -112,11 +112,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHosts]:
 
 @pytest.fixture(scope="module")
 def disturbed(cluster: RayHosts, demonstrations: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """A run that goes on until it is told to stop."""
+    """A run that continues until it is stopped."""
     directory = tmp_path_factory.mktemp("disturbed")
     run, log = directory / "run", directory / "log"
     process = cluster.start(
-        "dm2", "submit", *training(demonstrations, FOR_EVER, *PROCESSES, "rollout.max_env_runners=4"),
+        "dm2", "submit", *training(demonstrations, ENDLESS, *PROCESSES, "rollout.max_env_runners=4"),
         "--address", JOBS_ADDRESS, "--name", "disturbed", "--run-dir", run, "--follow", log=log,
     )  # fmt: skip
     yield Run(directory=run, log=log, process=process)
@@ -153,22 +153,22 @@ def test_a_cut_link_does_not_stop_the_run(cluster: RayHosts, disturbed: Run) -> 
     disturbed.first_record(lambda record: hosts_of(record) == everywhere, "battles on all hosts")
     victim = cluster.hosts[1]
     victim.unplug()
-    disturbed.goes_on(without=victim)
+    disturbed.continues(without=victim)
 
 
-def test_a_host_that_joins_is_given_work(cluster: RayHosts, disturbed: Run) -> None:
+def test_a_host_that_joins_gets_work(cluster: RayHosts, disturbed: Run) -> None:
     joined = cluster.add_worker()
     disturbed.first_record(lambda record: joined.address in hosts_of(record), f"battles on {joined.name}")
 
 
-def test_a_host_with_learners_burns(cluster: RayHosts, disturbed: Run) -> None:
+def test_a_host_with_learners_is_powered_off(cluster: RayHosts, disturbed: Run) -> None:
     victims = [host for host in cluster.hosts[2:] if host.processes("ray::AgentLearner")]
     assert victims, "no learner on a host that can be powered off"
     victims[0].power_off()
-    disturbed.goes_on(without=victims[0])
+    disturbed.continues(without=victims[0])
 
 
-def test_the_disturbed_run_learnt_what_an_undisturbed_one_learns(
+def test_the_disturbed_run_has_the_results_of_an_undisturbed_one(
     cluster: RayHosts, disturbed: Run, demonstrations: Path, tmp_path: Path
 ) -> None:
     code, output = cluster.run("dm2", "stop", "disturbed", "--address", JOBS_ADDRESS, timeout_s=90)
@@ -179,4 +179,4 @@ def test_the_disturbed_run_learnt_what_an_undisturbed_one_learns(
     iterations = len(records(disturbed.directory))
     run = tmp_path / "run"
     assert main(["train", *training(demonstrations, iterations, *NO_PROCESSES), "--run-dir", str(run)]) == 0
-    assert learnt(disturbed.directory) == learnt(run)
+    assert results(disturbed.directory) == results(run)

@@ -1,4 +1,4 @@
-"""A node is lost with all learners and the store of the team's own best battles: not one number changes."""
+"""A node is lost with all learners and the store of the team's own best battles: no number changes."""
 
 import json
 import os
@@ -17,9 +17,9 @@ def test_a_node_lost_with_its_learners_and_experts_changes_nothing() -> None:
         capture_output=True, text=True, timeout=270, check=False, env={**os.environ, "RAY_AUTH_MODE": "disabled"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["on_victim"], "the learners and the expert were not all on the node that was lost"
-    # 2 rollout workers, 2 learners, 1 expert: none has taken other room than what was found for it.
-    assert told["cpus_in_use"] == pytest.approx(2 * 1.0 + 2 * 0.2 + 0.1)
-    assert told["lost"]["learner"] == 2 and told["lost"]["node"] == 1
-    assert told["disturbed"] == told["undisturbed"]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["on_victim"], "the learners and the expert were not all on the node that was lost"
+    # 2 rollout workers, 2 learners, 1 expert: each has taken only the CPUs that were reserved for it.
+    assert found["cpus_in_use"] == pytest.approx(2 * 1.0 + 2 * 0.2 + 0.1)
+    assert found["lost"]["learner"] == 2 and found["lost"]["node"] == 1
+    assert found["disturbed"] == found["undisturbed"]

@@ -1,6 +1,6 @@
-"""cluster/slurm/train.sbatch on one host made of namespaces: `srun` and `scontrol` are stand-ins, all else is real.
+"""cluster/slurm/train.sbatch on one host made of namespaces: `srun` and `scontrol` are replaced, the rest is real.
 
-The host has the ports and the /tmp/ray that the script expects for itself, and ends with this test.
+The host has its own ports and /tmp/ray, as the script expects, and ends with this test.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LIGHT = (
     "evaluation.episodes=4 tracking.tensorboard=false"
 )
 WITH_THIS_PROCESS = ("setpriv", "--pdeathsig", "KILL")
-# What Slurm does, as far as the script sees it: it starts a step, repeats a job, and sends SIGTERM in time.
+# What the script uses of Slurm: it starts a step, requeues a job, and sends SIGTERM before the time limit.
 SRUN = '#!/bin/bash\necho "srun $*" >>"$CALLS"\nwhile [[ "$1" == --* ]]; do shift; done\nexec "$@"\n'
 SCONTROL = '#!/bin/bash\necho "scontrol $*" >>"$CALLS"\n'
 HOST = """
@@ -54,7 +54,7 @@ wait $job
 """
 
 
-def test_a_job_whose_time_is_up_saves_and_is_queued_again(tmp_path: Path) -> None:
+def test_a_job_at_its_time_limit_saves_and_is_requeued(tmp_path: Path) -> None:
     for name in ("bin", "ray", "home"):
         (tmp_path / name).mkdir()
     for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
@@ -80,13 +80,13 @@ def test_a_job_whose_time_is_up_saves_and_is_queued_again(tmp_path: Path) -> Non
     step, again = (tmp_path / "calls").read_text().splitlines()
     assert step.startswith("srun --overlap --nodes=1 --ntasks=1 --nodelist=node0")
     assert again == "scontrol requeue 42"
-    # The token was there for the job alone.
+    # The token existed only during the job.
     assert (tmp_path / "tokens").read_text() == "token-42\n"
     assert list((tmp_path / "home" / ".dm2-ray").iterdir()) == []
 
 
 def virtual_environment(place: Path) -> Path:
-    """The environment of this test, as the script activates one; it may be a plain installation."""
+    """The Python environment of this test as a directory that the script can activate."""
     programs = Path(sys.executable).parent
     (place / "venv" / "bin").mkdir(parents=True)
     (place / "venv" / "bin" / "activate").write_text(f"PATH={shlex.quote(str(programs))}:$PATH\nexport PATH\n")
