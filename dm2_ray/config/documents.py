@@ -1,4 +1,4 @@
-"""Experiments as files: reading YAML documents, writing resolved configurations, hashing what is computed."""
+"""Experiments as files: reading YAML documents, writing resolved configurations, hashing settings."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from dm2_ray.files import write_atomically
 
 
 def variant_names() -> tuple[str, ...]:
-    """Values that `variant` may have, in alphabetical order."""
+    """The possible values of `variant`, in alphabetical order."""
     return tuple(sorted(path.stem for path in (configs_dir() / "variants").glob("*.yaml")))
 
 
 def read_experiment(path: Path) -> Experiment:
-    """The experiment in a file that `write_yaml` wrote; keys that it lacks have their defaults.
+    """Reads an experiment that `write_yaml` wrote; missing keys take their defaults.
 
-    Only the schema is checked: whether the world can be played and the demonstrations fit is for those who use them.
+    Only the schema is checked, not whether the world can be played or the demonstrations fit.
 
     Raises:
-        ConfigError: The file cannot be read, or does not hold an experiment.
+        ConfigError: The file cannot be read, or does not contain an experiment.
     """
     document = read_document(path, str(path))
     try:
@@ -38,30 +38,31 @@ def read_experiment(path: Path) -> Experiment:
 
 
 def experiment_hash(experiment: Experiment) -> str:
-    """Sixteen hexadecimal digits that stand for what is computed.
+    """A hash, of sixteen hexadecimal digits, of all settings that influence the result of training.
 
-    When to stop, what to keep on disk and whom to tell change nothing of it and are left out.
+    The sections stop, checkpoint and tracking do not influence it and are left out.
     """
     content = experiment.model_dump(mode="json", exclude={"stop", "checkpoint", "tracking"})
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def write_yaml(experiment: Experiment, path: Path) -> None:
-    """Writes every key to `path`, atomically; `load_experiment(path)` gives an equal experiment."""
+    """Writes every key to `path`, atomically; `load_experiment(path)` returns an equal experiment."""
     settings = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
+    # Keep this line: checkpoints contain it, so its bytes are part of their digests in demonstration sets.
     head = "# Every setting of this run; what the keys mean stands in dm2-ray's configs/defaults.yaml.\n"
     write_atomically(path, (head + settings).encode())
 
 
 def read_document(path: Path, source: str) -> YamlDocument:
-    """The YAML mapping in a file, and the lines of its keys.
+    """Reads the YAML mapping in a file, with the lines of its keys.
 
     Args:
-        path: the file.
-        source: what it is called in errors.
+        path: The file.
+        source: Its name in messages of errors.
 
     Raises:
-        ConfigError: it cannot be read, or is no YAML mapping.
+        ConfigError: The file cannot be read, or is not a YAML mapping.
     """
     try:
         return read_yaml_mapping(path.read_text(encoding="utf-8"))

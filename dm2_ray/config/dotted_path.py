@@ -1,9 +1,9 @@
-"""Functions of a user's own, named in a configuration as `package.module:function`.
+"""Functions of the user that a configuration names as `package.module:function`.
 
     matching.form          logits -> matching reward           (dm2_ray.learning.rewards)
     discriminator.input    steps -> the discriminator's input  (dm2_ray.learning.visitation)
 
-The module has to be importable in every process of a run: installed, or in a directory on PYTHONPATH.
+The module must be importable in every process of a run: installed, or in a directory on PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dm2_ray.config.schema import Experiment
 
 
 def function_paths(experiment: Experiment) -> dict[tuple[str, str], str]:
-    """The functions that an experiment names, by section and key."""
+    """The function paths in an experiment, by section and key."""
     values = {
         ("matching", "form"): experiment.matching.form,
         ("discriminator", "input"): experiment.discriminator.input,
@@ -41,10 +41,10 @@ def check_functions(experiment: Experiment) -> None:
 
 @lru_cache(maxsize=32)
 def import_function(path: str) -> Callable[..., Any]:
-    """The function that `package.module:function` names.
+    """Imports the function named by `package.module:function`.
 
     Raises:
-        ConfigError: There is no such module or function, or the module cannot be imported; one line.
+        ConfigError: There is no such module or function, or importing the module fails.
     """
     module_name, _, name = path.partition(":")
     try:
@@ -55,7 +55,7 @@ def import_function(path: str) -> Callable[..., Any]:
         raise ConfigError(
             f"{path}: there is no module {error.name}; install it, or put its directory on PYTHONPATH"
         ) from error
-    except Exception as error:  # whatever the user's module raises
+    except Exception as error:  # the user's module may raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(f"{path}: importing {module_name} failed: {reason}") from error
     function = getattr(module, name, None)

@@ -1,4 +1,4 @@
-"""Refusals of a configuration in one line that says where, which key, which value and what would be right."""
+"""One-line errors in configurations: where, which key, which value was found, and what was expected."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from dm2_ray.errors import UserError
 from dm2_ray.terminal import shorten
 
-# pydantic's error types, in the words of somebody who edits a file.
+# pydantic's error types, in words for the author of a configuration file.
 _EXPECTATIONS = {
     "int_type": "a whole number",
     "float_type": "a number",
@@ -34,13 +34,15 @@ _EXPECTATIONS = {
 
 
 class ConfigError(UserError, ValueError):
-    """A configuration cannot be used; the message is one line for the person who wrote it."""
+    """A configuration cannot be used; the message is one line."""
 
 
 def format_validation_error(error: ErrorDetails, model: type[BaseModel]) -> str:
-    """One clause for one of pydantic's errors: key, value, and what would have been right.
+    """Describes one of pydantic's errors: key, value, and what was expected.
 
-    `model` is the model that refused, where the names to suggest are looked up.
+    Args:
+        error: The error.
+        model: The model that was validated, whose names are suggested.
     """
     path = tuple(str(part) for part in error["loc"])
     key, value = ".".join(path), format_value(error["input"])
@@ -53,40 +55,41 @@ def format_validation_error(error: ErrorDetails, model: type[BaseModel]) -> str:
         return f"{key} must be one of {', '.join(names)}, got {value}{closest_match(error['input'], names)}"
     if error["type"] == "name_or_function":
         known = error["ctx"]["expected"]
-        near = closest_match(error["input"], known.split(", "))
-        return f"{key} must be one of {known}, or a function as package.module:function, got {value}{near}"
+        hint = closest_match(error["input"], known.split(", "))
+        return f"{key} must be one of {known}, or a function as package.module:function, got {value}{hint}"
     expected = _EXPECTATIONS.get(error["type"], "").format(**error.get("ctx", {}))
     return f"{key} must be {expected or error['msg']}, got {value}"
 
 
 def format_value(value: Any) -> str:
-    """The value as written in YAML's words, shortened to fit a line."""
+    """A value as it is written in YAML, shortened to fit into a line."""
     words = {"None": "null", "True": "true", "False": "false"}
     return shorten(words.get(repr(value), repr(value)), 60)
 
 
-def closest_match(name: object, names: Iterable[str]) -> str:
-    """`; did you mean NAME?`, or nothing where no name is near."""
+def closest_match(name: object, names: Iterable[str], prefix: str = "") -> str:
+    """`; did you mean NAME?` for the most similar name, or an empty text if none is similar."""
     matches = difflib.get_close_matches(str(name), list(names), n=1, cutoff=0.6)
-    return f"; did you mean {matches[0]}?" if matches else ""
+    return f"; did you mean {prefix}{matches[0]}?" if matches else ""
 
 
 def closest_key(path: tuple[str, ...], model: type[BaseModel]) -> str:
-    """What the writer of an unknown key may have meant: a sibling, the same name elsewhere, or the siblings."""
+    """A suggestion for an unknown key: a similar sibling, the same name in another section, or all siblings."""
     *parents, name = path
+    prefix = "".join(f"{parent}." for parent in parents)
     siblings = list(_fields(tuple(parents), model))
-    if near := difflib.get_close_matches(name, siblings, n=1, cutoff=0.6):
-        return f"; did you mean {'.'.join([*parents, near[0]])}?"
+    if suggestion := closest_match(name, siblings, prefix):
+        return suggestion
     keys = dotted_keys(model)
-    if elsewhere := [key for key in keys if key.rpartition(".")[2] == name]:
-        return f"; did you mean {elsewhere[0]}?"
-    if not parents and (near := difflib.get_close_matches(".".join(path), keys, n=1, cutoff=0.6)):
-        return f"; did you mean {near[0]}?"
+    if same_name := [key for key in keys if key.rpartition(".")[2] == name]:
+        return f"; did you mean {same_name[0]}?"
+    if not parents and (suggestion := closest_match(name, keys)):
+        return suggestion
     return f"; {'.'.join(parents) or 'the top level'} has {', '.join(siblings)}"
 
 
 def dotted_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
-    """All keys of a model and of the models in it, as they are written on the command line."""
+    """All keys of a model and its nested models, as they are written on the command line."""
     keys: list[str] = []
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
@@ -97,19 +100,20 @@ def dotted_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 
 def field_at(path: tuple[str, ...], model: type[BaseModel]) -> FieldInfo | None:
-    """The field that a key path leads to, None where there is none."""
+    """The field at a key path; None if there is none."""
     *parents, name = path
     return _fields(tuple(parents), model).get(name)
 
 
 def _fields(path: tuple[str, ...], model: type[BaseModel]) -> dict[str, FieldInfo]:
-    is_name_of_user = False
+    """The fields of the model at a key path; empty if there is no model."""
+    is_mapping_key = False
     for name in path:
-        if name.isdigit() or is_name_of_user:  # the place of an entry in a list of models, or its key in a mapping
-            is_name_of_user = False
+        if name.isdigit() or is_mapping_key:  # the index of an entry in a list of models, or its key in a mapping
+            is_mapping_key = False
             continue
         annotation = model.model_fields[name].annotation if name in model.model_fields else None
-        is_name_of_user = get_origin(annotation) is dict
+        is_mapping_key = get_origin(annotation) is dict
         inner = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
         models = [kind for kind in inner if issubclass(kind, BaseModel)]
         if not models:

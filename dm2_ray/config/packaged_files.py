@@ -1,4 +1,4 @@
-"""Where the packaged YAML files are. A leaf: every room may import it, it imports none."""
+"""The location of the packaged YAML files. This module imports no other at its top, so that any may import it."""
 
 from __future__ import annotations
 

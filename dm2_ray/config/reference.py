@@ -14,42 +14,45 @@ from dm2_ray.config.yaml_reader import read_yaml_value
 
 _HEAD = """# Configuration reference
 
-Every key of a run, with its default. A key is given on the command line as `KEY=VALUE` (`dm2 train … ppo.clip=0.05`) or
-in a YAML file (`dm2 train FILE`, or `--config FILE`), which needs only the keys that it changes.
+Every key of a run, with its default. Set a key on the command line as `KEY=VALUE` (`dm2 train … ppo.clip=0.05`) or in a
+YAML file (`dm2 train FILE`, or `--config FILE`), which needs only the keys that it changes.
 
-The layers, later ones win:
+Settings come from these layers; later ones win:
 
-| layer | what it is |
+| layer | content |
 |---|---|
 | `configs/defaults.yaml` | every key |
 | `configs/maps/MAP.yaml` | the paper's values for that map |
-| `configs/variants/VARIANT.yaml` | what makes a variant: `ippo`, `dm2`, `bc`, `mappo`, … |
-| your file | |
-| `KEY=VALUE` | the command line, in its order |
+| `configs/variants/VARIANT.yaml` | what distinguishes a variant: `ippo`, `dm2`, `bc`, `mappo`, … |
+| your file | the keys that you change |
+| `KEY=VALUE` | the command line, from left to right |
 
-Each layer is checked on its own: an unknown key or a bad value is refused in one line that names the file, the line,
-the key and the nearest valid name. A run directory holds the result as `config.yaml`.
+Each layer is checked separately: an unknown key or a bad value is reported in one line that names the file, the line,
+the key and the most similar valid name. The run directory contains the merged result as `config.yaml`.
 
 *This page is generated from the comments in `defaults.yaml` by `python -m dm2_ray.config.reference`.*
 """
 
 
 class Entry(NamedTuple):
-    """One key of defaults.yaml."""
+    """One key of defaults.yaml.
+
+    Attributes:
+        key: With dots, as on the command line.
+        default: As written in the file; None for a section.
+        meaning: The comment above the key, as one paragraph.
+    """
 
     key: str
-    """With dots, as on the command line."""
     default: str | None
-    """As it is written; None for a section."""
     meaning: str
-    """The comment above it, as one paragraph."""
 
 
 def entries(text: str) -> Iterator[Entry]:
     """All keys of a file like defaults.yaml, in its order.
 
     Args:
-        text: YAML whose comments stand above their keys; sections are indented by two spaces.
+        text: YAML with each comment above its key and sections indented by two spaces.
     """
     comment: list[str] = []
     parents: list[str] = []

@@ -1,9 +1,9 @@
 """Typed settings of a run, section by section.
 
-Every section is a frozen model that refuses an unknown key, a wrong type or a value out of range when it is built.
-What each key means is said once, above the key, in configs/defaults.yaml; the defaults here equal the values there
-(a test compares them). `dm2_ray.runs.experiment_loading` layers YAML files and command-line overrides into an
-`Experiment`. This module is a leaf: every room may import it, it imports none.
+Every section is a frozen model that rejects unknown keys, wrong types and values out of range when it is built. Each
+key is explained once, by the comment above it in configs/defaults.yaml; the defaults here equal the values there (a
+test compares them). `dm2_ray.runs.experiment_loading` merges YAML files and command-line overrides into an
+`Experiment`. This module imports no other of the package, so that any may import it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 REWARD_FORM_NAMES = ("airl", "gail", "log_d", "fairl", "bounded")
-"""Of dm2_ray.learning.rewards."""
+"""The forms in dm2_ray.learning.rewards."""
 DISCRIMINATOR_INPUT_NAMES = ("state", "state_action", "state_next_state")
-"""Of dm2_ray.learning.visitation."""
+"""The inputs in dm2_ray.learning.visitation."""
 
 _FUNCTION_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 def _name_or_function(names: tuple[str, ...]) -> Callable[[str], str]:
-    """A check that a value is one of these names, or has the form package.module:function."""
+    """A validator that accepts one of these names, or a text of the form package.module:function."""
 
     def check(value: str) -> str:
         if value in names or _FUNCTION_PATH.fullmatch(value):
@@ -41,7 +41,7 @@ class Section(BaseModel):
 
 
 class StarCraftSettings(Section):
-    """The real game, where `world.backend` is starcraft."""
+    """The real game, for `world.backend` starcraft."""
 
     path: str | None = None
     max_games: int = Field(4, ge=1)
@@ -77,7 +77,7 @@ class RolloutSettings(Section):
 
 
 class PolicySettings(Section):
-    """Networks of one agent: actor and critic are separate and of the same shape."""
+    """Networks of one agent; actor and critic are separate and have the same architecture."""
 
     network: Literal["gru", "mlp"] = "gru"
     hidden_size: int = Field(64, ge=1)
@@ -109,7 +109,7 @@ class PPOSettings(Section):
 
 
 class DiscriminatorSettings(Section):
-    """Discriminator of one agent: a network on what the agent itself saw and did."""
+    """Discriminator of one agent: a network whose input is what the agent itself saw and did."""
 
     input: Annotated[str, AfterValidator(_name_or_function(DISCRIMINATOR_INPUT_NAMES))] = "state"
     hidden_size: int = Field(64, ge=1)
@@ -126,7 +126,7 @@ class DiscriminatorSettings(Section):
 
 
 class MatchingSettings(Section):
-    """How the discriminator's logit becomes reward, and what else is paid."""
+    """How the discriminator's logit becomes a reward, and how it is combined with the task's reward."""
 
     reward: Literal["both", "matching", "task"] = "both"
     form: Annotated[str, AfterValidator(_name_or_function(REWARD_FORM_NAMES))] = "airl"
@@ -136,7 +136,7 @@ class MatchingSettings(Section):
     padding: Literal["absorbing", "masked", "paper"] = "absorbing"
 
     def at(self, iteration: int) -> MatchingSettings:
-        """The settings in force at an iteration, counted from 0: the coefficient falls linearly, then stays 0."""
+        """The settings at an iteration, counted from 0: the coefficient falls linearly to 0 and stays there."""
         if self.anneal_iterations == 0:
             return self
         share = max(0.0, 1.0 - iteration / self.anneal_iterations)
@@ -148,7 +148,7 @@ class DemonstrationSettings(Section):
 
     source: Literal["set", "live", "self_imitation"] = "set"
     path: str | None = None
-    # Not strict: a YAML list is how a tuple is written in a file.
+    # Not strict, because a file writes a tuple as a YAML list.
     paths_per_agent: Annotated[tuple[str, ...], Field(strict=False)] = ()
     other_engine: bool = False
     sampling: Literal["concurrent", "non_concurrent"] = "concurrent"
@@ -168,13 +168,13 @@ class CloningSettings(Section):
 
 
 class DiagnosticsSettings(Section):
-    """What is measured of the agents besides their losses."""
+    """Measurements of the agents besides their losses."""
 
     divergence_every: int = Field(10, ge=0)
 
 
 class LearnerSettings(Section):
-    """Where the agents learn. Nothing is shared between them in either case."""
+    """Where the agents learn. In either case they share nothing."""
 
     processes: Literal["per_agent", "driver"] = "per_agent"
     cpus_per_learner: float = Field(0.2, ge=0)
@@ -183,7 +183,7 @@ class LearnerSettings(Section):
 
 
 class EvaluationSettings(Section):
-    """Greedy battles on seeds of their own; they never touch the training battles."""
+    """Greedy battles with separate seeds, which never influence the training battles."""
 
     every_env_steps: int = Field(50_000, ge=0)
     episodes: int = Field(128, ge=1)
@@ -191,7 +191,7 @@ class EvaluationSettings(Section):
 
 
 class CheckpointSettings(Section):
-    """What is kept on disk."""
+    """What is saved, kept and copied."""
 
     every_iterations: int = Field(10, ge=0)
     keep: int = Field(3, ge=0)
@@ -200,21 +200,21 @@ class CheckpointSettings(Section):
 
 
 class FaultSettings(Section):
-    """How long a run waits for what it has lost."""
+    """How long a run waits for lost processes and after SIGTERM."""
 
     wait_for_resources_s: float = Field(600.0, gt=0)
     stop_grace_s: float = Field(30.0, gt=0)
 
 
 class StopSettings(Section):
-    """When a run ends: at whichever limit is reached first."""
+    """When a run ends: at the limit reached first."""
 
     env_steps: int | None = Field(None, ge=1)
     iterations: int | None = Field(None, ge=1)
 
 
 class TrackingSettings(Section):
-    """Who is told about the run. metrics.jsonl is always written."""
+    """Where metrics go besides metrics.jsonl, which is always written."""
 
     wandb: Literal["online", "offline", "disabled"] = "disabled"
     project: str = "dm2-ray"
@@ -225,7 +225,7 @@ class TrackingSettings(Section):
 
 
 class Experiment(Section):
-    """One run, whole."""
+    """All settings of one run."""
 
     seed: int = Field(0, ge=0)
     variant: str = "dm2"

@@ -1,7 +1,7 @@
-"""YAML as people write it, with the line of every key.
+"""Reads YAML with the line of every key.
 
-PyYAML reads YAML 1.1, in which `1e-3` and `1e6` are strings and a key given twice silently wins. Here they are
-numbers, whole where they are whole (`1e6` counts env steps), and a key given twice is refused.
+PyYAML implements YAML 1.1, in which `1e-3` and `1e6` are strings and the last of two equal keys silently wins. Here
+they are numbers (integers where possible, because `1e6` may count env steps), and a key given twice is an error.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FLOAT_TAG = "tag:yaml.org,2002:float"
 
 
 class YamlError(ValueError):
-    """A text is not usable YAML; `line` counts from 1, None where it has no line."""
+    """A text is not usable YAML; `line` counts from 1 and is None if unknown."""
 
     def __init__(self, problem: str, line: int | None):
         super().__init__(problem)
@@ -31,21 +31,21 @@ class YamlError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class YamlDocument:
-    """A mapping read from a file, and where its keys stand."""
+    """A mapping read from a file, and the line of each key."""
 
     values: dict[str, Any]
     lines: Mapping[KeyPath, int]
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that knows exponents and refuses duplicate keys."""
+    """A SafeLoader that reads numbers with exponents."""
 
 
 def _construct_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int | float:
     text = str(loader.construct_scalar(node)).replace("_", "")
     if _EXPONENT.match(text):
         number = Decimal(text)
-        # Beyond 64 bits no setting is a count, and expanding 1e999999 would take all memory.
+        # No setting is a count beyond 64 bits, and expanding 1e999999 would take all memory.
         if number.adjusted() <= 18 and number == number.to_integral_value():
             return int(number)
         return float(number)
@@ -60,7 +60,7 @@ def read_yaml_mapping(text: str) -> YamlDocument:
     """Reads a document whose top level is a mapping; an empty document is an empty mapping.
 
     Raises:
-        YamlError: syntax, a key that is not a plain name, a key given twice, or another top level.
+        YamlError: Invalid syntax, a key that is not a plain name, a key given twice, or a top level of another kind.
     """
     try:
         loader = _Loader(text)
@@ -86,7 +86,7 @@ def _read_mapping(loader: _Loader) -> YamlDocument:
 
 
 def read_yaml_value(text: str) -> Any:
-    """Reads one value, as it stands after the `=` of an override. Raises YamlError."""
+    """Reads one value, as written after the `=` of an override. Raises YamlError."""
     try:
         return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -96,7 +96,14 @@ def read_yaml_value(text: str) -> Any:
 def _note_lines(
     node: yaml.MappingNode, prefix: KeyPath, lines: dict[KeyPath, int], noted: dict[int, bool] | None = None
 ) -> None:
-    """Lines of all keys below a node. `noted`: nodes met so far by id, True while their inside is being noted."""
+    """Collects the lines of all keys below a node.
+
+    Args:
+        node: The mapping.
+        prefix: Key path of the mapping.
+        lines: Receives the line of each key path.
+        noted: The nodes visited so far, by id; True while their content is being visited.
+    """
     noted = {} if noted is None else noted
     for key, value in node.value:
         line = key.start_mark.line + 1
@@ -110,10 +117,10 @@ def _note_lines(
 
 
 def _note_inner_lines(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], noted: dict[int, bool]) -> None:
-    """The same for any value; the entries of a list count as keys 0, 1, …"""
+    """The same for any value; the entries of a list have the keys 0, 1, …"""
     if not isinstance(node, (yaml.MappingNode, yaml.SequenceNode)):
         return
-    # An alias leads to its anchor's node: noted once, or a few lines of aliases would fill the memory.
+    # An alias refers to its anchor's node. Visit it only once: a few lines of nested aliases could fill the memory.
     if id(node) in noted:
         if noted[id(node)]:
             raise YamlError(f"{'.'.join(path)} contains itself", node.start_mark.line + 1)
@@ -123,14 +130,14 @@ def _note_inner_lines(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int],
         _note_lines(node, path, lines, noted)
     else:
         for index, entry in enumerate(node.value):
-            place = (*path, str(index))
-            lines[place] = entry.start_mark.line + 1
-            _note_inner_lines(entry, place, lines, noted)
+            entry_path = (*path, str(index))
+            lines[entry_path] = entry.start_mark.line + 1
+            _note_inner_lines(entry, entry_path, lines, noted)
     noted[id(node)] = False
 
 
 def _as_yaml_error(error: Exception) -> YamlError:
-    """In one line. PyYAML raises plain ValueErrors for dates that do not exist."""
+    """The error with a message of one line. PyYAML raises plain ValueErrors for dates that do not exist."""
     if isinstance(error, RecursionError):
         return YamlError("not valid YAML: nested too deeply", None)
     mark = getattr(error, "problem_mark", None)

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from dm2_ray.config.documents import read_document
 from dm2_ray.config.errors import ConfigError, closest_match, format_validation_error
-from dm2_ray.config.overrides import merge
+from dm2_ray.config.overrides import deep_merge
 from dm2_ray.config.packaged_files import configs_dir
 from dm2_ray.experiments.matrix import Matrix
 from dm2_ray.experiments.matrix_checks import check_agreement, check_map, unknown_name
@@ -109,12 +109,12 @@ def _checked(given: Mapping[str, Any], map_name: str, overrides: Sequence[str], 
     values = dict(given)
     maps = values.get("maps")
     if isinstance(maps, Mapping) and isinstance(maps.get(map_name), Mapping):
-        values = merge(values, maps[map_name])
+        values = deep_merge(values, maps[map_name])
     for override in overrides:
         path, value = parse_override(override)
         for name in reversed(path):
             value = {name: value}
-        values = merge(values, value)
+        values = deep_merge(values, value)
     for section in ("experts", "sets", "rows"):
         values[section] = _without_removed(section, given.get(section), values.get(section), source)
     try:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dm2_ray.config.errors import ConfigError, format_value
+from dm2_ray.config.errors import ConfigError
+from dm2_ray.config.overrides import COMMAND_LINE, split_override
 from dm2_ray.config.schema import Experiment
 from dm2_ray.config.yaml_reader import KeyPath, YamlDocument, YamlError, read_yaml_value
-
-COMMAND_LINE = "command line"
 
 
 class MatrixSource:
@@ -49,13 +48,9 @@ def parse_override(text: str) -> tuple[KeyPath, Any]:
     Raises:
         ConfigError: The text is not KEY=VALUE.
     """
-    key, equals, value = text.partition("=")
-    path = tuple(key.strip().split("."))
-    if not equals or not all(path):
-        raise ConfigError(f"{COMMAND_LINE}: {format_value(text)} is not KEY=VALUE, for example ppo.clip=0.05")
-    if path[0] in Experiment.model_fields:
-        path = ("settings", *path)
+    key, value = split_override(text)
     try:
-        return path, read_yaml_value(value)
+        parsed = read_yaml_value(value)
     except YamlError as error:
-        raise ConfigError(f"{COMMAND_LINE}: value of {key}: {error}") from None
+        raise ConfigError(f"{COMMAND_LINE}: value of {'.'.join(key)}: {error}") from None
+    return ("settings", *key) if key[0] in Experiment.model_fields else key, parsed
