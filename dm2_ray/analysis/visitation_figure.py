@@ -49,7 +49,15 @@ _MAX_TARGET_LABELS = 9
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scale:
-    """Maps numbers to colors."""
+    """Maps numbers to colors.
+
+    Attributes:
+        colors: The colors.
+        norm: Maps numbers to the range of `colors`.
+        label: Text above the color bar.
+        ticks: Numbers that are marked on it.
+        tick_labels: Their labels.
+    """
 
     colors: Colormap
     norm: Normalize
@@ -60,7 +68,15 @@ class Scale:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimeSeries:
-    """A quantity over time, [T]."""
+    """A curve over time.
+
+    Attributes:
+        values: [T] values.
+        label: Text in the legend.
+        color: Color of the curve.
+        style: Line style of Matplotlib.
+        filled: Whether the area below is filled instead.
+    """
 
     values: npt.NDArray[np.float64]
     label: str

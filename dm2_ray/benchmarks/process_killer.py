@@ -20,6 +20,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from dm2_ray.distributed.memory import process_role
 
@@ -52,8 +53,7 @@ class Kill:
     back_s: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Process:
+class _Process(NamedTuple):
     pid: int
     kind: str
     call: str | None

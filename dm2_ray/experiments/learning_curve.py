@@ -20,7 +20,17 @@ class NotEvaluated(UserError, ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LearningCurve:
-    """Greedy win rate and return over one run."""
+    """Greedy win rate and return over one run.
+
+    Attributes:
+        variant: Variant of the run.
+        seed: Seed of the run.
+        env_steps: Env steps at each evaluation.
+        win_rates: Win rate of each evaluation.
+        returns: Mean return of each evaluation.
+        minutes: Duration of all iterations.
+        is_finished: Whether the run has reached its limit.
+    """
 
     variant: str
     seed: int

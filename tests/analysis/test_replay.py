@@ -1,4 +1,4 @@
-"""`dm2 replay` as a user meets it, and what a checkpoint's networks say of a battle."""
+"""`dm2 replay`, and the annotations of a battle by a checkpoint's networks."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def dm2(*arguments: object) -> int:
     return main([str(argument) for argument in arguments])
 
 
-def in_page(path: Path) -> BattleRecording:
+def recording_in(path: Path) -> BattleRecording:
     match = re.search(r'<script id="battle" type="application/json">(.*?)</script>', path.read_text(), re.DOTALL)
     assert match is not None
     return BattleRecording.from_json(json.dumps(json.loads(match[1])["recording"]))
 
 
 def untrained(root: Path, *, matching: float, form: str = "airl", kind: str = "state") -> Checkpoint:
-    """A checkpoint of freshly initialized networks, as a run would save it."""
+    """A checkpoint of newly initialized networks, as a run would save it."""
     experiment = Experiment.model_validate(
         {
             "variant": "dm2" if matching else "ippo",
@@ -69,11 +69,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 
 @pytest.mark.cli
-def test_a_script_becomes_every_kind_of_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_scripted_battle_is_written_in_every_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = [tmp_path / "deep" / f"battle.{suffix}" for suffix in ("html", "gif", "mp4")]
     outs = [word for file in files for word in ("--out", file)]
     assert dm2("replay", "scripted:kite", "--map", "2s3z", "--seed", 4, "--battle", 2, "--size", 320, *outs) == 0
-    recording = in_page(files[0])
+    recording = recording_in(files[0])
     line = capsys.readouterr().out.strip()
     assert "\n" not in line and all(str(file) in line for file in files)
     assert f"{recording.outcome} after {recording.num_steps} steps" in line
@@ -98,7 +98,7 @@ def test_films_can_be_made_larger_and_faster(tmp_path: Path) -> None:
     assert frames[0] > 1.5 * frames[1]
 
 
-def test_until_finds_a_battle_that_ends_so() -> None:
+def test_until_finds_a_battle_with_the_outcome() -> None:
     for until, outcome in (("win", "won"), ("loss", "lost")):
         recording = record_battle("scripted:nearest", map_name="3m", until=until)  # type: ignore[arg-type]
         assert recording.outcome == outcome
@@ -109,7 +109,7 @@ def test_until_finds_a_battle_that_ends_so() -> None:
             assert (earlier == "won") != (until == "win")
 
 
-def test_a_battle_that_never_comes_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_battle_with_the_outcome_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "never.html"
     assert dm2("replay", "scripted:random", "--map", "3s_vs_3z", "--until", "win", "--out", page) == 1
     assert "none of 100 battles was won" in capsys.readouterr().err
@@ -142,14 +142,14 @@ def test_what_cannot_be_done_is_refused_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_checkpoint_tells_what_its_networks_think(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_a_checkpoints_networks_annotate_its_battle(checkpoint: Checkpoint, tmp_path: Path) -> None:
     page = tmp_path / "replay.html"
     assert dm2("replay", checkpoint.path, "--battle", 1, "--out", page) == 0
-    recording = in_page(page)
+    recording = recording_in(page)
     assert set(recording.series) == {"matching_reward", "action_probability", "value"}
     assert recording.provenance.team == "dm2, 1,234 env steps, greedy" and recording.provenance.map == MAP
 
-    # The same battle once more, step by step, with the networks as they act.
+    # The same battle again, step by step, with the networks as they act.
     battles = BattleVector(MAP, 1)
     battles.reset(first_battle=1)
     policies = load_policies(checkpoint, greedy=True)

@@ -1,4 +1,4 @@
-"""What is drawn and reported of visitations: numbers counted by hand, real battles, files."""
+"""Pictures and reports of visitations: numbers counted by hand, real battles, files."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def visits_of(path: Path) -> JointRollouts:
 def seen_by(
     agents: int, observations: np.ndarray, actions: np.ndarray, alive: np.ndarray, lengths: list[int], num_actions: int
 ) -> JointRollouts:
-    """Battles in which all agents saw and did the same."""
+    """Battles in which all agents see and do the same."""
     view = AgentEpisodes(
         observations=observations,
         actions=actions,
@@ -77,12 +77,12 @@ def tables_of(map_name: str, **switches: bool):
     return build_tables(load_map(map_name), SmacOptions.from_arguments(switches))
 
 
-# What is counted.
+# Counts.
 
 
 @pytest.mark.parametrize("switches", [{}, {"obs_pathing_grid": True, "obs_last_action": True}])
-def test_surroundings_are_where_the_units_really_are(switches):
-    """Compared with the units' own positions, which no agent is told."""
+def test_surroundings_are_where_the_units_are(switches):
+    """Compared with the units' positions, which agents do not observe."""
     battles = BattleVector("2s3z", 2, seed=3, **switches)
     team = ScriptedTeam("nearest", battles, seed=0)
     battles.reset(first_battle=0)
@@ -108,7 +108,7 @@ def test_surroundings_are_where_the_units_really_are(switches):
         surroundings: NeighborHistogram = getattr(found, name)
         edges = np.linspace(-9, 9, CELLS + 1)
         counts, _, _ = np.histogram2d(*np.array(offsets).T, bins=(edges, edges))
-        # A unit on the edge of two cells may fall into the other one.
+        # A unit on the border of two cells may be counted in the other one.
         assert np.abs(surroundings.counts - counts).sum() <= 2
         assert surroundings.counts.sum() == len(offsets) and surroundings.living_steps == alive.sum()
         # Mean number in sight of the living agent.
@@ -141,7 +141,7 @@ def test_log_ratio_is_of_densities_and_shrinks_where_little_was_seen():
     def watched(count: float, steps: int) -> NeighborHistogram:
         return NeighborHistogram(counts=np.full((CELLS, CELLS), count), living_steps=steps)
 
-    # Twice the density in half the time, with five sightings more on both sides.
+    # Twice the density in half the time, with five additional sightings on both sides.
     assert log_ratio(watched(1000, 500), watched(1000, 1000)) == pytest.approx(
         np.log2(1.005 / 0.505 * 2 * 0.505 / 1.01), abs=0.02
     )
@@ -165,7 +165,7 @@ def test_actions_have_names():
 # Pictures.
 
 
-def test_a_set_is_drawn_whole_or_one_agent_of_it(kiting, tmp_path):
+def test_a_set_is_drawn_with_all_agents_or_one(kiting, tmp_path):
     whole, one = tmp_path / "whole.png", tmp_path / "new" / "one.png"
     assert draw_set_picture(kiting, whole) == (16, None)
     assert draw_set_picture(kiting, one, agent=1) == (16, None)
@@ -173,7 +173,7 @@ def test_a_set_is_drawn_whole_or_one_agent_of_it(kiting, tmp_path):
     assert sizes[0][0] == sizes[1][0] and sizes[0][1] - sizes[1][1] > 200
 
 
-def test_ten_agents_stand_side_by_side(tmp_path):
+def test_ten_agents_are_drawn_in_two_blocks(tmp_path):
     path = record(tmp_path / "set", "nearest", "MMM2", 8)
     draw_set_picture(path, tmp_path / "ten.png")
     width, height = Image.open(tmp_path / "ten.png").size
@@ -181,15 +181,15 @@ def test_ten_agents_stand_side_by_side(tmp_path):
 
 
 def test_a_set_of_an_unknown_world_is_drawn_without_positions(kiting, tmp_path):
-    """As an imported set may be: nothing is known of map, rewards and outcomes."""
+    """As for an imported set: map, rewards and outcomes are not known."""
     bare = replace(visits_of(kiting), returns=None, won=None)
     draw_team(bare, tmp_path / "bare.svg", title="a set", world=KnownWorld(spec=None, tables=None))
     text = (tmp_path / "bare.svg").read_text()
     assert text.startswith("<?xml") and text.rstrip().endswith("</svg>")
 
 
-def test_an_imported_set_is_drawn_as_far_as_it_goes(kiting, tmp_path):
-    """Neither masks nor rewards nor outcomes, and observations that are not this map's."""
+def test_an_imported_set_is_drawn_as_far_as_possible(kiting, tmp_path):
+    """Without masks, rewards and outcomes, and with observations of another size."""
     recorded = JointTrajectories.open(kiting)
     world = RecordedWorld(**{name: getattr(recorded.manifest, name) for name in RecordedWorld.model_fields})
     for name, cut, expected in (("plain", 16, None), ("short", 10, "observations of 10 numbers, 16 on 2m_vs_1z")):
@@ -211,7 +211,7 @@ def test_an_imported_set_is_drawn_as_far_as_it_goes(kiting, tmp_path):
         assert lack is None if expected is None else expected in str(lack)
 
 
-def test_a_set_of_a_users_scenario_wants_its_file(tmp_path):
+def test_a_set_of_a_users_scenario_needs_its_file(tmp_path):
     text = (configs_dir() / "scenarios" / "split_2s_vs_3z.yaml").read_text()
     file = tmp_path / "mine.yaml"
     file.write_text(text.replace("split_2s_vs_3z", "mine"))
@@ -221,7 +221,7 @@ def test_a_set_of_a_users_scenario_wants_its_file(tmp_path):
     assert draw_set_picture(path, tmp_path / "b.png", map_name=str(file)) == (4, None)
 
 
-def test_a_picture_that_cannot_be_is_refused_and_leaves_nothing(kiting, tmp_path):
+def test_an_impossible_picture_is_refused_and_leaves_no_file(kiting, tmp_path):
     for arguments, words in (
         ({"out": tmp_path / "a.gif"}, "expected one of .png, .svg, .pdf"),
         ({"out": tmp_path / "a.png", "agent": 2}, "--agent 2: the set has agents 0 to 1"),
@@ -265,7 +265,7 @@ def test_a_team_is_compared_with_its_experts(kiting, tmp_path):
     assert Image.open(tmp_path / "one" / "visitation.png").size[1] < Image.open(picture).size[1]
 
 
-def test_a_team_is_not_told_from_itself(tmp_path):
+def test_a_team_cannot_be_told_from_itself(tmp_path):
     world = WorldSettings(map="2m_vs_1z")
     experts = record(tmp_path / "experts", "nearest", "2m_vs_1z", 60, seed=1)
     team = visits_of(record(tmp_path / "team", "nearest", "2m_vs_1z", 60, seed=2))

@@ -6,6 +6,7 @@ import os
 import secrets
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
@@ -31,7 +32,7 @@ class RayHosts:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._logs: list[IO[str]] = []
+        self._resources = ExitStack()
         for name in ("hosts", "home"):
             (directory / name).mkdir()
         private = directory / "private"
@@ -43,19 +44,18 @@ class RayHosts:
         self.head: Host
 
     def __enter__(self) -> RayHosts:
-        self._hosts.__enter__()
-        try:
+        with self._resources:
+            self._resources.enter_context(self._hosts)
             self.head = self._start(
                 "head", "--head", f"--port={PORT}", f"--num-cpus={HEAD_CPUS}", "--dashboard-host=127.0.0.1",
                 f"--system-config={HEALTH_CHECKS}",
             )  # fmt: skip
-        except BaseException:
-            self._end()
-            raise
+            # Without an error until here, `__exit__` closes them.
+            self._resources = self._resources.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
+        self._resources.close()
 
     def add_worker(self) -> Host:
         """Adds a host as a node of the cluster."""
@@ -112,10 +112,4 @@ class RayHosts:
         return host
 
     def _open(self, log: Path) -> IO[str]:
-        self._logs.append(open(log, "w"))
-        return self._logs[-1]
-
-    def _end(self) -> None:
-        self._hosts.__exit__(None, None, None)
-        for log in self._logs:
-            log.close()
+        return self._resources.enter_context(open(log, "w"))

@@ -1,4 +1,4 @@
-"""Whatever an address leads to is understood, or refused in one line and soon; the token goes to nobody else."""
+"""Every kind of address works or is refused in one line within seconds; the token is sent to no other server."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ TOKEN = "not-a-real-token"
 
 
 @pytest.fixture(autouse=True)
-def nothing_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_API_SERVER_ADDRESS", "RAY_ADDRESS", "http_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
 
 
 def ray(path: str, mode: str = "disabled") -> Answer:
-    """What a dashboard says."""
+    """The answers of a dashboard."""
     if path == "/api/authentication_mode":
         return 200, {"authentication_mode": mode}
     return 200, {"ray_version": "2.60.0"}
@@ -42,10 +42,10 @@ def refusal(address: str) -> str:
     return str(error.value)
 
 
-# Which address.
+# Addresses.
 
 
-def test_the_address_is_what_was_said_last(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_address_comes_from_the_option_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert dashboard_address(None) == "http://127.0.0.1:8265"
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert dashboard_address(None) == "http://127.0.0.1:8265"
@@ -62,32 +62,32 @@ def test_other_addresses_are_refused(address: str) -> None:
         dashboard_address(address)
 
 
-# Who answers.
+# Servers.
 
 
-def test_nobody() -> None:
-    with socket.socket() as held:  # bound, and nobody listens
-        held.bind(("127.0.0.1", 0))
-        assert "Connection refused" in refusal(f"http://127.0.0.1:{held.getsockname()[1]}")
+def test_nothing_listens() -> None:
+    with socket.socket() as bound:  # without listening
+        bound.bind(("127.0.0.1", 0))
+        assert "Connection refused" in refusal(f"http://127.0.0.1:{bound.getsockname()[1]}")
 
 
-def test_somebody_silent() -> None:
+def test_a_server_that_does_not_answer() -> None:
     with plain_server(None) as address:
         assert "does not answer within 4 s" in refusal(address)
 
 
-def test_somebody_who_speaks_no_http() -> None:
+def test_a_server_that_does_not_speak_http() -> None:
     with plain_server(b"\x00\x00\x12\x04garbage") as address:
         assert "does not speak HTTP" in refusal(address)
 
 
 @pytest.mark.parametrize(("status", "body"), [(404, "no"), (200, "<html>"), (200, []), (200, {"status": "fine"})])
-def test_some_other_web_server(status: int, body: object) -> None:
+def test_another_web_server(status: int, body: object) -> None:
     with http_server(lambda path: (status, body)) as server:
         assert "no Ray dashboard" in refusal(server.address)
 
 
-def test_tls_where_there_is_none() -> None:
+def test_tls_with_a_server_without() -> None:
     with http_server(ray) as server:
         assert "does not speak TLS: try http://" in refusal(server.address.replace("http:", "https:"))
 
@@ -107,13 +107,13 @@ def certificate(tmp_path: Path) -> Path:
 
 
 @pytest.mark.cli
-def test_no_tls_where_there_is(certificate: Path) -> None:
+def test_no_tls_with_a_server_that_requires_it(certificate: Path) -> None:
     with http_server(ray, certificate=certificate) as server:
         assert "If it speaks TLS: https://" in refusal(server.address.replace("https:", "http:"))
 
 
 @pytest.mark.cli
-def test_a_certificate_that_nobody_vouches_for(certificate: Path) -> None:
+def test_a_certificate_that_is_not_trusted(certificate: Path) -> None:
     with http_server(ray, certificate=certificate) as server:
         assert "certificate is not trusted here" in refusal(server.address)
 
@@ -129,7 +129,7 @@ def test_a_cluster_without_authentication_is_sent_no_token(monkeypatch: pytest.M
     assert [header for _, header in server.requests] == [None, None]
 
 
-def test_a_cluster_that_asks_is_sent_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_with_authentication_is_sent_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
     with http_server(lambda path: ray(path, "token")) as server:
         dashboard = Dashboard(server.address)
@@ -138,10 +138,10 @@ def test_a_cluster_that_asks_is_sent_the_token(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_token_that_is_missing_or_wrong_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def picky(path: str) -> Answer:
+    def refuses(path: str) -> Answer:
         return ray(path, "token") if path == "/api/authentication_mode" else (403, "Forbidden")
 
-    with http_server(picky) as server:
+    with http_server(refuses) as server:
         assert "asks for a token, and there is none here" in refusal(server.address)
         monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
         message = refusal(server.address)
@@ -149,13 +149,13 @@ def test_a_token_that_is_missing_or_wrong_is_named(monkeypatch: pytest.MonkeyPat
     assert TOKEN not in message
 
 
-def test_a_redirect_does_not_take_the_token_along(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_token_does_not_follow_a_redirect(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
 
-    def away(path: str) -> Answer:
+    def redirects(path: str) -> Answer:
         return ray(path, "token") if path == "/api/authentication_mode" else (302, "")
 
-    with http_server(ray) as other, http_server(away, location=other.address) as server:
+    with http_server(ray) as other, http_server(redirects, location=other.address) as server:
         assert f"redirects to {other.address}" in refusal(server.address)
     assert other.requests == []
 
@@ -164,11 +164,11 @@ def test_the_token_is_found_where_ray_finds_it(monkeypatch: pytest.MonkeyPatch, 
     assert find_token() is None
     home = tmp_path / ".ray" / "auth_token"
     home.parent.mkdir()
-    home.write_text("of-home\n")
+    home.write_text("from-home\n")
     home.chmod(0o644)
     token = find_token()
     assert token is not None
-    assert (token.value, token.source, token.open_to_others) == ("of-home", str(home), True)
+    assert (token.value, token.source, token.open_to_others) == ("from-home", str(home), True)
     home.chmod(0o600)
     assert not token.open_to_others
     named = tmp_path / "named"
@@ -179,7 +179,7 @@ def test_the_token_is_found_where_ray_finds_it(monkeypatch: pytest.MonkeyPatch, 
     assert (found := find_token()) is not None and (found.value, found.open_to_others) == ("said", False)
 
 
-def test_an_answer_that_stays_away_later_is_no_answer() -> None:
+def test_a_server_that_stops_answering_is_unreachable() -> None:
     with http_server(ray) as server:
         dashboard = Dashboard(server.address)
     with pytest.raises(DashboardUnreachable):

@@ -1,4 +1,4 @@
-"""Each thing that can be wrong with a machine is found, and comes with a cure."""
+"""`dm2 doctor` finds what is wrong with a machine, and says what to do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def findings(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[in
     return code, {entry["check"]: (entry["level"], f"{entry['what']} — {entry['cure']}") for entry in found}
 
 
-def test_a_machine_that_runs_the_tests_is_well(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_machine_that_runs_the_tests_passes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, found = findings(capsys, "--run-dir", tmp_path / "not" / "yet", "--variant", "dm2", "--map", "3m")
     assert code == 0
     assert {"python", "ray", "run directory", "/dev/shm", "wandb", "gpu", "starcraft", "smac"} <= set(found)
@@ -32,12 +32,12 @@ def test_a_machine_that_runs_the_tests_is_well(capsys: pytest.CaptureFixture[str
     assert "tracking.wandb is disabled" in found["wandb"][1]
 
 
-def test_lines_are_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_line_starts_with_its_level(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     assert all(line[:6] in ("ok    ", "warn  ", "fail  ") for line in capsys.readouterr().out.splitlines())
 
 
-def test_starcraft_is_looked_for_where_it_is_needed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_starcraft_is_checked_if_it_is_needed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, found = findings(
         capsys, "--variant", "ippo", "--map", "3m", "world.backend=starcraft", f"world.starcraft.path={tmp_path}"
     )
@@ -62,7 +62,7 @@ def test_the_other_smac_is_recognized(
     assert ("pip uninstall smac" in found["smac"][1]) == (level == "warn")
 
 
-def test_a_gpu_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_gpu(capsys: pytest.CaptureFixture[str]) -> None:
     import torch
 
     if torch.cuda.is_available():
@@ -83,13 +83,13 @@ def test_wandb_without_a_key(
     assert "WANDB_MODE is offline" in found["wandb"][1]
 
 
-def test_a_cluster_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_cluster_that_does_not_answer(capsys: pytest.CaptureFixture[str]) -> None:
     code, found = findings(capsys, "--address", "http://127.0.0.1:9")
     assert code == 1
     assert found["address"][0] == "fail"
 
 
-def test_a_token_that_others_may_read(
+def test_a_token_that_others_can_read(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "token"

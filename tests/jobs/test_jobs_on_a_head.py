@@ -1,6 +1,6 @@
-"""Jobs on a real Ray head that asks for a token: handed in, followed, stopped, resumed, refused; nothing secret shown.
+"""Jobs on a real Ray head with a token: submitted, followed, stopped, resumed, refused; no secret is shown.
 
-The head is started by cluster/baremetal/head.sh; every command is a process of its own.
+The head is started by cluster/baremetal/head.sh; every command runs in its own process.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dm2_ray.jobs.submission import ray_client
 pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
 TOKEN = secrets.token_hex(32)
-# As long as a key has to be; W&B itself is not asked. One is the submitter's, one stands in the head's environment.
+# As long as a real key; nothing is sent to W&B. One is in the environment of the commands, the other in the head's.
 WANDB_KEY, HEADS_WANDB_KEY = secrets.token_hex(20), secrets.token_hex(20)
 COMMAND_S = 90.0
 LIGHT = [
@@ -47,7 +47,7 @@ def head() -> Iterator[RayHead]:
 
 
 def dm2(head: RayHead, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """One command with the token, and a W&B key that must go nowhere."""
+    """Runs a command with the token, and with a W&B key that must not be sent anywhere."""
     return subprocess.run(
         [sys.executable, "-m", "dm2_ray.cli", *map(str, arguments)],
         env={**head.environment(), "RAY_API_SERVER_ADDRESS": head.address, "WANDB_API_KEY": WANDB_KEY, **environment},
@@ -57,7 +57,7 @@ def dm2(head: RayHead, *arguments: object, **environment: str) -> subprocess.Com
 
 @pytest.fixture(scope="module")
 def first(head: RayHead) -> subprocess.CompletedProcess[str]:
-    """A job that does what it is asked."""
+    """A job that succeeds."""
     return dm2(
         head, "submit", *LIGHT, "--iterations", 2, "--name", "first", "--run-dir", "runs/first", "--follow", "--json",
         "tracking.wandb=offline", WANDB_ENTITY="team",
@@ -67,17 +67,17 @@ def first(head: RayHead) -> subprocess.CompletedProcess[str]:
 def test_a_submitted_run_trains_and_returns_zero(head: RayHead, first: subprocess.CompletedProcess[str]) -> None:
     assert first.returncode == 0, first.stderr
     (line,) = first.stdout.splitlines()
-    said = json.loads(line)
-    assert (said["id"], said["status"], said["exit_code"]) == ("first", "SUCCEEDED", 0)
+    printed = json.loads(line)
+    assert (printed["id"], printed["status"], printed["exit_code"]) == ("first", "SUCCEEDED", 0)
     assert "iteration 2/2" in first.stderr
     run = head.directory / "runs" / "first"
-    assert said["run_dir"] == "~/runs/first"
+    assert printed["run_dir"] == "~/runs/first"
     assert json.loads((run / "summary.json").read_text())["iterations"] == 2
 
 
 def test_no_secret_is_shown_anywhere(head: RayHead, first: subprocess.CompletedProcess[str]) -> None:
     dashboard = connected(head)
-    told = json.dumps(dashboard.jobs()) + dashboard.job_logs("first") + first.stdout + first.stderr
+    shown = json.dumps(dashboard.jobs()) + dashboard.job_logs("first") + first.stdout + first.stderr
     details = dashboard.job("first")
     assert details is not None
     env_vars = details["runtime_env"]["env_vars"]
@@ -86,7 +86,7 @@ def test_no_secret_is_shown_anywhere(head: RayHead, first: subprocess.CompletedP
     assert any(path.name == "runtime_env_agent.log" for path in logs)
     written = [*logs, *(path for path in (head.directory / "runs").rglob("*") if path.is_file())]
     for secret in (TOKEN, WANDB_KEY, HEADS_WANDB_KEY):
-        assert secret not in told
+        assert secret not in shown
         for path in written:
             assert secret.encode() not in path.read_bytes(), path
     environments = []
@@ -96,20 +96,20 @@ def test_no_secret_is_shown_anywhere(head: RayHead, first: subprocess.CompletedP
             environments.append(Path(f"/proc/{pid}/environ").read_bytes())
             assert TOKEN.encode() not in command_line
             assert HEADS_WANDB_KEY.encode() not in command_line
-    # That is how a job gets the key: from the node, which has it from its own environment.
+    # A job gets the key from the environment of the node.
     assert any(HEADS_WANDB_KEY.encode() in environment for environment in environments)
     assert not any(WANDB_KEY.encode() in environment for environment in environments)
 
 
 def test_a_failed_job_returns_its_own_code(head: RayHead, first: subprocess.CompletedProcess[str]) -> None:
-    """The driver refuses a directory that holds a run: its code is 2, where Ray's own command line says 1."""
+    """The driver refuses a directory that contains a run with code 2; Ray's own command line would return 1."""
     done = dm2(head, "submit", *LIGHT, "--iterations", 2, "--name", "again", "--run-dir", "runs/first", "--follow")
     assert done.returncode == 2, done.stderr
     assert "already contains a run" in done.stdout
     assert "FAILED, exit code 2" in done.stderr
 
 
-def test_a_name_is_given_once(head: RayHead, first: subprocess.CompletedProcess[str]) -> None:
+def test_a_name_can_be_used_once(head: RayHead, first: subprocess.CompletedProcess[str]) -> None:
     done = dm2(head, "submit", *LIGHT, "--iterations", 2, "--name", "first")
     assert done.returncode == 2
     assert done.stderr == (
@@ -118,20 +118,13 @@ def test_a_name_is_given_once(head: RayHead, first: subprocess.CompletedProcess[
 
 
 @pytest.mark.parametrize("token", ["", "0" * 64])
-def test_without_the_token_nothing_is_taken(head: RayHead, token: str) -> None:
+def test_without_the_token_no_job_is_accepted(head: RayHead, token: str) -> None:
     began = time.monotonic()
     missing = str(head.directory / "nowhere")
     done = dm2(
-        head,
-        "submit",
-        *LIGHT,
-        "--iterations",
-        2,
-        "--name",
-        "intruder",
-        RAY_AUTH_TOKEN=token,
+        head, "submit", *LIGHT, "--iterations", 2, "--name", "intruder", RAY_AUTH_TOKEN=token,
         RAY_AUTH_TOKEN_PATH=missing,
-    )
+    )  # fmt: skip
     assert time.monotonic() - began < 5
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
@@ -139,21 +132,11 @@ def test_without_the_token_nothing_is_taken(head: RayHead, token: str) -> None:
     assert connected(head).job("intruder") is None
 
 
-def test_a_run_that_has_no_room_is_refused_with_the_arithmetic(head: RayHead) -> None:
+def test_a_run_that_is_too_large_is_refused_with_the_arithmetic(head: RayHead) -> None:
     done = dm2(
-        head,
-        "submit",
-        "--variant",
-        "ippo",
-        "--map",
-        "2m_vs_1z",
-        "--iterations",
-        1,
-        "--env-runners",
-        8,
-        "--name",
-        "large",
-    )
+        head, "submit", "--variant", "ippo", "--map", "2m_vs_1z", "--iterations", 1, "--env-runners", 8,
+        "--name", "large",
+    )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.startswith(
         "dm2: the run needs 8.4 CPU (8 rollout workers x 1 CPU, 2 learners x 0.2 CPU), the cluster has 2 (head 2 CPU): "
@@ -161,15 +144,15 @@ def test_a_run_that_has_no_room_is_refused_with_the_arithmetic(head: RayHead) ->
     assert connected(head).job("large") is None
 
 
-def test_a_stopped_job_has_saved_and_goes_on(head: RayHead) -> None:
-    """Followed, left alone by Ctrl-C, stopped, and resumed by another job."""
+def test_a_stopped_job_has_saved_and_can_be_resumed(head: RayHead) -> None:
+    """Followed, not disturbed by Ctrl-C, stopped, and resumed by another job."""
     run = head.directory / "runs" / "long"
     submitted = dm2(head, "submit", *LIGHT, "--iterations", 100_000, "--name", "long", "--run-dir", run, "--json")
     assert submitted.returncode == 0, submitted.stderr
     follower = subprocess.Popen(
         [sys.executable, "-m", "dm2_ray.cli", "jobs", "long", "--follow", "--address", head.address],
         env=head.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        # Where the tests themselves run in the background of a shell, it would be ignored.
+        # If the tests run in the background of a shell, SIGINT would be ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     assert follower.stdout is not None
@@ -199,7 +182,7 @@ def test_a_stopped_job_has_saved_and_goes_on(head: RayHead) -> None:
 
 
 def test_following_survives_a_broken_connection(head: RayHead, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Through a tunnel that is cut: every line comes, once."""
+    """Through a tunnel that is cut: every line arrives once."""
     ray_client(connected(head)).submit_job(
         entrypoint="for i in $(seq 12); do echo line $i; sleep 0.5; done; exit 7", submission_id="counting"
     )
@@ -215,7 +198,7 @@ def test_following_survives_a_broken_connection(head: RayHead, monkeypatch: pyte
     assert lines == [f"line {number}" for number in range(1, 13)]
 
 
-def test_the_doctor_finds_the_cluster_well(head: RayHead) -> None:
+def test_the_doctor_checks_the_cluster(head: RayHead) -> None:
     done = dm2(head, "doctor", *LIGHT[:4], "rollout.env_runners=1")
     assert done.returncode == 0, done.stdout
     assert f"ok    authentication: token; the one from {head.token_file} is accepted" in done.stdout
@@ -231,18 +214,18 @@ def test_the_doctor_finds_the_cluster_well(head: RayHead) -> None:
         head.token_file.chmod(0o600)
 
 
-def test_a_job_that_has_no_place_cannot_be_stopped_and_says_so(head: RayHead) -> None:
-    """Handed in past `dm2 submit`, which asks for no place of its own."""
-    ray_client(connected(head)).submit_job(entrypoint="true", submission_id="homeless", entrypoint_num_cpus=64)
+def test_a_pending_job_cannot_be_stopped(head: RayHead) -> None:
+    """Submitted without `dm2 submit`, whose jobs do not reserve CPUs for their driver."""
+    ray_client(connected(head)).submit_job(entrypoint="true", submission_id="pending", entrypoint_num_cpus=64)
     began = time.monotonic()
-    done = dm2(head, "stop", "homeless")
+    done = dm2(head, "stop", "pending")
     assert time.monotonic() - began < 20
     assert done.returncode == 1
     assert "pending and cannot be stopped" in done.stderr
     assert dm2(head, "stop", "nobody").returncode == 2
 
 
-def test_a_worker_joins_with_the_token_and_leaves_when_told_to(head: RayHead) -> None:
+def test_a_worker_joins_with_the_token_and_leaves_on_sigterm(head: RayHead) -> None:
     (agent,) = free_ports(1)
     command = [
         ROOT / "cluster" / "baremetal" / "worker.sh", head.gcs_address, f"--dashboard-agent-listen-port={agent}",
@@ -269,7 +252,7 @@ def test_a_worker_joins_with_the_token_and_leaves_when_told_to(head: RayHead) ->
 
 
 def connected(head: RayHead) -> Dashboard:
-    """In this process."""
+    """The head's dashboard, for this process."""
     before = {name: os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")}
     os.environ.pop("RAY_AUTH_TOKEN", None)
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(head.token_file)
@@ -283,7 +266,7 @@ def connected(head: RayHead) -> Dashboard:
 
 
 class Tunnel:
-    """Forwards a port of this machine to another, until it is cut; new connections work again at once."""
+    """Forwards a port of this machine to another one. After a cut, new connections work again at once."""
 
     def __init__(self, target: int) -> None:
         self._target = target

@@ -1,4 +1,4 @@
-"""What a job is given: the experiment, nothing secret, words that the cluster's shell reads as they were meant."""
+"""What a job consists of: the experiment, no secrets, and arguments that are quoted for the cluster's shell."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def experiment(*overrides: str) -> Experiment:
 
 
 def words(entrypoint: str, home: str = "/home/ray") -> list[str]:
-    """The arguments of `dm2` as a shell hands them over."""
+    """The arguments of `dm2` as a shell passes them."""
     assert entrypoint.startswith("exec python3 -m dm2_ray.cli ")
     command = entrypoint.replace("exec python3 -m dm2_ray.cli", "printf '%s\\0'")
     done = subprocess.run(["sh", "-c", command], env={"HOME": home}, check=True, capture_output=True, text=True)
@@ -50,14 +50,14 @@ def words(entrypoint: str, home: str = "/home/ray") -> list[str]:
         ("~/runs/`x`", "/home/my ray/runs/`x`"),
     ],
 )
-def test_the_run_directory_is_one_word(given: str | None, there: str) -> None:
+def test_the_run_directory_is_one_argument(given: str | None, there: str) -> None:
     submission = new_run(experiment(), job_id="ID", run_dir=given)
     arguments = words(submission.entrypoint, "/home/my ray")
     assert arguments == ["train", "experiment.yaml", "--run-dir", there, "--address", "auto"]
     _parser().parse_args(arguments)
 
 
-def test_a_run_goes_on_from_its_directory_or_its_copy() -> None:
+def test_a_run_is_resumed_from_its_directory_or_its_copy() -> None:
     assert words(resumed_run("/shared/runs/a", iterations=7).entrypoint) == [
         "resume", "/shared/runs/a", "--iterations", "7", "--address", "auto"
     ]  # fmt: skip
@@ -75,7 +75,7 @@ def test_a_job_has_time_to_save() -> None:
     assert submission.env_vars == {"RAY_JOB_STOP_WAIT_TIME_S": "75"}
 
 
-def test_wandb_settings_go_along_and_its_key_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_settings_are_sent_and_its_key_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"WANDB_MODE": "offline", "WANDB_ENTITY": "team", "WANDB_BASE_URL": "https://wandb.example"}
     for name, value in {**given, "WANDB_API_KEY": "x" * 40, "WANDB_IDENTITY_TOKEN_FILE": "/x"}.items():
         monkeypatch.setenv(name, value)
@@ -106,7 +106,7 @@ def test_a_secret_in_an_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
         resumed_run("s3://me:word@bucket/runs/a")
 
 
-def test_names_are_fresh_and_plain() -> None:
+def test_names_are_unique_and_simple() -> None:
     names = {new_run(experiment()).job_id for _ in range(20)}
     assert len(names) == 20
     for bad in ("a b", "", "../x", "a/b", "-x", "x" * 101):
@@ -114,7 +114,7 @@ def test_names_are_fresh_and_plain() -> None:
             new_run(experiment(), job_id=bad or "/")
 
 
-def test_the_source_that_is_sent_along_is_whole(tmp_path: Path) -> None:
+def test_the_source_that_is_sent_is_complete(tmp_path: Path) -> None:
     _copy_package(tmp_path)
     code = (
         "import dm2_ray.runs.experiment_loading as f, sys; assert f.__file__.startswith(sys.argv[1]), f.__file__;"
@@ -129,7 +129,7 @@ def test_resume_takes_no_experiment(capsys: pytest.CaptureFixture[str]) -> None:
     assert "leave out settings, map" in capsys.readouterr().err
 
 
-# Room.
+# Resources.
 
 
 HEAD = Node("10.0.0.1", True, {"CPU": 2.0})
@@ -154,7 +154,7 @@ def test_tenths_add_up_to_a_whole() -> None:
     check_capacity(workers(20, 0.1), [HEAD])
 
 
-def test_a_process_needs_its_room_on_one_node() -> None:
+def test_a_process_needs_its_resources_on_one_node() -> None:
     demand = workers(2, 4.0)
     check_capacity(demand, [LARGE])
     with pytest.raises(ClusterTooSmall, match="4 CPU on one node"):
@@ -166,7 +166,7 @@ def test_mappo_has_no_learner_processes() -> None:
     assert demand_of(mappo).total == {"CPU": 2.0}
 
 
-# What becomes of a job.
+# Records of jobs.
 
 
 def job(status: str, **details: object) -> JobRecord:
