@@ -1,4 +1,4 @@
-"""Checks of dataclasses of arrays: the types and shapes that the fields' docstrings promise, and finite numbers."""
+"""Short names of array types, and checks of dataclasses of arrays: types, shapes, finite numbers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+Bools = npt.NDArray[np.bool_]
+Int64s = npt.NDArray[np.int64]
+Float32s = npt.NDArray[np.float32]
+Float64s = npt.NDArray[np.float64]
 
 Expected = Mapping[str, tuple[npt.DTypeLike, tuple[int, ...]]]
 

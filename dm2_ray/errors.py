@@ -7,6 +7,8 @@ callers that catch the built-in one: `class ConfigError(UserError, ValueError)`.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -32,3 +34,17 @@ class Interrupted(KeyboardInterrupt):
     """The user or the system interrupted the work; its state is saved."""
 
     exit_code: ClassVar[int] = 130
+
+
+def suggest_name(name: object, known: Iterable[str], what: str, most: int = 1) -> str:
+    """The end of a message about an unknown name: the closest known names (at most `most`), or else all of them.
+
+    Args:
+        name: The unknown name.
+        known: All names that would have been right.
+        what: What they name, in the plural.
+        most: How many names may be suggested.
+    """
+    names = list(known)
+    near = difflib.get_close_matches(str(name), names, n=most)
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else f"known {what}: {', '.join(names)}"

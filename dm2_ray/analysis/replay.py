@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from dm2_ray.config.errors import ConfigError
 from dm2_ray.errors import RunFailed
-from dm2_ray.world import SCRIPTED_TEAMS, BattleVector, ScriptedTeam, load_map
+from dm2_ray.world import BattleVector, ScriptedTeam, load_map
 from dm2_ray.world.battles.backend import BattleBackend
 from dm2_ray.world.battles.play_battles import TeamPolicy, play_battles
-from dm2_ray.world.viewing.animation import MissingPackageError
+from dm2_ray.world.scripted import check_scripted_team
+from dm2_ray.world.viewing.animation import Animation, MissingPackageError
 from dm2_ray.world.viewing.battle_recording import BattleRecorder, BattleRecording
 from dm2_ray.world.viewing.html_replay import write_html
 from dm2_ray.world.viewing.render import write_gif, write_mp4
@@ -70,9 +71,9 @@ def write_replay(
         if path.suffix.lower() == ".html":
             write_html(recording, path)
         elif path.suffix.lower() == ".gif":
-            write_gif(recording, path, speed=speed, size=size or 480, close_up=close_up)
+            write_gif(Animation(recording, speed=speed, size=size or 480, close_up=close_up), path)
         else:
-            write_mp4(recording, path, speed=speed, size=size or 960, close_up=close_up)
+            write_mp4(Animation(recording, fps=30, speed=speed, size=size or 960, close_up=close_up), path)
     except ValueError as error:
         raise ConfigError(f"--out {path}: {error}") from error
     except OSError as error:
@@ -136,8 +137,7 @@ def record_battle(
 
 
 def _replay_script(name: str, map_name: str | None, seed: int, battle: int, until: Wanted | None) -> BattleRecording:
-    if name not in SCRIPTED_TEAMS:
-        raise ConfigError(f"unknown scripted team {name!r}; there are {', '.join(SCRIPTED_TEAMS)}")
+    check_scripted_team(name)
     if map_name is None:
         raise ConfigError("a scripted team needs --map")
     battles = BattleVector(load_map(map_name), 1, seed=seed)

@@ -28,9 +28,10 @@ from dm2_ray.recording.chunked import ChunkedRecording
 from dm2_ray.recording.player_pool import RecordingPool
 from dm2_ray.recording.progress import RecordingProgress
 from dm2_ray.recording.resumable_parts import ResumableParts, parts_directory
-from dm2_ray.world import SCRIPTED_TEAMS, load_map, world_map
+from dm2_ray.world import load_map, world_map
 from dm2_ray.world.backends import build_battles
 from dm2_ray.world.configured import resolve_world
+from dm2_ray.world.scripted import check_scripted_team
 
 SCRIPTED_PREFIX = "scripted:"
 GIVE_UP_AFTER = 8192
@@ -141,8 +142,7 @@ class _TeamToRecord:
 
 
 def _scripted(name: str, map_name: str | None, seed: int, win_rate: float | None) -> _TeamToRecord:
-    if name not in SCRIPTED_TEAMS:
-        raise ConfigError(f"unknown scripted team {name!r}; there are {', '.join(SCRIPTED_TEAMS)}")
+    check_scripted_team(name)
     if map_name is None:
         raise ConfigError("a scripted team needs --map")
     if win_rate is not None:

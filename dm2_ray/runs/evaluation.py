@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from dm2_ray.checkpoints import Checkpoint
-from dm2_ray.config.errors import ConfigError
 from dm2_ray.config.schema import WorldSettings
 from dm2_ray.demonstrations import JointEpisode
 from dm2_ray.demonstrations.episode_player import play_joint_episodes
@@ -21,8 +20,9 @@ from dm2_ray.distributed.run_spec import BattleQuota
 from dm2_ray.learning.episodes import AgentTrajectory
 from dm2_ray.runs.joint_rollouts import JointRollouts
 from dm2_ray.statistics import wilson_interval
-from dm2_ray.world import SCRIPTED_TEAMS, ScriptedTeam
+from dm2_ray.world import ScriptedTeam
 from dm2_ray.world.backends import build_battles
+from dm2_ray.world.scripted import check_scripted_team
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,8 +110,7 @@ def evaluate_script_with_rollouts(
 def _play_script(
     name: str, world: WorldSettings, episodes: int, seed: int, battles_at_once: int
 ) -> Iterator[JointEpisode]:
-    if name not in SCRIPTED_TEAMS:
-        raise ConfigError(f"unknown scripted team {name!r}; there are {', '.join(SCRIPTED_TEAMS)}")
+    check_scripted_team(name)
     with closing(build_battles(world, min(episodes, battles_at_once), seed)) as battles:
         team = ScriptedTeam(name, battles, seed=derive_seed(seed, StreamRole.EVALUATION_ACTIONS, 0))
         battle_seed = derive_seed(seed, StreamRole.EVALUATION_BATTLES, 0)

@@ -1,4 +1,4 @@
-"""From the settings of a world to its battles; the only module that maps backends to classes."""
+"""Creates battles from a run's world settings; only this module maps backends to classes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from dm2_ray.world.starcraft.starcraft_vector import StarCraftVector
 
 
 def build_battles(world: WorldSettings, num_battles: int, seed: int) -> BattleBackend:
-    """B battles side by side; with StarCraft II at most `world.starcraft.max_games`.
+    """B battles, stepped together; with StarCraft II at most `world.starcraft.max_games`.
 
     Raises:
-        StarCraftError: StarCraft II is configured and not installed here.
+        StarCraftError: StarCraft II is configured but not installed on this machine.
     """
     map_spec = world_map(world.map, world.scenario)
     if world.backend == "starcraft":

@@ -1,4 +1,4 @@
-"""What the settings of a world fix, without playing in it: loads neither the engine nor the compiler."""
+"""What a run's world settings determine without playing; loads neither the engine nor the compiler."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from dm2_ray.world.smac.rules_tables import build_tables
 
 @dataclass(frozen=True, kw_only=True)
 class ConfiguredWorld:
-    """Everything that fixes the meaning of an agent's observations and actions; demonstrations must match it."""
+    """Everything that determines what an agent's observations and actions mean; demonstrations must match it.
+
+    Attributes:
+        scenario_hash: Hash of a user scenario's content; None on SMAC's maps.
+        backend: The program that simulates the battles.
+        engine_version: Version of the embedded engine; None for StarCraft II, whose version is known only once it runs.
+    """
 
     map_name: str
     num_agents: int
     obs_size: int
     num_actions: int
     scenario_hash: str | None
-    """Hash of a user scenario's content; None on SMAC's maps."""
     backend: Literal["embedded", "starcraft"]
-    """Who simulates the battles."""
     engine_version: str | None
-    """Version of the embedded engine; None for StarCraft II, whose version is known only once it runs."""
 
     @classmethod
     def from_settings(cls, world: WorldSettings) -> ConfiguredWorld:
-        """The world of a run's settings."""
+        """The world that a run's settings describe."""
         spec = world_map(world.map, world.scenario)
         tables = build_tables(spec, SmacOptions.from_arguments(world.smac))
-        version = None
-        if world.backend == "embedded":
-            version = ENGINE_VERSION
         return cls(
             map_name=spec.name,
             num_agents=tables.num_agents,
             obs_size=tables.obs_size,
             num_actions=tables.num_actions,
+            engine_version=ENGINE_VERSION if world.backend == "embedded" else None,
             scenario_hash=spec.scenario_hash,
             backend=world.backend,
-            engine_version=version,
         )
 
 
 def resolve_world(world: WorldSettings) -> WorldSettings:
-    """The same world with `map` as a name and, if it is a scenario, its content in `scenario`.
+    """The same world with the map's name in `map` and, if the map is a scenario, the scenario's content in `scenario`.
 
     Raises:
         UnknownMapError, ScenarioError: There is no such map, or its file is wrong.

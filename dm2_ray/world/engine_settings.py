@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
+
+from dm2_ray.errors import suggest_name
 
 ENGINE_VERSION = "2"
 """Changes whenever the same seed and actions may give a different battle; recorded with demonstrations."""
@@ -59,9 +60,7 @@ class EngineSettings:
         kinds = {field.name: str(field.type) for field in fields(cls)}
         for name, value in arguments.items():
             if name not in kinds:
-                near = difflib.get_close_matches(name, kinds, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known settings: {', '.join(kinds)}"
-                raise TypeError(f"unknown engine setting {name!r}; {hint}")
+                raise TypeError(f"unknown engine setting {name!r}; {suggest_name(name, kinds, 'settings')}")
             accepted: tuple[type, ...] = {"bool": (bool,), "int": (int,), "float": (int, float)}.get(
                 kinds[name], (str,)
             )

@@ -11,12 +11,13 @@ Times are in game loops (16 loops are one second of the game's "Normal" speed), 
 
 from __future__ import annotations
 
-import difflib
 import json
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any, Literal
+
+from dm2_ray.errors import suggest_name
 
 Balance = Literal["liberty", "lotv"]
 
@@ -131,9 +132,7 @@ def unit_kind(name: str, balance: Balance = "liberty") -> UnitKind:
         raise ValueError(f"unknown balance {balance!r}: expected one of {', '.join(tables)}")
     kinds = {**tables["liberty"], **tables[balance]}
     if name not in kinds:
-        near = difflib.get_close_matches(name, kinds, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known kinds: {', '.join(kinds)}"
-        raise ValueError(f"unknown unit kind {name!r}; {hint}")
+        raise ValueError(f"unknown unit kind {name!r}; {suggest_name(name, kinds, 'kinds')}")
     fields = dict(kinds[name])
     fields["attributes"] = frozenset(fields["attributes"])
     if "weapon" in fields:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from dm2_ray.checkpoints import CheckpointError, open_checkpoint
+from dm2_ray.config.errors import ConfigError
 from dm2_ray.config.schema import DemonstrationSettings, PolicySettings, WorldSettings
 from dm2_ray.demonstrations.episode_player import play_joint_episodes
 from dm2_ray.demonstrations.joint_episode import JointEpisode, agent_demonstration
@@ -26,11 +27,12 @@ from dm2_ray.distributed.demonstration_sources.server_pool import ActorOptions, 
 from dm2_ray.distributed.demonstration_sources.sources import DemonstrationSource
 from dm2_ray.distributed.random_streams import StreamRole, derive_seed
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies, actor_weights, load_policies
-from dm2_ray.world import SCRIPTED_TEAMS, ScriptedTeam, world_map
+from dm2_ray.world import ScriptedTeam, world_map
 from dm2_ray.world.backends import build_battles
 from dm2_ray.world.battles.backend import BattleBackend
 from dm2_ray.world.battles.play_battles import TeamPolicy
 from dm2_ray.world.configured import ConfiguredWorld
+from dm2_ray.world.scripted import check_scripted_team
 
 SCRIPTED_PREFIX = "scripted:"
 BATTLES_AT_ONCE = 64
@@ -55,10 +57,10 @@ class LiveTeam:
         """
         if name.startswith(SCRIPTED_PREFIX):
             script = name.removeprefix(SCRIPTED_PREFIX)
-            if script not in SCRIPTED_TEAMS:
-                raise DemonstrationError(
-                    f"live expert {name}: unknown scripted team; there are {', '.join(SCRIPTED_TEAMS)}"
-                )
+            try:
+                check_scripted_team(script)
+            except ConfigError as error:
+                raise DemonstrationError(f"live expert {name}: {error}") from None
             return cls(script=script)
         try:
             checkpoint = open_checkpoint(Path(name))

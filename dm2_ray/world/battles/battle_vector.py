@@ -11,19 +11,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dm2_ray.world.battles.backend import BattleBackend, check_first_battle, check_num_battles
+from dm2_ray.world.battles.backend import BattleBackend
 from dm2_ray.world.battles.joint_actions import check_actions
 from dm2_ray.world.battles.recompute import observe_again, observe_final
 from dm2_ray.world.battles.set_units import clear_flags, with_units_placed
 from dm2_ray.world.battles.unit_records import SideChange, Sides, parse_sides
-from dm2_ray.world.engine.battle_step import BattleConstants, allocate_battles, step_battles
+from dm2_ray.world.engine.battle_step import BattleConstants, step_battles
 from dm2_ray.world.engine_settings import ENGINE_VERSION, EngineSettings
 from dm2_ray.world.maps.map_spec import MapSpec
-from dm2_ray.world.maps.registry import load_map
 from dm2_ray.world.maps.terrain import build_terrain
 from dm2_ray.world.smac.heuristic import SmacHeuristic
-from dm2_ray.world.smac.options import SmacOptions
-from dm2_ray.world.smac.rules_tables import build_tables
 from dm2_ray.world.units.state import HEALTH, allocate_workspace
 from dm2_ray.world.units.tables import build_initial_units, build_unit_tables
 
@@ -31,10 +28,11 @@ _SEED_RANGE = 2**64
 
 
 class BattleVector(BattleBackend):
-    """B battles on one map. Column b plays battles number first_battle + b, first_battle + b + B, and so on.
+    """B battles on one map, with the attributes of BattleBackend. Column b plays battles number first_battle + b,
+    first_battle + b + B, and so on.
 
     A battle is a pure function of (seed, battle number, the joint actions taken in it): neither B, nor the column, nor
-    other battles, nor pauses influence it. All arrays returned are read-only views that the next call overwrites.
+    other battles, nor pauses influence it.
 
     Args:
         map_name: Name of a packaged map, or a MapSpec.
@@ -63,27 +61,24 @@ class BattleVector(BattleBackend):
         engine: EngineSettings | None = None,
         **smac_arguments: Any,
     ) -> None:
-        check_num_battles(num_battles)
-        check_first_battle(first_battle)
-        map_spec = map_name if isinstance(map_name, MapSpec) else load_map(map_name)
         settings = engine or EngineSettings()
-        options = SmacOptions.from_arguments(smac_arguments)
-        rules = build_tables(map_spec, options, balance=settings.balance)
-        battles = allocate_battles(num_battles, rules)
-        super().__init__(map_spec, options, settings, rules, battles, seed=seed, first_battle=first_battle)
+        super().__init__(map_name, num_battles, settings, smac_arguments, seed=seed, first_battle=first_battle)
+        rules = self._rules
         self._constants = BattleConstants(
-            tables=build_unit_tables(map_spec, settings),
-            terrain=build_terrain(map_spec.walkable),
-            initial_units=build_initial_units(map_spec, settings),
+            tables=build_unit_tables(self.map_spec, settings),
+            terrain=build_terrain(self.map_spec.walkable),
+            initial_units=build_initial_units(self.map_spec, settings),
             rules=rules,
-            loops_per_step=options.step_mul,
-            move_amount=float(options.move_amount),
+            loops_per_step=self.options.step_mul,
+            move_amount=float(self.options.move_amount),
         )
         self._work = allocate_workspace(rules.num_agents + rules.num_enemies)
         self._seed_word = np.uint64(seed % _SEED_RANGE)
         self._all_running = np.ones(num_battles, np.bool_)
         self._no_actions = np.zeros((num_battles, rules.num_agents), np.int64)
-        self._heuristic = SmacHeuristic(rules, num_battles, options.heuristic_rest) if options.heuristic_ai else None
+        self._heuristic = (
+            SmacHeuristic(rules, num_battles, self.options.heuristic_rest) if self.options.heuristic_ai else None
+        )
 
     def reset(self, *, seed: int | None = None, first_battle: int | None = None) -> None:
         """Start battles first_battle + b, by default those of the constructor: the same battles once more.
@@ -201,7 +196,7 @@ class BattleVector(BattleBackend):
         self._started = True
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        """Everything that changes."""
+        """All arrays that change, by name."""
         arrays: dict[str, NDArray[Any]] = self._battles._asdict()
         if self._heuristic is not None:
             arrays["heuristic_targets"] = self._heuristic.targets

@@ -5,13 +5,13 @@ Shapes: N agents, M enemies.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from numbers import Real
 from typing import Any, NamedTuple, TypeAlias
 
+from dm2_ray.errors import suggest_name
 from dm2_ray.world.battles.units_view import UnitsView
 from dm2_ray.world.maps.map_spec import MapSpec
 
@@ -81,9 +81,7 @@ def unit_changes(side: str, change: SideChange, kinds: Sequence[str]) -> Iterato
             raise TypeError(f"{unit} is {entry!r}; expected a UnitRecord or a mapping of its fields")
         for name in given:
             if name not in ("kind", *NUMBERS):
-                near = difflib.get_close_matches(str(name), ("kind", *NUMBERS), n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known fields: kind, {', '.join(NUMBERS)}"
-                raise ValueError(f"{unit} has no field {name!r}; {hint}")
+                raise ValueError(f"{unit} has no field {name!r}; {suggest_name(name, ('kind', *NUMBERS), 'fields')}")
         if given.get("kind", kinds[index]) != kinds[index]:
             raise ValueError(f"{unit} is a {kinds[index]} on this map; its kind cannot become {given['kind']!r}")
         numbers = {}

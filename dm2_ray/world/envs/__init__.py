@@ -1,1 +1,1 @@
-"""The battles behind other libraries' interfaces: SMAC's own class, PettingZoo, gymnasium."""
+"""Battles with the interfaces of other libraries: SMAC's own class, PettingZoo, gymnasium."""

@@ -1,4 +1,4 @@
-"""The names under which gymnasium makes our environments: `dm2_ray/3m-v0` and so on for every packaged map."""
+"""Registers our environments with gymnasium: `dm2_ray/3m-v0` and so on for every packaged map."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dm2_ray.world.maps.smac_maps import map_names
 
 
 def register_maps() -> None:
-    """Tell gymnasium of all packaged maps; again is no error. Nothing is loaded before an environment is made."""
+    """Register all packaged maps; may be called again. Nothing is loaded before an environment is created."""
     for name in map_names():
         environment = f"dm2_ray/{name}-v0"
         if environment not in registry:

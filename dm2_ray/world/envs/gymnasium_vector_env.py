@@ -22,19 +22,19 @@ Observation = dict[str, NDArray[Any]]
 class TeamVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
     """B battles at a time; `gymnasium.make_vec("dm2_ray/3m-v0", num_envs=64)`.
 
-    As `TeamEnv` with a leading axis B, except that ended battles give way to the next ones at once (gymnasium's
-    SAME_STEP): the last observations of those that ended are in infos["final_obs"], their infos in infos["final_info"].
-    All B battles come from one seed, by their numbers.
+    Like `TeamEnv` with a leading axis B, except that the next battle begins in the step in which one ends (gymnasium's
+    SAME_STEP): the last observations of battles that ended are in infos["final_obs"], their infos in
+    infos["final_info"]. All B battles belong to one seed and differ in their numbers.
 
     Args:
-        map_name: name of a packaged map, or a MapSpec.
+        map_name: Name of a packaged map, or a MapSpec.
         num_envs: B.
-        render_mode: None; to look at battles take single environments.
-        seed: of the first battles unless reset() gets one; None draws one when it is needed.
+        render_mode: Must be None; only single environments can be rendered.
+        seed: Seed of the first battles unless reset() is given one; None draws one at the first reset().
         **smac_arguments: SMAC's constructor arguments; `engine` for the engine's free parameters.
 
     Raises:
-        UnknownMapError, TypeError, ValueError: an unknown map, an unknown argument, a value out of range.
+        UnknownMapError, TypeError, ValueError: An unknown map, an unknown argument, a value out of range.
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012
@@ -48,7 +48,7 @@ class TeamVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         **smac_arguments: Any,
     ) -> None:
         if render_mode is not None:
-            raise ValueError(f"render_mode is {render_mode!r}; only single environments are rendered: gymnasium.make")
+            raise ValueError(f"render_mode is {render_mode!r}; only environments made by gymnasium.make render")
         self._battles = BattleVector(map_name, num_envs, **smac_arguments)
         self._seed = seed
         self._begun = False
@@ -61,16 +61,16 @@ class TeamVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin other battles in all columns, or the first ones of another seed. `options` are ignored."""
+        """Start the next battles in all columns, or the first ones of another seed. `options` are ignored."""
         super().reset(seed=seed)
+        if seed is None and not self._begun:
+            seed = spaces.sample_seed(self.np_random) if self._seed is None else self._seed
         if seed is not None:
             self._battles.reset(seed=seed)
-        elif not self._begun:
-            self._battles.reset(seed=spaces.sample_seed(self.np_random) if self._seed is None else self._seed)
         else:
             self._battles.reset(first_battle=int(self._battles.battle_number.max()) + 1)
         self._begun = True
-        return spaces.seen(self._battles), {}
+        return spaces.team_arrays(self._battles), {}
 
     def step(
         self, actions: ArrayLike
@@ -78,11 +78,11 @@ class TeamVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         """Play one joint action [B, N] in every battle.
 
         Raises:
-            RuntimeError: before the first reset().
-            TypeError, ValueError: no integers, of another shape, or outside of the action space.
+            RuntimeError: Before the first reset().
+            TypeError, ValueError: Not integers, of another shape, or outside the action space.
         """
         if not self._begun:
-            raise RuntimeError("step() before reset(): call reset() once to begin the battles")
+            raise RuntimeError("step() before reset(): call reset() once to start the battles")
         battles = self._battles
         joint_actions, unavailable = spaces.ensure_available(battles, np.asarray(actions))
         battles.step(joint_actions)
@@ -91,17 +91,17 @@ class TeamVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         outcome = spaces.outcome(battles, unavailable)
         infos = _masked(outcome, ~ended)
         if ended.any():
-            last = spaces.seen(battles, is_final=True)
+            last = spaces.team_arrays(battles, is_final=True)
             final = np.full(self.num_envs, None, dtype=object)
             for b in np.flatnonzero(ended):
                 final[b] = {name: values[b] for name, values in last.items()}
             infos |= {"final_obs": final, "_final_obs": ended}
             infos |= {"final_info": _masked(outcome, ended), "_final_info": ended}
-        return spaces.seen(battles), battles.rewards.copy(), terminated, truncated, infos
+        return spaces.team_arrays(battles), battles.rewards.copy(), terminated, truncated, infos
 
 
 def _masked(values: dict[str, NDArray[Any]], which: NDArray[np.bool_]) -> dict[str, Any]:
-    """gymnasium's form: an array per key, 0 where there is nothing, and where there is something under `_key`."""
+    """Infos in gymnasium's format: an array per key, 0 where `which` is False, and `which` itself under `_key`."""
     infos: dict[str, Any] = {}
     for name, column in values.items():
         infos[name] = np.where(which, column, np.zeros_like(column))

@@ -1,4 +1,4 @@
-"""What the numbers in SMAC's observations and states are called, and how many there are of each sort.
+"""Names and counts of the numbers in SMAC's observations and states.
 
 One observation is move | M enemy rows | N - 1 ally rows | own; the state is N ally rows | M enemy rows | last actions
 | time. Shapes: N agents, M enemies, A actions, O observation size, S state size.
@@ -40,9 +40,9 @@ def state_size(tables: RulesTables) -> int:
 
 
 def observation_features(tables: RulesTables, agent: int) -> list[str]:
-    """[O] names of everything that an agent's observation holds, as it is returned.
+    """[O] names of all numbers in an agent's observation, as it is returned.
 
-    Names are SMACv2's where it has them. With obs_timestep_number the last but one is SMAC's unused slot.
+    Names are SMACv2's where it has them. With obs_timestep_number the second last is SMAC's unused slot.
     """
     names = [f"move_action_{move}" for move in _MOVES]
     if tables.obs_pathing_grid:
@@ -71,7 +71,7 @@ def _seen(tables: RulesTables, side: str, number: int, first: str, shields: bool
 
 
 def state_features(tables: RulesTables) -> list[str]:
-    """[S] names of everything that the state holds."""
+    """[S] names of all numbers in the state."""
     if tables.obs_instead_of_state:
         agents = range(tables.num_agents)
         return [f"agent_{agent}_{name}" for agent in agents for name in observation_features(tables, agent)]

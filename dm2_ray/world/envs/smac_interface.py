@@ -1,4 +1,4 @@
-"""What SMAC's StarCraft2Env tells without a battle: its attributes, sizes, names, and facts about places and units.
+"""The part of SMAC's StarCraft2Env that needs no battle: attributes, sizes, names, and facts about positions and units.
 
 Shapes: N agents, M enemies, A actions, O observation size, S state size; grids are [X, Y] cells, indexed [x, y].
 """
@@ -31,14 +31,15 @@ class Direction(IntEnum):
 
 
 class SmacInterface:
-    """The unchanging half of an environment with SMAC's names; attributes are those of StarCraft2Env.
+    """The constant part of an environment with SMAC's names; attributes are those of StarCraft2Env.
 
-    Unlike there, what concerns the map (`map_x`, `max_reward`, unit types, ...) is known before the first reset().
+    Unlike in StarCraft2Env, attributes of the map (`map_x`, `max_reward`, unit types, ...) exist before the first
+    reset().
 
     Args:
-        spec: the map.
-        switches: SMAC's constructor arguments.
-        balance: game data behind the units' greatest health and shields.
+        spec: The map.
+        options: SMAC's constructor arguments.
+        balance: Game data from which the units' maximum health and shields are taken.
     """
 
     n_actions_no_attack = FIRST_TARGET
@@ -102,7 +103,7 @@ class SmacInterface:
         self.stalker_id, self.zealot_id, self.colossus_id = (own.get(k, 0) for k in ("stalker", "zealot", "colossus"))
         self.hydralisk_id, self.zergling_id = own.get("hydralisk", 0), own.get("zergling", 0)
         self.baneling_id = own.get("baneling", 0)
-        # Quirk: SMAC takes only units of its MMM maps for medivacs.
+        # Quirk: SMAC recognizes medivacs only on its MMM maps.
         self.medivac_id = own.get("medivac", 0) if spec.map_type == "MMM" else 0
         self._type_index = dict(zip(self._unit_index.types, tables.type_index.tolist(), strict=True))
         self._shields = dict(zip(self._unit_index.types, tables.shield_max.tolist(), strict=True))
@@ -147,15 +148,15 @@ class SmacInterface:
         return self._tables.enemy_state_width
 
     def get_obs_feature_names(self, agent_id: int = 0) -> list[str]:
-        """Names of everything in an agent's observation (SMACv2's method)."""
+        """Names of all numbers in an agent's observation (SMACv2's method)."""
         return smac_features.observation_features(self._tables, agent_id)
 
     def get_state_feature_names(self) -> list[str]:
-        """Names of everything in the state (SMACv2's method)."""
+        """Names of all numbers in the state (SMACv2's method)."""
         return smac_features.state_features(self._tables)
 
     def get_env_info(self) -> dict[str, Any]:
-        """Sizes, and the names of the columns in the state's rows of agents and of enemies."""
+        """Sizes, and the names of the columns in the agents' and the enemies' rows of the state."""
         return {
             "state_shape": self.get_state_size(),
             "obs_shape": self.get_obs_size(),
@@ -177,30 +178,30 @@ class SmacInterface:
         return self._type_index[unit.unit_type]
 
     def unit_shoot_range(self, agent_id: int) -> int:
-        """Distance of centers up to which an agent may be ordered to attack: the same for all."""
+        """Distance of centers up to which an agent may be ordered to attack; the same for all agents."""
         return int(SHOOT_RANGE)
 
     def unit_sight_range(self, agent_id: int) -> int:
-        """Distance of centers below which an agent sees: the same for all."""
+        """Distance of centers below which an agent sees a unit; the same for all agents."""
         return int(SIGHT_RANGE)
 
     def unit_max_cooldown(self, unit: SmacUnit) -> int:
-        """What the state divides an agent's weapon cooldown by, or a medivac's energy; 15 for any enemy."""
+        """The number by which the state divides an agent's weapon cooldown, or a medivac's energy; 15 for any enemy."""
         return int(self._cooldowns.get(unit.unit_type, 15))
 
     def unit_max_shield(self, unit: SmacUnit) -> int | None:
-        """Greatest shield of a unit's kind; None for kinds without."""
+        """Maximum shield of a unit's kind; None for kinds without shields."""
         return int(self._shields[unit.unit_type]) or None
 
-    # Places.
+    # Positions.
 
     @staticmethod
     def distance(x1: float, y1: float, x2: float, y2: float) -> float:
-        """Distance of two places in cells."""
+        """Distance of two positions in cells."""
         return math.hypot(x2 - x1, y2 - y1)
 
     def check_bounds(self, x: float, y: float) -> bool:
-        """Whether a place is on the map."""
+        """Whether a position is on the map."""
         return 0 <= x < self.map_x and 0 <= y < self.map_y
 
     def can_move(self, unit: SmacUnit, direction: int) -> bool:
@@ -209,12 +210,12 @@ class SmacInterface:
         move = NORTH + Direction(direction)
         east = (move == EAST) - (move == EAST + 1)
         north = (move == NORTH) - (move == NORTH + 1)
-        # Quirk: truncation toward zero, as everywhere.
+        # Quirk: truncation toward zero, as for all positions in SMAC.
         x, y = int(unit.pos.x + ahead * east), int(unit.pos.y + ahead * north)
         return self.check_bounds(x, y) and bool(self.pathing_grid[x, y])
 
     def get_surrounding_points(self, unit: SmacUnit, include_self: bool = False) -> list[tuple[int, int]]:
-        """The 8 cells around a unit whose pathing an agent may be shown; a ninth, its own, with include_self."""
+        """The 8 cells around a unit whose pathing an agent may observe; with include_self also the unit's own cell."""
         ring = self._tables.ring if include_self else self._tables.ring[:NUM_RING_CELLS]
         x, y = int(unit.pos.x), int(unit.pos.y)
         return [(x + dx, y + dy) for dx, dy in ring.tolist()]

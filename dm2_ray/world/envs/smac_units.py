@@ -15,8 +15,8 @@ from dm2_ray.world.maps.map_spec import MapSpec
 from dm2_ray.world.unit_kinds import Balance, UnitKind, unit_kind
 
 FIRST_OWN_TYPE = 2000
-"""SMAC's maps define copies of the agents' kinds, which the game numbers one after the other behind its own kinds; with
-which number it begins depends on the game's version. Only differences matter to SMAC."""
+"""SMAC's maps define copies of the agents' kinds, which the game numbers consecutively after its own kinds. The first
+number depends on the game's version; SMAC uses only differences."""
 
 STOCK_TYPES = {
     "colossus": 4,
@@ -30,14 +30,14 @@ STOCK_TYPES = {
     "zergling": 105,
     "hydralisk": 107,
 }
-"""The game's own numbers of kinds, which the enemies have."""
+"""The game's own numbers of the kinds; the enemies have these."""
 
 ALLY_OWNER, ENEMY_OWNER = 1, 2
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A place on the map, in cells."""
+    """A position on the map, in cells."""
 
     x: float
     y: float
@@ -45,37 +45,40 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SmacUnit:
-    """One unit; numbers are those that fit into 32 bits, as the game sends them."""
+    """One unit; its numbers are rounded to 32 bits, as the game sends them.
+
+    Attributes:
+        tag: Identifies the unit throughout its battle.
+        owner: 1: an agent, 2: an enemy.
+        health: 0 = dead; the other numbers of a dead unit stay as they were when it died.
+        weapon_cooldown: Game loops until the next attack may start.
+    """
 
     tag: int
-    """Identifies the unit throughout its battle."""
     unit_type: int
     owner: int
-    """1: an agent, 2: an enemy."""
     pos: Point
     radius: float
     health: float
-    """0 = dead; the rest of a dead unit stays as it was when it fell."""
     health_max: float
     shield: float
     shield_max: float
     energy: float
     energy_max: float
     weapon_cooldown: float
-    """Game loops until the next attack may start."""
 
 
 class SmacUnitIndex:
-    """Who is who on one map: turns records into units with SMAC's attributes.
+    """Kinds and type numbers of the units on one map; turns records into units with SMAC's attributes.
 
     Args:
-        spec: the map.
-        balance: game data behind the greatest health, shields and energy.
+        spec: The map.
+        balance: Game data from which maximum health, shields and energy are taken.
     """
 
     def __init__(self, spec: MapSpec, balance: Balance) -> None:
         self.own_types = {kind: FIRST_OWN_TYPE + k for k, kind in enumerate(spec.ally_types)}
-        """Unit types of the agents' kinds, consecutive in the order of their one-hot."""
+        """Unit types of the agents' kinds: consecutive numbers in the order of the one-hot."""
         self.types = [self.own_types[kind] for kind in spec.ally_kinds]
         """[U]"""
         self.types += [STOCK_TYPES[kind] for kind in spec.enemy_kinds]
@@ -106,4 +109,5 @@ class SmacUnitIndex:
 
 
 def as_protobuf_value(value: float) -> float:
+    """The number rounded to 32 bits."""
     return float(np.float32(value))

@@ -1,4 +1,4 @@
-"""The present battle through SMAC's methods: what agents see and may do, the state, the units.
+"""The current battle through SMAC's methods: observations, available actions, the state, the units.
 
 Shapes: N agents, M enemies, A actions, O observation size, S state size.
 """
@@ -12,28 +12,27 @@ from numpy.typing import NDArray
 
 from dm2_ray.world.battles.battle_vector import BattleVector
 from dm2_ray.world.battles.unit_records import Sides, parse_sides
-from dm2_ray.world.battles.units_view import UnitsView
+from dm2_ray.world.envs.single_battle import SingleBattle
 from dm2_ray.world.envs.smac_interface import SmacInterface
 from dm2_ray.world.envs.smac_units import SmacUnit
 from dm2_ray.world.smac.rules import visibility
 
 
 class SmacView(SmacInterface):
-    """Reads the one battle of a vector; after its end, until another is begun, what it was like in the end.
+    """Reads the one battle of a vector; after the battle's end its last state, until the next battle begins.
 
     Args:
-        battles: a vector of one battle.
+        battles: A vector of one battle.
     """
 
     def __init__(self, battles: BattleVector) -> None:
         super().__init__(battles.map_spec, battles.options, battles.engine_settings.balance)
-        self._battles = battles
-        self._has_begun = self._is_under_way = False
+        self._battle = SingleBattle(battles)
         self._episode_steps = 0
         self.last_action = np.zeros((self.n_agents, self.n_actions))
         """[N, A] one-hot, zeros before a battle's first step."""
 
-    # What agents see and may do.
+    # Observations, state and available actions.
 
     def get_obs(self) -> list[NDArray[np.floating]]:
         """N observations [O]: float32, or float64 with obs_timestep_number."""
@@ -41,7 +40,7 @@ class SmacView(SmacInterface):
 
     def get_obs_agent(self, agent_id: int) -> NDArray[np.floating]:
         """[O]"""
-        obs = self._now("observations", "final_observations")[agent_id]
+        obs = self._battle.view("observations")[agent_id]
         if not self.obs_timestep_number:
             return obs.copy()
         # Quirk: SMAC appends the time as a Python float.
@@ -51,15 +50,17 @@ class SmacView(SmacInterface):
 
     def get_state(self) -> NDArray[np.float32]:
         """[S]"""
-        return self._now("state", "final_state").copy()
+        return self._battle.view("state").copy()
 
     def get_state_dict(self) -> dict[str, Any]:
-        """The state by its parts, in 64 bits: allies [N, columns], enemies [M, columns], last_action [N, A], timestep;
-        the last two only where the switches put them into the state."""
-        self._require_battle()
+        """The parts of the state in 64 bits: allies [N, columns], enemies [M, columns], last_action [N, A], timestep;
+        the last two only if the options put them into the state."""
+        units = self.units()
+        allies = self._unit_index.side(units.allies, 0).values()
+        enemies = self._unit_index.side(units.enemies, self.n_agents).values()
         parts: dict[str, Any] = {
-            "allies": np.array([self._state_row(unit, ally=True) for unit in self.agents.values()]),
-            "enemies": np.array([self._state_row(unit, ally=False) for unit in self.enemies.values()]),
+            "allies": np.array([self._state_row(unit, ally=True) for unit in allies]),
+            "enemies": np.array([self._state_row(unit, ally=False) for unit in enemies]),
         }
         if self.state_last_action:
             parts["last_action"] = self.last_action
@@ -69,51 +70,37 @@ class SmacView(SmacInterface):
 
     def get_avail_actions(self) -> list[list[int]]:
         """N lists of A zeros and ones."""
-        rows: list[list[int]] = self._now("action_mask", "final_action_mask").astype(np.int64).tolist()
+        rows: list[list[int]] = self._battle.view("action_mask").astype(np.int64).tolist()
         return rows
 
     def get_avail_agent_actions(self, agent_id: int) -> list[int]:
         """A zeros and ones."""
-        row: list[int] = self._now("action_mask", "final_action_mask")[agent_id].astype(np.int64).tolist()
+        row: list[int] = self._battle.view("action_mask")[agent_id].astype(np.int64).tolist()
         return row
 
     def get_visibility_matrix(self) -> NDArray[np.bool_]:
         """[N, N + M]: which living units, agents first, each living agent sees."""
-        units = self._units_view()
+        units = self._battle.units()
         visible = np.zeros((self.n_agents, self.n_agents + self.n_enemies), dtype=np.bool_)
         x, y, health = (np.array(column[0]) for column in (units.x, units.y, units.health))
         visibility(self._tables, x, y, health, visible)
         return visible
 
-    def _require_battle(self) -> None:
-        if not self._has_begun:
-            raise RuntimeError("no battle has begun: call reset() first")
-
-    def _now(self, running: str, ended: str) -> NDArray[Any]:
-        """The battle's row of one of the vector's arrays, or of its last one after the end."""
-        self._require_battle()
-        array: NDArray[Any] = getattr(self._battles, running if self._is_under_way else ended)[0]
-        return array
-
     # Units.
 
-    def _units_view(self) -> UnitsView:
-        self._require_battle()
-        return self._battles.units() if self._is_under_way else self._battles.final_units()
-
     def units(self) -> Sides:
-        """All units as they are: `allies` and `enemies`, lists of records in SMAC's order."""
-        return parse_sides(self._battles.map_spec, self._units_view(), 0)
+        """All units: `allies` and `enemies`, lists of records in SMAC's order."""
+        return parse_sides(self._battle.battles.map_spec, self._battle.units(), 0)
 
     @property
     def agents(self) -> dict[int, SmacUnit]:
         """The agents' units by number; empty before the first reset()."""
-        return self._unit_index.side(self.units().allies, 0) if self._has_begun else {}
+        return self._unit_index.side(self.units().allies, 0) if self._battle.has_begun else {}
 
     @property
     def enemies(self) -> dict[int, SmacUnit]:
         """The enemies by number; empty before the first reset()."""
-        return self._unit_index.side(self.units().enemies, self.n_agents) if self._has_begun else {}
+        return self._unit_index.side(self.units().enemies, self.n_agents) if self._battle.has_begun else {}
 
     def get_unit_by_id(self, a_id: int) -> SmacUnit:
         """The unit of one agent."""
@@ -134,7 +121,7 @@ class SmacView(SmacInterface):
         return np.array([float(unit.health == 0) for unit in units.values()]) if units else np.zeros(count)
 
     def only_medivac_left(self, ally: bool) -> bool:
-        """Whether a side is beaten by the special rule of MMM maps: no agent but medivacs, or one enemy, a medivac."""
+        """Whether a side has lost by the rule of MMM maps: only medivacs are left (of the enemy, exactly one)."""
         if self.map_type != "MMM":
             return False
         records = self.units().allies if ally else self.units().enemies

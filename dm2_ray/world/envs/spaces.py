@@ -1,4 +1,4 @@
-"""gymnasium spaces of what agents see and of the team as one player, and what fills them.
+"""gymnasium spaces of single agents and of the team as one player, and the arrays in them.
 
 Shapes: B battles, N agents, A actions, O observation size, S state size.
 """
@@ -49,7 +49,7 @@ def team_action(battles: BattleVector) -> spaces.MultiDiscrete:
 def state(battles: BattleVector) -> spaces.Box:
     """The global state [S].
 
-    Only weapon cooldowns exceed 1: SMAC divides them by numbers that some weapons' real periods are longer than.
+    Only weapon cooldowns exceed 1: SMAC divides them by fixed numbers, and the real periods of some weapons are longer.
     """
     tables = build_tables(battles.map_spec, battles.options, balance=battles.engine_settings.balance)
     highest = 1.0
@@ -62,8 +62,8 @@ def state(battles: BattleVector) -> spaces.Box:
     return spaces.Box(-1.0, highest, (battles.state_size,), np.float32)
 
 
-def seen(battles: BattleVector, is_final: bool = False) -> dict[str, NDArray[Any]]:
-    """What fills `team_observation`, with a leading axis B; with is_final, of battles that ended in the last step."""
+def team_arrays(battles: BattleVector, is_final: bool = False) -> dict[str, NDArray[Any]]:
+    """The arrays of `team_observation` for B battles, or the last ones of those that ended in the last step."""
     obs, mask, state = (
         (battles.final_observations, battles.final_action_mask, battles.final_state)
         if is_final
@@ -73,11 +73,11 @@ def seen(battles: BattleVector, is_final: bool = False) -> dict[str, NDArray[Any
 
 
 def ensure_available(battles: BattleVector, actions: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Joint actions [B, N] in which those that are not available have become stop (no-op for the dead), and how many
-    there were in each battle [B]. With heuristic_ai anything goes.
+    """Joint actions [B, N] in which stop (no-op for the dead) replaces unavailable actions, and how many were replaced
+    in each battle [B]. With heuristic_ai every action of the action space is accepted.
 
     Raises:
-        TypeError, ValueError: actions are no integers, of another shape, or outside of the action space.
+        TypeError, ValueError: Actions are not integers, of another shape, or outside the action space.
     """
     if actions.dtype.kind not in "iu":
         raise TypeError(f"actions have dtype {actions.dtype}; expected integers")
@@ -95,7 +95,7 @@ def ensure_available(battles: BattleVector, actions: NDArray[Any]) -> tuple[NDAr
 
 
 def outcome(battles: BattleVector, unavailable: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """What infos tell of the last step, each [B]."""
+    """What infos say about the last step, each [B]."""
     return {
         "battle_won": battles.battle_won.copy(),
         "dead_allies": battles.dead_allies.copy(),
@@ -105,5 +105,5 @@ def outcome(battles: BattleVector, unavailable: NDArray[np.int64]) -> dict[str, 
 
 
 def sample_seed(generator: np.random.Generator) -> int:
-    """A seed of battles."""
+    """A seed for battles."""
     return int(generator.integers(_SEED_RANGE))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dm2_ray.config.packaged_files import configs_dir
+from dm2_ray.errors import suggest_name
 from dm2_ray.world.maps.map_spec import MapSpec, UnknownMapError
 from dm2_ray.world.maps.smac_maps import map_names, smac_map
 
@@ -41,9 +41,7 @@ def load_map(name: str | os.PathLike[str]) -> MapSpec:
     path = scenario_file(text)
     if path is None:
         known = (*map_names(), *scenario_names())
-        near = difflib.get_close_matches(text, known, n=3)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known maps: {', '.join(known)}"
-        raise UnknownMapError(f"unknown map {text!r}; {hint}")
+        raise UnknownMapError(f"unknown map {text!r}; {suggest_name(text, known, 'maps', most=3)}")
     # Imported here because SMAC's maps need neither YAML nor pydantic, and `import dm2_ray` lists maps.
     from dm2_ray.world.maps.scenario import load_scenario
 

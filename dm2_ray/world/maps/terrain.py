@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dm2_ray.arrays import Bools, Float64s, Int64s
 from dm2_ray.errors import UserError
 from dm2_ray.world.compile_cache import kernel
 
@@ -38,19 +39,19 @@ class TerrainError(UserError, ValueError):
 class Terrain(NamedTuple):
     """Constants of a map's ground."""
 
-    passable: NDArray[np.bool_]
+    passable: Bools
     """[L, X, Y] cells in which the center of a unit of each layer may be."""
     has_obstacles: bool
     """Whether some path between walkable cells is not straight; if not, the tables below are empty."""
-    cell_number: NDArray[np.int64]
+    cell_number: Int64s
     """[X, Y] number of a walkable cell, -1 elsewhere."""
-    cell_centers: NDArray[np.float64]
+    cell_centers: Float64s
     """[C, 2]"""
     waypoint: NDArray[np.int16]
     """[C, C] next cell to walk to in a straight line from the row's cell to the column's; -1 if there is no path."""
 
 
-def build_terrain(walkable: NDArray[np.bool_]) -> Terrain:
+def build_terrain(walkable: Bools) -> Terrain:
     """Terrain of a map from its walkable cells [X, Y].
 
     Raises TerrainError if the map has obstacles and more than MAX_CELLS_WITH_OBSTACLES walkable cells.
@@ -89,11 +90,11 @@ def _build(shape: tuple[int, int], cells: bytes) -> Terrain:
     return open_ground._replace(has_obstacles=True, cell_number=number, cell_centers=centers, waypoint=waypoint)
 
 
-def _box(cells: NDArray[np.int64]) -> list[tuple[int, int]]:
+def _box(cells: Int64s) -> list[tuple[int, int]]:
     return [(int(column.min()), int(column.max())) for column in cells.T]
 
 
-def _flyable_cells(walkable: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _flyable_cells(walkable: Bools) -> Bools:
     """Walkable cells and the narrow cliffs between them."""
     crossed = walkable.copy()
     for axis in (0, 1):
@@ -106,7 +107,7 @@ def _flyable_cells(walkable: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return crossed
 
 
-def _shortest_paths(number: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _shortest_paths(number: Int64s) -> tuple[Float64s, Int64s]:
     """Distances [C, C] from each goal (row) and the next cell toward it (negative: none). Paths do not cut corners."""
     # Imported here because only maps with obstacles need scipy, and loading it takes as long as loading the rest of
     # the world.
@@ -133,7 +134,7 @@ def _shortest_paths(number: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDA
 
 
 @kernel(allocates=False)
-def _is_clear(number: NDArray[np.int64], from_x: float, from_y: float, to_x: float, to_y: float) -> bool:
+def _is_clear(number: Int64s, from_x: float, from_y: float, to_x: float, to_y: float) -> bool:
     """Whether all cells that a segment touches are walkable; a corner passed exactly touches both cells beside it."""
     cell_x = int(from_x)
     cell_y = int(from_y)
@@ -167,7 +168,7 @@ def _is_clear(number: NDArray[np.int64], from_x: float, from_y: float, to_x: flo
 
 
 @kernel(allocates=False)
-def _sees(number: NDArray[np.int64], cells: NDArray[np.int64], a: int, b: int) -> bool:
+def _sees(number: Int64s, cells: Int64s, a: int, b: int) -> bool:
     """Whether every straight line from a point in cell a to the same point in cell b stays on walkable cells."""
     for corner in range(4):
         x = 0.5 + (_CORNER if corner % 2 else -_CORNER)
@@ -179,11 +180,7 @@ def _sees(number: NDArray[np.int64], cells: NDArray[np.int64], a: int, b: int) -
 
 @kernel(allocates=False)
 def _straighten_path(
-    number: NDArray[np.int64],
-    cells: NDArray[np.int64],
-    nearest_first: NDArray[np.int64],
-    onward: NDArray[np.int64],
-    waypoint: NDArray[np.int16],
+    number: Int64s, cells: Int64s, nearest_first: Int64s, onward: Int64s, waypoint: NDArray[np.int16]
 ) -> None:
     """Fill `waypoint` [C, C]: the waypoint of the next cell on the path to the goal if a straight line leads there,
     otherwise the next cell itself."""
@@ -199,7 +196,7 @@ def _straighten_path(
 
 
 @kernel(allocates=False)
-def is_passable(passable: NDArray[np.bool_], layer: int, x: float, y: float) -> bool:
+def is_passable(passable: Bools, layer: int, x: float, y: float) -> bool:
     """Whether the center of a unit of a layer may be at (x, y)."""
     if x < 0.0 or y < 0.0:
         return False

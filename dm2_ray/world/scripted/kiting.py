@@ -9,8 +9,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dm2_ray.arrays import Bools, Int64s
 from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.scripted.scripted_kernels import Situation, UnitKnowledge, attack_or_advance, distance_between
 from dm2_ray.world.smac.rules import EAST, NO_OP, NORTH, SOUTH, STOP, WEST
@@ -20,22 +20,25 @@ LOOKAHEAD_CELLS = 4
 
 
 class KiteRules(NamedTuple):
-    """When a ranged agent shoots and when it runs from melee enemies; distances in map cells."""
+    """When a ranged agent shoots and when it runs from melee enemies; distances in map cells.
+
+    Attributes:
+        shoot_margin: Shoots freely while every melee enemy is farther away than its reach plus this.
+        ready_margin: With the weapon ready, shoots while they are farther away than their reach plus this.
+        bystander_margin: Melee enemies that have another agent nearer to them count only within their reach plus this.
+        ready_loops: The weapon counts as ready when at most this many game loops of cooldown are left.
+        wall_weight: Weight of free cells ahead in the choice of an escape.
+        inertia: Bonus for keeping the direction.
+        flock_weight: Weight of the distance from other agents, which splits the pursuers.
+    """
 
     shoot_margin: float
-    """Shoots freely while every melee enemy is farther away than its reach plus this."""
     ready_margin: float
-    """With the weapon ready shoots while they are farther away than their reach plus this."""
     bystander_margin: float
-    """Melee enemies that have another agent nearer to them count only within their reach plus this."""
     ready_loops: float
-    """The weapon counts as ready when at most this many game loops of cooldown are left."""
     wall_weight: float
-    """Weight of free cells ahead in the choice of an escape."""
     inertia: float
-    """Bonus for keeping the direction."""
     flock_weight: float
-    """Weight of the distance from other agents, which splits the pursuers."""
 
 
 @kernel(allocates=False)
@@ -73,7 +76,7 @@ def pursuer_clearance(knowledge: UnitKnowledge, rules: KiteRules, now: Situation
 
 
 @kernel(allocates=False)
-def open_cells(walkable: NDArray[np.bool_], at_x: float, at_y: float, step_x: int, step_y: int) -> int:
+def open_cells(walkable: Bools, at_x: float, at_y: float, step_x: int, step_y: int) -> int:
     """Walkable cells in a row ahead of a point, at most LOOKAHEAD_CELLS."""
     for ahead in range(1, LOOKAHEAD_CELLS + 1):
         cell_x = int(at_x) + ahead * step_x
@@ -112,8 +115,8 @@ def escape_move(knowledge: UnitKnowledge, rules: KiteRules, now: Situation, b: i
 
 
 @kernel(allocates=False)
-def choose_kite(knowledge: UnitKnowledge, rules: KiteRules, now: Situation, out: NDArray[np.int64]) -> None:
-    """Ranged agents run from melee enemies while their weapons cool down; otherwise as choose_focus_fire."""
+def choose_kite(knowledge: UnitKnowledge, rules: KiteRules, now: Situation, out: Int64s) -> None:
+    """Ranged agents run from melee enemies while their weapons cool down; otherwise like choose_focus_fire."""
     for b in range(out.shape[0]):
         for i in range(knowledge.num_agents):
             out[b, i] = NO_OP

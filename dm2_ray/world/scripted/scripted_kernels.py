@@ -10,8 +10,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dm2_ray.arrays import Bools, Float64s, Int64s
 from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.randomness import DRAW_ACTION, battle_key, uniform_draw
 from dm2_ray.world.smac.rules import EAST, FIRST_TARGET, NO_OP, NORTH, SOUTH, STOP, WEST
@@ -22,46 +22,55 @@ PATIENCE_STEPS = 15
 
 
 class UnitKnowledge(NamedTuple):
-    """What a scripted team knows about the map and its units."""
+    """What a scripted team knows about the map and its units.
+
+    Attributes:
+        num_agents: N.
+        reach: [U, U] center distance up to which the row's unit can hit the column's.
+        stride: [U] distance walked in an env step.
+        is_melee: [U].
+        can_hit: [U, U] whether the row's weapon can hit the column's unit at all.
+        is_healer: [U].
+        health_max: [U].
+        walkable: [X, Y].
+    """
 
     num_agents: int
-    reach: NDArray[np.float64]
-    """[U, U] center distance up to which the row's unit can hit the column's."""
-    stride: NDArray[np.float64]
-    """[U] distance walked in an env step."""
-    is_melee: NDArray[np.bool_]
-    """[U]"""
-    can_hit: NDArray[np.bool_]
-    """[U, U] whether the row's weapon can hit the column's unit at all."""
-    is_healer: NDArray[np.bool_]
-    """[U]"""
-    health_max: NDArray[np.float64]
-    """[U]"""
-    walkable: NDArray[np.bool_]
-    """[X, Y]"""
+    reach: Float64s
+    stride: Float64s
+    is_melee: Bools
+    can_hit: Bools
+    is_healer: Bools
+    health_max: Float64s
+    walkable: Bools
 
 
 class Situation(NamedTuple):
-    """What a scripted team sees of its battles before a step."""
+    """What a scripted team sees of its battles before a step.
 
-    mask: NDArray[np.bool_]
-    """[B, N, A] available actions."""
-    x: NDArray[np.float64]
-    """[B, U] map cells; likewise below."""
-    y: NDArray[np.float64]
-    health: NDArray[np.float64]
-    shield: NDArray[np.float64]
-    cooldown: NDArray[np.float64]
-    last_actions: NDArray[np.int64]
-    """[B, N]"""
-    battle_number: NDArray[np.int64]
-    """[B]"""
-    steps: NDArray[np.int64]
-    """[B] env steps since the battle began."""
+    Attributes:
+        mask: [B, N, A] available actions.
+        x, y: [B, U] map cells.
+        health, shield: [B, U].
+        cooldown: [B, U] game loops.
+        last_actions: [B, N].
+        battle_number: [B].
+        steps: [B] env steps since the battle began.
+    """
+
+    mask: Bools
+    x: Float64s
+    y: Float64s
+    health: Float64s
+    shield: Float64s
+    cooldown: Float64s
+    last_actions: Int64s
+    battle_number: Int64s
+    steps: Int64s
 
 
 @kernel(allocates=False)
-def choose_random(now: Situation, seed: np.uint64, out: NDArray[np.int64]) -> None:
+def choose_random(now: Situation, seed: np.uint64, out: Int64s) -> None:
     """Uniform among the available actions; the draw depends on (seed, battle number, step, agent) only."""
     for b in range(out.shape[0]):
         key = battle_key(seed, now.battle_number[b])
@@ -150,12 +159,7 @@ def healer_action(knowledge: UnitKnowledge, now: Situation, b: int, i: int) -> i
 
 
 @kernel(allocates=False)
-def choose_nearest(
-    knowledge: UnitKnowledge,
-    now: Situation,
-    targets: NDArray[np.int64],
-    out: NDArray[np.int64],
-) -> None:
+def choose_nearest(knowledge: UnitKnowledge, now: Situation, targets: Int64s, out: Int64s) -> None:
     """SMAC's built-in heuristic: each agent keeps its target until it dies, then takes the nearest enemy; healers heal.
 
     `targets` [B, N] holds the enemies' unit indices between steps; NO_ENEMY without a target.
@@ -213,7 +217,7 @@ def attack_or_advance(knowledge: UnitKnowledge, now: Situation, b: int, i: int) 
 
 
 @kernel(allocates=False)
-def choose_focus_fire(knowledge: UnitKnowledge, now: Situation, out: NDArray[np.int64]) -> None:
+def choose_focus_fire(knowledge: UnitKnowledge, now: Situation, out: Int64s) -> None:
     """Every agent shoots the weakest enemy in its range and otherwise holds its ground."""
     for b in range(out.shape[0]):
         for i in range(knowledge.num_agents):

@@ -1,4 +1,4 @@
-"""Scripted teams: instant experts and baselines that play the agents' side without learning.
+"""Scripted teams: experts without training, and baselines, that play the agents' side.
 
 Shapes: B battles, N agents, M enemies, U = N + M units (agents first), A actions.
 
@@ -10,13 +10,11 @@ Shapes: B battles, N agents, M enemies, U = N + M units (agents first), A action
 
 from __future__ import annotations
 
-import difflib
-
 import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.battles.backend import BattleBackend
-from dm2_ray.world.scripted import SCRIPTED_TEAMS
+from dm2_ray.world.scripted import check_scripted_team
 from dm2_ray.world.scripted.kiting import KiteRules, choose_kite
 from dm2_ray.world.scripted.scripted_kernels import (
     NO_ENEMY,
@@ -31,15 +29,9 @@ from dm2_ray.world.units.tables import MELEE_RANGE
 
 # Found by random search over the maps with melee enemies: they win nearly every battle, on 2m_vs_1z one in seven.
 KITE_RULES = KiteRules(
-    shoot_margin=4.8,
-    ready_margin=2.1,
-    bystander_margin=2.4,
-    ready_loops=6.3,
-    wall_weight=0.29,
-    inertia=0.0,
-    flock_weight=0.22,
-)
-
+    shoot_margin=4.8, ready_margin=2.1, bystander_margin=2.4, ready_loops=6.3,
+    wall_weight=0.29, inertia=0.0, flock_weight=0.22,
+)  # fmt: skip
 _SEED_RANGE = 2**64
 
 
@@ -51,17 +43,14 @@ class ScriptedTeam:
     Args:
         name: One of SCRIPTED_TEAMS.
         battles: The battles to play, or others on the same map with the same number of columns.
-        seed: Of the ``random`` team, whose actions depend only on (seed, battle number, step, agent).
+        seed: Used by the ``random`` team, whose actions depend only on (seed, battle number, step, agent).
 
     Raises:
-        ValueError: No such team; the message names the closest one.
+        ConfigError: No such team.
     """
 
     def __init__(self, name: str, battles: BattleBackend, seed: int = 0) -> None:
-        if name not in SCRIPTED_TEAMS:
-            near = difflib.get_close_matches(name, SCRIPTED_TEAMS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known teams: {', '.join(SCRIPTED_TEAMS)}"
-            raise ValueError(f"unknown scripted team {name!r}; {hint}")
+        check_scripted_team(name)
         self.name = name
         self.map_name = battles.map_name
         self.kite_rules = KITE_RULES
@@ -70,9 +59,10 @@ class ScriptedTeam:
         self._targets = np.full((battles.num_battles, battles.num_agents), NO_ENEMY, np.int64)
 
     def reset_states(self, battles: BattleBackend) -> None:
-        """Forget everything: all battles begin anew.
+        """Forget all targets: all battles start again.
 
-        Raises ValueError if the battles are not of the kind this team was made for.
+        Raises:
+            ValueError: The battles are on another map, or their number differs from that of the constructor's.
         """
         shape = (battles.num_battles, battles.num_agents)
         if battles.map_name != self.map_name or shape != self._targets.shape:
@@ -83,24 +73,15 @@ class ScriptedTeam:
         self._targets[:] = NO_ENEMY
 
     def reset_finished(self, finished: NDArray[np.bool_]) -> None:
-        """New battles have started in the columns where `finished` [B] is True: forget the old ones."""
+        """Forget the targets in the columns where `finished` [B] is True: new battles have started there."""
         self._targets[finished] = NO_ENEMY
 
     def act(self, battles: BattleBackend) -> NDArray[np.int64]:
-        """Joint actions [B, N] for the current situation of all battles."""
+        """Joint actions [B, N] for all battles as they are now."""
         actions = np.zeros((battles.num_battles, battles.num_agents), np.int64)
         units = battles.units()
-        now = Situation(
-            mask=battles.action_mask,
-            x=units.x,
-            y=units.y,
-            health=units.health,
-            shield=units.shield,
-            cooldown=units.cooldown,
-            last_actions=battles.last_actions,
-            battle_number=battles.battle_number,
-            steps=battles.battle_step,
-        )
+        columns = units.x, units.y, units.health, units.shield, units.cooldown
+        now = Situation(battles.action_mask, *columns, battles.last_actions, battles.battle_number, battles.battle_step)
         if self.name == "random":
             choose_random(now, self._seed_word, actions)
         elif self.name == "nearest":

@@ -13,8 +13,8 @@ from __future__ import annotations
 from math import hypot, sqrt
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dm2_ray.arrays import Bools, Float64s, Int64s
 from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.smac.rules import EAST, FIRST_TARGET, NO_OP, NORTH, SOUTH, WEST
 from dm2_ray.world.smac.rules_tables import RulesTables
@@ -41,14 +41,12 @@ class SmacHeuristic:
         self.actions = np.zeros((num_battles, rules.num_agents), np.int64)
         """[B, N] chosen last; NO_OP for the dead, and for a medivac with nobody to heal, which keeps its last order."""
 
-    def act(
-        self, units: NDArray[np.float64], action_mask: NDArray[np.bool_], running: NDArray[np.bool_]
-    ) -> NDArray[np.int64]:
+    def act(self, units: Float64s, action_mask: Bools, running: Bools) -> Int64s:
         """`actions`, updated for the running battles from their units [B, F, U] and masks [B, N, A]."""
         choose_actions(self._rules, units, action_mask, running, self._rest, self.targets, self.actions)
         return self.actions
 
-    def reset_targets(self, which: NDArray[np.bool_]) -> None:
+    def reset_targets(self, which: Bools) -> None:
         """Drop the targets in the columns where `which` [B] is True: new battles start there."""
         self.targets[which] = NO_TARGET
 
@@ -86,13 +84,7 @@ def _nearest_target(rules: RulesTables, x: Units, y: Units, health: Units, i: in
 
 @kernel(allocates=False)
 def choose_actions(
-    rules: RulesTables,
-    units: NDArray[np.float64],
-    action_mask: NDArray[np.bool_],
-    running: NDArray[np.bool_],
-    rest: bool,
-    targets: NDArray[np.int64],
-    out_actions: NDArray[np.int64],
+    rules: RulesTables, units: Float64s, masks: Bools, running: Bools, rest: bool, targets: Int64s, out_actions: Int64s
 ) -> None:
     """Update `targets` [B, N] and `out_actions` [B, N] of the running battles."""
     for b in range(running.shape[0]):
@@ -110,7 +102,7 @@ def choose_actions(
             if target == NO_TARGET:
                 continue
             out_actions[b, i] = FIRST_TARGET + target
-            if rest and not action_mask[b, i, FIRST_TARGET + target]:
+            if rest and not masks[b, i, FIRST_TARGET + target]:
                 u = target if heals else rules.num_agents + target
                 dx, dy = to_float32(x[u]) - to_float32(x[i]), to_float32(y[u]) - to_float32(y[i])
                 if abs(dx) > abs(dy):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
+
+from dm2_ray.errors import suggest_name
 
 DIFFICULTIES = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "A")
 """SMAC's names of the levels of StarCraft II's computer player."""
@@ -16,31 +17,43 @@ DIFFICULTIES = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "A")
 class SmacOptions:
     """Constructor arguments of SMAC other than the map's name and the seed.
 
+    Attributes:
+        step_mul: Game loops per env step.
+        move_amount: Length of a move order; whether a move is available is tested at half the distance.
+        continuing_episode: True marks a battle cut by the time limit with `episode_limit` in the info, so that its
+            value is bootstrapped.
+        obs_all_health: Show health (and shield) of the units in sight; implies obs_own_health.
+        obs_last_action: Show the allies' last actions.
+        obs_instead_of_state: The state is all observations concatenated.
+        reward_sparse: +1 for a win, -1 for a defeat, 0 otherwise (still scaled with reward_scale).
+        heuristic_ai: SMAC's built-in heuristic plays the agents; the given actions appear only as last actions.
+        heuristic_rest: The heuristic walks toward a target that is out of shooting range, one move at a time, instead
+            of ordering an attack. No effect without heuristic_ai.
+        difficulty: One of DIFFICULTIES. No effect: SMAC's maps start no computer player, whatever the level.
+        game_version: No effect in the embedded engine.
+        replay_dir: Where SMACEnv.save_replay() writes; empty for the working directory.
+        replay_prefix: Prefix of the replays' file names; empty for the map's name.
+        window_size_x: Pixels of the window that render() opens; likewise `window_size_y`.
+        debug: SMACEnv logs observations, states, actions and rewards at level DEBUG.
+
     Raises:
         TypeError: A value of the wrong type.
         ValueError: A number out of range.
     """
 
-    step_mul: int = 8
-    """Game loops per env step."""
-    move_amount: int | float = 2
-    """Length of a move order; whether a move is available is tested at half the distance."""
     continuing_episode: bool = False
-    """True marks a battle cut by the time limit with `episode_limit` in the info, so that its value is bootstrapped."""
+    step_mul: int = 8
+    move_amount: int | float = 2
     obs_all_health: bool = True
-    """Show health (and shield) of the units in sight; implies obs_own_health."""
     obs_own_health: bool = True
     obs_last_action: bool = False
-    """Show the allies' last actions."""
     obs_pathing_grid: bool = False
     obs_terrain_height: bool = False
     obs_instead_of_state: bool = False
-    """The state is all observations concatenated."""
     obs_timestep_number: bool = False
     state_last_action: bool = True
     state_timestep_number: bool = False
     reward_sparse: bool = False
-    """+1 for a win, -1 for a defeat, 0 otherwise (still scaled when reward_scale)."""
     reward_only_positive: bool = True
     reward_death_value: int | float = 10
     reward_win: int | float = 200
@@ -49,23 +62,14 @@ class SmacOptions:
     reward_scale: bool = True
     reward_scale_rate: int | float = 20
     heuristic_ai: bool = False
-    """SMAC's built-in heuristic plays the agents; the given actions appear only as last actions."""
     heuristic_rest: bool = False
-    """The heuristic walks toward a target that is out of shooting range, one move at a time, instead of ordering an
-    attack. No effect without heuristic_ai."""
     difficulty: str = "7"
-    """One of DIFFICULTIES. No effect: SMAC's maps start no computer player, whatever the level."""
     game_version: str | None = None
-    """No effect in the embedded engine."""
     replay_dir: str | None = ""
-    """Where SMACEnv.save_replay() writes; empty for the working directory."""
     replay_prefix: str | None = ""
-    """Prefix of the replays' file names; empty for the map's name."""
     window_size_x: int = 1920
-    """Pixels of the window that render() opens."""
     window_size_y: int = 1200
     debug: bool = False
-    """SMACEnv logs observations, states, actions and rewards at level DEBUG."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -105,7 +109,5 @@ class SmacOptions:
         known = [field.name for field in fields(cls)]
         for name in arguments:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known arguments: {', '.join(known)}"
-                raise TypeError(f"unknown SMAC argument {name!r}; {hint}")
+                raise TypeError(f"unknown SMAC argument {name!r}; {suggest_name(name, known, 'arguments')}")
         return cls(**arguments)

@@ -19,19 +19,17 @@ from dm2_ray.world.smac.rules import NO_ACTION, update_views
 from dm2_ray.world.smac.rules_tables import build_tables
 from dm2_ray.world.smac.step_outcome import compute_outcome
 from dm2_ray.world.unit_kinds import Balance
-from dm2_ray.world.units.state import HEALTH, SHIELD
-
-UNIT_FIELDS = ("x", "y", "health", "shield", "energy", "cooldown")
-"""Columns of a unit's row, in the order of units.state; lengths in cells, the cooldown in game loops left."""
+from dm2_ray.world.units.state import HEALTH, SHIELD, UNIT_COLUMNS
 
 Views = tuple[NDArray[np.floating], NDArray[np.float32], NDArray[np.int8]]
 
 
 class RulesReplay:
-    """The rules layer on given unit states.
+    """SMAC's rules, applied to given unit states.
 
-    Unit states are [N, 6] and [M, 6] rows of `UNIT_FIELDS`, agents and enemies in the map's order; health 0 means dead,
-    and the rest of a dead unit's row is ignored. One object may replay any number of battles one after another.
+    Unit states are [N, 6] and [M, 6] rows of `UNIT_COLUMNS`, agents and enemies in the map's order; lengths in cells,
+    the cooldown in game loops. Health 0 means dead, and the rest of a dead unit's row is ignored. One object may replay
+    any number of battles one after another.
 
     Args:
         map_name: Name of a packaged map, or a MapSpec.
@@ -56,7 +54,7 @@ class RulesReplay:
         self.tables = build_tables(self.map_spec, self.options, terrain_height, balance)
         tables = self.tables
         num_units = tables.num_agents + tables.num_enemies
-        self._units = np.zeros((len(UNIT_FIELDS), num_units))
+        self._units = np.zeros((len(UNIT_COLUMNS), num_units))
         self._dead = np.zeros(num_units, dtype=np.bool_)
         self._last_actions = np.full(tables.num_agents, NO_ACTION, dtype=np.int64)
         self._mask = np.zeros((1, tables.num_agents, tables.num_actions), dtype=np.bool_)
@@ -125,8 +123,8 @@ class RulesReplay:
         rows = []
         for side, (units, count) in sides.items():
             array = np.asarray(units, dtype=np.float64)
-            if array.shape != (count, len(UNIT_FIELDS)):
-                raise ValueError(f"{side} have shape {array.shape}, expected {(count, len(UNIT_FIELDS))}")
+            if array.shape != (count, len(UNIT_COLUMNS)):
+                raise ValueError(f"{side} have shape {array.shape}, expected {(count, len(UNIT_COLUMNS))}")
             rows.append(array)
         return np.ascontiguousarray(np.concatenate(rows).T)
 

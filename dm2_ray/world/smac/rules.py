@@ -15,9 +15,7 @@ from __future__ import annotations
 
 from math import sqrt
 
-import numpy as np
-from numpy.typing import NDArray
-
+from dm2_ray.arrays import Bools, Float32s, Float64s, Int64s
 from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.smac.rules_tables import RulesTables
 from dm2_ray.world.smac.step_outcome import to_float32
@@ -31,11 +29,9 @@ NO_OP, STOP, NORTH, SOUTH, EAST, WEST, FIRST_TARGET = 0, 1, 2, 3, 4, 5, 6
 NO_ACTION = -1
 """In `last_actions`: no action has been taken yet."""
 
-Column = NDArray[np.float64]
-
 
 @kernel(inline=True, allocates=False)
-def available_actions(tables: RulesTables, units: Units, out_mask: NDArray[np.bool_]) -> None:
+def available_actions(tables: RulesTables, units: Units, out_mask: Bools) -> None:
     """Fill `out_mask` [N, A]: which actions each agent may take in the battle of `units` [F, U]."""
     x, y, health = units[X], units[Y], units[HEALTH]
     num_agents, probe, walkable = tables.num_agents, tables.move_probe, tables.walkable
@@ -69,7 +65,7 @@ def available_actions(tables: RulesTables, units: Units, out_mask: NDArray[np.bo
 
 
 @kernel(inline=True, allocates=False)
-def _observe_ground(tables: RulesTables, cell_x: int, cell_y: int, i: int, out_obs: NDArray[np.float32]) -> None:
+def _observe_ground(tables: RulesTables, cell_x: int, cell_y: int, i: int, out_obs: Float32s) -> None:
     """Append the surrounding pathing and heights to agent i's four move bits."""
     size_x, size_y = tables.walkable.shape
     at = 4
@@ -88,20 +84,13 @@ def _observe_ground(tables: RulesTables, cell_x: int, cell_y: int, i: int, out_o
 
 
 @kernel(inline=True, allocates=False)
-def _shield_ratio(tables: RulesTables, shield: Column, u: int) -> float:
+def _shield_ratio(tables: RulesTables, shield: Float64s, u: int) -> float:
     """Share of unit u's shield that is left; 0 for kinds without, which a side of several races may have."""
     return to_float32(shield[u]) / tables.shield_max[u] if tables.shield_max[u] > 0.0 else 0.0
 
 
 @kernel(inline=True, allocates=False)
-def observe(
-    tables: RulesTables,
-    units: Units,
-    last_actions: NDArray[np.int64],
-    t: int,
-    mask: NDArray[np.bool_],
-    out_obs: NDArray[np.float32],
-) -> None:
+def observe(tables: RulesTables, units: Units, last_actions: Int64s, t: int, mask: Bools, out_obs: Float32s) -> None:
     """Fill `out_obs` [N, O]; `mask` [N, A] is the result of `available_actions` for the same units.
 
     A dead agent observes zeros. No agent observes its own position, energy or cooldown.
@@ -196,12 +185,7 @@ def observe(
 
 @kernel(inline=True, allocates=False)
 def global_state(
-    tables: RulesTables,
-    units: Units,
-    last_actions: NDArray[np.int64],
-    t: int,
-    obs: NDArray[np.float32],
-    out_state: NDArray[np.float32],
+    tables: RulesTables, units: Units, last_actions: Int64s, t: int, obs: Float32s, out_state: Float32s
 ) -> None:
     """Fill `out_state` [S]; `obs` [N, O] is the result of `observe` for the same units (for obs_instead_of_state)."""
     x, y, health = units[X], units[Y], units[HEALTH]
@@ -245,11 +229,11 @@ def global_state(
 def update_view(
     tables: RulesTables,
     units: Units,
-    last_actions: NDArray[np.int64],
+    last_actions: Int64s,
     t: int,
-    out_mask: NDArray[np.bool_],
-    out_obs: NDArray[np.float32],
-    out_state: NDArray[np.float32],
+    out_mask: Bools,
+    out_obs: Float32s,
+    out_state: Float32s,
 ) -> None:
     """All of the above for the battle of `units` [F, U]."""
     available_actions(tables, units, out_mask)
@@ -260,13 +244,13 @@ def update_view(
 @kernel(allocates=False)
 def update_views(
     tables: RulesTables,
-    units: NDArray[np.float64],
-    last_actions: NDArray[np.int64],
-    t: NDArray[np.int64],
-    selected: NDArray[np.bool_],
-    out_mask: NDArray[np.bool_],
-    out_obs: NDArray[np.float32],
-    out_state: NDArray[np.float32],
+    units: Float64s,
+    last_actions: Int64s,
+    t: Int64s,
+    selected: Bools,
+    out_mask: Bools,
+    out_obs: Float32s,
+    out_state: Float32s,
 ) -> None:
     """The same for B battles, of which only those where `selected` [B] is True; the others' outputs stay as they are.
 
@@ -282,7 +266,7 @@ def update_views(
 
 
 @kernel(allocates=False)
-def visibility(tables: RulesTables, x: Column, y: Column, health: Column, out_visible: NDArray[np.bool_]) -> None:
+def visibility(tables: RulesTables, x: Float64s, y: Float64s, health: Float64s, out_visible: Bools) -> None:
     """Fill `out_visible` [N, U]: which living units each living agent sees; nobody sees itself."""
     out_visible[:, :] = False
     for i in range(tables.num_agents):

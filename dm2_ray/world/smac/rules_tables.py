@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dm2_ray.arrays import Bools, Float64s, Int64s
 from dm2_ray.world.maps.map_spec import MapSpec
 from dm2_ray.world.smac.options import SmacOptions
 from dm2_ray.world.unit_kinds import Balance, unit_kind
@@ -40,7 +41,24 @@ _OTHER_COOLDOWN_MAX = 15.0
 
 
 class RulesTables(NamedTuple):
-    """Everything that the rules' kernels need to know about a map and the options."""
+    """Everything that the rules' kernels need to know about a map and the options.
+
+    Attributes:
+        obs_size: O, the length of an observation as it is returned.
+        state_size: S, the length of the state as it is returned.
+        enemies_at: Where the enemy rows begin in an observation; likewise `allies_at` and `own_at`.
+        move_probe: How far ahead a move's availability is tested.
+        reward_divisor: max_reward / reward_scale_rate, or 1 without reward_scale.
+        walkable: [X, Y].
+        ring: [9, 2] cells, relative to a unit's own, whose pathing (first 8) and height (all 9) it may observe.
+        terrain: [X, Y] heights as shown: 0..1.
+        health_max: [U].
+        shield_max: [U]; 0 for kinds without shields.
+        cooldown_max: [N] divisor of the energy or cooldown in the state (see `shows_energy`).
+        shows_energy: [N] the state shows energy in place of the weapon's cooldown (medivacs where the map type is MMM).
+        is_medivac: [U] medivacs where the map type is MMM.
+        type_index: [U] index in the one-hot of unit types.
+    """
 
     num_agents: int
     num_enemies: int
@@ -48,11 +66,8 @@ class RulesTables(NamedTuple):
     episode_limit: int
     unit_type_bits: int
     obs_size: int
-    """O, the length of an observation as it is returned."""
     state_size: int
-    """S, the length of the state as it is returned."""
     enemies_at: int
-    """Where the enemy rows begin in an observation; likewise below."""
     enemy_width: int
     allies_at: int
     ally_width: int
@@ -60,7 +75,6 @@ class RulesTables(NamedTuple):
     ally_state_width: int
     enemy_state_width: int
     move_probe: float
-    """How far ahead a move's availability is tested."""
     center_x: float
     center_y: float
     extent_x: float
@@ -70,7 +84,6 @@ class RulesTables(NamedTuple):
     defeat_reward: float
     negative_scale: float
     reward_divisor: float
-    """max_reward / reward_scale_rate, or 1 without reward_scale."""
     is_mmm: bool
     ally_shields: bool
     enemy_shields: bool
@@ -86,23 +99,15 @@ class RulesTables(NamedTuple):
     reward_sparse: bool
     reward_only_positive: bool
     continuing_episode: bool
-    walkable: NDArray[np.bool_]
-    ring: NDArray[np.int64]
-    """[9, 2] cells, relative to a unit's own, whose pathing (first 8) and height (all 9) it may observe."""
-    terrain: NDArray[np.float64]
-    """[X, Y] heights as shown: 0..1."""
-    health_max: NDArray[np.float64]
-    """[U]"""
-    shield_max: NDArray[np.float64]
-    """[U]; 0 for kinds without."""
-    cooldown_max: NDArray[np.float64]
-    """[N] divisor of the energy or cooldown in the state (see `shows_energy`)."""
-    shows_energy: NDArray[np.bool_]
-    """[N] the state shows energy in place of the weapon's cooldown (medivacs where the map type is MMM)."""
-    is_medivac: NDArray[np.bool_]
-    """[U] medivacs where the map type is MMM."""
-    type_index: NDArray[np.int64]
-    """[U] index in the one-hot of unit types."""
+    walkable: Bools
+    ring: Int64s
+    terrain: Float64s
+    health_max: Float64s
+    shield_max: Float64s
+    cooldown_max: Float64s
+    shows_energy: Bools
+    is_medivac: Bools
+    type_index: Int64s
 
 
 def max_reward(map_spec: MapSpec, options: SmacOptions, balance: Balance = "liberty") -> float:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dm2_ray.arrays import Bools, Float64s
 from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.smac.rules_tables import RulesTables
 
@@ -47,11 +47,11 @@ def _lost_hit_points(before_health: float, before_shield: float, health: float, 
 @kernel(allocates=False)
 def compute_outcome(
     tables: RulesTables,
-    previous_health: NDArray[np.float64],
-    previous_shield: NDArray[np.float64],
-    health: NDArray[np.float64],
-    shield: NDArray[np.float64],
-    dead: NDArray[np.bool_],
+    previous_health: Float64s,
+    previous_shield: Float64s,
+    health: Float64s,
+    shield: Float64s,
+    dead: Bools,
     t: int,
 ) -> StepOutcome:
     """Reward and outcome of the step that led from `previous_*` to the current health and shields.

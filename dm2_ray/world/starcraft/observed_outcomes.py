@@ -6,9 +6,7 @@ have its own tables.
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
+from dm2_ray.arrays import Float64s
 from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.engine.battle_step import BattleArrays, clear_outcome, observe, store_final_state, store_outcome
 from dm2_ray.world.smac.rules import NO_ACTION
@@ -28,11 +26,7 @@ def write_initial_views(battles: BattleArrays, b: int, rules: RulesTables) -> No
 
 @kernel(allocates=False)
 def write_step_views(
-    battles: BattleArrays,
-    b: int,
-    rules: RulesTables,
-    health_before: NDArray[np.float64],
-    shield_before: NDArray[np.float64],
+    battles: BattleArrays, b: int, rules: RulesTables, health_before: Float64s, shield_before: Float64s
 ) -> bool:
     """Compute reward, outcome and views of the step that led to battle b's units; returns whether it ended the battle.
 

@@ -28,15 +28,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dm2_ray.config.schema import StarCraftSettings
-from dm2_ray.world.battles.backend import BattleBackend, check_first_battle, check_num_battles
+from dm2_ray.world.battles.backend import BattleBackend
 from dm2_ray.world.battles.joint_actions import check_actions
-from dm2_ray.world.engine.battle_step import allocate_battles
 from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.maps.map_spec import MapSpec
-from dm2_ray.world.maps.registry import load_map
 from dm2_ray.world.smac.heuristic import SmacHeuristic
-from dm2_ray.world.smac.options import SmacOptions
-from dm2_ray.world.smac.rules_tables import build_tables
 from dm2_ray.world.starcraft.game_slot import GameSetup, GameSlot
 from dm2_ray.world.starcraft.install import find_installation, find_map
 from dm2_ray.world.starcraft.observed_outcomes import clear_outcomes, write_initial_views, write_step_views
@@ -53,8 +49,8 @@ class StarCraftVector(BattleBackend):
         map_name: Name of a packaged map, or a MapSpec; SMAC's map file of that name must be installed.
         num_battles: B, at least 1.
         seed: Games get seeds derived from (seed, column, number of games launched in this column).
-        first_battle: Number of column 0's first battle, at least 0.
         settings: The section `world.starcraft` of the configuration.
+        first_battle: Number of column 0's first battle, at least 0.
         **smac_arguments: SMAC's constructor arguments.
 
     Raises:
@@ -70,22 +66,16 @@ class StarCraftVector(BattleBackend):
         num_battles: int,
         seed: int = 0,
         *,
-        first_battle: int = 0,
         settings: StarCraftSettings | None = None,
+        first_battle: int = 0,
         **smac_arguments: Any,
     ) -> None:
-        check_num_battles(num_battles)
-        check_first_battle(first_battle)
-        map_spec = map_name if isinstance(map_name, MapSpec) else load_map(map_name)
-        options = SmacOptions.from_arguments(smac_arguments)
-        rules = build_tables(map_spec, options)
-        battles = allocate_battles(num_battles, rules)
-        super().__init__(map_spec, options, EngineSettings(), rules, battles, seed=seed, first_battle=first_battle)
+        super().__init__(map_name, num_battles, EngineSettings(), smac_arguments, seed=seed, first_battle=first_battle)
         self.settings = settings or StarCraftSettings()
         self._slots: list[GameSlot] = []
         self._threads: ThreadPoolExecutor | None = None
         self._finalizer = weakref.finalize(self, _close_all, self._slots)
-        self._heuristics = {b: SmacHeuristic(rules, 1, options.heuristic_rest) for b in range(num_battles)}
+        self._heuristics = {b: SmacHeuristic(self._rules, 1, self.options.heuristic_rest) for b in range(num_battles)}
 
     def reset(self, *, seed: int | None = None, first_battle: int | None = None) -> None:
         """Start battles first_battle + b, by default the constructor's number. A battle that has not been stepped yet

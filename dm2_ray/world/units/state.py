@@ -23,6 +23,8 @@ HEALTH, SHIELD, ENERGY = 2, 3, 4
 """Health 0 = dead."""
 COOLDOWN = 5
 """Until the weapon may start its next attack."""
+UNIT_COLUMNS = ("x", "y", "health", "shield", "energy", "cooldown")
+"""Names of the rows so far, which are the numbers that SMAC reads of a unit."""
 HEADING_X, HEADING_Y = 6, 7
 """Displacement chosen in the last loop, cells per loop; zero for a standing unit."""
 WINDUP = 8

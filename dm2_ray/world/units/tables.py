@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dm2_ray.arrays import Float64s, Int64s
 from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.maps.map_spec import MapSpec
 from dm2_ray.world.maps.spawn_positions import spawn_positions
@@ -65,17 +65,20 @@ SPLASH_CIRCLE, SPLASH_LINE = 1, 2
 """Values of SPLASH_SHAPE; 0 hits the target alone."""
 
 
-Stats = NDArray[np.float64]
+Stats = Float64s
 
 
 class UnitTables(NamedTuple):
-    """Constants that every game loop needs."""
+    """Constants that every game loop needs.
+
+    Attributes:
+        stats: [35, U] times in game loops, lengths in cells, rates per loop.
+        damage: [U, U] damage of one hit of the row's unit on the column's, before armor; 0 if it cannot be hit.
+    """
 
     num_agents: int
-    stats: NDArray[np.float64]
-    """[35, U] times in game loops, lengths in cells, rates per loop."""
-    damage: NDArray[np.float64]
-    """[U, U] damage of one hit of the row's unit on the column's, before armor; 0 if it cannot be hit."""
+    stats: Float64s
+    damage: Float64s
     has_healers: bool
     has_explosions: bool
     help_radius: float
@@ -84,20 +87,24 @@ class UnitTables(NamedTuple):
 
 
 class InitialUnits(NamedTuple):
-    """How battles start."""
+    """How battles start.
 
-    start: NDArray[np.float64]
-    """[U, 2] starting positions."""
-    attack_line: NDArray[np.float64]
-    """[2 sides, 4]: a scripted side attacks toward a point drawn on the segment (x0, y0, x1, y1)."""
-    kind_order: NDArray[np.int64]
-    """[U] equal for units of one kind; agents are sorted by position within these groups when they are created."""
+    Attributes:
+        start: [U, 2] starting positions.
+        attack_line: [2 sides, 4]: a scripted side attacks toward a point drawn on the segment (x0, y0, x1, y1).
+        kind_order: [U] equal for units of one kind; agents are sorted by position within these groups when they are
+            created.
+        holds_ground: The enemies have no order: each stays where it is.
+        num_loops: Game loops before the first observation.
+    """
+
+    start: Float64s
+    attack_line: Float64s
+    kind_order: Int64s
     holds_ground: bool
-    """The enemies have no order: each stays where it is."""
     spawn_jitter: float
     scripted_agents: bool
     num_loops: int
-    """Game loops before the first observation."""
 
 
 def build_unit_tables(spec: MapSpec, settings: EngineSettings) -> UnitTables:

@@ -1,4 +1,4 @@
-"""Film: a recorded battle as a sequence of pictures, with a line of text below, and its way into GIF and MP4 files.
+"""Animation: a recorded battle as a sequence of pictures with a line of text below, and its GIF and MP4 encodings.
 
 Playback speed 1 is the game's speed "Faster", at which people play and watch StarCraft II: 22.4 game loops a second, so
 that an env step of 8 loops takes 0.357 s. (Speed 0.714 is "Normal", 0.5 s a step.)
@@ -39,21 +39,22 @@ _INK, _MUTED, _BAR = (236, 240, 245), (150, 160, 172), (10, 12, 15)
 
 
 class MissingPackageError(UserError, ImportError):
-    """An optional package is needed; the message says how to get it."""
+    """An optional package is not installed; the message says how to install it."""
 
 
 class Animation:
     """Pictures of a battle at a constant rate.
 
     Args:
-        recording: the battle.
-        fps: pictures a second.
-        speed: 1 is the game's speed "Faster".
-        size: pixels of the longer side of the battlefield.
-        hold_s: seconds for which the end is shown.
-        close_up: show only the part of the battlefield where units come.
+        recording: The battle.
+        fps: Pictures per second.
+        speed: 1 is the game's speed "Faster": 0.357 s for an env step of 8 game loops.
+        size: Pixels of the longer side of the battlefield.
+        hold_s: Seconds for which the end is shown.
+        close_up: Show only the part of the battlefield that units reach.
 
-    Raises ValueError for numbers that are not positive, or a size that is too small.
+    Raises:
+        ValueError: A number is not positive, or the size is too small.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class Animation:
 
 
 def close_up_view(recording: BattleRecording) -> tuple[float, float, float, float]:
-    """The part of the stage's view where units come: west, south, east, north edge in cells."""
+    """The part of the scene's view that units reach: west, south, east, north edge in cells."""
     alive = recording.health > 0
     x, y = recording.x[alive], recording.y[alive]
     if x.size == 0:
@@ -126,7 +127,7 @@ def close_up_view(recording: BattleRecording) -> tuple[float, float, float, floa
 
 @lru_cache(maxsize=64)
 def _bar(width: int, height: int, title: str, text: str, is_loud: bool, agents: int, enemies: int) -> Image.Image:
-    """The line below the battlefield: the map, the step or the outcome, how many are alive."""
+    """The line below the battlefield: the map, the step or the outcome, the number of living units of each side."""
     finer = 3
     bar = Image.new("RGB", (width * finer, height * finer), _BAR)
     draw = ImageDraw.Draw(bar)
@@ -145,14 +146,14 @@ def _bar(width: int, height: int, title: str, text: str, is_loud: bool, agents: 
 
 
 def gif_bytes(animation: Animation, colors: int = 64) -> bytes:
-    """The film as an endless GIF of at most 256 colors."""
+    """The animation as a GIF in an endless loop, with at most 256 colors."""
     pictures = list(animation)
     palette = _palette(pictures, colors)
     frames: list[Image.Image] = []
     shown_ms: list[int] = []
     start = 0
     for index, picture in enumerate(pictures):
-        # GIF counts time in hundredths of a second; what is rounded off is carried on.
+        # GIF measures time in hundredths of a second; rounding errors do not add up.
         end = round((index + 1) * 100 / animation.fps)
         if index > 0 and picture is pictures[index - 1]:
             shown_ms[-1] += 10 * (end - start)
@@ -168,16 +169,17 @@ def gif_bytes(animation: Animation, colors: int = 64) -> bytes:
 
 
 def mp4_bytes(animation: Animation) -> bytes:
-    """The film as an H.264 video that every browser plays.
+    """The animation as an H.264 video that every browser plays.
 
-    Raises MissingPackageError without imageio-ffmpeg.
+    Raises:
+        MissingPackageError: imageio-ffmpeg is not installed.
     """
     try:
         import imageio_ffmpeg
     except ImportError as error:
         raise MissingPackageError("MP4 files need the package imageio-ffmpeg: pip install 'dm2-ray[view]'") from error
-    with tempfile.TemporaryDirectory() as place:
-        path = Path(place) / "film.mp4"
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "film.mp4"
         writer = imageio_ffmpeg.write_frames(
             str(path), animation.size, fps=animation.fps, codec="libx264", pix_fmt_out="yuv420p", macro_block_size=2,
             output_params=["-crf", "20", "-movflags", "+faststart"],
@@ -190,8 +192,8 @@ def mp4_bytes(animation: Animation) -> bytes:
 
 
 def _palette(pictures: list[Image.Image], colors: int) -> Image.Image:
-    """One palette for all pictures. Most pixels are ground, in few colors; so what changes from picture to picture is
-    given twice their weight."""
+    """One palette for all pictures. Most pixels are ground, in few colors; hence pixels that change from picture to
+    picture get twice the weight."""
     chosen = np.unique(np.linspace(0, len(pictures) - 1, 12).astype(np.int64))
     sample = np.stack([np.asarray(pictures[i]) for i in chosen])
     changing = sample[:, (sample != sample[:1]).any((0, 3))].reshape(-1, 3)
@@ -203,5 +205,5 @@ def _palette(pictures: list[Image.Image], colors: int) -> Image.Image:
 
 @lru_cache(maxsize=8)
 def _font(pixels: int) -> ImageFont.FreeTypeFont:
-    # Pillow's own font; without FreeType it would be a bitmap font that has no other size.
+    # Pillow's own font. Without FreeType, Pillow returns a bitmap font of a fixed size instead.
     return cast(ImageFont.FreeTypeFont, ImageFont.load_default(max(8, pixels)))

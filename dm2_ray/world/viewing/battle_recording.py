@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dm2_ray.arrays import check_fields
+from dm2_ray.world.battles.units_view import UnitColumns
+from dm2_ray.world.units.state import UNIT_COLUMNS
 from dm2_ray.world.viewing.frame import FrameState, between
 from dm2_ray.world.viewing.scene import Scene
 
@@ -26,61 +28,51 @@ FORMAT = "dm2-ray-battle-1"
 
 Outcome = Literal["won", "lost", "draw", "time limit", "unfinished"]
 
-_COLUMNS = ("x", "y", "health", "shield", "energy", "cooldown")
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BattleProvenance:
-    """Which battle this is and who fought it: the same again when it is played again."""
+    """Which battle this is and who fought it; playing it again with these settings gives the same battle.
+
+    Attributes:
+        battle: Its number: battles of one seed are numbered from 0.
+        team: Who chose the agents' actions, as free text; empty if not given.
+        engine: The simulator and its version: `embedded 2`, `starcraft 4.10`.
+        engine_settings: Settings of the embedded engine that differ from the defaults.
+        smac: SMAC's constructor arguments that differ from its defaults.
+        scenario_hash: Hash of the map's content if the map is not one of SMAC's.
+    """
 
     map: str
     seed: int
     battle: int
-    """Its number: battles of one seed are numbered from 0."""
     team: str
-    """Who chose the agents' actions, in words; empty where nobody said."""
     engine: str
-    """Whose physics, and its version: `embedded 2`, `starcraft 4.10`."""
     engine_settings: Mapping[str, Any] = field(default_factory=dict)
-    """Of the embedded engine, where they differ from the defaults."""
     smac: Mapping[str, Any] = field(default_factory=dict)
-    """SMAC's constructor arguments, where they differ from its defaults."""
     scenario_hash: str | None = None
-    """Of a map that is not SMAC's."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class BattleRecording:
-    """One battle. `x[k]` ... `target[k]` are the units before step k, `[T]` those at the end."""
+class BattleRecording(UnitColumns[np.float32]):
+    """One battle. The units' columns are [T + 1, U]: `x[k]` ... `target[k]` before step k, `[T]` at the end.
+
+    Attributes:
+        step_loops: Game loops of an env step.
+        actions: [T, N].
+        available: [T, N, A].
+        rewards: [T] the team's.
+        series: [T, N] other numbers known of each agent at each step: `matching_reward`, `action_probability`,
+            `value`, ...; NaN where a number is missing.
+    """
 
     scene: Scene
     provenance: BattleProvenance
     outcome: Outcome
     step_loops: int
-    """Game loops of an env step."""
-    x: NDArray[np.float32]
-    """[T + 1, U] map cells, growing east."""
-    y: NDArray[np.float32]
-    """[T + 1, U] map cells, growing north."""
-    health: NDArray[np.float32]
-    """[T + 1, U], 0 = dead."""
-    shield: NDArray[np.float32]
-    """[T + 1, U]"""
-    energy: NDArray[np.float32]
-    """[T + 1, U]"""
-    cooldown: NDArray[np.float32]
-    """[T + 1, U] game loops until the next attack may start."""
-    target: NDArray[np.int64]
-    """[T + 1, U] unit that is being fought or healed, -1 without."""
     actions: NDArray[np.int64]
-    """[T, N]"""
     available: NDArray[np.bool_]
-    """[T, N, A]"""
     rewards: NDArray[np.float64]
-    """[T] the team's."""
     series: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    """[T, N] what else is known of each agent at each step: `matching_reward`, `action_probability`, `value`, ...; NaN
-    where there is nothing."""
 
     def __post_init__(self) -> None:
         steps, units, agents = self.num_steps, self.scene.num_units, self.scene.num_agents
@@ -88,7 +80,7 @@ class BattleRecording:
         check_fields(
             self,
             {
-                **{name: (np.float32, (steps + 1, units)) for name in _COLUMNS},
+                **{name: (np.float32, (steps + 1, units)) for name in UNIT_COLUMNS},
                 "target": (np.int64, (steps + 1, units)),
                 "actions": (np.int64, (steps, agents)),
                 "available": (np.bool_, (steps, agents, num_actions)),
@@ -123,14 +115,14 @@ class BattleRecording:
 
     def _at(self, step: int) -> FrameState:
         dead_steps = (self.health[: step + 1] <= 0).sum(0) - 1
-        columns = {name: getattr(self, name)[step].astype(np.float64) for name in _COLUMNS}
+        columns = {name: getattr(self, name)[step].astype(np.float64) for name in UNIT_COLUMNS}
         return FrameState(**columns, target=self.target[step], dead_loops=np.maximum(dead_steps, 0.0) * self.step_loops)
 
     # As text.
 
     def to_json(self) -> str:
         """One JSON object; numbers are rounded to 1/1000 and columns that are 0 throughout are left out."""
-        columns = {name: values for name in _COLUMNS if (values := getattr(self, name)).any()}
+        columns = {name: values for name in UNIT_COLUMNS if (values := getattr(self, name)).any()}
         content = {
             "format": FORMAT,
             "provenance": asdict(self.provenance),
@@ -166,7 +158,7 @@ class BattleRecording:
             nothing = np.zeros((steps + 1, units), np.float32)
             columns = {
                 name: np.array(content["units"][name], np.float32) if name in content["units"] else nothing
-                for name in _COLUMNS
+                for name in UNIT_COLUMNS
             }
             num_actions = scene.num_actions
             available = np.array([[_from_hex(word, num_actions) for word in step] for step in content["available"]])
@@ -278,7 +270,7 @@ class BattleRecorder:
             raise RuntimeError("no battle has begun: call begin() first")
         steps, agents = len(self._rewards), self._scene.num_agents
         columns: dict[str, Any] = {
-            name: np.array([getattr(frame, name) for frame in self._frames], np.float32) for name in _COLUMNS
+            name: np.array([getattr(frame, name) for frame in self._frames], np.float32) for name in UNIT_COLUMNS
         }
         return BattleRecording(
             scene=self._scene,

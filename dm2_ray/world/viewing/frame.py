@@ -1,4 +1,4 @@
-"""Moment: all units of one battle at one instant, as a picture needs them.
+"""FrameState: all units of one battle at one instant, as needed for a picture.
 
 Shapes: B battles, U units, agents first.
 """
@@ -6,67 +6,53 @@ Shapes: B battles, U units, agents first.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from dm2_ray.world.battles.units_view import UnitsView
+from dm2_ray.arrays import Float64s
+from dm2_ray.world.battles.units_view import UnitColumns, UnitsView
+from dm2_ray.world.units.state import UNIT_COLUMNS
 
 LONG_AGO = 1e9
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class FrameState:
-    """Columns [U] of one battle; a dead unit stays where it fell."""
+class FrameState(UnitColumns[np.float64]):
+    """Columns [U] of one battle; a dead unit stays where it died.
 
-    x: NDArray[np.floating]
-    """Map cells, growing east."""
-    y: NDArray[np.floating]
-    """Map cells, growing north."""
-    health: NDArray[np.floating]
-    """0 = dead."""
-    shield: NDArray[np.floating]
-    energy: NDArray[np.floating]
-    cooldown: NDArray[np.floating]
-    """Game loops until the next attack may start."""
-    target: NDArray[np.integer]
-    """Unit that is being fought or healed, -1 without."""
-    dead_loops: NDArray[np.floating]
-    """Game loops since a dead unit fell, LONG_AGO where that is not known."""
+    Attributes:
+        dead_loops: Game loops since a dead unit died, LONG_AGO where that is not known.
+    """
+
+    dead_loops: Float64s
 
     @staticmethod
     def from_units(units: UnitsView, column: int = 0) -> FrameState:
-        """One column of the units of battles side by side, copied."""
+        """A copy of the units in one column of battles."""
         return FrameState(
-            x=np.array(units.x[column]),
-            y=np.array(units.y[column]),
-            health=np.array(units.health[column]),
-            shield=np.array(units.shield[column]),
-            energy=np.array(units.energy[column]),
-            cooldown=np.array(units.cooldown[column]),
+            **{name: np.array(getattr(units, name)[column]) for name in UNIT_COLUMNS},
             target=np.array(units.target[column]),
             dead_loops=np.full(units.x.shape[1], LONG_AGO),
         )
 
 
 def between(
-    before: FrameState, after: FrameState, share: float, step_loops: int, weapon_period: NDArray[np.float64]
+    before: FrameState, after: FrameState, share: float, step_loops: int, weapon_period: Float64s
 ) -> FrameState:
-    """The moment `share` (0 to 1) of the way through the env step that led from one moment to another.
+    """The frame at a fraction of the env step between two frames.
 
-    Units move in a straight line and lose health evenly; a weapon that was fired in between has its cooldown jump up
-    when it was fired, as far as the cooldown afterwards tells.
+    Units move in a straight line and lose health evenly. The cooldown of a weapon that was fired within the step jumps
+    up at the time of the shot, which is computed from the cooldown at the step's end.
 
     Args:
-        before, after: at the step's start and end.
-        share: 0 is `before`, 1 is `after`.
-        step_loops: game loops of the step.
+        before: The frame at the step's start.
+        after: The frame at the step's end.
+        share: Fraction of the step: 0 gives `before`, 1 gives `after`.
+        step_loops: Game loops of the step.
         weapon_period: [U] game loops.
     """
 
-    def mixed(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
+    def mixed(a: Float64s, b: Float64s) -> Float64s:
         return a + share * (b - a)
 
     loops = share * step_loops
@@ -74,7 +60,7 @@ def between(
     fired = (after.cooldown > before.cooldown) & (counted_back <= np.maximum(weapon_period, after.cooldown))
     waiting = np.maximum(before.cooldown - loops, 0.0)
     fell = (before.health > 0) & (after.health <= 0)
-    # The target at the end is whom the step was spent on, unless it fell or the battle ended.
+    # `after.target` is the unit attacked during the step, unless that unit died or the battle ended.
     target = np.where(after.target >= 0, after.target, before.target) if share > 0 else before.target
     return FrameState(
         x=mixed(before.x, after.x),

@@ -296,7 +296,7 @@ def rename_map(run: Path, name: str) -> None:
     ("named", "words"),
     [
         ({"source": "live", "path": "{tmp}/nowhere"}, "live expert: .*nowhere: no such checkpoint"),
-        ({"source": "live", "path": "scripted:clever"}, "unknown scripted team; there are random, nearest"),
+        ({"source": "live", "path": "scripted:clever"}, "unknown scripted team 'clever'; known teams: random, nearest"),
         ({"source": "live", "paths_per_agent": ("scripted:kite",)}, "names 1 teams, this run has 2 agents"),
         ({"source": "live", "path": "{other}"}, "was trained with map_name 3m, this run has 2m_vs_1z"),
         ({"source": "live", "path": "{damaged}"}, "agent_0.pt was altered"),

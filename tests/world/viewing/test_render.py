@@ -215,7 +215,7 @@ def seconds(recording: BattleRecording, speed: float = 1.0) -> float:
 
 def test_a_gif_can_be_read_and_is_small(recording: BattleRecording, tmp_path: Path) -> None:
     path = tmp_path / "films" / "battle.gif"
-    write_gif(recording, path)
+    write_gif(Animation(recording), path)
     assert [entry.name for entry in path.parent.iterdir()] == ["battle.gif"]
     assert path.stat().st_size / recording.num_steps < 1_500_000 / 60
     with Image.open(path) as image:
@@ -241,7 +241,7 @@ def test_a_gif_can_be_read_and_is_small(recording: BattleRecording, tmp_path: Pa
 def test_an_mp4_can_be_read(recording: BattleRecording, tmp_path: Path) -> None:
     imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
     path = tmp_path / "battle.mp4"
-    write_mp4(recording, path, fps=20, speed=4, size=320, hold_s=0.5)
+    write_mp4(Animation(recording, fps=20, speed=4, size=320, hold_s=0.5), path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["battle.mp4"]
     reader = imageio_ffmpeg.read_frames(str(path))
     information = next(reader)
@@ -262,8 +262,9 @@ def test_without_imageio_ffmpeg_one_line_says_what_to_do(recording: BattleRecord
     code = (
         "import sys; sys.modules['imageio_ffmpeg'] = None\n"
         "from dm2_ray.world.viewing.battle_recording import BattleRecording\n"
+        "from dm2_ray.world.viewing.animation import Animation\n"
         "from dm2_ray.world.viewing.render import write_mp4\n"
-        "write_mp4(BattleRecording.from_json(open('recording.json').read()), 'film.mp4')\n"
+        "write_mp4(Animation(BattleRecording.from_json(open('recording.json').read())), 'film.mp4')\n"
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert "MissingPackageError: MP4 files need the package imageio-ffmpeg: pip install" in run.stderr.splitlines()[-1]
