@@ -1,1 +1,1 @@
-"""Battles to look at: pictures, films, a window, and the replay page."""
+"""Showing battles: pictures, animations, a window, and the replay page."""

@@ -1,4 +1,4 @@
-"""ActionLog: what it takes to fight one battle again, and to write it down only when somebody wants to look at it.
+"""ActionLog: the actions of one battle, from which a recording is computed only when it is needed.
 
 Shapes: N agents.
 """
@@ -20,19 +20,23 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True, slots=True)
 class ActionLog:
-    """A battle is a function of its seed, its number and the joint actions: recording costs no more than these."""
+    """The actions of one battle. They are enough to record it later: a battle is a function of its seed, its number and
+    the joint actions.
+
+    Attributes:
+        start: Snapshot from which the battle is replayed; None for the battle's own beginning.
+        actions: [N] joint action of each step, as it was given.
+    """
 
     battle_number: int
     start: Mapping[str, NDArray[Any]] | None = None
-    """Snapshot that the story begins with; None for the battle's own beginning."""
     actions: list[NDArray[np.int64]] = field(default_factory=list)
-    """[N] per step, as they were given."""
 
     def replay(self, battles: BattleVector) -> BattleRecording:
-        """The battle once more, written down.
+        """Play the battle again and record it.
 
         Args:
-            battles: a vector of one battle with the same map, seed and settings; it is left alone.
+            battles: A vector of one battle with the same map, seed and settings; it is not changed.
         """
         from dm2_ray.world.viewing.battle_recording import BattleRecorder
 

@@ -1,4 +1,4 @@
-"""BattleRecording: one battle step by step, to be looked at again; BattleRecorder makes one while it is fought.
+"""BattleRecording: one battle, step by step; BattleRecorder creates one while the battle is played.
 
 Shapes: T env steps, N agents, M enemies, U = N + M units (agents first), A actions.
 """
@@ -99,7 +99,7 @@ class BattleRecording(UnitColumns[np.float32]):
         return len(self.rewards)
 
     def with_series(self, **series: ArrayLike) -> BattleRecording:
-        """The same battle with more [T, N] series."""
+        """The same battle with additional [T, N] series."""
         added = {name: np.asarray(values, dtype=np.float32) for name, values in series.items()}
         return replace(self, series={**self.series, **added})
 
@@ -118,10 +118,10 @@ class BattleRecording(UnitColumns[np.float32]):
         columns = {name: getattr(self, name)[step].astype(np.float64) for name in UNIT_COLUMNS}
         return FrameState(**columns, target=self.target[step], dead_loops=np.maximum(dead_steps, 0.0) * self.step_loops)
 
-    # As text.
+    # Conversion to and from JSON.
 
     def to_json(self) -> str:
-        """One JSON object; numbers are rounded to 1/1000 and columns that are 0 throughout are left out."""
+        """One JSON object; numbers are rounded to 1/1000, and columns that contain only zeros are left out."""
         columns = {name: values for name in UNIT_COLUMNS if (values := getattr(self, name)).any()}
         content = {
             "format": FORMAT,
@@ -135,7 +135,7 @@ class BattleRecording(UnitColumns[np.float32]):
             },
             "actions": self.actions.tolist(),
             "available": [[_as_hex(row) for row in step] for step in self.available],
-            # So fine that their sum is right, too.
+            # More decimals, so that their sum is right, too.
             "rewards": _rounded(self.rewards, 6),
             "series": {name: [_rounded(row) for row in values] for name, values in self.series.items()},
         }
@@ -143,14 +143,14 @@ class BattleRecording(UnitColumns[np.float32]):
 
     @staticmethod
     def from_json(text: str) -> BattleRecording:
-        """The opposite of `to_json`.
+        """The inverse of `to_json`.
 
         Raises:
-            ValueError: this is no recording; says why.
+            ValueError: The text is not a recording; the message says why.
         """
         content = json.loads(text)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise ValueError(f"no battle recording of this version (expected format {FORMAT!r})")
+            raise ValueError(f"not a battle recording of this version (expected format {FORMAT!r})")
         try:
             scene = Scene.from_dict(content["stage"])
             rewards = np.array(content["rewards"], dtype=np.float64)
@@ -177,20 +177,20 @@ class BattleRecording(UnitColumns[np.float32]):
                 },
             )
         except (KeyError, TypeError) as error:
-            raise ValueError(f"no battle recording: {type(error).__name__} at {error}") from error
+            raise ValueError(f"not a battle recording: {type(error).__name__} at {error}") from error
 
 
 class BattleRecorder:
-    """Writes down one column of battles while they are fought.
+    """Records one column of battles while they are played.
 
         battles.reset(); recorder.begin()
         battles.step(actions); recorder.step(actions[column])     until recorder.has_ended
         recorder.recording
 
     Args:
-        battles: of either engine.
-        column: which of them.
-        team: who chooses the agents' actions, in words.
+        battles: Battles of either backend.
+        column: Index of the battle to record.
+        team: Who chooses the agents' actions, as free text.
     """
 
     def __init__(self, battles: BattleBackend, column: int = 0, *, team: str = "") -> None:
@@ -210,11 +210,11 @@ class BattleRecorder:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the battle that was begun last is over."""
+        """Whether the recorded battle is over."""
         return self._begun and self._outcome != "unfinished"
 
     def begin(self) -> None:
-        """A battle has begun in the column; what was written down of an earlier one is forgotten."""
+        """Start recording: a battle has begun in the column. An earlier battle's record is dropped."""
         self._begun = True
         self._outcome = "unfinished"
         self._provenance = BattleProvenance(
@@ -232,15 +232,15 @@ class BattleRecorder:
         self._available = [self._battles.action_mask[self._column].copy()]
 
     def step(self, actions: ArrayLike) -> None:
-        """An env step has just been played. The end of the battle is noticed, and so is one that was lost by the game:
-        what was written down is forgotten then, as another has begun in its place.
+        """Record the env step that has just been played, and the battle's end if it was the last one. If the battle was
+        lost with its game, its record is dropped and that of the battle in its place begins.
 
         Args:
             actions: [N] the joint action that was played.
 
         Raises:
-            RuntimeError: no battle has begun, or it is over.
-            ValueError: actions of another shape.
+            RuntimeError: No battle has begun, or it is over.
+            ValueError: The actions have another shape.
         """
         if not self._begun or self.has_ended:
             raise RuntimeError(f"{'this battle is over' if self._begun else 'no battle has begun'}: call begin() first")
@@ -262,9 +262,10 @@ class BattleRecorder:
 
     @property
     def recording(self) -> BattleRecording:
-        """The battle as far as it has gone.
+        """The battle up to now.
 
-        Raises RuntimeError when none has begun.
+        Raises:
+            RuntimeError: No battle has begun.
         """
         if self._provenance is None:
             raise RuntimeError("no battle has begun: call begin() first")
@@ -290,9 +291,9 @@ def _outcome(battles: BattleBackend, column: int) -> Outcome:
         return "won"
     if battles.timed_out[column]:
         return "time limit"
-    everybody_fell = not battles.final_units().alive[column].any()
-    # SMAC's MMM maps look at the agents' defeat first.
-    return "draw" if everybody_fell and battles.map_spec.map_type != "MMM" else "lost"
+    all_dead = not battles.final_units().alive[column].any()
+    # On MMM maps SMAC tests for the agents' defeat first.
+    return "draw" if all_dead and battles.map_spec.map_type != "MMM" else "lost"
 
 
 def _changed(settings: EngineSettings | SmacOptions) -> dict[str, Any]:
@@ -301,13 +302,13 @@ def _changed(settings: EngineSettings | SmacOptions) -> dict[str, Any]:
 
 
 def _rounded(values: NDArray[np.floating], decimals: int = 3) -> list[float | None]:
-    """Whole numbers without a point, NaN as null."""
+    """Rounded numbers for JSON: whole numbers without a decimal point, NaN as null."""
     rounded = np.round(values.astype(np.float64), decimals)
     return [None if v != v else int(v) if v == int(v) else v for v in rounded.tolist()]
 
 
 def _as_hex(row: NDArray[np.bool_]) -> str:
-    """Bit a of the number is action a."""
+    """A mask as a hexadecimal number whose bit a stands for action a."""
     return format(sum(1 << int(a) for a in np.flatnonzero(row)), "x")
 
 

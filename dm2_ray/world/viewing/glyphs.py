@@ -1,4 +1,4 @@
-"""The sign that tells a unit's kind, and the colors: shared by pictures and the HTML replay.
+"""The symbols of the unit kinds, and the colors: shared by pictures and the HTML replay.
 
 A glyph is a list of polygons in a disc of radius 1, x to the right and y up.
 """
@@ -11,14 +11,14 @@ Polygon = tuple[tuple[float, float], ...]
 Color = tuple[int, int, int]
 
 TEAM_COLORS: tuple[Color, Color] = ((58, 146, 240), (238, 136, 34))
-"""Agents blue, enemies orange: told apart with every common form of color blindness, and in gray by lightness."""
+"""Agents blue, enemies orange: distinguishable with every common form of color blindness, and in gray by lightness."""
 SHIELD_COLOR: Color = (150, 232, 255)
 ENERGY_COLOR: Color = (226, 150, 255)
 HEAL_COLOR: Color = (120, 240, 170)
 
 
 def _star(points: int, outer: float, inner: float, turn: float = 0.0) -> Polygon:
-    """A star whose first point looks up, turned counter-clockwise by `turn` radians."""
+    """A star whose first point is at the top, turned counterclockwise by `turn` radians."""
     radii = (outer, inner) * points
     return tuple(
         (-radius * sin(turn + pi * i / points), radius * cos(turn + pi * i / points)) for i, radius in enumerate(radii)
@@ -62,5 +62,5 @@ _UNKNOWN: tuple[Polygon, ...] = (_star(8, 0.3, 0.3),)
 
 
 def glyph(kind: str) -> tuple[Polygon, ...]:
-    """The polygons of a kind; a dot for one that has none of its own."""
+    """The polygons of a kind; a dot for an unknown kind."""
     return GLYPHS.get(kind, _UNKNOWN)

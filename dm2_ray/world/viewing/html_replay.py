@@ -1,4 +1,4 @@
-"""A recorded battle as one HTML file that needs nothing else: no network, no other file, no server.
+"""A recorded battle as one self-contained HTML file: it needs no network, no other file, no server.
 
 The page is replay.html with the script replay.js; both are written into the file together with the battle.
 """
@@ -19,7 +19,7 @@ _TITLE, _SCRIPT, _BATTLE = "{{title}}", "{{script}}", "{{battle}}"
 
 
 def write_html(recording: BattleRecording, path: str | Path) -> None:
-    """Write a battle as a page: play, pause, scrub, every unit's numbers, every agent's choices.
+    """Write a battle as a page that plays it, with every unit's numbers and every agent's choices.
 
     The file is written completely or not at all.
 
@@ -53,6 +53,6 @@ def html_page(recording: BattleRecording) -> str:
 
 
 def _as_script_text(content: object) -> str:
-    """JSON that cannot end the script element around it or start a comment there, whatever its strings contain."""
+    """JSON that can neither end the surrounding script element nor start a comment, whatever its strings contain."""
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

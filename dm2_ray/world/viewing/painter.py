@@ -1,7 +1,7 @@
-"""Painter: pictures of one stage, fast enough to be a film.
+"""Painter: draws pictures of one scene, fast enough for animations.
 
-Everything is drawn at twice the size and halved at the end. Round things are stamps, made once at eight times the size,
-so that their edges are smooth; they are looked up by what they show, in steps too small to see.
+Everything is drawn at twice the size and reduced at the end. Round shapes are masks that are drawn once at eight times
+the size, so that their edges are smooth, and then cached; their values are quantized in steps too small to see.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from dm2_ray.world.viewing.scene import Scene
 from dm2_ray.world.viewing.terrain_image import paint_ground
 
 SHOT_LOOPS = 3.0
-"""Game loops for which a shot is seen."""
+"""Game loops for which a shot is visible."""
 BLAST_LOOPS = 8.0
-"""Game loops for which an explosion, or a fall, is seen."""
+"""Game loops for which an explosion, or a death, is visible."""
 
 _FINER = 2
+"""Scale of the drawing relative to the picture."""
 _FINEST = 4
-"""Of a stamp, to the picture's fine size."""
+"""Scale of a mask relative to the drawing."""
 _FRACTIONS = 48
 _MELEE_RANGE = 1.0
 _WHITE: Color = (248, 250, 252)
@@ -33,13 +34,14 @@ _DARK: Color = (12, 14, 18)
 
 
 class Painter:
-    """Draws moments of battles on one stage.
+    """Draws frames of battles in one scene.
 
     Args:
-        stage: ground and units.
-        size: pixels of the picture's longer side, at least 64.
+        scene: Ground and units.
+        size: Pixels of the picture's longer side, at least 64.
 
-    Raises ValueError for a smaller size.
+    Raises:
+        ValueError: The size is smaller.
     """
 
     def __init__(self, scene: Scene, size: int) -> None:
@@ -55,7 +57,7 @@ class Painter:
         self._ground = paint_ground(scene, self.width * _FINER, self.height * _FINER)
         self._radius = np.maximum(scene.radius * self._scale, 3.0)
         self._team = [TEAM_COLORS[u >= scene.num_agents] for u in range(scene.num_units)]
-        # Large ones last: medivacs and colossi are above the others.
+        # Large units last: medivacs and colossi are above the others.
         self._order = np.argsort(scene.radius, kind="stable")
         self._thin = max(1, round(0.06 * self._scale))
 
@@ -78,7 +80,7 @@ class Painter:
         return picture.reduce(_FINER)
 
     def _shot_age(self, frame: FrameState) -> NDArray[np.floating]:
-        """[U] game loops since the last shot, as far as the cooldown tells; infinite where there was none."""
+        """[U] game loops since the last shot, inferred from the cooldown; infinite where there was no shot."""
         period = self.scene.weapon_period
         return np.where((period > 0) & (frame.cooldown > 0), np.maximum(period - frame.cooldown, 0.0), np.inf)
 
@@ -119,12 +121,12 @@ class Painter:
     def _impact(
         self, picture: Image.Image, u: int, v: int, x: NDArray[np.floating], y: NDArray[np.floating], age: float
     ) -> None:
-        """A spark where the target's rim is hit."""
+        """A spark where the shot hits the target's rim."""
         dx, dy = x[u] - x[v], y[u] - y[v]
         share = min(1.0, self._radius[v] / max(float(np.hypot(dx, dy)), 1e-6))
         mask = _sign(_SPARK, 0.34 * self._scale, round(16 * (1 - age / SHOT_LOOPS)))
-        place = (round(x[v] + share * dx) - mask.width // 2, round(y[v] + share * dy) - mask.height // 2)
-        picture.paste(_shade(self._team[u], 1.0, 0.8), place, mask)
+        position = (round(x[v] + share * dx) - mask.width // 2, round(y[v] + share * dy) - mask.height // 2)
+        picture.paste(_shade(self._team[u], 1.0, 0.8), position, mask)
 
     def _fallen(
         self, picture: Image.Image, draw: ImageDraw.ImageDraw, u: int, x: float, y: float, dead_loops: float
@@ -148,18 +150,18 @@ _SPARK: tuple[Polygon, ...] = (
 
 
 def _level(amount: float, most: float) -> int:
-    """A share in steps of 1 / _FRACTIONS; something is never shown as nothing."""
+    """`amount / most` in steps of 1 / _FRACTIONS; a positive amount is at least one step."""
     share = min(amount / most, 1.0)
     return max(1, round(share * _FRACTIONS)) if share > 0 else 0
 
 
 def _shade(color: Color, brightness: float, white: float = 0.0) -> Color:
-    """Darkened, then mixed with white."""
+    """The color, darkened and then mixed with white."""
     red, green, blue = (round(c * brightness * (1.0 - white) + 255 * white) for c in color)
     return red, green, blue
 
 
-# Stamps: masks whose middle pixel is the center. Radii in fine pixels.
+# Masks of round shapes, whose middle pixel is the center. Radii in pixels of the drawing.
 
 
 @lru_cache(maxsize=4096)
@@ -189,7 +191,7 @@ def _disc(radius: float) -> Image.Image:
 
 @lru_cache(maxsize=4096)
 def _sign(polygons: tuple[Polygon, ...], radius: float, sixteenths: int = 16) -> Image.Image:
-    """Polygons, as opaque as `sixteenths` says."""
+    """Filled polygons with an opacity of `sixteenths` / 16."""
     mask, draw, center = _blank(radius)
     for polygon in polygons:
         draw.polygon([(center + x * radius * _FINEST, center - y * radius * _FINEST) for x, y in polygon], fill=255)

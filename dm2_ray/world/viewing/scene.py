@@ -1,4 +1,4 @@
-"""Stage: what does not change in the picture of a battle, its ground and what its units are like.
+"""Scene: the parts of a battle's picture that do not change, that is the ground and the properties of the units.
 
 Shapes: N agents, M enemies, U = N + M units (agents first), W x H map cells.
 """
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dm2_ray.arrays import Bools, Float64s
 from dm2_ray.world.maps.map_spec import MapSpec
 from dm2_ray.world.unit_kinds import Balance, UnitKind, unit_kind
 
@@ -25,42 +26,45 @@ _GROUND, _ELSEWHERE, _CLIFF = ".", ",", "#"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scene:
-    """One map and the units that fight on it."""
+    """One map and the units that fight on it.
+
+    Attributes:
+        num_actions: A.
+        kinds: [U].
+        radius: [U] map cells.
+        health_max: [U].
+        shield_max: [U]; 0 for kinds without shields, likewise below.
+        energy_max: [U].
+        weapon_period: [U] game loops between attacks, without their random delay.
+        weapon_range: [U] cells from edge to edge.
+        blast_radius: [U] cells around a unit that explodes when it dies.
+        healers: Agents whose targeted actions heal agents instead of attacking enemies.
+        walkable: [W, H]; cell (x, y) covers [x, x + 1) x [y, y + 1).
+        ground: [W, H] the walkable cells that can be reached from the units' starting positions; some maps have others.
+        terrain_height: [W + 1, H + 1] at the cells' corners.
+        view: The visible part of the map: west, south, east, north edge in cells.
+    """
 
     map_name: str
     num_agents: int
     num_actions: int
-    """A"""
     kinds: tuple[str, ...]
-    """[U]"""
-    radius: NDArray[np.float64]
-    """[U] map cells."""
-    health_max: NDArray[np.float64]
-    """[U]"""
-    shield_max: NDArray[np.float64]
-    """[U]; 0 for kinds without, as below."""
-    energy_max: NDArray[np.float64]
-    """[U]"""
-    weapon_period: NDArray[np.float64]
-    """[U] game loops between attacks, without their random delay."""
-    weapon_range: NDArray[np.float64]
-    """[U] cells from edge to edge."""
-    blast_radius: NDArray[np.float64]
-    """[U] cells around a unit that explodes when it dies."""
+    radius: Float64s
+    health_max: Float64s
+    shield_max: Float64s
+    energy_max: Float64s
+    weapon_period: Float64s
+    weapon_range: Float64s
+    blast_radius: Float64s
     healers: tuple[int, ...]
-    """Agents whose targeted actions heal agents instead of attacking enemies."""
-    walkable: NDArray[np.bool_]
-    """[W, H]; cell (x, y) covers [x, x + 1) x [y, y + 1)."""
-    ground: NDArray[np.bool_]
-    """[W, H] the walkable cells that can be reached from where units start; some maps have more."""
-    terrain_height: NDArray[np.float64]
-    """[W + 1, H + 1] at the cells' corners."""
+    walkable: Bools
+    ground: Bools
+    terrain_height: Float64s
     view: tuple[float, float, float, float]
-    """What is worth seeing: west, south, east, north edge in cells."""
 
     @staticmethod
     def from_map(spec: MapSpec, balance: Balance = "liberty") -> Scene:
-        """The stage of a map."""
+        """The scene of a map."""
         names = (*spec.ally_kinds, *spec.enemy_kinds)
         kinds = [unit_kind(name, balance) for name in names]
         is_mmm = spec.map_type == "MMM"
@@ -91,7 +95,7 @@ class Scene:
         return len(self.kinds)
 
     def label(self, unit: int) -> str:
-        """Kind and SMAC's number of a unit, which counts each side from 0."""
+        """A unit's kind and SMAC's number of it; each side is numbered from 0."""
         number = unit if unit < self.num_agents else unit - self.num_agents
         return f"{self.kinds[unit].capitalize()} {number}"
 
@@ -100,13 +104,13 @@ class Scene:
         verb, first, count = "attack", self.num_agents, self.num_units - self.num_agents
         if agent in self.healers:
             verb, first, count = "heal", 0, self.num_agents
-        # Healers and fighters have equally many actions; those beyond the last target are never available.
+        # Healers and fighters have the same number of actions; those beyond the last target are never available.
         targets = range(self.num_actions - len(_PLAIN_ACTIONS))
         names = (f"{verb} {self.label(first + j)}" if j < count else f"{verb} nobody ({j})" for j in targets)
         return (*_PLAIN_ACTIONS, *names)
 
     def action_target(self, agent: int, action: int) -> int:
-        """The unit that an action is aimed at, -1 for none."""
+        """The unit at which an action is aimed, -1 for none."""
         if action < len(_PLAIN_ACTIONS):
             return -1
         return action - len(_PLAIN_ACTIONS) + (0 if agent in self.healers else self.num_agents)
@@ -128,10 +132,10 @@ class Scene:
 
     @staticmethod
     def from_dict(content: Mapping[str, Any]) -> Scene:
-        """The opposite of `to_dict`.
+        """The inverse of `to_dict`.
 
         Raises:
-            ValueError: something is missing or has another form.
+            ValueError: An entry is missing or has another form.
         """
         try:
             cells = np.array([list(row) for row in content["cells"]]).T
@@ -148,11 +152,11 @@ class Scene:
                 view=_four(content["view"]),
             )
         except (KeyError, TypeError) as error:
-            raise ValueError(f"no stage of a battle: {type(error).__name__} at {error}") from error
+            raise ValueError(f"not the scene of a battle: {type(error).__name__} at {error}") from error
         shapes = {scene.terrain_height.shape: tuple(n + 1 for n in cells.shape)}
         shapes |= {getattr(scene, name).shape: (scene.num_units,) for name in _PER_UNIT}
         if any(found != expected for found, expected in shapes.items()):
-            raise ValueError("no stage of a battle: arrays of different sizes")
+            raise ValueError("not the scene of a battle: arrays of different sizes")
         return scene
 
 
@@ -163,12 +167,12 @@ def _blast_radius(kind: UnitKind) -> float:
     return kind.splash.radius if kind.splash is not None and kind.splash.explodes_when_killed else 0.0
 
 
-def _reach(walkable: NDArray[np.bool_], places: Sequence[tuple[float, float]]) -> NDArray[np.bool_]:
-    """[W, H] cells that can be walked to from any of the places; a place on a cliff counts alone."""
+def _reach(walkable: Bools, positions: Sequence[tuple[float, float]]) -> Bools:
+    """[W, H] cells that can be walked to from any of the positions, and the cells of the positions themselves."""
     width, height = walkable.shape
     reached = np.zeros_like(walkable)
     frontier: deque[tuple[int, int]] = deque()
-    for x, y in places:
+    for x, y in positions:
         cell = (min(max(int(x), 0), width - 1), min(max(int(y), 0), height - 1))
         reached[cell] = True
         frontier.append(cell)
@@ -182,13 +186,13 @@ def _reach(walkable: NDArray[np.bool_], places: Sequence[tuple[float, float]]) -
     return reached
 
 
-def _view(reached: NDArray[np.bool_]) -> tuple[float, float, float, float]:
+def _view(reached: Bools) -> tuple[float, float, float, float]:
     xs, ys = np.flatnonzero(reached.any(1)), np.flatnonzero(reached.any(0))
     return _four((xs[0] - MARGIN, ys[0] - MARGIN, xs[-1] + 1 + MARGIN, ys[-1] + 1 + MARGIN))
 
 
 def _plain(values: NDArray[Any]) -> list[float]:
-    """Numbers to three decimals, whole ones without a point."""
+    """Numbers rounded to three decimals, whole ones without a decimal point."""
     return [int(v) if v == int(v) else v for v in np.round(values.astype(np.float64), 3).tolist()]
 
 

@@ -1,4 +1,4 @@
-"""Screen: what the environments' render() shows, as an array or in a window."""
+"""Screen: shows the environments' battles, as an array or in a window."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 RENDER_MODES = ("human", "rgb_array")
 GAME_LOOPS_PER_SECOND = 22.4
-"""At the game's speed "Faster", at which windows show battles."""
+"""The game's speed "Faster", at which windows show battles."""
 
 
 class Screen:
-    """Shows battles on one map in one way. What it takes is loaded and opened when something is shown first.
+    """Shows battles on one map. Libraries are loaded and the window is opened at the first `show`.
 
     Args:
-        map_spec: the battles' map.
+        map_spec: The battles' map.
         mode: "human" for a window, "rgb_array" for pictures.
-        size: pixels of the longer side.
-        step_loops: game loops of an env step.
+        size: Pixels of the longer side.
+        step_loops: Game loops of an env step.
 
     Raises:
-        ValueError: another mode.
+        ValueError: Another mode.
     """
 
     def __init__(self, map_spec: MapSpec, mode: str, *, size: int = 640, step_loops: int = 8) -> None:
@@ -41,7 +41,7 @@ class Screen:
         self._window: Window | None = None
 
     def show(self, units: UnitsView) -> NDArray[np.uint8] | None:
-        """The picture [H, W, 3] of the first battle's units; None if it is shown in a window."""
+        """The picture [H, W, 3] of the first battle's units, or None after showing it in a window."""
         if self.mode == "rgb_array":
             from dm2_ray.world.viewing.render import draw
 
@@ -54,12 +54,12 @@ class Screen:
         return None
 
     def close(self) -> None:
-        """Close the window, if there is one; showing something more opens another."""
+        """Close the window, if there is one; the next `show` opens another."""
         if self._window is not None:
             self._window.close()
             self._window = None
 
 
 def render_metadata(step_loops: int = 8) -> dict[str, Any]:
-    """The entries about rendering in an environment's metadata, as gymnasium and PettingZoo call them."""
+    """The entries about rendering in an environment's metadata, with the names of gymnasium and PettingZoo."""
     return {"render_modes": list(RENDER_MODES), "render_fps": GAME_LOOPS_PER_SECOND / step_loops}

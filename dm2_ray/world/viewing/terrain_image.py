@@ -1,4 +1,4 @@
-"""The ground of a battle as a picture: heights as light and shade, cliffs, a grid of map cells.
+"""The ground of a battle as a picture: shaded heights, cliffs, a grid of map cells.
 
 Shapes: W x H map cells, h x w pixels (row 0 is north).
 """
@@ -20,7 +20,7 @@ _GRID = (255, 255, 255, 9)
 
 
 def paint_ground(scene: Scene, width: int, height: int) -> Image.Image:
-    """An RGB picture of the stage's view, `width` x `height` pixels."""
+    """An RGB picture of the scene's view, `width` x `height` pixels."""
     west, south, east, north = scene.view
     x = west + (np.arange(width) + 0.5) * (east - west) / width
     y = north - (np.arange(height) + 0.5) * (north - south) / height
@@ -28,7 +28,7 @@ def paint_ground(scene: Scene, width: int, height: int) -> Image.Image:
     up = np.clip(levels, 0.0, 1.5)[..., None]
     down = np.clip(-levels, 0.0, 1.0)[..., None]
     colors = _FLOOR + up * (_PLATEAU - _FLOOR) + down * (_VOID - _FLOOR)
-    # Light from the north-west.
+    # Light comes from the northwest.
     slope_y, slope_x = np.gradient(levels, -(north - south) / height, (east - west) / width)
     slope: NDArray[np.float64] = np.asarray(slope_y - slope_x)
     colors += 13.0 * np.clip(slope, -2.0, 2.0)[..., None] * (1.0 - down)
@@ -40,7 +40,7 @@ def paint_ground(scene: Scene, width: int, height: int) -> Image.Image:
 
 
 def _floor_height(scene: Scene) -> float:
-    """The level that most of the ground is on."""
+    """The most frequent height of the ground."""
     corners = scene.terrain_height[:-1, :-1][scene.ground]
     if corners.size == 0:
         return float(np.median(scene.terrain_height))
@@ -49,7 +49,7 @@ def _floor_height(scene: Scene) -> float:
 
 
 def _heights(scene: Scene, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[h, w] heights, linear between the cells' corners; beyond the map those of its rim."""
+    """[h, w] heights, interpolated linearly between the cells' corners; outside the map those of its edge."""
     corners = scene.terrain_height
 
     def split(values: NDArray[np.float64], cells: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -66,7 +66,7 @@ def _heights(scene: Scene, x: NDArray[np.float64], y: NDArray[np.float64]) -> ND
 
 
 def _sampled(cells: NDArray[np.bool_], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """[h, w] the cells under the pixels, False beyond the map."""
+    """[h, w] values of the cells under the pixels, False outside the map."""
     columns, rows = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
     known_x, known_y = (0 <= columns) & (columns < cells.shape[0]), (0 <= rows) & (rows < cells.shape[1])
     found = cells[np.clip(columns, 0, cells.shape[0] - 1)[None, :], np.clip(rows, 0, cells.shape[1] - 1)[:, None]]

@@ -1,4 +1,4 @@
-"""Maps as text: what the ground looks like, who starts where, what fights."""
+"""Maps as text: a drawing of the ground and the starting positions, and a list of the units."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _RULER_STEP = 5
 
 def draw_map(spec: MapSpec) -> str:
     """The map from north to south, one character per cell: `.` can be walked on, `#` cannot, `A` and `E` are cells in
-    which agents and enemies start (`*`: both); coordinates stand at the left and below."""
+    which agents and enemies start (`*`: both); coordinates are at the left and below."""
     cells = np.where(spec.walkable, ".", "#")
-    places = starting_positions(spec).astype(np.int64)
-    for index, (x, y) in enumerate(places):
+    positions = starting_positions(spec).astype(np.int64)
+    for index, (x, y) in enumerate(positions):
         mark = "A" if index < spec.num_agents else "E"
         cells[x, y] = "*" if cells[x, y] in "AE" and cells[x, y] != mark else mark
     width, height = cells.shape
@@ -30,7 +30,7 @@ def draw_map(spec: MapSpec) -> str:
 
 
 def count_units(kinds: Iterable[str]) -> str:
-    """Units in words, in the order of their first appearance: "2 stalkers, 3 zealots"."""
+    """Numbers of units per kind, in the order of first appearance: "2 stalkers, 3 zealots"."""
     names = list(kinds)
     parts = []
     for kind in dict.fromkeys(names):

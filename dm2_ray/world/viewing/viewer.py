@@ -1,4 +1,4 @@
-"""Window: a battle on the screen while it is fought (`render_mode="human"`), with pygame."""
+"""Window: shows a battle on the screen while it is played (`render_mode="human"`), with pygame."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PICTURES_PER_SECOND = 30.0
 
 _UNSEEN_DRIVERS = ("offscreen", "dummy")
 _LONGEST_STEP = 4.0
-"""Cells: no unit walks as far in one env step, so a battle in which one did is another battle."""
+"""Cells. No unit walks this far in one env step; if one did, another battle has begun."""
 
 
 class NoDisplayError(UserError, RuntimeError):
@@ -31,21 +31,21 @@ class NoDisplayError(UserError, RuntimeError):
 
 
 class Window:
-    """Shows one battle after another; units glide from env step to env step at the pace of the game.
+    """Shows one battle after another; units move smoothly from env step to env step at the speed of the game.
 
-    When the user closes it, by its button or with Escape, the program goes on and `show` does nothing any more. pygame
-    has one window per process: a second Window takes the place of the first.
+    When the user closes the window, by its button or with Escape, the program continues and `show` does nothing. pygame
+    has one window per process: a second Window replaces the first.
 
     Args:
-        map_spec: the battles' map.
-        size: pixels of the longer side, at least 64.
+        map_spec: The battles' map.
+        size: Pixels of the longer side, at least 64.
         speed: 1 is the game's speed "Faster", 0.357 s for an env step of 8 game loops; 0 does not wait at all.
-        step_loops: game loops of an env step.
+        step_loops: Game loops of an env step.
 
     Raises:
         MissingPackageError: pygame is not installed.
-        NoDisplayError: there is no screen.
-        ValueError: a size that is too small, a negative speed.
+        NoDisplayError: There is no screen.
+        ValueError: The size is too small, or the speed is negative.
     """
 
     def __init__(self, map_spec: MapSpec, *, size: int = 960, speed: float = 1.0, step_loops: int = 8) -> None:
@@ -62,24 +62,24 @@ class Window:
 
     @property
     def is_open(self) -> bool:
-        """False once the window has been closed by the user or by `close`."""
+        """Whether neither the user nor `close` has closed the window."""
         return self._screen is not None
 
     def show(self, units: UnitsView, column: int = 0) -> None:
-        """Show the units as they are now; returns when they have got there from where they were shown last.
+        """Show how the units move from their last positions to the present ones, and return when they have arrived.
 
         Args:
-            units: of battles side by side.
-            column: which of them.
+            units: Units of B battles.
+            column: Index of the battle to show.
         """
         if not self.is_open:
             return
         now, last = FrameState.from_units(units, column), self._last
         if last is None or _is_another_battle(last, now):
             last = now
-        fallen = (now.health <= 0) & (last.health <= 0)
-        # Moments made from one step's units do not know since when a unit has been dead.
-        now.dead_loops[...] = np.where(fallen, last.dead_loops + self._step_loops, 0.0)
+        still_dead = (now.health <= 0) & (last.health <= 0)
+        # A frame of one step's units does not contain how long a unit has been dead.
+        now.dead_loops[...] = np.where(still_dead, last.dead_loops + self._step_loops, 0.0)
         self._last = now
         duration_s = 0.0 if last is now else self._step_s
         pictures = max(1, round(duration_s * PICTURES_PER_SECOND))
@@ -90,7 +90,7 @@ class Window:
             time.sleep(max(0.0, start + duration_s * k / pictures - time.monotonic()))
 
     def close(self) -> None:
-        """Close the window; again is no error."""
+        """Close the window; may be called again."""
         if self.is_open:
             self._screen = None
             self._pygame.display.quit()
@@ -99,18 +99,18 @@ class Window:
         display = self._pygame.display
         try:
             display.init()
-            # Without a screen SDL takes to drawing into memory, which is for those who ask for it.
+            # Without a screen SDL draws into memory; that is right only if the user has chosen such a driver.
             if display.get_driver() in _UNSEEN_DRIVERS and "SDL_VIDEODRIVER" not in os.environ:
                 raise self._pygame.error("there is no screen")
             return display.set_mode((self._painter.width, self._painter.height))
         except self._pygame.error as error:
             display.quit()
             raise NoDisplayError(
-                f"no window can be opened ({error}); use render_mode='rgb_array', or `dm2 replay` for a file to look at"
+                f"no window can be opened ({error}); use render_mode='rgb_array', or `dm2 replay` to write a file"
             ) from error
 
     def _paint(self, frame: FrameState) -> bool:
-        """False when the user has closed the window."""
+        """Paint one frame; returns False if the user has closed the window."""
         picture = self._painter.paint(frame)
         surface = self._pygame.image.frombuffer(picture.tobytes(), picture.size, "RGB")
         self._screen.blit(surface, (0, 0))
@@ -130,7 +130,7 @@ def _is_another_battle(last: FrameState, now: FrameState) -> bool:
 
 
 def _pygame() -> ModuleType:
-    # It greets on stdout otherwise, where programs may be printing results.
+    # Otherwise pygame prints a greeting to stdout, where programs print their results.
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     try:
         import pygame
