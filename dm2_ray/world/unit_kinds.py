@@ -21,6 +21,20 @@ from dm2_ray.errors import suggest_name
 
 Balance = Literal["liberty", "lotv"]
 
+STOCK_TYPES = {
+    "colossus": 4,
+    "baneling": 9,
+    "marine": 48,
+    "marauder": 51,
+    "medivac": 54,
+    "zealot": 73,
+    "stalker": 74,
+    "spinecrawler": 98,
+    "zergling": 105,
+    "hydralisk": 107,
+}
+"""The game's own numbers of the kinds; the enemies have these."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Weapon:

@@ -12,25 +12,11 @@ import numpy as np
 
 from dm2_ray.world.battles.unit_records import UnitRecord
 from dm2_ray.world.maps.map_spec import MapSpec
-from dm2_ray.world.unit_kinds import Balance, UnitKind, unit_kind
+from dm2_ray.world.unit_kinds import STOCK_TYPES, Balance, UnitKind, unit_kind
 
 FIRST_OWN_TYPE = 2000
 """SMAC's maps define copies of the agents' kinds, which the game numbers consecutively after its own kinds. The first
 number depends on the game's version; SMAC uses only differences."""
-
-STOCK_TYPES = {
-    "colossus": 4,
-    "baneling": 9,
-    "marine": 48,
-    "marauder": 51,
-    "medivac": 54,
-    "zealot": 73,
-    "stalker": 74,
-    "spinecrawler": 98,
-    "zergling": 105,
-    "hydralisk": 107,
-}
-"""The game's own numbers of the kinds; the enemies have these."""
 
 ALLY_OWNER, ENEMY_OWNER = 1, 2
 

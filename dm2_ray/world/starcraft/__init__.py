@@ -1,1 +1,1 @@
-"""Real StarCraft II with BattleVector's interface: start with `starcraft_vector`."""
+"""Real StarCraft II with BattleVector's interface; read `starcraft_vector` first."""

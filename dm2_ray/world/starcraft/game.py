@@ -1,7 +1,7 @@
 """StarCraftGame: one StarCraft II process and the websocket on which it takes requests.
 
-A request that is not answered in time, a closed socket or an answer that says "error" all mean the same here: the game
-is lost (`GameLost`). Whoever plays on it decides what that costs and starts another.
+If a request is not answered in time, the socket is closed or the answer is an error, the game counts as lost
+(`GameLost`); the caller decides what follows and starts another game.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ _LAUNCHED = 1
 
 
 class GameLost(Exception):
-    """The game crashed, hangs, or refused a request."""
+    """The game crashed, hangs, or rejected a request."""
 
 
 class StarCraftGame:
     """Starts a game and waits until it listens.
 
     Args:
-        installation: which game.
-        launch_timeout_s: for the game to listen.
-        request_timeout_s: for the answer to a request.
+        installation: The game to start.
+        launch_timeout_s: Time limit until the game listens.
+        request_timeout_s: Time limit for the answer to a request.
 
     Raises:
-        StarCraftNotInstalled: something needed is not.
-        GameLost: the game did not start.
+        StarCraftNotInstalled: A required package is missing.
+        GameLost: The game did not start.
     """
 
     def __init__(self, installation: Installation, *, launch_timeout_s: float, request_timeout_s: float) -> None:
@@ -76,22 +76,22 @@ class StarCraftGame:
             """Process id of the game itself."""
             self._connect(launch_timeout_s)
             self.version = str(self.request("ping", {}).game_version)
-            """As the game says it, for example "4.10.0.75689"."""
+            """The version that the game reports, for example "4.10.0.75689"."""
             if self._status != _LAUNCHED:
-                raise GameLost(f"port {self._port} answers, but with a game that is under way: it is not ours")
+                raise GameLost(f"the game on port {self._port} is already running; another program started it")
         except BaseException:
             self.kill()
             raise
 
     def request(self, kind: str, content: Mapping[str, Any]) -> Any:
-        """Sends one request and returns the answer's part of the same kind.
+        """Send one request and return the answer's field of the same name.
 
         Args:
-            kind: a field of the protocol's Request.
-            content: its fields; parts as mappings, enumeration values by name.
+            kind: A field of the protocol's Request.
+            content: That field's content; messages as mappings, enumeration values by name.
 
         Raises:
-            GameLost: no answer in time, no connection, or the answer is an error.
+            GameLost: No answer in time, no connection, or the answer is an error.
         """
         number = next(self._ids)
         try:
@@ -109,19 +109,19 @@ class StarCraftGame:
             raise GameLost(f"the answer to {kind} cannot be read ({error})") from None
         self._status = response.status
         if response.error:
-            raise GameLost(f"{kind} refused: {'; '.join(response.error)}")
+            raise GameLost(f"{kind} was rejected: {'; '.join(response.error)}")
         if response.WhichOneof("response") != kind or (response.HasField("id") and response.id != number):
-            raise GameLost(f"{kind} answered with {response.WhichOneof('response')}, id {response.id} for {number}")
+            raise GameLost(f"the answer to {kind}, id {number}, is {response.WhichOneof('response')}, id {response.id}")
         part = getattr(response, kind)
         error_field = part.DESCRIPTOR.fields_by_name.get("error")
         if error_field is not None and part.HasField("error"):
             name = error_field.enum_type.values_by_number[part.error].name
-            raise GameLost(f"{kind} refused: {name} {getattr(part, 'error_details', '')}".rstrip())
+            raise GameLost(f"{kind} was rejected: {name} {getattr(part, 'error_details', '')}".rstrip())
         return part
 
     @property
     def memory_bytes(self) -> int:
-        """Resident memory of the game's process; 0 where the system does not tell."""
+        """Resident memory of the game's process; 0 if the system does not report it."""
         try:
             pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         except (OSError, IndexError):
@@ -129,33 +129,33 @@ class StarCraftGame:
         return pages * os.sysconf("SC_PAGE_SIZE")
 
     def ask_to_quit(self) -> None:
-        """Tells game and guard to end, and does not wait."""
+        """Ask game and watchdog to end, without waiting."""
         if self._socket is not None:
             try:
                 quit_request = self._protocol.request(id=_QUIT_ID, quit={})
                 self._socket.send_binary(quit_request.SerializeToString())
             except (self._websocket.WebSocketException, OSError):
-                pass  # It is gone already.
+                pass  # The game has ended already.
             self._socket.shutdown()
         assert self._watchdog.stdin is not None
         self._watchdog.stdin.close()
 
     def close(self) -> None:
-        """Ends the game; the guard sees to it if the game does not."""
+        """End the game; the watchdog ends it if it does not react."""
         self.ask_to_quit()
         try:
             self._watchdog.wait(watchdog.GRACE_S + 2.0)
         except subprocess.TimeoutExpired:
-            pass  # kill() does not ask.
+            pass  # Then kill() ends it.
         self.kill()
 
     def kill(self) -> None:
-        """Ends the game at once and removes what it left behind; may be called again."""
+        """End the game at once and remove its files; may be called again."""
         if self._watchdog.returncode is None:
             try:
                 os.killpg(self._watchdog.pid, signal.SIGKILL)
             except ProcessLookupError:
-                pass  # All of them have ended.
+                pass  # All processes have ended.
             self._watchdog.wait()
         if self._socket is not None:
             self._socket.shutdown()
@@ -169,30 +169,29 @@ class StarCraftGame:
         assert self._watchdog.stdout is not None
         line = self._watchdog.stdout.readline()
         if not line.strip().isdigit():
-            raise GameLost(f"its guard process said {line!r} in place of a process id")
+            raise GameLost(f"the watchdog printed {line!r} instead of a process id")
         return int(line)
 
     def _connect(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         for pause_s in itertools.chain((0.1,) * 20, itertools.repeat(0.5)):
             if self._watchdog.poll() is not None:
-                raise GameLost(f"{self._describe_exit()} while starting; its last words: {self._last_output_line()}")
+                raise GameLost(f"{self._describe_exit()} while starting; its last output: {self._last_output_line()}")
             try:
                 self._socket = self._websocket.create_connection(
                     f"ws://{_HOST}:{self._port}/sc2api", timeout=self._request_timeout_s, http_no_proxy=[_HOST]
                 )
                 return
             except (self._websocket.WebSocketException, OSError) as error:
-                # It does not listen yet, or listens and has not set up /sc2api.
+                # The game does not listen yet, or it listens but has not set up /sc2api.
                 reason = f"{type(error).__name__}: {error}"
             if time.monotonic() > deadline:
-                raise GameLost(
-                    f"it does not listen after {timeout_s:g} s ({reason}); last words: {self._last_output_line()}"
-                )
+                output = self._last_output_line()
+                raise GameLost(f"the game does not listen after {timeout_s:g} s ({reason}); its last output: {output}")
             time.sleep(pause_s)
 
     def _describe_exit(self) -> str:
-        """What has become of the game, as far as one can see."""
+        """How the game ended, as far as that is known."""
         try:
             code = self._watchdog.wait(0.2)
         except subprocess.TimeoutExpired:
@@ -200,7 +199,7 @@ class StarCraftGame:
         return f"the game was killed by signal {code - 128}" if code > 128 else f"the game ended with exit code {code}"
 
     def _last_output_line(self) -> str:
-        """The last line that the game has written."""
+        """The last line of the game's output."""
         log = self._temp_dir / watchdog.LOG_NAME
         if self._watchdog.poll() is None and log.is_file():
             text = log.read_bytes()
@@ -216,20 +215,20 @@ def _library_path(root: Path) -> str:
 
 
 def _reserve_port() -> tuple[int, socket.socket]:
-    """A free port, and what keeps our other processes on this machine from choosing it until it is closed.
+    """A free port, and a socket that reserves it among our processes on this machine until the socket is closed.
 
-    The game binds it seconds from now, so that probing alone would let two of them choose the same: an abstract socket
-    name, which the kernel frees with its process, is the claim.
+    The game binds the port seconds later, so two processes that only probe ports could choose the same one. The
+    reservation is an abstract socket name, which the kernel frees when its process ends.
     """
     for _ in range(_PORT_ATTEMPTS):
         port = random.SystemRandom().choice(_PORTS)
-        claim = socket.socket(socket.AF_UNIX)
+        reservation = socket.socket(socket.AF_UNIX)
         try:
-            claim.bind(f"\0dm2-ray/starcraft/{port}")
+            reservation.bind(f"\0dm2-ray/starcraft/{port}")
             with socket.socket() as probe:
                 probe.bind((_HOST, port))
         except OSError:
-            claim.close()
+            reservation.close()
             continue
-        return port, claim
+        return port, reservation
     raise StarCraftError(f"no free port between {_PORTS.start} and {_PORTS.stop - 1} on {_HOST}")

@@ -1,10 +1,11 @@
-"""GameSlot: one game after another, and in each battle after battle.
+"""GameSlot: plays one column's battles, in one game after another.
 
-    no game ──launch──► fresh battle ──play──► battle under way ──(ended) begin──► fresh battle
+    no game ──launch──► fresh battle ──play──► running battle ──(ended) begin──► fresh battle
                              ▲                        │
-                             └──── new game ◄─────────┘ the game crashed, hangs, or has become too old or too big
+                             └──── new game ◄─────────┘ the game crashed, hangs, is too old or uses too much memory
 
-A battle that is lost with its game did not happen: it is neither won nor lost, and its column goes on with a fresh one.
+A battle that is lost with its game does not count: it is neither won nor lost, and its column continues with a fresh
+one.
 """
 
 from __future__ import annotations
@@ -33,17 +34,21 @@ from dm2_ray.world.units.state import UnitFlags, Units, X, Y
 logger = logging.getLogger(__name__)
 
 MAX_LAUNCHES = 3
-"""In a row, after which it is not bad luck."""
+"""Launches that may fail in a row before the column gives up."""
 MAX_LOSSES = 3
-"""Battles lost in a row in one column."""
+"""Battles that may be lost in a row with their games before the column gives up."""
 _MAX_CREATION_LOOPS = 200
-"""For the map's script to create all units; it takes one or two."""
+"""Game loops within which the map's script must create all units; it takes one or two."""
 _GIB = 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
 class GameSetup:
-    """What all columns play."""
+    """What all columns play.
+
+    Attributes:
+        rules: Tables from the packaged data; the game's own numbers replace them.
+    """
 
     installation: Installation
     map_file: MapFile
@@ -51,48 +56,50 @@ class GameSetup:
     options: SmacOptions
     settings: StarCraftSettings
     rules: RulesTables
-    """As packaged; the game's own numbers replace them."""
 
 
 class GameSlot:
-    """One column of a StarCraftVector. All methods wait for the game; other columns are other threads' business.
+    """One column of a StarCraftVector. All methods wait for the game; other columns run in other threads.
 
     Args:
-        order: what is played.
-        index: which column.
-        units, marks: [F, U] and [G, U] of the battle under way, which the column keeps up to date (see BattleUnits).
+        setup: What is played.
+        index: Number of the column.
+        units: [F, U] of the running battle, updated by this object (see BattleUnits).
+        flags: [G, U] likewise.
+
+    Attributes:
+        rules: Tables of the running battle.
+        crash_restarts: Games that were lost, or did not start, and were replaced.
+        scheduled_restarts: Games that were replaced because of their age or memory.
+        version: The installation's build; the version that the game reports once it runs.
     """
 
-    def __init__(self, order: GameSetup, index: int, units: Units, flags: UnitFlags) -> None:
+    def __init__(self, setup: GameSetup, index: int, units: Units, flags: UnitFlags) -> None:
         self.game: StarCraftGame | None = None
-        self.rules = order.rules
-        """Of the battle under way."""
+        self.rules = setup.rules
         self.crash_restarts = 0
-        """Games that were lost, or would not start, and were replaced."""
         self.scheduled_restarts = 0
-        """Games that were replaced because of their age or size."""
-        self.version = f"Base{order.installation.build}"
-        """The game's own words once it runs."""
-        self._order = order
+        self.version = f"Base{setup.installation.build}"
+        self._setup = setup
         self._index = index
         self._units = units
         self._flags = flags
         self._members: BattleUnits | None = None
-        self._map_rules = order.rules
+        self._map_rules = setup.rules
         self._is_fresh = False
         self._launches = 0
         self._losses = 0
         self._battles = 0
 
     def begin(self, seed: int) -> None:
-        """Sees to a fresh battle. One that has begun and has not been stepped is fresh and stays. (SMAC answers a
-        second reset of its first battle with a second game and another scale of its rewards.)
+        """Provide a fresh battle. A battle that has not been stepped yet is fresh and is kept. (SMAC answers a second
+        reset of its first battle with a second game and another scale of its rewards.)
 
         Args:
-            seed: of a game that has to be launched.
+            seed: Seed of the game, if one has to be launched.
 
         Raises:
-            StarCraftError: no game can be had.
+            StarCraftError: No game could be started.
         """
         if self._is_fresh:
             return
@@ -108,15 +115,16 @@ class GameSlot:
         self._launch(seed)
 
     def play(self, actions: NDArray[np.int64], seed: int) -> bool:
-        """One env step with available actions [N]; False: the game was lost with its battle, a fresh one has begun.
+        """Play one env step with available actions [N]. Returns False if the battle was lost with its game and a fresh
+        one has begun.
 
         Raises:
-            StarCraftError: no game can be had.
+            StarCraftError: No game could be started.
         """
         game, members = self.game, self._members
         if game is None or members is None:
             raise RuntimeError("play() before begin()")
-        options, rules = self._order.options, self.rules
+        options, rules = self._setup.options, self.rules
         self._is_fresh = False
         try:
             game.request(
@@ -138,44 +146,44 @@ class GameSlot:
         return True
 
     def battle_ended(self) -> None:
-        """The battle came to its end; the next begin() follows it with another."""
+        """The battle has ended; the next begin() starts another."""
         self._battles += 1
         self._losses = 0
 
     def save_replay(self) -> Path:
-        """Writes what the game has played so far where the switches say.
+        """Write the replay of everything that the game has played so far; the options determine the path.
 
         Raises:
-            StarCraftError: there is no game, or it gives no replay.
+            StarCraftError: There is no game, or it returns no replay.
         """
-        order, options = self._order, self._order.options
+        setup, options = self._setup, self._setup.options
         if self.game is None:
-            raise StarCraftError(f"column {self._index} has no game to take a replay of: call reset() first")
+            raise StarCraftError(f"column {self._index} has no game whose replay could be saved: call reset() first")
         try:
             data = self.game.request(*requests.SAVE_REPLAY).data
         except GameLost as lost:
             raise StarCraftError(f"column {self._index}: no replay: {lost}") from None
-        directory = order.installation.root / "Replays" / (options.replay_dir or "")
+        directory = setup.installation.root / "Replays" / (options.replay_dir or "")
         directory.mkdir(parents=True, exist_ok=True)
         time = datetime.now(timezone.utc).strftime("%Y-%m-%d-%H-%M-%S")
-        path = directory / f"{options.replay_prefix or order.map_spec.name}_{time}.SC2Replay"
+        path = directory / f"{options.replay_prefix or setup.map_spec.name}_{time}.SC2Replay"
         write_atomically(path, data)
         return path
 
     def close(self) -> None:
-        """Ends the game, if there is one."""
+        """End the game, if there is one."""
         self._is_fresh = False
         if self.game is not None:
             self.game.close()
             self.game = None
 
     def _needs_restart(self, game: StarCraftGame) -> bool:
-        settings = self._order.settings
+        settings = self._setup.settings
         is_old = 0 < settings.restart_after_episodes <= self._battles
         return is_old or 0 < settings.memory_limit_gib * _GIB < game.memory_bytes
 
     def _record_loss(self, lost: GameLost) -> None:
-        logger.warning("StarCraft II, battle column %d: %s; the game is given up", self._index, lost)
+        logger.warning("StarCraft II, battle column %d: %s; the game is replaced", self._index, lost)
         self.crash_restarts += 1
         self._is_fresh = False
         if self.game is not None:
@@ -191,25 +199,25 @@ class GameSlot:
                 self._record_loss(lost)
                 if attempt == MAX_LAUNCHES:
                     raise StarCraftError(
-                        f"StarCraft II ({self._order.installation.binary}) could not be started {attempt} times in a "
+                        f"StarCraft II ({self._setup.installation.binary}) could not be started {attempt} times in a "
                         f"row: {lost}"
                     ) from lost
 
     def _launch_once(self, seed: int) -> None:
-        order, settings = self._order, self._order.settings
+        setup, settings = self._setup, self._setup.settings
         self.game = game = StarCraftGame(
-            order.installation,
+            setup.installation,
             launch_timeout_s=settings.launch_timeout_s,
             request_timeout_s=settings.request_timeout_s,
         )
         self.version = game.version
         self._battles = 0
         random_seed = _game_seed(seed, self._index, self._launches)
-        # A game that is started again with the same seed would fight the same battles again.
+        # A game that is restarted with the same seed would play the same battles again.
         self._launches += 1
-        game.request(*requests.create_game(order.map_file, order.map_spec, order.options.difficulty, random_seed))
-        game.request(*requests.join_game(order.map_spec))
-        self._map_rules = with_game_map(order.rules, game.request(*requests.GAME_INFO))
+        game.request(*requests.create_game(setup.map_file, setup.map_spec, setup.options.difficulty, random_seed))
+        game.request(*requests.join_game(setup.map_spec))
+        self._map_rules = with_game_map(setup.rules, game.request(*requests.GAME_INFO))
         self._await_units(game)
 
     def _respawn(self, game: StarCraftGame) -> None:
@@ -219,16 +227,16 @@ class GameSlot:
         self._await_units(game)
 
     def _await_units(self, game: StarCraftGame) -> None:
-        order = self._order
+        setup = self._setup
         for _ in range(_MAX_CREATION_LOOPS):
-            members = BattleUnits(_raw_units(game), order.map_spec, self._units, self._flags)
+            members = BattleUnits(_raw_units(game), setup.map_spec, self._units, self._flags)
             if members.ready:
                 self._members = members
-                self.rules = with_unit_constants(self._map_rules, order.map_spec, order.options, members)
+                self.rules = with_unit_constants(self._map_rules, setup.map_spec, setup.options, members)
                 self._is_fresh = True
                 return
             game.request(*requests.step(1))
-        expected = (order.map_spec.num_agents, order.map_spec.num_enemies)
+        expected = (setup.map_spec.num_agents, setup.map_spec.num_enemies)
         raise GameLost(f"{members.counts} units on two sides after {_MAX_CREATION_LOOPS} loops, expected {expected}")
 
 

@@ -1,4 +1,4 @@
-"""Where StarCraft II and SMAC's maps are on this machine, and plain words when they are not."""
+"""Finds StarCraft II and SMAC's maps on this machine; a missing part is explained in one line."""
 
 from __future__ import annotations
 
@@ -41,22 +41,28 @@ _RELEASES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Installation:
-    """One installed game."""
+    """One installed game.
+
+    Attributes:
+        root: Directory with Versions/ and Maps/.
+        data_version: Hash for the game's option `-dataVersion`; None lets the game decide.
+    """
 
     root: Path
-    """Holds Versions/ and Maps/."""
     binary: Path
     build: int
     data_version: str | None
-    """Hash that `-dataVersion` takes; None lets the game decide."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MapFile:
-    """A map as it is handed to the game."""
+    """A map as it is sent to the game.
+
+    Attributes:
+        name: Path below Maps/.
+    """
 
     name: str
-    """Path below Maps/."""
     data: bytes
 
 
@@ -64,17 +70,16 @@ def find_installation(path: str | None = None, game_version: str | None = None) 
     """The game below `path`, or $SC2PATH, or ~/StarCraftII.
 
     Args:
-        path: directory of the game; None looks where the variable says.
-        game_version: for example "4.10"; None takes the newest build there.
+        path: Directory of the game; None takes the environment variable or the default.
+        game_version: For example "4.10"; None takes the newest installed build.
 
     Raises:
-        StarCraftNotInstalled: there is no such game.
+        StarCraftNotInstalled: There is no such game.
     """
     named = path or os.environ.get(PATH_VARIABLE)
     root = Path(named or DEFAULT_ROOT).expanduser()
-    source = (
-        "world.starcraft.path" if path else f"${PATH_VARIABLE}" if named else f"the default, ${PATH_VARIABLE} unset"
-    )
+    default = f"the default, ${PATH_VARIABLE} is not set"
+    source = "world.starcraft.path" if path else f"${PATH_VARIABLE}" if named else default
     builds = {
         int(match[1]): entry
         for entry in (sorted((root / "Versions").iterdir()) if (root / "Versions").is_dir() else [])
@@ -90,7 +95,7 @@ def find_installation(path: str | None = None, game_version: str | None = None) 
         release = game_version if game_version.count(".") == 2 else f"{game_version}.0"
         if release not in _RELEASES:
             raise StarCraftNotInstalled(
-                f"game_version {game_version!r} is not known; known: {', '.join(_RELEASES)}, or null"
+                f"game_version {game_version!r} is unknown; known: {', '.join(_RELEASES)}, or null"
             )
         build, data_version = _RELEASES[release]
         if build not in builds:
@@ -100,7 +105,7 @@ def find_installation(path: str | None = None, game_version: str | None = None) 
             )
     binary = builds[build] / BINARY
     if not os.access(binary, os.X_OK):
-        raise StarCraftNotInstalled(f"{binary} is not executable: chmod +x it")
+        raise StarCraftNotInstalled(f"{binary} is not executable; run: chmod +x {binary}")
     return Installation(root=root, binary=binary, build=build, data_version=data_version)
 
 
@@ -108,7 +113,7 @@ def find_map(installation: Installation, map_name: str) -> MapFile:
     """SMAC's map file: below the game's Maps/, or in an installed oxwhirl/smac.
 
     Raises:
-        StarCraftNotInstalled: it is nowhere; says where it was looked for.
+        StarCraftNotInstalled: It was not found; the message lists the directories that were searched.
     """
     maps = installation.root / "Maps"
     file_name = f"{map_name}.SC2Map"
@@ -118,7 +123,7 @@ def find_map(installation: Installation, map_name: str) -> MapFile:
         return MapFile(name=found[0].relative_to(maps).as_posix(), data=found[0].read_bytes())
     looked = f"{maps}/**"
     spec = find_spec("smac")
-    # A directory that happens to be called smac on the path is no installed package (it has no origin).
+    # A directory on the path that happens to be called smac is not an installed package: it has no origin.
     if spec is not None and spec.origin is not None and spec.submodule_search_locations:
         package = Path(next(iter(spec.submodule_search_locations)))
         if (package / "env" / "starcraft2").is_dir():
@@ -132,12 +137,12 @@ def find_map(installation: Installation, map_name: str) -> MapFile:
                 "Multi-Agent Challenge, and is not needed here"
             )
     raise StarCraftNotInstalled(
-        f"SMAC's map {file_name} is missing; looked in {looked}: unpack SMAC_Maps.zip ({_MAP_PAGE}) into {maps}"
+        f"SMAC's map {file_name} is missing; searched {looked}: unpack SMAC_Maps.zip ({_MAP_PAGE}) into {maps}"
     )
 
 
 def check_starcraft(map_name: str, settings: StarCraftSettings, game_version: str | None = None) -> None:
-    """Checks whether battles could be launched here, without launching any.
+    """Check whether battles could be launched on this machine, without launching any.
 
     Raises:
         StarCraftNotInstalled: The game, its protocol or the map is missing.

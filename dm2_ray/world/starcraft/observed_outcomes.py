@@ -1,7 +1,7 @@
-"""SMAC's rules on units that the game moved, battle by battle, with the kernels of the embedded battles.
+"""SMAC's rules for units that the game has moved, battle by battle, with the kernels of the embedded battles.
 
-Shapes: B battles, U units, agents first; `battles` holds the arrays of all B, `b` is the one meant. Every battle may
-have its own tables.
+Shapes: B battles, U units, agents first; `battles` holds the arrays of all B battles, `b` is the index of one. Every
+battle may have its own tables.
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ def write_step_views(
     """Compute reward, outcome and views of the step that led to battle b's units; returns whether it ended the battle.
 
     Args:
-        health_before, shield_before: [U] at the start of the step.
+        battles: The arrays of all battles.
+        b: Index of the battle.
+        rules: The battle's tables.
+        health_before: [U] at the start of the step.
+        shield_before: [U] at the start of the step.
     """
     battles.steps[b] += 1
     observe(rules, battles, b, battles.units[b])

@@ -4,9 +4,9 @@ Each function returns the name of a request and its content (`StarCraftGame.requ
 
     create_game, join_game, game_info                  once per game
     debug (all units die), step 2                      before every battle but a game's first: the map's script then
-                                                       creates new ones
-    observation, (step 1, observation)*                until all units are there
-    (action, step, observation)*                       an env step
+                                                       creates new units
+    observation, (step 1, observation)*                until all units exist
+    (action, step, observation)*                       one env step
 
 Shapes: N agents, U units, agents first.
 """
@@ -27,11 +27,11 @@ Request = tuple[str, Mapping[str, Any]]
 
 MOVE_ABILITY, STOP_ABILITY, ATTACK_ABILITY, HEAL_ABILITY = 16, 4, 23, 386
 RESPAWN_LOOPS = 2
-"""After all units have been killed."""
+"""Game loops after all units have been killed, in which the map's script creates new ones."""
 
 GAME_INFO: Request = ("game_info", {})
 SAVE_REPLAY: Request = ("save_replay", {})
-# SMAC sends these fields though they have their defaults.
+# SMAC sends these fields although they have their default values.
 OBSERVATION: Request = ("observation", {"game_loop": 0, "disable_fog": False})
 
 _RACES = {"T": "Terran", "P": "Protoss", "Z": "Zerg"}
@@ -51,7 +51,7 @@ _STEPS = {NORTH: (0, 1), SOUTH: (0, -1), EAST: (1, 0), WEST: (-1, 0)}
 
 
 def create_game(map_file: MapFile, map_spec: MapSpec, difficulty: str, random_seed: int) -> Request:
-    """A game on the map against a computer player, which SMAC's maps leave idle."""
+    """Create a game on the map against a computer player, which does nothing on SMAC's maps."""
     computer = {"type": "Computer", "race": _RACES[map_spec.enemy_race], "difficulty": _DIFFICULTIES[difficulty]}
     return "create_game", {
         "local_map": {"map_path": map_file.name, "map_data": map_file.data},
@@ -62,17 +62,17 @@ def create_game(map_file: MapFile, map_spec: MapSpec, difficulty: str, random_se
 
 
 def join_game(map_spec: MapSpec) -> Request:
-    """As the agents' side, with raw units and nothing else."""
+    """Join as the agents' side; observations contain raw units only."""
     return "join_game", {"race": _RACES[map_spec.ally_race], "options": {"raw": True, "score": False}}
 
 
 def step(loops: int) -> Request:
-    """So many game loops."""
+    """Play this many game loops."""
     return "step", {"count": loops}
 
 
 def kill(tags: Sequence[int]) -> Request:
-    """The units with these tags die."""
+    """Kill the units with these tags."""
     return "debug", {"debug": [{"kill_unit": {"tag": tags}}]}
 
 
@@ -84,14 +84,15 @@ def orders(
     is_medivac: NDArray[np.bool_],
     move_amount: float,
 ) -> Request:
-    """A joint action [N] as one order per living agent, each replacing the one before.
+    """A joint action [N] as one order per living agent, which replaces the agent's earlier order.
 
     Args:
-        actions: available ones; no-op is that of the dead.
-        tags: the game's names of the U units.
-        x, y: [U] where they are.
-        is_medivac: [U] units whose targets, as agents, are agents.
-        move_amount: length of a move order.
+        actions: Available actions; no-op for the dead.
+        tags: The game's identifiers of the U units.
+        x: [U] positions, growing east.
+        y: [U] positions, growing north.
+        is_medivac: [U] units whose targets are agents if they are agents themselves.
+        move_amount: Length of a move order.
     """
     num_agents = len(actions)
     commands = []

@@ -1,14 +1,14 @@
-"""StarCraftVector: battles of real StarCraft II, side by side, with BattleVector's interface.
+"""StarCraftVector: battles of real StarCraft II, stepped together, with BattleVector's interface.
 
-    StarCraftVector ──a thread each──► B × GameSlot ──websocket──► B × StarCraft II process (under a watchdog)
-          │                                   ▲ units of the observation
-          └── the rules' kernels: observations, masks, state, rewards, ends: the same code as with the embedded engine
+    StarCraftVector ──one thread each──► B × GameSlot ──websocket──► B × StarCraft II process (under a watchdog)
+          │                                     ▲ units of the observation
+          └── the rules' kernels: observations, masks, state, rewards, ends; the same code as for the embedded engine
 
 The driver uses the game's own protocol and sends the requests of oxwhirl/smac's StarCraft2Env in the same order; of
 SMAC only the map files are needed. Differences from the embedded battles:
 
-* A battle is not a function of seed and number: the game's own randomness continues from battle to battle. Seeds only
-  decide what a game is launched with.
+* A battle is not a function of seed and number: the game's own randomness continues from battle to battle. The seed
+  only determines the seeds with which games are launched.
 * A game may crash or hang. Its battle is `dropped`: neither won nor lost, to be discarded; another is played under its
   number.
 
@@ -43,7 +43,7 @@ from dm2_ray.world.units.state import HEALTH, SHIELD
 class StarCraftVector(BattleBackend):
     """B battles of StarCraft II on one map; attributes and methods are BattleVector's.
 
-    The games are started by the first reset(), side by side, one process each (about 1 GB of memory).
+    The first reset() starts all games in parallel, one process each (about 1 GB of memory).
 
     Args:
         map_name: Name of a packaged map, or a MapSpec; SMAC's map file of that name must be installed.
@@ -181,10 +181,10 @@ class StarCraftVector(BattleBackend):
         _close_all(self._slots)
 
     def _prepare(self) -> None:
-        # Not before the first reset(): a driver process that never plays need not have the game installed.
+        # Called by the first reset(), because a driver process that never plays need not have the game installed.
         load_protocol()
         installation = find_installation(self.settings.path, self.options.game_version)
-        order = GameSetup(
+        setup = GameSetup(
             installation=installation,
             map_file=find_map(installation, self.map_name),
             map_spec=self.map_spec,
@@ -193,7 +193,7 @@ class StarCraftVector(BattleBackend):
             rules=self._rules,
         )
         battles = self._battles
-        self._slots.extend(GameSlot(order, b, battles.units[b], battles.flags[b]) for b in range(self.num_battles))
+        self._slots.extend(GameSlot(setup, b, battles.units[b], battles.flags[b]) for b in range(self.num_battles))
 
     def _choose_actions(self, given: NDArray[np.int64], running: NDArray[np.bool_]) -> NDArray[np.int64]:
         """[B, N] the actions to play: with heuristic_ai the heuristic's, otherwise the given ones."""

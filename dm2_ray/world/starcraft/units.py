@@ -1,4 +1,4 @@
-"""StarCraft II's units and map as the rules want them: whose is which row, what the constants are.
+"""StarCraft II's units and map in the form that the rules need: the row of each unit, and the constants.
 
 Shapes: N agents, M enemies, U = N + M units (agents first); grids are [X, Y] cells, indexed [x, y].
 """
@@ -15,49 +15,35 @@ from dm2_ray.world.maps.map_spec import MapSpec
 from dm2_ray.world.smac.options import SmacOptions
 from dm2_ray.world.smac.rules_tables import RulesTables
 from dm2_ray.world.starcraft.protocol import StarCraftError
-from dm2_ray.world.unit_kinds import unit_kind
+from dm2_ray.world.unit_kinds import STOCK_TYPES, unit_kind
 from dm2_ray.world.units.state import COOLDOWN, ENERGY, HEALTH, NONE, SHIELD, TARGET, UnitFlags, Units, X, Y
 
 AGENTS_OWNER, ENEMIES_OWNER = 1, 2
 
-# The game's own numbers of the kinds that the maps' enemies are of. The agents' kinds are copies inside the maps, with
-# consecutive numbers that differ between versions of the game.
-_STOCK_TYPES = {
-    4: "colossus",
-    9: "baneling",
-    48: "marine",
-    51: "marauder",
-    54: "medivac",
-    73: "zealot",
-    74: "stalker",
-    98: "spinecrawler",
-    105: "zergling",
-    107: "hydralisk",
-}
-# SMAC's numbering of the enemies' kinds; None stands for all others.
+_STOCK_KINDS = {number: kind for kind, number in STOCK_TYPES.items()}
+# SMAC's numbering of the enemies' kinds; None means all others.
 _ENEMY_TYPE_INDEX: dict[str, dict[int | None, int]] = {
     "stalkers_and_zealots": {73: 0, 74: 1},
     "colossi_stalkers_zealots": {4: 0, 74: 1, None: 2},
     "bane": {9: 0, None: 1},
     "MMM": {51: 0, 48: 1, None: 2},
 }
-_MEDIVAC_TYPE = 54
 
 
 class BattleUnits:
-    """The units of one battle, bound to their indices from its first observation to its end.
+    """The units of one battle; each keeps its index from the first observation to the battle's end.
 
     Args:
-        raw_units: of the first observation; `ready` tells whether all are there.
-        map_spec: how many there must be.
-        units: [F, U] as in unit_state; the rows that the game shows are kept up to date. A dead unit has health 0 and
-            keeps the rest.
-        marks: [G, U] likewise; only TARGET is.
+        raw_units: Units of the first observation; `ready` says whether all units exist.
+        map_spec: The map, which determines how many units there must be.
+        units: [F, U] as in units.state; `update` writes the rows that the game shows. A dead unit has health 0 and
+            keeps its other numbers.
+        flags: [G, U] likewise; only TARGET is written.
     """
 
     def __init__(self, raw_units: Iterable[Any], map_spec: MapSpec, units: Units, flags: UnitFlags) -> None:
         found = list(raw_units)
-        # SMAC numbers agents by kind and place, enemies as the game lists them.
+        # SMAC numbers agents by kind and position, enemies in the order in which the game lists them.
         agents = [unit for unit in found if unit.owner == AGENTS_OWNER]
         agents.sort(key=lambda unit: (unit.unit_type, unit.pos.x, unit.pos.y))
         enemies = [unit for unit in found if unit.owner == ENEMIES_OWNER]
@@ -66,7 +52,7 @@ class BattleUnits:
         if not self.ready:
             return
         self.members = [*agents, *enemies]
-        """U, as they were in the first observation."""
+        """The U units of the first observation."""
         self.tags = [unit.tag for unit in self.members]
         self._units = units
         self._flags = flags
@@ -74,7 +60,7 @@ class BattleUnits:
         self.update(found)
 
     def update(self, raw_units: Iterable[Any]) -> None:
-        """Take over the next observation. Who is missing in it is dead."""
+        """Store the next observation. Units that are missing in it are dead."""
         units, target = self._units, self._flags[TARGET]
         units[HEALTH] = 0.0
         target[:] = NONE
@@ -89,21 +75,21 @@ class BattleUnits:
 
     @property
     def living_tags(self) -> list[int]:
-        """Tags of those alive."""
+        """Tags of the living units."""
         return [tag for tag, health in zip(self.tags, self._units[HEALTH], strict=True) if health > 0.0]
 
 
 def with_game_map(rules: RulesTables, game_info: Any) -> RulesTables:
-    """The tables with the game's own map: its grids, size and playable area, read as SMAC reads them."""
+    """The tables with the grids, size and playable area of the game's own map, read in the same way as by SMAC."""
     raw = game_info.start_raw
     size_x, size_y = raw.map_size.x, raw.map_size.y
     pathing = np.frombuffer(raw.pathing_grid.data, np.uint8)
     if raw.pathing_grid.bits_per_pixel == 1:
         walkable = np.unpackbits(pathing)[: size_x * size_y].reshape(size_y, size_x).T.astype(np.bool_)
     else:
-        # Old games: a byte per cell, 0 where one can walk, the top row first.
+        # Old versions: one byte per cell, 0 for walkable cells, the top row first.
         walkable = ~np.flip(pathing.reshape(size_y, size_x).T.astype(np.bool_), axis=1)
-    # Quirk: SMAC turns heights upside down whatever the order of the rows was.
+    # Quirk: SMAC flips the heights vertically, whatever the order of the rows.
     heights = np.flip(np.frombuffer(raw.terrain_height.data, np.uint8).reshape(size_y, size_x).T, axis=1)
     area = raw.playable_area
     return rules._replace(
@@ -117,10 +103,10 @@ def with_game_map(rules: RulesTables, game_info: Any) -> RulesTables:
 
 
 def with_unit_constants(rules: RulesTables, map_spec: MapSpec, options: SmacOptions, units: BattleUnits) -> RulesTables:
-    """The tables with the constants of these very units: kinds, order and greatest health as the game says.
+    """The tables with the constants of these units: kinds, order and maximum health as reported by the game.
 
     Raises:
-        StarCraftError: they are not the map's.
+        StarCraftError: The units are not those of the map.
     """
     num_agents = map_spec.num_agents
     agents, enemies = units.members[:num_agents], units.members[num_agents:]
@@ -130,14 +116,14 @@ def with_unit_constants(rules: RulesTables, map_spec: MapSpec, options: SmacOpti
     shield_max = rules.shield_max.copy()
     if map_spec.unit_type_bits:
         _check_agents(agents, type_index[:num_agents], first_type, map_spec)
-    kinds = {unit.unit_type: kind for unit, kind in zip(agents, map_spec.ally_kinds, strict=True)} | _STOCK_TYPES
+    kinds = {unit.unit_type: kind for unit, kind in zip(agents, map_spec.ally_kinds, strict=True)} | _STOCK_KINDS
     numbering = _ENEMY_TYPE_INDEX[map_spec.map_type] if map_spec.unit_type_bits else {None: 0}
     for row, unit in enumerate(enemies, start=num_agents):
         index = numbering.get(unit.unit_type, numbering.get(None))
         if index is None:
-            raise StarCraftError(f"map {map_spec.name!r}: an enemy is of unit type {unit.unit_type}, which SMAC lacks")
+            raise StarCraftError(f"map {map_spec.name!r}: an enemy has unit type {unit.unit_type}, unknown to SMAC")
         type_index[row] = index
-        is_medivac[row] = map_spec.map_type == "MMM" and unit.unit_type == _MEDIVAC_TYPE
+        is_medivac[row] = map_spec.map_type == "MMM" and unit.unit_type == STOCK_TYPES["medivac"]
         if unit.unit_type in kinds:
             shield_max[row] = unit_kind(kinds[unit.unit_type]).shield
     divisor = 1.0
@@ -160,5 +146,5 @@ def _check_agents(agents: list[Any], expected: NDArray[np.int64], first_type: in
     if found != expected.tolist():
         raise StarCraftError(
             f"map {map_spec.name!r}: the agents' unit types, from {first_type} on, are {found}; "
-            f"expected {expected.tolist()}: this is another map of that name"
+            f"expected {expected.tolist()}: the file holds another map of this name"
         )

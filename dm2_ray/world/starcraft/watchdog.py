@@ -1,12 +1,13 @@
-"""A small process between us and a game: whoever started it may die in any way, the game does not outlive it.
+"""A small process between a worker and its game: however the worker ends, the game ends with it.
 
-    worker ──stdin: a pipe that only the worker holds──► guard ──► game        (guard and game: a session of their own)
+    worker ──stdin: a pipe that only the worker holds──► watchdog ──► game        (watchdog and game: their own session)
 
-Run as a script, with the standard library alone: `python guard.py TEMP_DIR BINARY ARGUMENTS…`. The guard
-prints the game's process id, then waits for whichever ends first. The game: the guard prints its last words and ends
-with its exit code (128 + n for signal n). The pipe, because the worker closed it or is gone, SIGKILL included: the game
-is ended. Either way the temporary directory is removed. On Linux the kernel ends the game with the guard as well. (A
-death signal set by the worker itself would not do: it is bound to the worker's *thread* that started the game.)
+Run as a script that needs only the standard library: `python watchdog.py TEMP_DIR BINARY ARGUMENTS…`. The watchdog
+prints the game's process id and then waits for one of two events. If the game ends, the watchdog prints the end of the
+game's output and exits with the game's exit code (128 + n for signal n). If the pipe ends, because the worker closed it
+or died, even by SIGKILL, the watchdog ends the game. In both cases it removes the temporary directory. On Linux the
+kernel also ends the game when the watchdog dies. (A death signal set by the worker itself would not be enough: it
+depends on the *thread* of the worker that started the game.)
 """
 
 import ctypes
@@ -18,9 +19,9 @@ import subprocess
 import sys
 
 GRACE_S = 3.0
-"""From SIGTERM to SIGKILL."""
+"""Seconds from SIGTERM to SIGKILL."""
 LOG_NAME = "game.log"
-"""What the game writes to its stdout and stderr, in its temporary directory."""
+"""File in the temporary directory that receives the game's stdout and stderr."""
 LOG_TAIL_BYTES = 4096
 _PR_SET_PDEATHSIG = 1
 
@@ -30,7 +31,7 @@ def _die_with_watchdog() -> None:
 
 
 def main(temp_dir: str, command: list[str]) -> int:
-    """Runs the game until it ends or stdin does."""
+    """Run the game until it ends or stdin is closed."""
     wake_reader, wake_writer = os.pipe()
     os.set_blocking(wake_writer, False)
     signal.set_wakeup_fd(wake_writer)
@@ -57,7 +58,7 @@ def main(temp_dir: str, command: list[str]) -> int:
                 game.kill()
                 game.wait()
             shutil.rmtree(temp_dir, ignore_errors=True)
-            # Whatever the game itself has started, and this process.
+            # Ends all processes that the game has started, and this one.
             os.killpg(0, signal.SIGKILL)
     with open(log_path, "rb") as log:
         log.seek(max(0, os.path.getsize(log_path) - LOG_TAIL_BYTES))

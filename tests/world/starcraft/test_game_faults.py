@@ -125,7 +125,7 @@ def test_launches_are_tried_three_times(installation, open_vector) -> None:
 def test_what_the_game_refuses_is_named(installation, open_vector) -> None:
     installation.command("refuse_map", 1)
     vector = open_vector("3m", 1)
-    with pytest.raises(StarCraftError, match=r"create_game refused: InvalidMapData a damaged map \(pretended\)"):
+    with pytest.raises(StarCraftError, match=r"create_game was rejected: InvalidMapData a damaged map \(pretended\)"):
         vector.reset()
 
 

@@ -59,7 +59,7 @@ def test_no_game(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_game_versions(installation, open_vector) -> None:
     for version, expected in (
         ("4.6.2", "is Base69232; .* has Base75689"),
-        ("5.9", "'5.9' is not known; known: 3.16.1"),
+        ("5.9", "'5.9' is unknown; known: 3.16.1"),
     ):
         with pytest.raises(StarCraftNotInstalled, match=expected):
             open_vector("3m", 1, game_version=version).reset()

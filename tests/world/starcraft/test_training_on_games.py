@@ -46,7 +46,7 @@ def test_train_evaluate_record(
     assert main([*command, *SMALL, *games]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith(f"dm2: StarCraft II ({installation.root}/Versions/Base75689/SC2_x64) could not be started")
-    assert error.endswith("create_game refused: InvalidMapData a damaged map (pretended)")
+    assert error.endswith("create_game was rejected: InvalidMapData a damaged map (pretended)")
     (record,) = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert record["episodes"] == 6 and record["timing"]["battles_dropped"] == 0
     assert len(installation.launches()) >= 2 + 3
