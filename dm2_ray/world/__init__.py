@@ -1,6 +1,6 @@
-"""Battles: maps, engine, the rules of the StarCraft Multi-Agent Challenge, and the environments made of them.
+"""Battles: maps, the engine, the rules of the StarCraft Multi-Agent Challenge, and environments for other libraries.
 
-Names are imported when they are first used: looking up the sizes of a map does not load the compiler.
+Each name is imported when it is first used, so that looking up a map's sizes does not load the compiler.
 """
 
 from __future__ import annotations
@@ -16,15 +16,8 @@ if TYPE_CHECKING:
     from dm2_ray.world.envs.gymnasium_vector_env import TeamVectorEnv
     from dm2_ray.world.envs.pettingzoo_env import parallel_env
     from dm2_ray.world.envs.smac_env import SMACEnv
-    from dm2_ray.world.maps.map_spec import (
-        MapSpec,
-        UnknownMapError,
-    )
-    from dm2_ray.world.maps.registry import (
-        load_map,
-        scenario_names,
-        world_map,
-    )
+    from dm2_ray.world.maps.map_spec import MapSpec, UnknownMapError
+    from dm2_ray.world.maps.registry import load_map, scenario_names, world_map
     from dm2_ray.world.maps.scenario import ScenarioError, load_scenario, scenario_from_mapping
     from dm2_ray.world.maps.smac_maps import map_names
     from dm2_ray.world.scripted import SCRIPTED_TEAMS

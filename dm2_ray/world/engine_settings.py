@@ -1,4 +1,4 @@
-"""Free parameters of the embedded engine: what is unknown about the closed StarCraft II engine or may be varied."""
+"""Free parameters of the embedded engine: properties of the closed StarCraft II engine that are unknown or may vary."""
 
 from __future__ import annotations
 
@@ -17,37 +17,44 @@ ENGINE_VERSION = "2"
 class EngineSettings:
     """Free parameters of the embedded engine. Distances in map cells, times in game loops (16 per "Normal" second).
 
-    Raises ValueError when a value is out of range.
+    Attributes:
+        balance: Unit statistics: the data that the SMAC maps load, or the 4.10 ladder's.
+        chase_ranged: A scripted ranged unit keeps its target up to this distance beyond its weapon range, then takes
+            the nearest.
+        chase_melee: The same for melee units; with 0 they turn to the nearest agent whenever the target is out of
+            reach.
+        retaliation: A scripted unit without a target attacks a unit that hit it, or a nearby friend, in the last 32
+            loops.
+        scan_range: Edge distance at which scripted units notice agents (their weapon range if that is longer).
+        help_radius: Friends hit within this distance call for help.
+        leash: An attacker farther away than this is not pursued.
+        damage_point: Whether a shot is released only after the weapon's damage point; moving before cancels it.
+        backswing: Whether a unit whose target left its range waits for the end of the weapon's backswing before it
+            follows.
+        random_delay: Whether every attack's period varies uniformly by -1 to +2 loops.
+        spawn_pitch: Distance between units created together, in multiples of the sum of their separation radii.
+        spawn_jitter: Units start up to this distance from their position along each axis; 0 in StarCraft II.
+        opening_loops: Game loops between the units' creation and the first observation; enemies may already move.
+        scripted_agents: The scripted opponent plays both sides and actions are ignored: for fairness checks.
+
+    Raises:
+        ValueError: A value is out of range.
     """
 
     balance: Literal["liberty", "lotv"] = "liberty"
-    """Unit statistics: the data the SMAC maps depend on, or the 4.10 ladder's."""
     chase_ranged: float = 2.0
-    """A scripted ranged unit keeps its target up to this distance beyond its weapon range, then takes the nearest."""
     chase_melee: float = 0.0
-    """The same for melee units; 0 turns to the nearest agent whenever the target is out of reach."""
     retaliation: bool = True
-    """A scripted unit without a target attacks the unit that hit it, or a nearby friend, in the last 32 loops."""
     scan_range: float = 5.0
-    """Edge distance at which scripted units notice agents (their weapon range if that is longer)."""
     help_radius: float = 4.0
-    """Friends hit within this distance call for help."""
     leash: float = 21.0
-    """An attacker farther away than this is not pursued."""
     damage_point: bool = True
-    """Whether a shot takes the weapon's damage point to leave; moving before that cancels it."""
     backswing: bool = True
-    """Whether a unit whose target left its range waits for the end of the weapon's backswing before it follows."""
     random_delay: bool = True
-    """Whether every attack's period varies uniformly by -1 to +2 loops."""
     spawn_pitch: float = 1.0
-    """Distance between units created together, in multiples of the sum of their separation radii."""
     spawn_jitter: float = 0.0
-    """Units start up to this distance from their position along each axis; 0 in StarCraft II."""
     opening_loops: int = 1
-    """Game loops between the units' creation and the first observation: enemies may already have set out."""
     scripted_agents: bool = False
-    """The scripted opponent plays both sides and actions are ignored: for fairness checks."""
 
     @classmethod
     def from_arguments(cls, arguments: Mapping[str, Any]) -> EngineSettings:

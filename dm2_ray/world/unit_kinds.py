@@ -1,10 +1,10 @@
 """Unit kinds and their statistics.
 
-Numbers are those of StarCraft II's published game data (build 4.10.0.75689, SC2Mapster/SC2GameData) with the allied
-copies defined inside the SMAC maps. Two balances are packaged:
+Numbers are those of StarCraft II's published game data (build 4.10.0.75689, SC2Mapster/SC2GameData) with the copies
+of the agents' kinds that the SMAC maps define. Two balances are packaged:
 
 * ``liberty``: the data that the SMAC maps load (their only dependency is Liberty.SC2Mod); the default;
-* ``lotv``: ladder balance of Legacy of the Void, which is what Liquipedia lists.
+* ``lotv``: the ladder balance of Legacy of the Void, as listed on Liquipedia.
 
 Times are in game loops (16 loops are one second of the game's "Normal" speed), lengths in map cells.
 """
@@ -33,33 +33,36 @@ STOCK_TYPES = {
     "zergling": 105,
     "hydralisk": 107,
 }
-"""The game's own numbers of the kinds; the enemies have these."""
+"""The game's own numbers of the kinds. SMAC's enemies have these; its agents are copies with other numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Weapon:
-    """A unit's weapon. Ranges are from edge to edge: add both units' radii for the distance between centers."""
+    """A unit's weapon. Ranges are from edge to edge: add both units' radii for the distance between centers.
+
+    Attributes:
+        bonus_damage: Added to `damage` against a target with the attribute `bonus_attribute`.
+        hits: Hits per attack; armor is subtracted from each.
+        min_scan_range: Targets are searched within max(range, min_scan_range).
+        range_slop: An attack that has begun still lands if its target is up to this distance beyond `range`.
+        period_jitter_loops: Bounds of the uniform random delay added to each period.
+        damage_point_loops: From the start of the attack to the hit; moving before cancels the attack.
+        missile_speed_per_loop: None: the hit is instantaneous.
+    """
 
     damage: float
     bonus_damage: float
-    """Added to `damage` against a target with the attribute `bonus_attribute`."""
     bonus_attribute: str | None
     hits: int
-    """Hits per attack; armor is subtracted from each."""
     second_hit_delay_loops: float
     range: float
     min_scan_range: float
-    """Targets are searched within max(range, min_scan_range)."""
     range_slop: float
-    """An attack that has begun still lands if its target is up to this distance beyond `range`."""
     period_loops: float
     period_jitter_loops: tuple[float, float]
-    """Bounds of the uniform random delay added to each period."""
     damage_point_loops: float
-    """From the start of the attack to the hit; moving before cancels the attack."""
     backswing_loops: float
     missile_speed_per_loop: float | None
-    """None: the hit is instantaneous."""
     hits_air: bool
 
 

@@ -24,10 +24,13 @@ class UnknownMapError(UserError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Spawn:
-    """One line of the map's spawning script: `count` units of `kind`, all at the point (x, y)."""
+    """One line of the map's spawning script: `count` units of `kind`, all at the point (x, y).
+
+    Attributes:
+        owner: 1: the agents' side; 2: the enemy.
+    """
 
     owner: Literal[1, 2]
-    """1: the agents' side; 2: the enemy."""
     count: int
     kind: str
     x: float
@@ -36,50 +39,57 @@ class Spawn:
 
 @dataclass(frozen=True, kw_only=True)
 class EnemyOrder:
-    """The one order that all enemies get at the start of a battle."""
+    """The one order that all enemies get at the start of a battle.
+
+    Attributes:
+        kind: attack_move: advance to a point drawn uniformly on the segment start..end (one point if they are equal)
+            and attack agents on the way; attack_agents: attack the group of agents wherever they are; none: stay.
+    """
 
     kind: Literal["attack_move", "attack_agents", "none"]
-    """attack_move: fight the way to a point drawn uniformly on the segment start..end (one point when they are equal);
-    attack_agents: attack the group of agents wherever they are; none: stay."""
     start: tuple[float, float] = (0.0, 0.0)
     end: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MapSpec:
-    """One map."""
+    """One map.
+
+    Attributes:
+        num_actions: A = 6 + M: no-op, stop, four moves, one action per target; or 6 + N if that is more and the agents
+            have medivacs, whose targets are agents.
+        ally_race: SMAC's letter for the agents' side; "P" means that shields are shown, so a side of several races has
+            it if any of its kinds has shields.
+        unit_type_bits: Length of the one-hot of unit types in observations; 0 if each side has a single type.
+        map_type: SMAC's family name. Rules depend only on "MMM": medivacs heal agents, and a side that has only
+            medivacs left has lost.
+        ally_kinds: [N] in agent order: by unit type, then by position; constant within a map.
+        enemy_kinds: [M] in the order in which the map's script creates them.
+        ally_types: The agents' kinds in the order of the one-hot of unit types; likewise `enemy_types`.
+        walkable: [X, Y], indexed [x, y]; cell (x, y) covers [x, x + 1) x [y, y + 1). 32 x 32 on SMAC's maps.
+        terrain_height: [X + 1, Y + 1] heights at the cells' corners, indexed [x, y].
+        spawns: In the order of the script.
+        is_scenario: Not one of SMAC's maps: the name alone does not identify it (see `scenario_hash`).
+    """
 
     name: str
     num_agents: int
     num_enemies: int
     num_actions: int
-    """no-op, stop, four moves, one per target: 6 + M; or 6 + N if that is more and the agents have medivacs, whose
-    targets are agents."""
     episode_limit: int
     ally_race: Race
-    """SMAC's letter for the agents' side; "P" means that shields are shown, so a side of several races has it if any of
-    its kinds has shields."""
     enemy_race: Race
     unit_type_bits: int
-    """Length of the one-hot of unit types in observations; 0 where each side has a single type."""
     map_type: str
-    """SMAC's family name. Rules depend on "MMM" alone: medivacs heal agents, a side of medivacs only is beaten."""
     ally_kinds: tuple[str, ...]
-    """[N] in agent order: by unit type, then by position; constant within a map."""
     enemy_kinds: tuple[str, ...]
-    """[M] in the order of creation by the map's script."""
     ally_types: tuple[str, ...]
-    """The agents' kinds in the order of the one-hot of unit types."""
     enemy_types: tuple[str, ...]
     walkable: NDArray[np.bool_]
-    """[X, Y], indexed [x, y]; cell (x, y) covers [x, x + 1) x [y, y + 1). 32 x 32 on SMAC's maps."""
     terrain_height: NDArray[np.float64]
-    """[X + 1, Y + 1] heights at the cells' corners, indexed [x, y]."""
     spawns: tuple[Spawn, ...]
-    """In the order of the script."""
     enemy_order: EnemyOrder
     is_scenario: bool = False
-    """Not one of SMAC's maps: the name alone does not identify it (see `scenario_hash`)."""
 
     def __post_init__(self) -> None:
         sizes = {
@@ -103,7 +113,7 @@ class MapSpec:
 
     @property
     def scenario_hash(self) -> str | None:
-        """Sixteen hexadecimal digits for a scenario's content without its name; None on SMAC's maps."""
+        """Hash (16 hexadecimal digits) of a scenario's content without its name; None on SMAC's maps."""
         if not self.is_scenario:
             return None
         plain = (self.episode_limit, self.ally_kinds, self.enemy_kinds, self.walkable.shape)
@@ -115,11 +125,11 @@ class MapSpec:
 
 
 def num_actions_for(ally_kinds: tuple[str, ...], enemy_kinds: tuple[str, ...]) -> int:
-    """A: medivacs among the agents number their targets by agent, all others by enemy."""
+    """A. The targets of medivacs among the agents are agents, those of all others are enemies."""
     return 6 + max(len(enemy_kinds), len(ally_kinds) if "medivac" in ally_kinds else 0)
 
 
 def type_bits_for(ally_kinds: tuple[str, ...], enemy_kinds: tuple[str, ...]) -> int:
-    """Length of the one-hot of unit types: 0 where each side has a single kind."""
+    """Length of the one-hot of unit types: 0 if each side has a single kind."""
     kinds = max(len(set(ally_kinds)), len(set(enemy_kinds)))
     return kinds if kinds > 1 else 0

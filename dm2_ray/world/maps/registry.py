@@ -19,7 +19,7 @@ def scenario_names() -> tuple[str, ...]:
 
 
 def scenario_file(name: str | os.PathLike[str]) -> Path | None:
-    """The file behind a name that is a packaged scenario's or a path; None for SMAC's maps and unknown names."""
+    """The file of a packaged scenario, or the file at a path; None for SMAC's maps and unknown names."""
     text = os.fspath(name)
     if text in map_names():
         return None
@@ -29,10 +29,10 @@ def scenario_file(name: str | os.PathLike[str]) -> Path | None:
 
 
 def load_map(name: str | os.PathLike[str]) -> MapSpec:
-    """The map called `name`: one of SMAC's, a packaged scenario, or the scenario in the YAML file of that path.
+    """The map called `name`: one of SMAC's, a packaged scenario, or the scenario in the YAML file at that path.
 
     Raises:
-        UnknownMapError: Nothing has this name.
+        UnknownMapError: No map has this name.
         ScenarioError: The file is not a usable scenario.
     """
     text = os.fspath(name)

@@ -1,4 +1,4 @@
-"""User scenarios: a YAML file with units, their positions, terrain and limits becomes a map like SMAC's own.
+"""User scenarios: a YAML file with units, positions, terrain and limits describes a map that is used like SMAC's own.
 
     name: bridge_4s_vs_12z          # default: the file's name without its ending
     episode_limit: 200              # env steps
@@ -8,16 +8,16 @@
       - {kind: zealot, at: [[28, 11.5], [28, 12.5]]}
     enemy_order: {attack_move: [6, 12]}   # a point, or a segment [[x, y], [x, y]]; or attack_agents; or none
     terrain:                        # or size: [w, h]; or like: corridor (one of SMAC's maps); default: size: [32, 32]
-      rows: |                       # north to south, '.' can be walked on, '#' cannot
+      rows: |                       # north to south; '.' is walkable, '#' is not
         ....
         .##.
-      heights: |                    # optional: 0 is the floor of SMAC's maps, every level is one of its cliffs higher
+      heights: |                    # optional: 0 is the floor of SMAC's maps, each level is one of its cliffs higher
         0011
         0011
 
-Positions are map cells: x grows east, y north, the south-western corner is (0, 0). Without an order the enemies attack
-toward the first agents' position. The rules are SMAC's: a side shows shields if any of its kinds has them; unit types
-are shown where a side has several, in the order of SMAC's catalog; with medivacs the rules of its MMM maps hold.
+Positions are map cells: x grows east, y grows north, the southwest corner is (0, 0). Without an order the enemies
+attack toward the first agents' position. The rules are SMAC's: a side shows shields if any of its kinds has them; unit
+types are shown if a side has several, in the order of SMAC's catalog; with medivacs the rules of the MMM maps apply.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ def load_scenario(path: str | os.PathLike[str]) -> MapSpec:
     """The map that a YAML file describes.
 
     Raises:
-        ScenarioError: The file cannot be read, or something in it is wrong; names file, line and key.
+        ScenarioError: The file cannot be read or has an error; the message names file, line and key.
     """
     return _read(path)[1]
 
 
 def read_scenario(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The content of a scenario's file, checked and with its name filled in: the input of `scenario_from_mapping`.
+    """The checked content of a scenario's file, with its name filled in: the input of `scenario_from_mapping`.
 
     Raises:
         ScenarioError: As `load_scenario`.
@@ -68,7 +68,7 @@ def scenario_from_mapping(mapping: Mapping[str, Any], origin: str) -> MapSpec:
         origin: Where the content comes from, for messages.
 
     Raises:
-        ScenarioError: Something is wrong; names origin and key.
+        ScenarioError: The content has an error; the message names origin and key.
     """
     return _build(mapping, origin, {})
 

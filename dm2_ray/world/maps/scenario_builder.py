@@ -1,4 +1,4 @@
-"""From a scenario's content to a map.
+"""Builds a map from a scenario's content.
 
 Shapes: X x Y cells.
 """
@@ -41,7 +41,7 @@ from dm2_ray.world.unit_kinds import kind_names, unit_kind
 POSITION_GRID = 4096.0
 """The engine rounds positions to multiples of 1 / POSITION_GRID cells."""
 FLOOR_HEIGHT, LEVEL_HEIGHT, MAX_LEVEL = 8.0, 2.0, 4
-"""SMAC's floor; a cliff level; the highest one that the game's height image can show."""
+"""Height of SMAC's floor; height of a cliff level; the highest level that the game's height image can show."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 Owner = Literal[1, 2]
@@ -54,7 +54,7 @@ def build_map(scenario: Scenario) -> MapSpec:
     """The scenario's map; equal scenarios share one.
 
     Raises:
-        Refusal: values that do not go together.
+        InvalidScenario: Values contradict each other.
     """
     if not _NAME.fullmatch(scenario.name):
         raise InvalidScenario(
@@ -72,7 +72,7 @@ def build_map(scenario: Scenario) -> MapSpec:
         if len(created) > MAX_UNITS:
             raise InvalidScenario((side,), f"has {len(created)} units; a side has at most {MAX_UNITS}")
         if set(created) == {"medivac"}:
-            raise InvalidScenario((side,), "has only medivacs; a side that cannot fight is beaten from the start")
+            raise InvalidScenario((side,), "has only medivacs; a side that cannot fight has lost from the start")
     # Agents are numbered by kind in the catalog's order, then by position; enemies as they are created.
     ally_kinds, enemy_kinds = tuple(sorted(kinds[1], key=kind_names().index)), tuple(kinds[2])
     first = spawns[0]
@@ -114,7 +114,7 @@ def _create(
     spawns: list[Spawn],
     exact: list[FixedPosition],
 ) -> None:
-    """Append one side's spawns, and the positions that are given one by one."""
+    """Append one side's spawns to `spawns`, and the positions given for single units to `exact`."""
     for index, group in enumerate(groups):
         key = (side, str(index))
         if group.kind not in kind_names():
@@ -123,7 +123,7 @@ def _create(
             raise InvalidScenario((*key, "kind"), f"must be one of {names}, got {format_value(group.kind)}{hint}")
         is_cluster = group.count is not None or group.x is not None or group.y is not None
         if is_cluster == (group.at is not None):
-            raise InvalidScenario(key, "needs either x and y (with a count), or places (at: [[x, y], ...])")
+            raise InvalidScenario(key, "needs either x and y (with a count), or positions (at: [[x, y], ...])")
         if group.at is None:
             if group.x is None or group.y is None:
                 raise InvalidScenario(key, f"{'x' if group.x is None else 'y'} is missing")
@@ -131,9 +131,9 @@ def _create(
             spawns.append(Spawn(owner=owner, count=group.count or 1, kind=group.kind, x=group.x, y=group.y))
             continue
         for number, (x, y) in enumerate(group.at):
-            place = (*key, "at", str(number))
-            _check_ground(walkable, (x, y), place)
-            exact.append(FixedPosition(place, owner, group.kind, x, y))
+            position_key = (*key, "at", str(number))
+            _check_ground(walkable, (x, y), position_key)
+            exact.append(FixedPosition(position_key, owner, group.kind, x, y))
             spawns.append(Spawn(owner=owner, count=1, kind=group.kind, x=x, y=y))
 
 
@@ -142,14 +142,14 @@ def _check_ground(walkable: NDArray[np.bool_], point: tuple[float, float], key: 
     if not (0 <= x < walkable.shape[0] and 0 <= y < walkable.shape[1]):
         raise InvalidScenario(key, f"{_shown_point(point)} is not on the map of {_size(walkable)} cells")
     if not walkable[int(x), int(y)]:
-        raise InvalidScenario(key, f"{_shown_point(point)} is in a cell that cannot be walked on")
+        raise InvalidScenario(key, f"{_shown_point(point)} is in a cell that is not walkable")
 
 
 def _ground(terrain: Terrain) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """`walkable` and `terrain_height` of a MapSpec."""
-    ways = [name for name in ("size", "rows", "like") if getattr(terrain, name) is not None]
-    if len(ways) != 1:
-        found = " and ".join(ways) or "none of them"
+    given = [name for name in ("size", "rows", "like") if getattr(terrain, name) is not None]
+    if len(given) != 1:
+        found = " and ".join(given) or "none of them"
         raise InvalidScenario(("terrain",), f"needs exactly one of size, rows and like, got {found}")
     if terrain.like is not None:
         if terrain.heights is not None:

@@ -1,4 +1,4 @@
-"""Checks of the units' starting positions in a scenario: enough space, no overlaps, who can reach whom.
+"""Checks of the units' starting positions in a scenario: enough space, no overlaps, which units can meet.
 
 Shapes: N agents, M enemies, U = N + M units (agents first), X x Y cells.
 """
@@ -20,7 +20,7 @@ from dm2_ray.world.maps.spawn_positions import spawn_positions
 from dm2_ray.world.unit_kinds import UnitKind, unit_kind
 
 _TOLERANCE = 1e-3
-"""Of distances: positions are rounded to the engine's grid of 1/4096 cells."""
+"""Tolerance of distances: positions are rounded to the engine's grid of 1/4096 cells."""
 
 
 class FixedPosition(NamedTuple):
@@ -50,32 +50,32 @@ def starting_positions(spec: MapSpec) -> NDArray[np.float64]:
 
 
 def check_positions(spec: MapSpec, exact: Sequence[FixedPosition]) -> None:
-    """Raises Refusal where units would overlap, find no room, or not stand where the scenario says."""
+    """Raises InvalidScenario if units overlap, do not fit, or cannot stand where the scenario puts them."""
     for one, other in combinations(exact, 2):
         if problem := _overlap(one.kind, (one.x, one.y), other.kind, (other.x, other.y)):
             raise InvalidScenario(other.key, f"{problem} (the other is {'.'.join(one.key)})")
     try:
-        places = starting_positions(spec)
+        positions = starting_positions(spec)
     except ValueError as error:
         what = str(error).partition(": ")[2].partition(" with spawn_pitch")[0]
         raise InvalidScenario(("terrain",), what) from None
     kinds = (*spec.ally_kinds, *spec.enemy_kinds)
     sides = {1: slice(None, spec.num_agents), 2: slice(spec.num_agents, None)}
-    for place in exact:
-        own = [k == place.kind for k in kinds[sides[place.owner]]]
-        distances = np.abs(places[sides[place.owner]][own] - (place.x, place.y)).max(axis=1)
+    for fixed in exact:
+        own = [k == fixed.kind for k in kinds[sides[fixed.owner]]]
+        distances = np.abs(positions[sides[fixed.owner]][own] - (fixed.x, fixed.y)).max(axis=1)
         if distances.min() > _TOLERANCE:
-            raise InvalidScenario(place.key, "is taken by a group that comes before it; list exact places first")
-    gaps = np.linalg.norm(places[: spec.num_agents, None] - places[None, spec.num_agents :], axis=-1)
+            raise InvalidScenario(fixed.key, "is taken by a group that comes before it; list exact positions first")
+    gaps = np.linalg.norm(positions[: spec.num_agents, None] - positions[None, spec.num_agents :], axis=-1)
     for agent, enemy in zip(*np.nonzero(gaps < _widest(spec)), strict=True):
         u = spec.num_agents + enemy
-        if problem := _overlap(kinds[agent], places[agent], kinds[u], places[u]):
-            raise InvalidScenario(("enemies",), f"start too near to the agents: {problem}")
+        if problem := _overlap(kinds[agent], positions[agent], kinds[u], positions[u]):
+            raise InvalidScenario(("enemies",), f"start too close to the agents: {problem}")
 
 
 def separate_areas(spec: MapSpec) -> tuple[int, ...]:
-    """Number of ground units that start in each connected part of the ground, largest first; units in different parts
-    cannot walk to each other. Flying units and cliff walkers are not counted."""
+    """Numbers of ground units that start in each connected part of the ground, largest first; units in different parts
+    cannot reach each other. Flying units and cliff walkers are not counted."""
     areas = _areas(spec.walkable)
     found = []
     for name, (x, y) in zip((*spec.ally_kinds, *spec.enemy_kinds), starting_positions(spec), strict=True):
@@ -85,7 +85,7 @@ def separate_areas(spec: MapSpec) -> tuple[int, ...]:
 
 
 def _areas(walkable: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """[X, Y] number of the connected part that a walkable cell belongs to, -1 elsewhere; cells meet along an edge."""
+    """[X, Y] number of the connected part to which a walkable cell belongs, -1 elsewhere; connected by edges only."""
     areas = np.full(walkable.shape, -1, np.int64)
     for area, start in enumerate(zip(*np.nonzero(walkable), strict=True)):
         if areas[start] >= 0:
@@ -103,7 +103,7 @@ def _areas(walkable: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def _overlap(one: str, here: Sequence[float], other: str, there: Sequence[float]) -> str:
-    """What is wrong with two units' positions; empty if nothing is."""
+    """The problem with two units' positions; empty if there is none."""
     first, second = unit_kind(one), unit_kind(other)
     needed = first.separation_radius + second.separation_radius
     distance = float(np.hypot(here[0] - there[0], here[1] - there[1]))
@@ -114,7 +114,7 @@ def _overlap(one: str, here: Sequence[float], other: str, there: Sequence[float]
 
 
 def _layer(kind: UnitKind) -> tuple[bool, bool]:
-    """Units of different layers pass through each other."""
+    """Layer of movement; units of different layers pass through each other."""
     return kind.flies, kind.cliff_walker
 
 

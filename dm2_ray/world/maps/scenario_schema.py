@@ -1,6 +1,6 @@
-"""What a scenario's YAML file may contain: keys, types, bounds.
+"""The content of a scenario's YAML file: keys, types, bounds.
 
-Whether the values fit together is checked when the map is built (`scenario_builder`).
+Whether the values are consistent is checked when the map is built (`scenario_builder`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dm2_ray.world.maps.map_spec import EnemyOrder
 MIN_CELLS, MAX_CELLS = 4, 128
 """Bounds of a map's width and height."""
 MAX_UNITS = 256
-"""Of one side."""
+"""Maximum number of units of one side."""
 _FARTHEST = 1e6
 
 
@@ -106,12 +106,12 @@ class Scenario(Section):
     agents: Groups
     enemies: Groups
     enemy_order: Annotated[EnemyOrder | None, BeforeValidator(_order)] = None
-    """None: attack-move to the first agents' position."""
+    """None: attack_move to the first agents' position."""
     terrain: Terrain = Terrain(size=(32, 32))
 
 
 class InvalidScenario(ValueError):
-    """A scenario's value contradicts the others; `key` says which one."""
+    """A scenario's value contradicts the others; `key` is that value's key."""
 
     def __init__(self, key: tuple[str, ...], problem: str) -> None:
         super().__init__(f"{'.'.join(key)}: {problem}")

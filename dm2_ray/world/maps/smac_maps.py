@@ -1,7 +1,7 @@
 """The 23 maps of the StarCraft Multi-Agent Challenge (Samvelyan et al., 2019, arXiv:1902.04043), from packaged data.
 
-They were decoded from the map archives that oxwhirl/smac ships: size, walkable cells, heights, what the map script
-spawns where, and which order it gives to the enemies.
+They were decoded from the map archives of oxwhirl/smac: size, walkable cells, heights, the units that the map script
+creates and their positions, and its order to the enemies.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from dm2_ray.world.maps.map_spec import EnemyOrder, MapSpec, Spawn, num_actions_for
 
-# The kinds in the one-hots of unit types where a map has several. Quirk: on stalkers_and_zealots SMAC numbers the
-# enemies by the game's standard unit ids, in which the zealot comes first, and the agents by its own ids, in which the
-# stalker does.
+# The order of kinds in the one-hots of unit types, on maps with several kinds. Quirk: on stalkers_and_zealots SMAC
+# numbers the enemies by the game's standard unit ids, in which the zealot comes first, and the agents by its own ids, in
+# which the stalker comes first.
 _ALLY_TYPES = {
     "stalkers_and_zealots": ("stalker", "zealot"),
     "colossi_stalkers_zealots": ("colossus", "stalker", "zealot"),
@@ -88,5 +88,5 @@ def smac_map(name: str) -> MapSpec:
 
 
 def smac_terrain(name: str) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """`walkable` and `terrain_height` of one of SMAC's maps; maps that look alike share them."""
+    """`walkable` and `terrain_height` of one of SMAC's maps; maps with the same terrain share them."""
     return _terrain(_packaged("maps.json")[name]["terrain"])

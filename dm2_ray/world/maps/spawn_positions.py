@@ -1,4 +1,4 @@
-"""Positions of units created at one point: a compact replacement of StarCraft II's placement search, which is closed.
+"""Positions of units created at one point: a simple replacement of StarCraft II's placement search, which is closed.
 
 Shapes: n units; positions are map cells.
 """

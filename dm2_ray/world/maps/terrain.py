@@ -1,8 +1,8 @@
-"""Where units may stand, and paths around obstacles.
+"""The cells in which units may stand, and paths around obstacles.
 
 Shapes: C walkable cells; grids are [X, Y] cells, indexed [x, y]; L = 3 layers of movement.
 
-Paths are found between cells: Dijkstra over the eight neighbors (scipy), then straightened. A unit in cell c on its way
+Paths lead from cell to cell: Dijkstra over the eight neighbors (scipy), then straightened. A unit in cell c on its way
 to cell g walks in a straight line to the center of waypoint[c, g], which is possible from every position within c.
 """
 
@@ -19,7 +19,7 @@ from dm2_ray.errors import UserError
 from dm2_ray.world.compile_cache import kernel
 
 GROUND, CLIFF_WALKER, AIR = 0, 1, 2
-"""Layers of movement: units touch others of their own layer only. Colossi step over units and cliffs."""
+"""Layers of movement: units touch only others of their own layer. Colossi step over units and cliffs."""
 NUM_LAYERS = 3
 
 MAX_CLIFF_WIDTH = 3
@@ -28,33 +28,38 @@ MAX_CELLS_WITH_OBSTACLES = 4096
 """Paths are tabulated for every pair of walkable cells."""
 
 _CORNER = 0.5 - 1e-3
-"""Offset of a cell's corners from its center, a little inside."""
+"""Offset of a cell's corners from its center, moved slightly inside the cell."""
 _NEIGHBORS = ((1, 0), (0, 1), (1, 1), (1, -1))
 
 
 class TerrainError(UserError, ValueError):
-    """A terrain that the engine cannot play on."""
+    """A terrain on which the engine cannot play."""
 
 
 class Terrain(NamedTuple):
-    """Constants of a map's ground."""
+    """Constants of a map's ground.
+
+    Attributes:
+        passable: [L, X, Y] cells in which the center of a unit of each layer may be.
+        has_obstacles: Whether some path between walkable cells is not straight; if not, the tables below are empty.
+        cell_number: [X, Y] number of a walkable cell, -1 elsewhere.
+        cell_centers: [C, 2].
+        waypoint: [C, C] next cell in a straight line on the path from the row's cell to the column's; -1 if there is no
+            path.
+    """
 
     passable: Bools
-    """[L, X, Y] cells in which the center of a unit of each layer may be."""
     has_obstacles: bool
-    """Whether some path between walkable cells is not straight; if not, the tables below are empty."""
     cell_number: Int64s
-    """[X, Y] number of a walkable cell, -1 elsewhere."""
     cell_centers: Float64s
-    """[C, 2]"""
     waypoint: NDArray[np.int16]
-    """[C, C] next cell to walk to in a straight line from the row's cell to the column's; -1 if there is no path."""
 
 
 def build_terrain(walkable: Bools) -> Terrain:
     """Terrain of a map from its walkable cells [X, Y].
 
-    Raises TerrainError if the map has obstacles and more than MAX_CELLS_WITH_OBSTACLES walkable cells.
+    Raises:
+        TerrainError: The map has obstacles and more than MAX_CELLS_WITH_OBSTACLES walkable cells.
     """
     return _build(walkable.shape, np.ascontiguousarray(walkable, dtype=np.bool_).tobytes())
 
@@ -142,7 +147,7 @@ def _is_clear(number: Int64s, from_x: float, from_y: float, to_x: float, to_y: f
     dy = to_y - from_y
     step_x = 1 if dx > 0.0 else -1
     step_y = 1 if dy > 0.0 else -1
-    # Shares of the segment until the next column and row of cells, and per column and row.
+    # Fractions of the segment up to the next column and row of cells, and per column and row.
     per_x = abs(1.0 / dx) if dx != 0.0 else np.inf
     per_y = abs(1.0 / dy) if dy != 0.0 else np.inf
     next_x = ((cell_x + 1 - from_x) if dx > 0.0 else (from_x - cell_x)) * per_x if dx != 0.0 else np.inf
@@ -208,9 +213,9 @@ def is_passable(passable: Bools, layer: int, x: float, y: float) -> bool:
 @kernel(inline=True, allocates=False)
 def next_waypoint(terrain: Terrain, x: float, y: float, goal_x: float, goal_y: float) -> tuple[float, float]:
     """The point to which a ground unit at (x, y) walks in a straight line on its way to a goal: the goal itself if
-    nothing is in between, or if there is no path at all."""
-    place_x = goal_x
-    place_y = goal_y
+    no obstacle is in between, or if there is no path."""
+    point_x = goal_x
+    point_y = goal_y
     size_x, size_y = terrain.cell_number.shape
     if 0.0 <= goal_x < size_x and 0.0 <= goal_y < size_y:
         here = terrain.cell_number[int(x), int(y)]
@@ -218,6 +223,6 @@ def next_waypoint(terrain: Terrain, x: float, y: float, goal_x: float, goal_y: f
         if here >= 0 and goal >= 0:
             waypoint = terrain.waypoint[here, goal]
             if waypoint >= 0 and waypoint != goal:
-                place_x = terrain.cell_centers[waypoint, 0]
-                place_y = terrain.cell_centers[waypoint, 1]
-    return place_x, place_y
+                point_x = terrain.cell_centers[waypoint, 0]
+                point_y = terrain.cell_centers[waypoint, 1]
+    return point_x, point_y

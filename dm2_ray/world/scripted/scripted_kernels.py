@@ -18,7 +18,7 @@ from dm2_ray.world.smac.rules import EAST, FIRST_TARGET, NO_OP, NORTH, SOUTH, ST
 
 NO_ENEMY = -1
 PATIENCE_STEPS = 15
-"""Teams that hold their ground start to look for the enemy after this many env steps."""
+"""Teams that hold their position advance toward the enemy after this many env steps."""
 
 
 class UnitKnowledge(NamedTuple):
@@ -126,7 +126,7 @@ def step_toward(now: Situation, b: int, i: int, j: int) -> int:
 
 @kernel(allocates=False)
 def attack_or_approach(now: Situation, num_agents: int, b: int, i: int, j: int) -> int:
-    """Attack enemy j if that is available, otherwise go there."""
+    """Attack enemy j if that is available, otherwise go toward it."""
     attack = FIRST_TARGET + j - num_agents
     if now.mask[b, i, attack]:
         return attack
@@ -135,7 +135,7 @@ def attack_or_approach(now: Situation, num_agents: int, b: int, i: int, j: int) 
 
 @kernel(allocates=False)
 def healer_action(knowledge: UnitKnowledge, now: Situation, b: int, i: int) -> int:
-    """A healer's action: heal the worst hurt fighter in range, else go to the worst hurt, else to the nearest."""
+    """A healer's action: heal the worst hurt fighter in range, else go to the worst hurt one, else to the nearest."""
     best = NO_ENEMY
     best_rank = np.inf
     for j in range(knowledge.num_agents):
@@ -202,7 +202,7 @@ def weakest_enemy(knowledge: UnitKnowledge, now: Situation, b: int, i: int) -> i
 
 @kernel(allocates=False)
 def attack_or_advance(knowledge: UnitKnowledge, now: Situation, b: int, i: int) -> int:
-    """Hold the ground and shoot the weakest enemy in range; after PATIENCE_STEPS go to the nearest. Healers heal."""
+    """Hold the position and shoot the weakest enemy in range; after PATIENCE_STEPS go to the nearest. Healers heal."""
     if knowledge.is_healer[i]:
         return healer_action(knowledge, now, b, i)
     target = weakest_enemy(knowledge, now, b, i)
@@ -218,7 +218,7 @@ def attack_or_advance(knowledge: UnitKnowledge, now: Situation, b: int, i: int) 
 
 @kernel(allocates=False)
 def choose_focus_fire(knowledge: UnitKnowledge, now: Situation, out: Int64s) -> None:
-    """Every agent shoots the weakest enemy in its range and otherwise holds its ground."""
+    """Every agent shoots the weakest enemy in its range and otherwise holds its position."""
     for b in range(out.shape[0]):
         for i in range(knowledge.num_agents):
             out[b, i] = NO_OP

@@ -4,7 +4,7 @@ Shapes: B battles, N agents, M enemies, U = N + M units (agents first), A action
 
 * ``random``: uniform among the available actions; the lower bound of every comparison.
 * ``nearest``: SMAC's built-in heuristic, each agent attacks the nearest enemy until it dies.
-* ``focus_fire``: agents hold their ground and shoot the weakest enemy in range.
+* ``focus_fire``: agents hold their position and shoot the weakest enemy in range.
 * ``kite``: like focus_fire, but ranged agents step back from melee enemies while their weapons cool down.
 """
 

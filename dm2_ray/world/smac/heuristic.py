@@ -39,7 +39,7 @@ class SmacHeuristic:
         self.targets = np.full((num_battles, rules.num_agents), NO_TARGET, np.int64)
         """[B, N] number of the enemy that an agent attacks, or of the agent that it heals; NO_TARGET without one."""
         self.actions = np.zeros((num_battles, rules.num_agents), np.int64)
-        """[B, N] chosen last; NO_OP for the dead, and for a medivac with nobody to heal, which keeps its last order."""
+        """[B, N] last actions; NO_OP for the dead and for medivacs with nothing to heal, which keep their order."""
 
     def act(self, units: Float64s, action_mask: Bools, running: Bools) -> Int64s:
         """`actions`, updated for the running battles from their units [B, F, U] and masks [B, N, A]."""
@@ -47,13 +47,13 @@ class SmacHeuristic:
         return self.actions
 
     def reset_targets(self, which: Bools) -> None:
-        """Drop the targets in the columns where `which` [B] is True: new battles start there."""
+        """Forget the targets in the columns where `which` [B] is True: new battles start there."""
         self.targets[which] = NO_TARGET
 
 
 @kernel(allocates=False)
 def _keeps_target(rules: RulesTables, health: Units, target: int, heals: bool) -> bool:
-    """Whether the target is still to be fought, or to be healed."""
+    """Whether the target still has to be fought or healed."""
     if target == NO_TARGET:
         return False
     u = target if heals else rules.num_agents + target

@@ -1,4 +1,4 @@
-"""SMAC's options: the constructor arguments of oxwhirl/smac's StarCraft2Env, with its names and defaults."""
+"""SMAC's options: the constructor arguments of oxwhirl/smac's StarCraft2Env, with the same names and defaults."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""SMAC's rules applied to given unit states, without physics: what would SMAC have returned?
+"""SMAC's rules applied to given unit states, without physics: what SMAC would have returned for them.
 
-Used to check the rules against recordings of the real game, and to recompute observations of recorded battles.
+Used to compare the rules with recordings of the real game, and to recompute observations of recorded battles.
 
 Shapes: N agents, M enemies, A actions, O observation size, S state size.
 """
@@ -79,7 +79,7 @@ class RulesReplay:
     def step(
         self, actions: ArrayLike, allies: ArrayLike, enemies: ArrayLike
     ) -> tuple[NDArray[np.floating], NDArray[np.float32], NDArray[np.int8], float, bool, dict[str, Any]]:
-        """The joint action [N] was taken and led to these units; with heuristic_ai it need not have been available.
+        """Outcome of the joint action [N] that led to these units; with heuristic_ai it need not have been available.
 
         Returns:
             Obs, state, avail as in `reset`; reward; terminated (as in SMAC, also at the time limit); info with

@@ -22,9 +22,9 @@ from dm2_ray.world.smac.step_outcome import to_float32
 from dm2_ray.world.units.state import COOLDOWN, ENERGY, HEALTH, SHIELD, Units, X, Y
 
 SIGHT_RANGE = 9.0
-"""Of every unit, whatever its kind; center to center."""
+"""Sight range of every unit of any kind; center to center."""
 SHOOT_RANGE = 6.0
-"""Within which an attack may be ordered, whatever the weapon's range; center to center."""
+"""Distance within which an attack may be ordered, whatever the weapon's range; center to center."""
 NO_OP, STOP, NORTH, SOUTH, EAST, WEST, FIRST_TARGET = 0, 1, 2, 3, 4, 5, 6
 NO_ACTION = -1
 """In `last_actions`: no action has been taken yet."""
@@ -66,10 +66,10 @@ def available_actions(tables: RulesTables, units: Units, out_mask: Bools) -> Non
 
 @kernel(inline=True, allocates=False)
 def _observe_ground(tables: RulesTables, cell_x: int, cell_y: int, i: int, out_obs: Float32s) -> None:
-    """Append the surrounding pathing and heights to agent i's four move bits."""
+    """Write the surrounding pathing and heights after agent i's four move bits."""
     size_x, size_y = tables.walkable.shape
     at = 4
-    # Quirk: outside the map the ground counts as walkable, and as of the greatest height.
+    # Quirk: outside the map the ground counts as walkable and has the maximum height.
     if tables.obs_pathing_grid:
         for k in range(8):
             ring_x, ring_y = cell_x + tables.ring[k, 0], cell_y + tables.ring[k, 1]
@@ -85,7 +85,7 @@ def _observe_ground(tables: RulesTables, cell_x: int, cell_y: int, i: int, out_o
 
 @kernel(inline=True, allocates=False)
 def _shield_ratio(tables: RulesTables, shield: Float64s, u: int) -> float:
-    """Share of unit u's shield that is left; 0 for kinds without, which a side of several races may have."""
+    """Fraction of unit u's shield that is left; 0 for kinds without shields, which a side of several races may have."""
     return to_float32(shield[u]) / tables.shield_max[u] if tables.shield_max[u] > 0.0 else 0.0
 
 
@@ -235,7 +235,7 @@ def update_view(
     out_obs: Float32s,
     out_state: Float32s,
 ) -> None:
-    """All of the above for the battle of `units` [F, U]."""
+    """Fill mask, observations and state of the battle of `units` [F, U]."""
     available_actions(tables, units, out_mask)
     observe(tables, units, last_actions, t, out_mask, out_obs)
     global_state(tables, units, last_actions, t, out_obs, out_state)
@@ -252,13 +252,17 @@ def update_views(
     out_obs: Float32s,
     out_state: Float32s,
 ) -> None:
-    """The same for B battles, of which only those where `selected` [B] is True; the others' outputs stay as they are.
+    """`update_view` for the battles where `selected` [B] is True; the outputs of the others do not change.
 
     Args:
+        tables: Tables of the map.
         units: [B, F, U].
         last_actions: [B, N].
         t: [B].
-        out_mask, out_obs, out_state: [B, N, A], [B, N, O], [B, S].
+        selected: [B].
+        out_mask: [B, N, A].
+        out_obs: [B, N, O].
+        out_state: [B, S].
     """
     for b in range(selected.shape[0]):
         if selected[b]:
@@ -267,7 +271,7 @@ def update_views(
 
 @kernel(allocates=False)
 def visibility(tables: RulesTables, x: Float64s, y: Float64s, health: Float64s, out_visible: Bools) -> None:
-    """Fill `out_visible` [N, U]: which living units each living agent sees; nobody sees itself."""
+    """Fill `out_visible` [N, U]: which living units each living agent sees; no agent sees itself."""
     out_visible[:, :] = False
     for i in range(tables.num_agents):
         if not to_float32(health[i]) > 0.0:

@@ -26,7 +26,7 @@ MEDIVAC_ENERGY_MAX = 200.0
 # Cells around a unit in SMAC's order, in multiples of move_amount: N, S, E, W, NE, SW, SE, NW and its own.
 _RING = ((0, 2), (0, -2), (2, 0), (-2, 0), (1, 1), (-1, -1), (1, -1), (-1, 1), (0, 0))
 
-# SMAC divides weapon cooldowns by these numbers (game loops), which it measured once; real cooldowns may exceed them.
+# SMAC divides weapon cooldowns by these numbers (game loops), which its authors measured; real cooldowns may be longer.
 _COOLDOWN_MAX = {
     "marine": 15.0,
     "marauder": 25.0,
@@ -111,7 +111,7 @@ class RulesTables(NamedTuple):
 
 
 def max_reward(map_spec: MapSpec, options: SmacOptions, balance: Balance = "liberty") -> float:
-    """Greatest undiscounted sum of rewards without regeneration, before scaling (SMAC's `max_reward`).
+    """Maximum undiscounted sum of rewards without regeneration, before scaling (SMAC's `max_reward`).
 
     Quirk not reproduced: SMAC adds the enemies' hit points again when reset() is called twice before its first
     episode has ended.
@@ -178,7 +178,7 @@ _SWITCHES = (
     "reward_only_positive",
     "continuing_episode",
 )
-"""Options that the kernels read as they are."""
+"""Options that the tables contain unchanged."""
 
 
 def _observation_layout(map_spec: MapSpec, options: SmacOptions) -> dict[str, Any]:

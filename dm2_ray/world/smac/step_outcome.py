@@ -16,15 +16,18 @@ from dm2_ray.world.smac.rules_tables import RulesTables
 
 
 class StepOutcome(NamedTuple):
-    """Result of one step."""
+    """Result of one step.
+
+    Attributes:
+        terminated: The battle was decided, or cut by the time limit without continuing_episode.
+        truncated: Cut by the time limit with continuing_episode (SMAC: terminated, with `episode_limit` in its info).
+        timed_out: Cut by the time limit, either way.
+    """
 
     reward: float
     terminated: bool
-    """The battle was decided, or cut by the time limit without continuing_episode."""
     truncated: bool
-    """Cut by the time limit with continuing_episode (SMAC: terminated, with `episode_limit` in its info)."""
     timed_out: bool
-    """Cut by the time limit, either way."""
     won: bool
     dead_allies: int
     dead_enemies: int
@@ -32,7 +35,7 @@ class StepOutcome(NamedTuple):
 
 @kernel(allocates=False)
 def to_float32(value: float) -> float:
-    """The number as the game's API sends it: rounded to 32 bits."""
+    """The number rounded to 32 bits, as the game's API sends it."""
     return np.float64(np.float32(value))
 
 

@@ -1,4 +1,4 @@
-"""Layout of the units' state: rows of two arrays per battle, so that kernels pass two pointers instead of twenty.
+"""Layout of the units' state: the rows of two arrays per battle, so that kernels pass two pointers instead of twenty.
 
 Shapes: B battles, U = N + M units, agents first; `units` is [F, U] float64, one row per quantity below, `flags` is
 [G, U] int64; of B battles [B, F, U] and [B, G, U]. K neighbors are kept per unit.
@@ -22,29 +22,29 @@ X, Y = 0, 1
 HEALTH, SHIELD, ENERGY = 2, 3, 4
 """Health 0 = dead."""
 COOLDOWN = 5
-"""Until the weapon may start its next attack."""
+"""Time until the weapon may start its next attack."""
 UNIT_COLUMNS = ("x", "y", "health", "shield", "energy", "cooldown")
 """Names of the rows so far, which are the numbers that SMAC reads of a unit."""
 HEADING_X, HEADING_Y = 6, 7
 """Displacement chosen in the last loop, cells per loop; zero for a standing unit."""
 WINDUP = 8
-"""Until the attack in progress is released."""
+"""Time until the attack in progress is released."""
 RECOVERY = 9
-"""Remaining backswing."""
+"""Time until the backswing ends."""
 IMPACT = 10
-"""Until the missile in flight, or the second blow, lands."""
+"""Time until the missile in flight, or the second blow, hits."""
 SHIELD_WAIT = 11
-"""Until shields regenerate."""
+"""Time until shields regenerate."""
 ALARM = 12
-"""How long the last hit taken is still remembered."""
+"""Time for which the last hit taken still counts as recent."""
 BLOCKED = 13
-"""Consecutive loops in which the way was blocked; negative while the unit walks around."""
+"""Consecutive loops in which the unit's path was blocked; negative while it walks around the obstacle."""
 GOAL_X, GOAL_Y = 14, 15
 """Where a move or attack-move order leads."""
 ROUND_X, ROUND_Y = 16, 17
-"""Middle of the crowd that a blocked unit walks around."""
+"""Center of the crowd that a blocked unit walks around."""
 ROUND_SIDE = 18
-"""+1 or -1: anticlockwise or clockwise."""
+"""+1 or -1: counterclockwise or clockwise."""
 NUM_UNIT_ROWS = 19
 
 # Rows of `flags`; all but ORDER and EXPLODING hold unit indices, or NONE.
@@ -52,13 +52,13 @@ ORDER = 0
 """One of ORDER_*."""
 TARGET = 1
 WINDUP_TARGET = 2
-"""Of the attack in progress."""
+"""Target of the attack in progress."""
 IMPACT_TARGET = 3
-"""Of the missile in flight, or of the second blow."""
+"""Target of the missile in flight, or of the second blow."""
 ATTACKER = 4
 """The unit that hit this unit last."""
 AVOIDED = 5
-"""Target that a ranged unit has given up for a while because the way to it was blocked."""
+"""Target that a ranged unit ignores for a while because the path to it was blocked."""
 HEALING = 6
 """The unit that receives health from this unit."""
 EXPLODING = 7
@@ -75,35 +75,38 @@ MOVE_X, MOVE_Y = 0, 1
 PUSH_X, PUSH_Y = 2, 3
 """Displacement by overlapping neighbors."""
 SIDESTEP = 4
-"""+1 or -1: the side on which a unit passes an obstacle straight ahead."""
+"""+1 or -1: the side on which a unit passes an obstacle in front of it."""
 NEAR_X, NEAR_Y, NEAR_RADIUS = 5, 6, 7
-"""Position and separation radius of the living units, without gaps."""
+"""Position and separation radius of the living units, in consecutive columns."""
 HEALTH_BEFORE, SHIELD_BEFORE = 8, 9
 """Health and shield at the start of the env step."""
 NUM_FLOAT_ROWS = 10
 
 # Rows of Workspace.integers.
 ALIVE = 0
-"""1 if alive at the loop's start."""
+"""1 for units that are alive at the loop's start."""
 NEAR_UNIT = 1
 """Unit index of each column of NEAR_X, NEAR_Y, NEAR_RADIUS."""
 NUM_CONTACTS = 2
 FIRST_CONTACT = 3
-"""The first of K rows: neighbors that touch."""
+"""The first of K rows: unit indices of touching neighbors."""
 MAX_CONTACTS = 8
 
 
 class Workspace(NamedTuple):
-    """Scratch space of the battle being stepped; nothing in it outlives an env step."""
+    """Temporary arrays for the battle being stepped; they keep nothing from one env step to the next.
+
+    Attributes:
+        floats: [10, U].
+        integers: [3 + K, U].
+    """
 
     floats: NDArray[np.float64]
-    """[10, U]"""
     integers: NDArray[np.int64]
-    """[3 + K, U]"""
 
 
 def allocate_workspace(num_units: int) -> Workspace:
-    """Scratch space for battles of `num_units` units."""
+    """Temporary arrays for battles of `num_units` units."""
     return Workspace(
         floats=np.zeros((NUM_FLOAT_ROWS, num_units)),
         integers=np.zeros((FIRST_CONTACT + MAX_CONTACTS, num_units), np.int64),

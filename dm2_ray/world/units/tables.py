@@ -17,7 +17,7 @@ from dm2_ray.world.maps.terrain import AIR, CLIFF_WALKER, GROUND
 from dm2_ray.world.unit_kinds import UnitKind, unit_kind
 
 MELEE_RANGE = 1.0
-"""Weapons of shorter range are melee weapons."""
+"""Weapons with a shorter range are melee weapons."""
 
 
 (
@@ -58,8 +58,8 @@ MELEE_RANGE = 1.0
     LAYER,
 ) = range(35)
 NUM_STATS = 35
-"""Rows of UnitTables.stats. A SECOND_HIT_DELAY of 0 is a single hit, a MISSILE_SPEED of 0 an instant one, an
-ACCELERATION of 0 full speed at once; LAYER is one of terrain's layers. A healer's WEAPON_RANGE is its healing's."""
+"""Rows of UnitTables.stats. SECOND_HIT_DELAY 0 means a single hit, MISSILE_SPEED 0 an instant hit, ACCELERATION 0 full
+speed at once; LAYER is one of the layers in maps.terrain. For healers, WEAPON_RANGE is the range of their healing."""
 
 SPLASH_CIRCLE, SPLASH_LINE = 1, 2
 """Values of SPLASH_SHAPE; 0 hits the target alone."""
@@ -114,7 +114,7 @@ def build_unit_tables(spec: MapSpec, settings: EngineSettings) -> UnitTables:
     columns = [_statistics(kind, settings) for kind in kinds]
     stats = np.array([[column[row] for column in columns] for row in range(NUM_STATS)], dtype=np.float64)
     if spec.enemy_order.kind == "attack_agents":
-        # Their order names its targets: agents are found wherever they are.
+        # The order names its targets, so agents are found at any distance.
         stats[SCAN_RANGE, spec.num_agents :] = np.hypot(*spec.walkable.shape)
     return UnitTables(
         num_agents=spec.num_agents,
@@ -163,7 +163,7 @@ def _weapon_table(kind: UnitKind, settings: EngineSettings) -> dict[int, float]:
         MISSILE_SPEED: weapon.missile_speed_per_loop or 0.0,
         SECOND_HIT_DELAY: weapon.second_hit_delay_loops,
         SIMULTANEOUS_HITS: float(weapon.hits if weapon.second_hit_delay_loops == 0.0 else 1),
-        # A unit that cannot move ignores foes out of its reach.
+        # A unit that cannot move ignores enemies out of its reach.
         SCAN_RANGE: weapon.range if is_static else max(weapon.range, settings.scan_range),
         CHASE: 0.0 if is_static else chase,
         DELAY_MIN: weapon.period_jitter_loops[0] * settings.random_delay,
