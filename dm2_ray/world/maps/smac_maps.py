@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from dm2_ray.world.maps.map_spec import EnemyOrder, MapSpec, Spawn, num_actions_for
 
 # The order of kinds in the one-hots of unit types, on maps with several kinds. Quirk: on stalkers_and_zealots SMAC
-# numbers the enemies by the game's standard unit ids, in which the zealot comes first, and the agents by its own ids, in
-# which the stalker comes first.
+# numbers the enemies by the game's standard unit ids, in which the zealot comes first, and the agents by its own ids,
+# in which the stalker does.
 _ALLY_TYPES = {
     "stalkers_and_zealots": ("stalker", "zealot"),
     "colossi_stalkers_zealots": ("colossus", "stalker", "zealot"),
