@@ -11,7 +11,7 @@ const FIRST_TARGET = 6;
 const SYMBOLS = ["∅", "■", "↑", "↓", "→", "←"];
 const LONG_AGO = 1e9;
 
-/** A column of the recording; those that are 0 throughout are left out of it. */
+/** A unit's number; the recording leaves out columns that contain only zeros. */
 const at = (name, k, u) => (units[name] ? units[name][k][u] : 0);
 const isHealer = (i) => stage.healers.includes(i);
 const actionName = (i, action) => battle.action_names[isHealer(i) ? "healer" : "fighter"][action];
@@ -23,10 +23,10 @@ const deathStep = Array.from({ length: U }, (_, u) => {
 const cumulative = recording.rewards.reduce((sums, r) => [...sums, sums[sums.length - 1] + r], [0]);
 const state = { time: 0, playing: false, speed: 1, hovered: null, selected: null };
 
-/** The step whose actions are being carried out now. */
+/** The step whose actions are played now. */
 const currentStep = () => Math.max(0, Math.min(Math.floor(state.time), T - 1));
 
-// ---- Moments between steps, as dm2_ray/world/moment.py has them.
+// ---- Units between steps, computed as in dm2_ray/world/viewing/frame.py.
 
 function unitAt(u, time) {
   const k = Math.min(Math.floor(time), T), share = k < T ? time - k : 0, next = Math.min(k + 1, T);
@@ -44,11 +44,11 @@ function unitAt(u, time) {
   };
 }
 
-// ---- Small things.
+// ---- Helpers.
 
 const $ = (id) => document.getElementById(id);
 
-/** An element; attributes as in HTML, children nodes or text. */
+/** Create an element; attributes as in HTML, children are nodes or text. */
 function element(tag, attributes = {}, ...children) {
   const isSvg = ["svg", "path", "line", "circle", "rect", "text", "title"].includes(tag);
   const node = isSvg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
@@ -57,7 +57,7 @@ function element(tag, attributes = {}, ...children) {
   return node;
 }
 
-/** Text or an attribute, written only when it has changed. */
+/** Set a text or an attribute, but only if it has changed. */
 function setText(node, text) { if (node.textContent !== text) node.textContent = text; }
 function setAttribute(node, name, value) { if (node.getAttribute(name) !== value) node.setAttribute(name, value); }
 
@@ -65,7 +65,7 @@ function format(value, digits = 2) {
   return value == null ? "–" : value.toFixed(digits).replace("-", "−");
 }
 
-// ---- Colors, from the style above, anew when the reader changes between light and dark.
+// ---- Colors, from the page's style; read again when the user switches between light and dark.
 
 let colors = {};
 const darkScheme = matchMedia("(prefers-color-scheme: dark)"), isDark = () => darkScheme.matches;
@@ -81,7 +81,7 @@ const css = (c, alpha = 1) => `rgb(${c.map(Math.round).join(" ")} / ${alpha})`;
 const teamColor = (u) => rgb(u < N ? colors.agents : colors.enemies);
 
 const AGENT_HUES = [210, 150, 320, 52, 265, 182, 95, 345];
-/** Lines of a chart, and the dots beside the agents' names; none is the enemies' orange. */
+/** Colors of a chart's lines and of the dots beside the agents' names; none is the enemies' orange. */
 function agentColor(i) {
   const turn = Math.floor(i / AGENT_HUES.length);
   return `hsl(${AGENT_HUES[i % AGENT_HUES.length] + 17 * turn} ${75 - 12 * turn}% ${52 + 6 * (turn % 2)}%)`;
@@ -95,7 +95,7 @@ const toX = (x) => (x - west) * scale, toY = (y) => (north - y) * scale;
 const cell = (x, y) => (stage.cells[y] || "")[x] || "#";
 const isGround = (x, y) => cell(x, y) === ".";
 
-/** From the whole ground to where units come, and back. */
+/** Switch between the whole ground and the part that units reach. */
 function toggleCloseUp() {
   const isClose = $("close-up").getAttribute("aria-pressed") === "false";
   [west, south, east, north] = isClose ? battle.close_up : stage.view;
@@ -105,7 +105,7 @@ function toggleCloseUp() {
 
 function fitCanvas() {
   const width = canvas.parentElement.clientWidth;
-  // Neither taller than the window allows, so that the controls stay in sight, nor blurred on fine screens.
+  // Low enough that the controls stay visible, and sharp on high-resolution screens.
   const height = Math.min(width * (north - south) / (east - west), Math.max(260, innerHeight * 0.68));
   const pixels = Math.min(devicePixelRatio || 1, 3);
   scale = Math.min(width / (east - west), height / (north - south)) * pixels;
@@ -124,7 +124,7 @@ function heightAt(x, y) {
   return along(rows[j]) * (1 - b) + along(rows[j + 1]) * b;
 }
 
-/** The level most of the ground is on. */
+/** The most frequent height of the ground. */
 function floorHeight() {
   const counts = new Map();
   stage.cells.forEach((row, y) => [...row].forEach((_, x) => {
@@ -177,7 +177,7 @@ function drawField() {
   const alive = now.filter((unit) => unit.health > 0), aiming = alive.filter((unit) => unit.target >= 0);
   now.filter((unit) => unit.health <= 0).forEach((unit) => drawFallen(g, unit));
   aiming.forEach((unit) => drawAim(g, unit, now[unit.target]));
-  // Large ones last: medivacs and colossi are above the others.
+  // Large units last: medivacs and colossi are above the others.
   [...alive].sort((a, b) => stage.radius[a.u] - stage.radius[b.u]).forEach((unit) => drawUnit(g, unit));
   aiming.forEach((unit) => drawImpact(g, unit, now[unit.target]));
   if (state.selected !== null) drawMark(g, now[state.selected], 1);
@@ -208,7 +208,7 @@ function drawUnit(g, unit) {
   const { u } = unit, x = toX(unit.x), y = toY(unit.y), radius = Math.max(3, stage.radius[u] * scale);
   const team = teamColor(u), ring = 0.2 * radius, black = [0, 0, 0], white = [255, 255, 255];
   disc(g, x, y, radius + 0.06 * scale, colors.rim);
-  // Health stands out from the ground: light on dark, dark on light.
+  // Health contrasts with the ground: light on dark, dark on light.
   const [full, lost] = isDark()
     ? [mix(team, white, 0.76), mix(team, black, 0.62)] : [mix(team, black, 0.45), mix(team, white, 0.72)];
   disc(g, x, y, radius, css(lost));
@@ -229,7 +229,7 @@ function drawUnit(g, unit) {
 
 const SHOT_LOOPS = 3, BLAST_LOOPS = 8;
 
-/** 1 when a unit's weapon has just been fired, 0 when that is a while ago. */
+/** 1 when a unit's weapon has just been fired, falling to 0 afterwards. */
 function shotStrength(unit) {
   const age = Math.max(0, stage.weapon_period[unit.u] - unit.cooldown);
   return unit.cooldown > 0 ? Math.max(0, 1 - age / SHOT_LOOPS) : 0;
@@ -275,7 +275,7 @@ function drawMark(g, unit, strength) {
   g.lineWidth = 0.09 * scale; g.globalAlpha = strength; g.strokeStyle = colors.ink; g.stroke(); g.globalAlpha = 1;
 }
 
-/** The unit under the pointer; the living before the dead. */
+/** The unit under the pointer; living units come before dead ones. */
 function unitUnder(event) {
   const box = canvas.getBoundingClientRect(), pixels = canvas.width / box.width;
   const x = west + (event.clientX - box.left) * pixels / scale, y = north - (event.clientY - box.top) * pixels / scale;
@@ -341,7 +341,7 @@ function renderUnit() {
 
 // ---- Table of agents.
 
-/** What the series are called: in the panel, in the table, above the chart. */
+/** Names of the series in the panel, in the table, and above the chart. */
 const SERIES = {
   matching_reward: ["Matching reward", "Matching", "Matching reward of each agent"],
   action_probability: ["Probability of action", "Prob.", "Probability of each agent's action"],
@@ -371,7 +371,7 @@ function buildTable() {
   }
 }
 
-/** No-op, stop and the moves as signs, then a small box for each target. */
+/** Symbols for no-op, stop and the moves, then a small box for each target. */
 function buildStrip() {
   const wide = 11, pitch = Math.max(2.5, Math.min(8, 96 / M)), box = Math.max(1.6, pitch - 2);
   const start = SYMBOLS.length * wide + 6;
@@ -414,7 +414,7 @@ const charts = [];
 
 /**
  * lines: [{ values at 0.5, 1.5, ... or, with `atSteps`, at 0, 1, ...; color; width; agent }]. `bars` have a scale of
- * their own: the tallest is as high as the chart.
+ * their own, on which the tallest is as high as the chart.
  */
 function addChart(home, id, title, lines, bars = null) {
   const finite = lines.flatMap((line) => line.values).filter((value) => value != null);
@@ -504,7 +504,7 @@ function render() {
   $("outcome").hidden = !isOver;
 }
 
-/** Renders once before the next picture, however often it is asked for. */
+/** Render once before the next frame of the browser, however often this is called. */
 let pending = false;
 function refresh() {
   if (pending || state.playing) return;
@@ -539,7 +539,7 @@ function changeSpeed(by) {
   state.speed = Number(choice.value);
 }
 
-// ---- What the reader does.
+// ---- User input.
 
 $("play").addEventListener("click", toggle);
 $("back").addEventListener("click", () => step(-1));
@@ -568,7 +568,7 @@ function redrawAll() { readColors(); fitCanvas(); refresh(); }
 darkScheme.addEventListener("change", redrawAll);
 new ResizeObserver(redrawAll).observe(canvas.parentElement);
 
-// ---- Beginning.
+// ---- Start.
 
 function describe() {
   const { team, seed, battle: number, engine } = provenance;
@@ -580,7 +580,7 @@ function describe() {
   const summary = `${T} steps · return ${format(cumulative[T])}`;
   $("outcome").append(element("span", { class: mood }, battle.outcome_text), element("small", {}, summary));
   $("scrub").max = T;
-  // As high as for any unit, so that nothing below jumps.
+  // As high as for the largest unit panel, so that the content below does not move.
   const lines = 5 + stage.shield_max.some(Boolean) + stage.energy_max.some(Boolean) + seriesNames.length;
   $("unit").style.minHeight = `${56 + 25 * lines}px`;
 }
@@ -591,7 +591,7 @@ buildLegend();
 buildTable();
 buildCharts();
 fitCanvas();
-// replay.html#12.5,3,c begins in the middle of step 12, with unit 3 selected, close up.
+// replay.html#12.5,3,c starts in the middle of step 12, with unit 3 selected, close up.
 const [beginning, chosenUnit, close] = location.hash.slice(1).split(",");
 if (close === "c") toggleCloseUp();
 if (chosenUnit && Number(chosenUnit) < U) state.selected = Number(chosenUnit);

@@ -333,7 +333,7 @@ def test_battles_are_shown_as_pictures_and_in_a_window(monkeypatch: pytest.Monke
     assert max(picture.shape) == 150
     play(env, 4)
     assert (env.render("rgb_array") != picture).any()
-    with pytest.raises(ValueError, match="it was 'rgb_array'"):
+    with pytest.raises(ValueError, match="earlier calls used 'rgb_array'"):
         env.render()
     with pytest.raises(ValueError, match="'svg' is not supported"):
         SMACEnv("3m").render("svg")

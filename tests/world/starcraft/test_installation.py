@@ -74,7 +74,7 @@ def test_no_map(installation) -> None:
     assert find_map(find_installation(str(installation.root)), "3m").name == "3m.SC2Map"
     (maps / "3m.SC2Map").unlink()
     message = refusal(installation)
-    assert f"3m.SC2Map is missing; looked in {maps}/**" in message and "SMAC_Maps.zip" in message
+    assert f"3m.SC2Map is missing; searched {maps}/**" in message and "SMAC_Maps.zip" in message
     assert "AutoML" not in message
 
 
