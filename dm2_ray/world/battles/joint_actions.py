@@ -1,4 +1,4 @@
-"""Validation of a joint action before the step is played.
+"""Validation of joint actions before the step is played.
 
 Shapes: B battles, N agents, A actions.
 """
@@ -17,7 +17,9 @@ def check_actions(
     """Joint actions [B, N] and which battles run [B], as arrays.
 
     Args:
-        actions, running: The arguments of a step; `running` None means all battles.
+        battles: The battles' arrays.
+        actions: The joint actions given to a step.
+        running: The battles given to a step; None means all battles.
         any_in_range: Actions need not be available, only be in range.
 
     Raises:
@@ -37,9 +39,9 @@ def check_actions(
     if mask.shape != (num_battles,):
         raise ValueError(f"running has shape {mask.shape}; expected (num_battles,) = {(num_battles,)}")
     allowed = np.ones_like(battles.action_mask) if any_in_range else battles.action_mask
-    place = find_unavailable(joint_actions, allowed, mask)
-    if place >= 0:
-        b, agent = divmod(place, num_agents)
+    first = find_unavailable(joint_actions, allowed, mask)
+    if first >= 0:
+        b, agent = divmod(first, num_agents)
         where = f"column {b} (battle {battles.battle_number[b]}), agent {agent}"
         if any_in_range:
             raise ValueError(f"{where}: action {joint_actions[b, agent]} is not in 0..{num_actions - 1}")

@@ -15,7 +15,7 @@ from dm2_ray.world.units.state import HEALTH
 
 
 def observe_again(rules: RulesTables, battles: BattleArrays, selected: NDArray[np.bool_]) -> None:
-    """Recompute what the agents see now, in the battles where `selected` [B] is True."""
+    """Recompute the current observations, masks and states of the battles where `selected` [B] is True."""
     battles.alive[selected] = battles.units[selected, HEALTH, : rules.num_agents] > 0.0
     views = battles.action_mask, battles.observations, battles.state
     update_views(rules, battles.units, battles.last_actions, battles.steps, selected, *views)
@@ -28,6 +28,7 @@ def observe_final(
     last_actions: NDArray[np.int64],
     steps: NDArray[np.int64],
 ) -> None:
-    """The same at the end of battles that ended in the last step: after `last_actions` [B, N] and `steps` [B]."""
+    """The same for the final arrays of battles that ended in the last step, with their `last_actions` [B, N] and `steps`
+    [B]."""
     views = battles.final_action_mask, battles.final_observations, battles.final_state
     update_views(rules, battles.final_units, last_actions, steps, selected, *views)

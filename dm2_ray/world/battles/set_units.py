@@ -1,4 +1,4 @@
-"""Putting a battle into a given state.
+"""Puts a battle into a given state.
 
 Shapes: N agents, M enemies, U = N + M units (agents first); F and G are the rows of `units` and `flags` (see
 units.state).
@@ -30,12 +30,13 @@ from dm2_ray.world.units.state import (
     ORDER_SCRIPTED,
     ORDER_STOP,
     SHIELD,
+    UNIT_COLUMNS,
     X,
     Y,
 )
 from dm2_ray.world.units.tables import ENERGY_MAX, HEALTH_MAX, LAYER, SHIELD_MAX, Stats
 
-_ROWS = {"x": X, "y": Y, "health": HEALTH, "shield": SHIELD, "energy": ENERGY, "cooldown": COOLDOWN}
+_ROWS = dict(zip(UNIT_COLUMNS, (X, Y, HEALTH, SHIELD, ENERGY, COOLDOWN), strict=True))
 _KEPT_ROWS = (*_ROWS.values(), GOAL_X, GOAL_Y)
 _MAXIMA = {"health": HEALTH_MAX, "shield": SHIELD_MAX, "energy": ENERGY_MAX}
 

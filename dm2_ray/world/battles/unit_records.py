@@ -1,4 +1,4 @@
-"""Units as plain records, to be read, edited and put back into a battle.
+"""Units as plain records that can be read, edited and put back into a battle.
 
 Shapes: N agents, M enemies.
 """
@@ -7,39 +7,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any, NamedTuple, TypeAlias
 
 from dm2_ray.errors import suggest_name
 from dm2_ray.world.battles.units_view import UnitsView
 from dm2_ray.world.maps.map_spec import MapSpec
+from dm2_ray.world.units.state import UNIT_COLUMNS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UnitRecord:
-    """One unit."""
+    """One unit.
+
+    Attributes:
+        x: Map cells, growing east.
+        y: Map cells, growing north.
+        health: 0 = dead.
+        cooldown: Game loops until the next attack may start.
+    """
 
     kind: str
     x: float
-    """Map cells, growing east."""
     y: float
-    """Map cells, growing north."""
     health: float
-    """0 = dead."""
     shield: float
     energy: float
     cooldown: float
-    """Game loops until the next attack may start."""
 
 
 class Sides(NamedTuple):
-    """All units of a battle in SMAC's order."""
+    """All units of a battle in SMAC's order: N allies, M enemies."""
 
     allies: list[UnitRecord]
-    """N"""
     enemies: list[UnitRecord]
-    """M"""
 
 
 UnitChange: TypeAlias = "UnitRecord | Mapping[str, Any]"
@@ -47,15 +49,16 @@ UnitChange: TypeAlias = "UnitRecord | Mapping[str, Any]"
 SideChange: TypeAlias = "Sequence[UnitChange | None] | Mapping[int, UnitChange]"
 """One entry per unit in index order, None for units that do not change; or changes by unit index."""
 
-NUMBERS = tuple(field.name for field in fields(UnitRecord) if field.name != "kind")
+_FIELDS = ("kind", *UNIT_COLUMNS)
 
 
 def parse_sides(spec: MapSpec, units: UnitsView, column: int) -> Sides:
     """Records of one column's units."""
-    numbers = zip(*(getattr(units, name)[column].tolist() for name in NUMBERS), strict=True)
+    numbers = zip(*(getattr(units, name)[column].tolist() for name in UNIT_COLUMNS), strict=True)
     kinds = (*spec.ally_kinds, *spec.enemy_kinds)
     records = [
-        UnitRecord(kind=kind, **dict(zip(NUMBERS, row, strict=True))) for kind, row in zip(kinds, numbers, strict=True)
+        UnitRecord(kind=kind, **dict(zip(UNIT_COLUMNS, row, strict=True)))
+        for kind, row in zip(kinds, numbers, strict=True)
     ]
     return Sides(records[: spec.num_agents], records[spec.num_agents :])
 
@@ -64,9 +67,9 @@ def unit_changes(side: str, change: SideChange, kinds: Sequence[str]) -> Iterato
     """Unit indices and the numbers given for them, checked for form: known fields, the map's kinds, finite numbers.
 
     Args:
-        side: Its name in messages.
+        side: The side's name in messages.
         change: The changes of that side.
-        kinds: Of the side's units, in index order.
+        kinds: Kinds of the side's units, in index order.
 
     Raises:
         TypeError, ValueError: One line that names the unit and says what was expected.
@@ -74,18 +77,18 @@ def unit_changes(side: str, change: SideChange, kinds: Sequence[str]) -> Iterato
     for index, entry in _entries(side, change, len(kinds)):
         unit = f"{side}[{index}]"
         if isinstance(entry, UnitRecord):
-            given: Mapping[str, Any] = {name: getattr(entry, name) for name in ("kind", *NUMBERS)}
+            given: Mapping[str, Any] = {name: getattr(entry, name) for name in _FIELDS}
         elif isinstance(entry, Mapping):
             given = entry
         else:
             raise TypeError(f"{unit} is {entry!r}; expected a UnitRecord or a mapping of its fields")
         for name in given:
-            if name not in ("kind", *NUMBERS):
-                raise ValueError(f"{unit} has no field {name!r}; {suggest_name(name, ('kind', *NUMBERS), 'fields')}")
+            if name not in _FIELDS:
+                raise ValueError(f"{unit} has no field {name!r}; {suggest_name(name, _FIELDS, 'fields')}")
         if given.get("kind", kinds[index]) != kinds[index]:
             raise ValueError(f"{unit} is a {kinds[index]} on this map; its kind cannot become {given['kind']!r}")
         numbers = {}
-        for name in NUMBERS:
+        for name in UNIT_COLUMNS:
             if name in given:
                 value: object = given[name]
                 if isinstance(value, bool) or not isinstance(value, Real):

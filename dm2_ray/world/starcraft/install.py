@@ -121,7 +121,7 @@ def find_map(installation: Installation, map_name: str) -> MapFile:
     found = [usual] if usual.is_file() else sorted(maps.rglob(file_name))
     if found:
         return MapFile(name=found[0].relative_to(maps).as_posix(), data=found[0].read_bytes())
-    looked = f"{maps}/**"
+    searched = f"{maps}/**"
     spec = find_spec("smac")
     # A directory on the path that happens to be called smac is not an installed package: it has no origin.
     if spec is not None and spec.origin is not None and spec.submodule_search_locations:
@@ -130,14 +130,14 @@ def find_map(installation: Installation, map_name: str) -> MapFile:
             packaged = sorted((package / "env" / "starcraft2" / "maps").rglob(file_name))
             if packaged:
                 return MapFile(name=f"SMAC_Maps/{file_name}", data=packaged[0].read_bytes())
-            looked += f" and {package / 'env' / 'starcraft2' / 'maps'}/**"
+            searched += f" and {package / 'env' / 'starcraft2' / 'maps'}/**"
         else:
-            looked += (
+            searched += (
                 f"; the installed package smac ({package}) is the AutoML tool of that name, not the StarCraft "
                 "Multi-Agent Challenge, and is not needed here"
             )
     raise StarCraftNotInstalled(
-        f"SMAC's map {file_name} is missing; searched {looked}: unpack SMAC_Maps.zip ({_MAP_PAGE}) into {maps}"
+        f"SMAC's map {file_name} is missing; searched {searched}: unpack SMAC_Maps.zip ({_MAP_PAGE}) into {maps}"
     )
 
 

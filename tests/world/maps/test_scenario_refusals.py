@@ -68,7 +68,7 @@ GOOD = "episode_limit: 9\n" + AGENTS + ENEMIES
         (GOOD + "terrain: {size: [32, 32], heights: ['00']}\n", ["terrain.heights: are 2 cells wide"]),
         (GOOD + "terrain: {size: [32, 32], heights: ['0000', '0000', '0000', '0005']}\n", ["row 4 has '5'"]),
         (GOOD + "terrain: {like: 3m}\n", []),
-        (GOOD.replace("x: 8, y: 8", "x: 8, y: 2") + "terrain: {like: 3m}\n", ["(8, 2) is in a cell that is not walkable"]),
+        (GOOD.replace("x: 8, y: 8", "x: 8, y: 2") + "terrain: {like: 3m}\n", ["(8, 2) is in a cell that is not"]),
         (GOOD + "name: a/b\n", [", line 6", "name: must be letters, digits", "'a/b'"]),
         (GOOD + "name: 42\n", ["name must be a text, got 42"]),
         (GOOD + "name: 3m\n", ["3m is one of SMAC's maps"]),
