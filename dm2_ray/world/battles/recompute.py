@@ -28,7 +28,14 @@ def observe_final(
     last_actions: NDArray[np.int64],
     steps: NDArray[np.int64],
 ) -> None:
-    """The same for the final arrays of battles that ended in the last step, with their `last_actions` [B, N] and `steps`
-    [B]."""
+    """The same for the final arrays of battles that ended in the last step.
+
+    Args:
+        rules: Tables of the map.
+        battles: The battles' arrays.
+        selected: [B] the battles that ended.
+        last_actions: [B, N] their last joint actions.
+        steps: [B] their numbers of env steps.
+    """
     views = battles.final_action_mask, battles.final_observations, battles.final_state
     update_views(rules, battles.final_units, last_actions, steps, selected, *views)
