@@ -9,6 +9,8 @@ import dm2_ray
 from dm2_ray.algorithms.dm2 import DM2Config
 from dm2_ray.algorithms.mappo.mappo import MAPPO
 from dm2_ray.config.schema import Experiment
+from dm2_ray.distributed.resources import NotEnoughResources
+from dm2_ray.distributed.rollout.env_runner_group import BattleEnvRunnerGroup
 from dm2_ray.learning.policy import input_size
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -50,6 +52,20 @@ def test_a_restored_algorithm_goes_on_bit_for_bit(small: Experiment) -> None:
     restored.restore_learning_state(state)
     assert (restored.iteration, restored.env_steps, restored.episodes) == (2, state["env_steps"], state["episodes"])
     assert records(restored, 2) == following
+
+
+def test_a_run_that_cannot_start_ends_its_workers(small: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups: list[BattleEnvRunnerGroup] = []
+
+    def fail(group: BattleEnvRunnerGroup) -> None:
+        groups.append(group)
+        raise NotEnoughResources("none of them came up")
+
+    monkeypatch.setattr(BattleEnvRunnerGroup, "wait_until_ready", fail)
+    with pytest.raises(NotEnoughResources):
+        MAPPO(changed(small, rollout={"env_runners": 1, "cpus_per_env_runner": 0.1}))
+    (group,) = groups
+    assert not group.handles
 
 
 def test_learns_to_fight(small: Experiment) -> None:
