@@ -30,5 +30,5 @@ __getattr__, __dir__ = lazy_attributes(
     },
 )
 
-# gymnasium looks for no plugins: after `import dm2_ray`, `gymnasium.make("dm2_ray/3m-v0")` works.
+# After `import dm2_ray`, `gymnasium.make("dm2_ray/3m-v0")` works; gymnasium itself does not search for plugins.
 register_maps()

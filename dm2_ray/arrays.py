@@ -1,4 +1,4 @@
-"""Short names of array types, and checks of dataclasses of arrays: types, shapes, finite numbers."""
+"""Short names of array types, and checks for dataclasses of arrays: types, shapes and finite numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Expected = Mapping[str, tuple[npt.DTypeLike, tuple[int, ...]]]
 
 
 def check_fields(holder: object, expected: Expected) -> None:
-    """Raises ValueError unless each named attribute of `holder` is an array of the given dtype and shape."""
+    """Raises ValueError unless each named field of `holder` is an array of the expected dtype and shape."""
     for name, (dtype, shape) in expected.items():
         array: npt.NDArray[np.generic] = getattr(holder, name)
         if array.dtype != dtype or array.shape != shape:
@@ -25,12 +25,12 @@ def check_fields(holder: object, expected: Expected) -> None:
 
 
 def is_finite(values: npt.NDArray[Any]) -> bool:
-    """Whether none of the numbers is NaN or infinite."""
+    """Whether no value is NaN or infinite."""
     return bool(np.isfinite(values).all())
 
 
 def check_finite_fields(holder: object, *names: str) -> None:
-    """Raises ValueError if a named array of `holder` holds NaN or infinity."""
+    """Raises ValueError if a named field of `holder` contains NaN or infinity."""
     for name in names:
         if not is_finite(getattr(holder, name)):
             raise ValueError(f"{name} must be finite, found NaN or infinity")

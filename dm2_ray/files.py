@@ -1,7 +1,7 @@
-"""Files that appear whole or not at all.
+"""Atomic file writes, hashes and locks.
 
-A file is written beside its place, synchronized to the disk and renamed over it: a reader sees the old content or the
-new one, and a process that is killed, or a disk that fills up, leaves the old one.
+A file is written under a temporary name, flushed to the disk and renamed: readers see either the old content or the new
+one, and a killed process or a full disk leaves the old content.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import IO
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Puts `content` at `path`; parent directories are made. Raises OSError and then leaves `path` as it was."""
+    """Writes `content` to `path` and creates parent directories. If it raises OSError, `path` is left unchanged."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Processes on two machines may share a directory and have the same number.
+    # Random, because processes on two machines may share a directory and have the same process id.
     temporary = path.parent / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
     try:
         with open(temporary, "wb") as file:
@@ -33,7 +33,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def fsync_path(path: Path) -> None:
-    """Makes a file's content, or the names in a directory, durable (a new name too is at first only in memory)."""
+    """Flushes a file's content, or the names in a directory, to the disk (a new name, too, is first only in memory)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -53,11 +53,11 @@ def file_sha256(path: Path) -> str:
 def try_lock(file: int | IO[bytes]) -> bool:
     """Locks an open file, without waiting.
 
-    The lock (flock) belongs to the open file. Processes that inherit the file hold the lock, too; it is free as soon as
-    the last of them has closed the file or died, however it died. A process that is stopped (SIGSTOP) keeps it.
+    The lock (flock) belongs to the open file. Processes that inherit the file share the lock; it is released when the
+    last of them closes the file or dies in any way. A stopped process (SIGSTOP) keeps it.
 
     Returns:
-        False where another process holds the lock; True where it is ours, or where the file system has no locks.
+        False if another process holds the lock; True if this process has it, or if the file system has no locks.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

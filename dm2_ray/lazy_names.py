@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first used, so that the package itself is imported quickly."""
+"""Lazy names of a package, which are imported when they are first used, so that the package itself imports quickly."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 
 def lazy_attributes(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """The `__getattr__` and `__dir__` (PEP 562) of a package.
+    """Returns the functions `__getattr__` and `__dir__` (PEP 562) for a package.
 
     Args:
         package: Its `__name__`.
-        modules: Module in which each name is defined, by name.
+        modules: For each lazy name, the module that defines it.
     """
 
     def get(name: str) -> Any:

@@ -2,8 +2,8 @@
 
 After Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice", arXiv 2108.13264.
 
-Scores are given as one array per stratum (map), with one entry per run (seed). scipy.stats.bootstrap is not used
-because it refuses a stratum with a single run, which is a common case here. Also Wilson's interval of a win rate.
+Scores are given as one array per stratum (map), with one entry per run (seed). scipy.stats.bootstrap is not used,
+because it rejects strata with a single run, which are common here. Also Wilson's interval of a win rate.
 
 Shapes: R resamples, n runs of a stratum, S runs of all strata.
 """
@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A statistic and its interval."""
+    """A statistic and its confidence interval."""
 
     value: float
     low: float
@@ -35,7 +35,7 @@ class Estimate:
 def interquartile_mean(strata: Sequence[Sequence[float]]) -> Estimate:
     """Mean of the middle half of all runs' scores, with its 95 % interval.
 
-    A quarter of the runs, rounded down, is left out at each end; of three runs that is none.
+    A quarter of the runs, rounded down, is left out at each end (with three runs, none).
 
     Raises:
         ValueError: There is no score, or one is not finite.
@@ -49,11 +49,11 @@ def interquartile_mean(strata: Sequence[Sequence[float]]) -> Estimate:
 def probability_of_improvement(strata: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> Estimate:
     """Probability that a run scores higher than one of the others on the same map, with its 95 % interval.
 
-    Per map, the share of pairs (Mann-Whitney's U divided by n m) in which the first is higher, ties counting half;
-    then the mean over maps.
+    For each map, it is the share of pairs in which the first scores higher, where ties count half (Mann-Whitney's U
+    divided by n m); the result is the mean over maps.
 
     Raises:
-        ValueError: There is no score, one is not finite, or the two have different numbers of maps.
+        ValueError: There is no score, a score is not finite, or the numbers of maps differ.
     """
     if len(strata) != len(others):
         raise ValueError(f"need scores of the same maps, got {len(strata)} and {len(others)} maps")
@@ -69,7 +69,7 @@ def probability_of_improvement(strata: Sequence[Sequence[float]], others: Sequen
 def _checked(strata: Sequence[Sequence[float]]) -> list[Floats]:
     arrays = [np.asarray(scores, dtype=np.float64) for scores in strata]
     if not arrays or any(len(scores) == 0 for scores in arrays):
-        raise ValueError("need at least one score of every map")
+        raise ValueError("need at least one score for every map")
     if not all(np.isfinite(scores).all() for scores in arrays):
         raise ValueError("scores must be finite")
     return arrays
@@ -105,5 +105,5 @@ def wilson_interval(rate: float, count: int, z: float = 1.959964) -> tuple[float
     """Wilson's score interval of a proportion (Wilson 1927); the default z gives a 95 % interval."""
     center = (rate + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z * sqrt(rate * (1 - rate) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
-    # Only rounding could put the rate outside.
+    # Only rounding errors could put the rate outside its interval.
     return max(0.0, min(center - half, rate)), min(1.0, max(center + half, rate))

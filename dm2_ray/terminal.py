@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def write_line(line: str, stream: TextIO) -> None:
     """Writes a line that stays, above a status line if one is shown."""
-    # Importing tqdm takes 40 ms, for which `--help` need not wait. If nobody imported it, no status line is shown.
+    # Importing tqdm takes 40 ms, which `--help` need not spend. If it is not imported yet, there is no status line.
     if "tqdm" in sys.modules:
         from tqdm import tqdm
 
@@ -25,14 +25,14 @@ def write_line(line: str, stream: TextIO) -> None:
 
 
 class StatusLine:
-    """A line that replaces itself on a terminal. In a file or pipe, it is plain lines at longer intervals.
+    """A line that updates itself on a terminal; in a file or pipe, plain lines at longer intervals.
 
     Args:
         stream: Where to write.
-        terminal_every_s: Shortest time between two updates on a terminal.
-        plain_every_s: Shortest time between two lines elsewhere; None writes none of them there.
+        terminal_every_s: Minimum time between two updates on a terminal.
+        plain_every_s: Minimum time between two lines elsewhere; None writes no lines there.
         keep_last: Whether the last line stays on the terminal after `close`.
-        clock: Seconds from any start.
+        clock: A clock in seconds.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class StatusLine:
         return self._every_s is not None and self._clock() - self._last_shown >= self._every_s
 
     def show(self, line: str) -> None:
-        """Replaces the line; without a terminal, writes it below the others."""
+        """Updates the line; without a terminal, writes a new one."""
         self._last_shown = self._clock()
         if not self._is_terminal:
             if self._every_s is not None:
@@ -74,23 +74,23 @@ class StatusLine:
         write_line(line, self._stream)
 
     def close(self) -> None:
-        """Ends the line that updates itself; what is written next starts on a new line."""
+        """Ends the line that updates itself; further output starts on a new line."""
         if self._line is not None:
             self._line.close()
             self._line = None
 
 
 def _open_line(line: str, stream: TextIO, keep: bool) -> tqdm[object]:
-    from tqdm import tqdm  # on use, see write_line
+    from tqdm import tqdm  # imported on use, see write_line
 
     class Line(tqdm):
-        monitor_interval = 0  # no thread: the line changes only when it is told to
+        monitor_interval = 0  # no background thread: the line changes only in `show`
 
     return Line(desc=line, file=stream, bar_format="{desc}", leave=keep)
 
 
 def format_table(rows: Sequence[Sequence[str]], *, numbers: bool = False, indent: str = "") -> str:
-    """Rows as aligned columns two spaces apart; with `numbers`, all columns but the first are aligned to the right."""
+    """The rows as aligned columns, two spaces apart; with `numbers`, all but the first are aligned to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     align = ["<", *[">" if numbers else "<"] * (len(widths) - 1)]
     lines = (
@@ -113,12 +113,12 @@ def format_duration(seconds: float) -> str:
 
 
 def one_line(error: BaseException, width: int = 300) -> str:
-    """The message of an error without line breaks and cut to `width`; the name of its class if it has no message."""
+    """An error's message without line breaks, cut to `width`; the name of its class if it has no message."""
     return " ".join(str(error).split())[:width] or type(error).__name__
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, for errors that carry a traceback below it."""
+    """The first line of an error's message, for errors whose message contains a traceback."""
     return str(error).strip().split("\n", 1)[0] or type(error).__name__
 
 

@@ -1,4 +1,4 @@
-"""A time limit for calls that have none of their own."""
+"""A time limit for calls without one."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ Result = TypeVar("Result")
 
 
 class CallTimeout(TimeoutError):
-    """A call has not returned in time."""
+    """A call did not return in time."""
 
 
 def call_with_timeout(function: Callable[[], Result], timeout_s: float) -> Result:
     """Calls `function` in a thread and returns its result.
 
-    For network clients whose own time limits do not cover everything: the lookup of a host name, repeated attempts.
-    A call that takes too long is not ended; its daemon thread does not keep the process alive.
+    For network clients whose own time limits do not cover everything, such as the lookup of a host name or retries. A
+    call that takes too long is not ended, but its daemon thread does not keep the process alive.
 
     Raises:
-        CallTimeout: It has not returned within `timeout_s` seconds.
-        Exception: Whatever `function` raised.
+        CallTimeout: The call did not return within `timeout_s` seconds.
+        Exception: Any exception that `function` raised.
     """
     outcomes: queue.SimpleQueue[tuple[Result | None, Exception | None]] = queue.SimpleQueue()
 

@@ -1,4 +1,12 @@
-"""Who is told about a run: metrics.jsonl, TensorBoard, Weights & Biases and summary.json, from the driver only."""
+"""Where a run's metrics go (from the driver only): metrics.jsonl, TensorBoard, Weights & Biases and summary.json.
+
+    tracker.py               writes each record to all of them; start here
+    metrics_log.py           metrics.jsonl
+    tensorboard_events.py    TensorBoard's event files
+    wandb_run.py             Weights & Biases
+
+README.md explains every metric.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """metrics.jsonl: one JSON object per iteration.
 
-Two equal runs write equal files but for what stands under the key `timing`, where everything goes that depends on the
-clock or the machine. A number that is not finite becomes null, because JSON has no word for it.
+Two equal runs write equal files except for the key `timing`, which holds everything that depends on the clock or the
+machine. NaN and infinity become null, because JSON cannot represent them.
 """
 
 from __future__ import annotations
@@ -23,45 +23,46 @@ Record = dict[str, Any]
 
 
 class TrackingError(UserError, ValueError):
-    """A run directory's records cannot be read or continued; the message is one line."""
+    """The records of a run cannot be read or continued; the message is one line."""
 
 
 class MetricsLog:
     """Appends records to a metrics.jsonl; each is handed to the operating system before `append` returns.
 
+    Attributes:
+        records: The records that were kept when the file was opened.
+
     Args:
-        path: the file; it is made where it is missing.
-        resumed_iteration: None for a new run. Otherwise the iteration that the run goes on after: later records are
-            cut off, as is a last line that was being written when the process died, so that the file ends up as if
-            the run had never been interrupted.
+        path: The file; it is created if it does not exist.
+        resumed_iteration: The iteration after which the run continues; None for a new run. Later records are removed,
+            and so is an incomplete last line, so that the file ends up as if the run had never been interrupted.
 
     Raises:
-        TrackingError: a new run would append to another run's records, or the records to continue are damaged.
+        TrackingError: A new run would append to another run's records, or the records to continue are damaged.
     """
 
     def __init__(self, path: Path, resumed_iteration: int | None = None) -> None:
         self.records: list[Record] = []
-        """The records that the file held when it was opened, after the cut."""
         if resumed_iteration is not None and path.exists():
             self.records = [record for record in read_metrics(path) if record["iteration"] <= resumed_iteration]
             write_atomically(path, "".join(map(_line, self.records)).encode())
         elif path.exists() and path.stat().st_size > 0:
             raise TrackingError(
-                f"{path} holds the records of another run: resume that one, or choose another directory"
+                f"{path} contains the records of another run: resume that one, or choose another directory"
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._last_iteration = self.records[-1]["iteration"] if self.records else -1
-        # Unbuffered: what the disk does not take must not wait in memory to be written half of it later.
+        # Unbuffered: after a failed write, no half of a record must wait in memory to be written later.
         self._file = open(path, "ab", buffering=0)
 
     def append(self, record: Mapping[str, Any]) -> Record:
         """Writes one record and returns it as it was written.
 
         Raises:
-            ValueError: its `iteration` is not beyond the last one's.
-            TypeError: it holds something that is no number, text, list or mapping.
-            OSError: the disk does not take it; then the file is as it was.
+            ValueError: Its `iteration` is not greater than that of the last record.
+            TypeError: It contains something other than numbers, texts, lists and mappings.
+            OSError: Writing failed (disk full); the file is left unchanged.
         """
         written = _plain(record)
         if written["iteration"] <= self._last_iteration:
@@ -90,13 +91,13 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[Record]:
-    """All whole records of a metrics.jsonl, oldest first; a last line without its end is left out.
+    """All complete records of a metrics.jsonl, oldest first; an incomplete last line is left out.
 
     Raises:
-        TrackingError: a line is no record.
-        OSError: the file cannot be read.
+        TrackingError: A line is not a record.
+        OSError: The file cannot be read.
     """
-    # Every record ends in a newline, so what follows the last one was cut off while it was written.
+    # Every record ends with a newline, so anything after the last newline is an incomplete record.
     *lines, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")
     records = []
     for number, line in enumerate(lines, start=1):
@@ -105,15 +106,15 @@ def read_metrics(path: Path) -> list[Record]:
         except ValueError:
             record = None
         if not isinstance(record, dict) or not isinstance(record.get("iteration"), int):
-            raise TrackingError(f"{path}, line {number} is no record of an iteration: {line[:60]!r}")
+            raise TrackingError(f"{path}, line {number} is not the record of an iteration: {line[:60]!r}")
         records.append(record)
     return records
 
 
 def flatten(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Names and values of a record's finite numbers, for tools that know only flat names.
+    """Names and values of a record's finite numbers, for tools that support only flat names.
 
-    The level `agents` is left out of names: agents/agent_0/policy_loss becomes agent_0/policy_loss.
+    The level `agents` is omitted: agents/agent_0/policy_loss becomes agent_0/policy_loss.
     """
     for name, value in record.items():
         if isinstance(value, Mapping):
@@ -127,7 +128,7 @@ def _line(record: Record) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """The value in types that JSON has."""
+    """The value converted to JSON's types."""
     if isinstance(value, Mapping):
         return {str(name): _plain(entry) for name, entry in value.items()}
     if isinstance(value, np.ndarray | np.generic):
@@ -138,4 +139,4 @@ def _plain(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int | str):
         return value
-    raise TypeError(f"a record takes numbers, texts, lists and mappings, not {type(value).__name__}")
+    raise TypeError(f"a record must consist of numbers, texts, lists and mappings, found {type(value).__name__}")

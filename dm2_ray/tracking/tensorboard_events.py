@@ -1,7 +1,7 @@
-"""TensorBoard's event files, which never stand in training's way.
+"""TensorBoard's event files, whose failure never stops training.
 
-Written at once and in the driver's own thread: tensorboardX's SummaryWriter hands events to a thread that dies of a
-full disk, and then waits for it for ever.
+Events are written immediately, in the driver's main thread: tensorboardX's SummaryWriter uses a background thread,
+which dies if the disk is full, and then waits for it forever.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ logger = logging.getLogger(__name__)
 
 
 class TensorBoardEvents:
-    """Scalars of one run, in a new event file.
+    """The scalars of one run, in a new event file.
 
     Args:
-        directory: of all event files of the run.
-        purge_step: what earlier files hold from this step on is taken back; None takes nothing back.
+        directory: Directory of the run's event files.
+        purge_step: TensorBoard ignores the events of earlier files from this step on; None keeps all.
     """
 
     def __init__(self, directory: Path, purge_step: int | None) -> None:
@@ -32,7 +32,7 @@ class TensorBoardEvents:
         self._guarded(lambda: self._open(purge_step))
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Adds values under their names at a step."""
+        """Writes values under their names at a step."""
         scalars = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
         self._guarded(lambda: self._write(Event(step=step, summary=Summary(value=scalars))))
 
@@ -43,7 +43,7 @@ class TensorBoardEvents:
 
     def _open(self, purge_step: int | None) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
-        # Files are named by the second and read in the order of their names.
+        # TensorBoard reads files in the order of their names, which are unique only per second.
         number = sum(1 for _ in self._directory.iterdir())
         self._writer = EventsWriter(str(self._directory / "events"), filename_suffix=f".{number:04d}")
         if purge_step is not None:
@@ -59,5 +59,5 @@ class TensorBoardEvents:
         try:
             action()
         except OSError as error:
-            logger.warning(f"TensorBoard is told no more: {error}")
+            logger.warning(f"Stopped writing TensorBoard events: {error}")
             self._writer = None

@@ -1,9 +1,9 @@
-"""Tells everybody who wants to know about a run, from the driver only.
+"""Writes a run's metrics to all outputs, from the driver only.
 
-record of an iteration ─► metrics.jsonl   always; what reports, resume and comparisons read
+record of an iteration ─► metrics.jsonl   always; read by reports, resume and comparisons
                        ├► tensorboard/    the same numbers, flat
                        └► W&B             the same numbers, flat
-end of the run ─────────► summary.json    how it ended, last and best results
+end of the run ─────────► summary.json    how it ended, its last and best results
 """
 
 from __future__ import annotations
@@ -23,24 +23,20 @@ from dm2_ray.tracking.metrics_log import MetricsLog, Record, flatten
 Status = Literal["completed", "interrupted", "failed"]
 
 
-def _always() -> None:
-    """Nobody else writes."""
-
-
 class Tracker:
-    """Records of one run.
+    """The records of one run.
 
-    A record is a mapping with at least `iteration` and `env_steps`; numbers per agent stand under `agents`, results of
-    an evaluation under `evaluation`, whatever depends on clock or machine under `timing`.
+    A record is a mapping with at least `iteration` and `env_steps`. Numbers per agent are under `agents`, results of an
+    evaluation under `evaluation`, and whatever depends on the clock or the machine under `timing`.
 
     Args:
-        run_dir: directory of the run.
-        experiment: the run's configuration.
-        resumed_iteration: the iteration after which an interrupted run goes on; None for a new run.
-        fence: called before anything is written; raises where another process has taken over the run.
+        run_dir: Directory of the run.
+        experiment: The run's configuration.
+        resumed_iteration: The iteration after which an interrupted run continues; None for a new run.
+        fence: Called before anything is written; raises if another process has taken over the run.
 
     Raises:
-        TrackingError: `run_dir` holds records that this run cannot continue.
+        TrackingError: `run_dir` contains records that this run cannot continue.
     """
 
     def __init__(
@@ -49,10 +45,10 @@ class Tracker:
         experiment: Experiment,
         *,
         resumed_iteration: int | None = None,
-        fence: Callable[[], None] = _always,
+        fence: Callable[[], None] = lambda: None,
     ) -> None:
         fence()
-        self._may_write = fence
+        self._fence = fence
         self._run_dir = run_dir
         self._experiment = experiment
         self._started = time.monotonic()
@@ -66,7 +62,7 @@ class Tracker:
             # Imported where it is used: it brings a second of imports that a run without it need not wait for.
             from dm2_ray.tracking.tensorboard_events import TensorBoardEvents
 
-            # Events of iterations that are done again are purged from the curves.
+            # Removes the events of repeated iterations from the curves.
             purge_step = None if resumed_iteration is None else self._last.get("env_steps", -1) + 1
             self._tensorboard = TensorBoardEvents(run_dir / "tensorboard", purge_step)
         self._wandb = None
@@ -77,13 +73,13 @@ class Tracker:
             self._wandb = WandbRun(run_dir, experiment, earlier=earlier)
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Tells everybody about an iteration.
+        """Writes the record of an iteration to all outputs.
 
         Raises:
-            ValueError: the record's iteration is not beyond the last one's.
-            OSError: the run directory cannot be written to.
+            ValueError: Its `iteration` is not greater than that of the last record.
+            OSError: The run directory cannot be written to.
         """
-        self._may_write()
+        self._fence()
         written = self._log.append(record)
         self._remember(written)
         values = dict(flatten(written))
@@ -93,7 +89,7 @@ class Tracker:
             self._wandb.log(written["iteration"], values)
 
     def finish(self, status: Status, **extra: Any) -> Record:
-        """Writes summary.json, closes everything, and returns the summary; `extra` joins it."""
+        """Writes summary.json, closes all outputs, and returns the summary, to which `extra` is added."""
         summary = {
             "status": status,
             "map": self._experiment.world.map,
@@ -103,12 +99,12 @@ class Tracker:
             "iterations": self._last.get("iteration", 0),
             **{name: self._last.get(name) for name in ("env_steps", "episodes", "win_rate", "return_mean")},
             "evaluation": self._evaluations[-1] if self._evaluations else None,
-            # The earliest of equally good ones.
+            # The earliest in a tie.
             "best_evaluation": max(self._evaluations, key=lambda entry: entry["win_rate"], default=None),
             **extra,
             "timing": {"wall_s": time.monotonic() - self._started},
         }
-        self._may_write()
+        self._fence()
         write_atomically(self._run_dir / "summary.json", json.dumps(summary, indent=2).encode() + b"\n")
         self._close(exit_code=0 if status == "completed" else 1)
         return summary

@@ -1,8 +1,7 @@
-"""One Weights & Biases run for one experiment, which never stands in training's way.
+"""The Weights & Biases run of an experiment, whose failure never stops training.
 
-Online needs a key and a server that answers; where one is missing the run is written offline and one line says so.
-After that W&B is told from a thread of its own: whatever it raises, or however long it takes, ends its part and nothing
-else.
+Mode online needs an API key and a reachable server; without them the run is written offline, and a warning says so.
+Metrics are then logged from a background thread: if W&B raises an error or hangs, only the logging to W&B stops.
 """
 
 from __future__ import annotations
@@ -33,32 +32,32 @@ logger = logging.getLogger(__name__)
 
 RUN_ID_FILE = "wandb_run_id"
 MARK_FILE = "wandb_last_iteration"
-"""The newest iteration that is certainly in W&B's files; later ones are sent again by the next driver."""
-# W&B's service loses what it has buffered when its driver is killed (one block of 32 KiB when measured). Once its file
-# has grown by so many bytes after an iteration was handed over, that iteration is on the disk.
+"""Holds the newest iteration that is certainly in W&B's files; the next driver logs later ones again."""
+# W&B's service loses its buffer (32 KiB when measured) if its driver is killed. Once its file has grown by this many
+# bytes after an iteration was logged, that iteration is on the disk.
 SETTLED_BYTES = 2**18
 PREFLIGHT_S = 3.0
 INIT_TIMEOUT_S = 10.0
 FINISH_TIMEOUT_S = 60.0
-# Iterations that wait for W&B to take them; beyond that it hangs.
-MOST_WAITING = 1000
-# W&B's own limit comes first: it then says in its files how the run ended.
+# If more iterations than this wait to be logged, W&B counts as hung.
+MAX_WAITING = 1000
+# W&B's own time limit must pass first, so that it can still write into its files how the run ended.
 FINISH_MARGIN_S = 5.0
 
 
 class WandbRun:
-    """The experiment's run at Weights & Biases, in the mode that is possible.
+    """The experiment's run at Weights & Biases; offline if online is not possible.
 
-    The run's id is kept in the run directory: a resumed experiment continues the same W&B run. MARK_FILE beside it
-    holds the newest iteration that W&B has certainly stored. Iterations up to it are not logged again when they are
-    repeated after a resume; those after it are logged again from metrics.jsonl. After a driver was killed, some
-    iterations may therefore be in W&B's files twice, but none is missing. (An online run ignores the repeated ones.)
+    The W&B run's id is stored in the run directory, so that a resumed experiment continues the same W&B run. MARK_FILE
+    beside it holds the newest iteration that W&B has certainly stored. Iterations up to it are not logged again when
+    they are repeated after a resume; those after it are logged again from metrics.jsonl. After a driver was killed,
+    some iterations may therefore be in W&B's files twice, but none is missing. (An online run ignores repeated ones.)
 
     Args:
-        run_dir: directory of the run.
-        experiment: gives mode, project, group, name, tags and the configuration shown.
-        earlier: values of the iterations that earlier drivers of this run did.
-        finish_timeout_s: longest wait for uploads at the end.
+        run_dir: Directory of the run.
+        experiment: Provides mode, project, group, name, tags and the configuration to display.
+        earlier: The values of iterations that earlier drivers of this run completed.
+        finish_timeout_s: Maximum time to wait for uploads at the end.
     """
 
     def __init__(
@@ -76,53 +75,53 @@ class WandbRun:
         run_id = _stored_run_id(self._directory)
         self._mark = _stored_mark(self._directory, unknown=0 if is_new else max(earlier or {}, default=0))
         self._skip_up_to = self._mark
+        # Logged iterations that are not marked yet, each with the size of W&B's file at that time.
         self._unsettled: collections.deque[tuple[int, int]] = collections.deque()
-        """Iterations that were handed over and are not marked, each with the size of W&B's file at that time."""
-        self._waiting: queue.Queue[Callable[[wandb.Run], object] | None] = queue.Queue(MOST_WAITING)
+        self._waiting: queue.Queue[Callable[[wandb.Run], object] | None] = queue.Queue(MAX_WAITING)
         if experiment.tracking.wandb == "online":
             problem = offline_reason() or self._start("online", run_id, experiment)
             if problem:
                 logger.warning(
-                    f"W&B goes on offline: {problem}. Upload later: wandb sync {self._directory}/wandb/offline-run-*"
+                    f"W&B continues offline: {problem}. Upload later: wandb sync {self._directory}/wandb/offline-run-*"
                 )
         if self._run is None and (problem := self._start("offline", run_id, experiment)):
-            logger.warning(f"W&B is not written: {problem}")
+            logger.warning(f"Nothing is logged to W&B: {problem}")
         if missing := {step: values for step, values in (earlier or {}).items() if step > self._mark}:
-            self._waiting.put(lambda run: self._hand_over_all(run, missing))
-        self._teller = threading.Thread(target=self._tell, name="wandb", daemon=True)
-        self._teller.start()
+            self._waiting.put(lambda run: self._log_all(run, missing))
+        self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
+        self._thread.start()
 
     @property
     def mode(self) -> str | None:
-        """online, offline, or None once W&B has failed."""
+        """`online`, `offline`, or None after W&B has failed."""
         return None if self._run is None else "offline" if self._run.offline else "online"
 
     def log(self, iteration: int, values: Mapping[str, float]) -> None:
-        """Adds an iteration's flat values, unless an earlier driver of this run did."""
+        """Logs the flat values of an iteration, unless an earlier driver of this run did."""
         if self._run is None or iteration <= self._skip_up_to:
             return
         try:
-            self._waiting.put_nowait(lambda run: self._hand_over(run, iteration, values))
+            self._waiting.put_nowait(lambda run: self._log(run, iteration, values))
         except queue.Full:
-            self._give_up(f"it has not taken the last {MOST_WAITING} iterations")
+            self._give_up(f"it has not accepted the last {MAX_WAITING} iterations")
 
     def finish(self, exit_code: int) -> None:
-        """Ends the run; waits a limited time for uploads, what is left then stays on disk."""
+        """Ends the run; waits a limited time for uploads, and the rest stays on disk."""
         if self._run is None:
             return
         deadline = time.monotonic() + self._finish_timeout_s + FINISH_MARGIN_S
         for last in (lambda run: self._end_run(run, exit_code), None):
             with contextlib.suppress(queue.Full):
                 self._waiting.put(last, timeout=max(0.0, deadline - time.monotonic()))
-        self._teller.join(max(0.0, deadline - time.monotonic()))
-        if self._teller.is_alive():
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+        if self._thread.is_alive():
             self._give_up(f"it has not finished within {self._finish_timeout_s:.0f} s")
         self._run = None
 
     def _start(self, mode: str, run_id: str, experiment: Experiment) -> str | None:
-        """Starts the run; returns what went wrong."""
+        """Starts the W&B run; returns the problem if that fails."""
         tracking, world = experiment.tracking, experiment.world
-        # A service that belongs to a process above may be gone, or still hold this run for a driver that was killed.
+        # A parent process's service may have ended, or still hold this run for a driver that was killed.
         os.environ.pop(env.SERVICE, None)
         try:
             self._run = wandb.init(
@@ -137,7 +136,7 @@ class WandbRun:
                 tags=[*tracking.tags, world.map, experiment.variant],
                 config=experiment.model_dump(mode="json"),
                 settings=wandb.Settings(
-                    # A console log may hold secrets, and the lines W&B prints tear up the progress line.
+                    # A console log may contain secrets, and lines printed by W&B would break the progress line.
                     console="off",
                     silent=True,
                     reinit="create_new",
@@ -149,16 +148,17 @@ class WandbRun:
             )
             self._run.define_metric("env_steps")
             self._run.define_metric("*", step_metric="env_steps")
-        except Exception as error:  # W&B raises errors of many families, and none of them may end a training run.
+        except Exception as error:  # W&B raises errors of many classes, and none of them may end a training run.
             self._run = None
-            # The service would refuse the run's id to the next attempt.
+            # Otherwise the service would refuse this run's id in the next attempt.
             _forget_service()
             return f"{type(error).__name__}: {one_line(error, 200)}"
         if mode == "online":
             logger.info(f"W&B: {self._run.url}")
         return None
 
-    def _tell(self) -> None:
+    def _work(self) -> None:
+        """Runs the actions in the queue until None comes or W&B fails."""
         while (action := self._waiting.get()) is not None and (run := self._run) is not None:
             try:
                 action(run)
@@ -166,11 +166,11 @@ class WandbRun:
                 self._give_up(f"{type(error).__name__}: {one_line(error, 200)}")
                 return
 
-    def _hand_over_all(self, run: wandb.Run, iterations: Mapping[int, Mapping[str, float]]) -> None:
+    def _log_all(self, run: wandb.Run, iterations: Mapping[int, Mapping[str, float]]) -> None:
         for iteration, values in iterations.items():
-            self._hand_over(run, iteration, values)
+            self._log(run, iteration, values)
 
-    def _hand_over(self, run: wandb.Run, iteration: int, values: Mapping[str, float]) -> None:
+    def _log(self, run: wandb.Run, iteration: int, values: Mapping[str, float]) -> None:
         run.log(dict(values), step=iteration)
         size = sum(path.stat().st_size for path in Path(run.dir).parent.glob("*.wandb"))
         self._unsettled.append((iteration, size))
@@ -191,13 +191,13 @@ class WandbRun:
 
     def _give_up(self, problem: str) -> None:
         self._run = None
-        logger.warning(f"W&B is told no more: {problem}. What it has is in {self._directory}/wandb (wandb sync)")
-        # Otherwise W&B waits for its service when the process ends, or shows what it died of.
+        logger.warning(f"Stopped logging to W&B: {problem}. Upload what was logged: wandb sync {self._directory}/wandb")
+        # Otherwise W&B waits for its service at the end of the process, or prints the error that it died of.
         threading.Thread(target=_forget_service, daemon=True).start()
 
 
 def _forget_service() -> None:
-    # It may be gone, which is why it is forgotten; its exit code would become this process's.
+    # The service may be dead already; `teardown` would then end this process with its exit code.
     with contextlib.suppress(Exception, SystemExit):
         wandb.teardown()
 
@@ -212,7 +212,7 @@ def _stored_run_id(directory: Path) -> str:
 
 
 def _stored_mark(directory: Path, unknown: int) -> int:
-    """The mark of the run, and `unknown` where there is none, which is then stored."""
+    """The mark in the run directory; if there is none, `unknown` is stored and returned."""
     path = directory / MARK_FILE
     with contextlib.suppress(FileNotFoundError, ValueError):
         return int(path.read_text())
@@ -221,7 +221,7 @@ def _stored_mark(directory: Path, unknown: int) -> int:
 
 
 def offline_reason() -> str | None:
-    """Why the server cannot be used, None where it can."""
+    """Why the W&B server cannot be used; None if it can."""
     if (mode := os.environ.get("WANDB_MODE", "online")) != "online":
         return f"WANDB_MODE is {mode}"
     settings = wandb.setup(wandb.Settings(silent=True)).settings
@@ -241,7 +241,7 @@ def _netrc_has(url: str) -> bool:
 
 
 def _is_reachable(url: str) -> bool:
-    """Whether an HTTP server answers at `url`, with whatever status, within PREFLIGHT_S."""
+    """Whether an HTTP server answers at `url` within PREFLIGHT_S, with any status."""
     try:
         call_with_timeout(lambda: requests.head(url, timeout=PREFLIGHT_S), PREFLIGHT_S)
     except (CallTimeout, OSError, ValueError):

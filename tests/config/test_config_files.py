@@ -1,4 +1,4 @@
-"""Layers, precedence and refusals of experiment files, through `load_experiment`."""
+"""Layers, their precedence, and errors in experiment files, through `load_experiment`."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_maps_carry_the_published_values(map_name: str) -> None:
     assert experiment.rollout.unit == "episodes"
 
 
-def test_every_packaged_map_and_variant_loads_and_bears_its_own_name() -> None:
+def test_every_packaged_map_and_variant_loads_and_has_its_files_name() -> None:
     for path in (configs_dir() / "maps").glob("*.yaml"):
         assert load_experiment(map_name=path.stem, variant="ippo").world.map == path.stem
     needs = {"dm2_self_imitation": []} | {
@@ -238,7 +238,7 @@ def test_numbers_survive_the_round_trip(tmp_path_factory: pytest.TempPathFactory
     assert load_experiment(path) == experiment
 
 
-def test_hash_names_what_is_computed() -> None:
+def test_the_hash_depends_on_what_influences_the_result() -> None:
     base = load_experiment(variant="ippo")
     assert experiment_hash(base) == experiment_hash(load_experiment(variant="ippo", map_name="3m"))
     for same in ("stop.iterations=3", "tracking.name=other", "checkpoint.keep=1"):

@@ -1,4 +1,4 @@
-"""Functions of a user's own in a configuration: accepted by their form, imported before anything starts."""
+"""Functions of the user in a configuration are accepted by their form and imported before anything starts."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def one_number(logits):
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A module of this test alone."""
+    """Name of a new importable module."""
     name = f"users_rewards_{tmp_path.name}"
     (tmp_path / f"{name}.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
     return name
 
 
-def test_the_configuration_knows_exactly_the_names_that_there_are() -> None:
+def test_the_configuration_accepts_exactly_the_existing_names() -> None:
     assert tuple(REWARD_FORMS) == REWARD_FORM_NAMES
     assert tuple(DISCRIMINATOR_INPUTS) == DISCRIMINATOR_INPUT_NAMES
 
 
-def test_a_function_of_ones_own_pays(module: str) -> None:
+def test_a_function_of_the_user_computes_the_reward(module: str) -> None:
     experiment = load_experiment(variant="ippo", map_name="3m", overrides=[f"matching.form={module}:clipped"])
     rewards = matching_reward(torch.tensor([-9.0, 1.0, 9.0]), experiment.matching.form)
     assert rewards.tolist() == [-3.0, 1.0, 3.0]
@@ -59,7 +59,9 @@ def test_a_function_of_ones_own_pays(module: str) -> None:
         ("MODULE:LIMIT", "LIMIT is not a function in module MODULE"),
     ],
 )
-def test_what_cannot_be_imported_is_one_line_with_its_place(module: str, key: str, value: str, message: str) -> None:
+def test_a_failed_import_is_reported_in_one_line_with_its_origin(
+    module: str, key: str, value: str, message: str
+) -> None:
     value, message = value.replace("MODULE", module), message.replace("MODULE", module)
     with pytest.raises(ConfigError) as refusal:
         load_experiment(variant="ippo", map_name="3m", overrides=[f"{key}={value}"])
@@ -69,7 +71,7 @@ def test_what_cannot_be_imported_is_one_line_with_its_place(module: str, key: st
         check_functions(Experiment.model_validate({section: {name: value}}))
 
 
-def test_a_module_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_module_is_reported_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "users_broken.py").write_text("import users_missing\n")
     (tmp_path / "users_wrong.py").write_text("raise TypeError('two\\nlines')\n")

@@ -1,4 +1,4 @@
-"""configs/README.md is what the comments in configs/defaults.yaml say, and misses no key."""
+"""configs/README.md agrees with the comments in configs/defaults.yaml and contains every key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dm2_ray.config.schema import Experiment
 
 
 def keys(values: Mapping[str, Any], above: str = "") -> set[str]:
-    """Dotted names of all settings that are no sections."""
+    """Dotted names of all settings, without the sections."""
     found = set()
     for name, value in values.items():
         found |= keys(value, f"{above}{name}.") if isinstance(value, Mapping) and value else {above + name}

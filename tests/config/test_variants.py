@@ -1,4 +1,4 @@
-"""Every packaged variant changes what it is about, and nothing else: rows of a comparison differ in one thing."""
+"""Every packaged variant changes only what its name says, so that conditions of a comparison differ in one setting."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dm2_ray.runs.experiment_loading import load_experiment
 JOINT = ("demonstrations.path=/set",)
 PER_AGENT = ("demonstrations.paths_per_agent=[/a, /b, /c, /d, /e]",)
 CHANGES: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
-    # variant: the one it is compared with, its experts, what differs
+    # variant: the variant it is compared with, its experts, the settings that differ
     "dm2_self_imitation": ("dm2", (), {"demonstrations.source": "self_imitation", "demonstrations.path": None}),
     "dm2_live": ("dm2", JOINT, {"demonstrations.source": "live"}),
     "dm2_state_action": ("dm2", JOINT, {"discriminator.input": "state_action"}),
@@ -42,7 +42,7 @@ CHANGES: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
 
 
 def settings(variant: str, experts: tuple[str, ...]) -> dict[str, Any]:
-    """Every key, dotted, on a map with values of its own."""
+    """All settings, by dotted key, on a map with settings of its own."""
     experiment = load_experiment(variant=variant, map_name="5m_vs_6m", overrides=experts)
     found = {}
     for section, value in experiment.model_dump(mode="json").items():
@@ -51,21 +51,21 @@ def settings(variant: str, experts: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-def test_all_variants_are_spoken_for() -> None:
+def test_every_variant_is_tested() -> None:
     assert {"dm2", *CHANGES} == set(variant_names())
 
 
 @pytest.mark.parametrize("variant", CHANGES)
-def test_a_variant_differs_in_what_it_says_alone(variant: str) -> None:
+def test_a_variant_changes_only_the_expected_settings(variant: str) -> None:
     base, experts, expected = CHANGES[variant]
     ours, theirs = settings(variant, experts), settings(base, PER_AGENT if base == "dm2_independent" else JOINT)
     changed = {key for key in ours if ours[key] != theirs[key]} - {"variant"}
-    # One that states the default is compared with those that do not have it.
+    # A variant may state a value that is the default, too, and then changes nothing.
     assert changed == {key for key, value in expected.items() if theirs[key] != value}
     assert {key: ours[key] for key in expected} == expected
 
 
 @pytest.mark.parametrize("variant", variant_names())
-def test_a_variant_says_what_it_is(variant: str) -> None:
+def test_a_variants_file_begins_with_an_explanation(variant: str) -> None:
     lines = (configs_dir() / "variants" / f"{variant}.yaml").read_text().splitlines()
     assert lines[0].startswith("# ") and f"variant: {variant}" in lines

@@ -1,4 +1,4 @@
-"""Scenarios in experiments: read once, carried along, replaced by whatever map is named later."""
+"""Scenarios in experiments are read once, stored in the experiment, and replaced by a map that is set later."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_single_keys_of_a_scenario_can_be_overridden(file: Path) -> None:
     assert loaded("world.scenario.name=yours", map_name=str(file)).world.map == "yours"
 
 
-def test_a_map_named_later_replaces_the_scenario(file: Path, tmp_path: Path) -> None:
+def test_a_map_set_later_replaces_the_scenario(file: Path, tmp_path: Path) -> None:
     write_yaml(loaded(map_name=str(file)), tmp_path / "config.yaml")
     experiment = loaded(config_file=tmp_path / "config.yaml", map_name="8m")
     assert experiment.world == WorldSettings(map="8m")
@@ -92,7 +92,7 @@ def test_a_map_named_later_replaces_the_scenario(file: Path, tmp_path: Path) -> 
     assert loaded("world.scenario=null", map_name="3m").world == WorldSettings(map="3m")
 
 
-def test_a_scenario_may_stand_in_the_experiment_itself(tmp_path: Path) -> None:
+def test_an_experiment_may_contain_a_scenario(tmp_path: Path) -> None:
     path = tmp_path / "experiment.yaml"
     path.write_text(yaml.safe_dump({"world": {"map": "inline", "scenario": CONTENT}}))
     experiment = loaded(config_file=path)
@@ -119,14 +119,14 @@ def test_a_scenario_may_stand_in_the_experiment_itself(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_wrong_scenarios_are_refused_in_one_line(overrides: list[str], words: list[str]) -> None:
     if not words:
-        assert loaded(*overrides).world.scenario["episode_limit"] == 300  # said before the map, and so of another one
+        assert loaded(*overrides).world.scenario["episode_limit"] == 300  # set before the map, so for another scenario
         return
     message = refusal(*overrides)
     for word in words:
         assert word in message
 
 
-def test_a_wrong_file_is_named_with_its_line(file: Path) -> None:
+def test_an_error_in_a_file_is_reported_with_its_line(file: Path) -> None:
     file.write_text("episode_limit: 3\nagents: []\n")
     assert f"command line: world.map: {file}, line 2: agents must be" in refusal(map_name=str(file))
 
@@ -138,7 +138,7 @@ def test_a_world_given_in_python_is_resolved_too(file: Path) -> None:
     assert resolve_world(WorldSettings(map="3m")) == WorldSettings(map="3m")
 
 
-def test_the_hash_knows_the_scenarios_content(file: Path) -> None:
+def test_the_hash_depends_on_the_scenarios_content(file: Path) -> None:
     first = experiment_hash(loaded(map_name=str(file)))
     assert experiment_hash(loaded(map_name=str(file))) == first
     file.write_text(yaml.safe_dump({**CONTENT, "episode_limit": 81}))

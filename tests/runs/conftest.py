@@ -1,4 +1,4 @@
-"""One local Ray for the commands that run in the tests' own process."""
+"""Starts one local Ray for the commands that these tests run in their own process."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""One driver at a time writes a run, and one that was taken over writes nothing more."""
+"""Only one driver at a time writes a run, and a superseded driver writes nothing more."""
 
 import json
 import signal
@@ -20,7 +20,7 @@ def test_one_driver_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     run, copies = tmp_path / "run", tmp_path / "copies"
     with driver(*train_command(run, 100_000, f"checkpoint.uri=file://{copies}")) as first:
         first.wait_for(run, 2)
-        # A second one is refused while the first lives.
+        # A second driver is refused while the first is alive.
         capsys.readouterr()
         assert main(["resume", str(run), *address()]) == 2
         out, err = capsys.readouterr()
@@ -28,7 +28,7 @@ def test_one_driver_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         assert f"{run} is being trained by generation 1 (process {generation['pid']} on {generation['host']}" in err
         assert (out, err.count("\n")) == ("", 1)
         first.wait_for(run, len(lines(run)) + 2)
-        # As on two machines that share a file system without locks, where the first was cut off and comes back.
+        # As with two machines on a file system without locks, of which the first loses its connection and comes back.
         first.send(signal.SIGSTOP)
         (run / "run.lock").unlink()
         done = len(lines(run))
@@ -46,10 +46,10 @@ def test_one_driver_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.long
 @pytest.mark.timeout(120)
-def test_a_driver_learns_from_the_copy_that_the_run_went_on_elsewhere(
+def test_a_driver_learns_from_the_copy_that_the_run_was_resumed_elsewhere(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As on two machines that share nothing but the place of copies."""
+    """As with two machines that share only the location of the copies."""
     run, copies = tmp_path / "run", tmp_path / "copies"
     with driver(*train_command(run, 100_000, f"checkpoint.uri=file://{copies}")) as zombie:
         deadline = time.monotonic() + 60
@@ -67,7 +67,7 @@ def test_a_driver_learns_from_the_copy_that_the_run_went_on_elsewhere(
         code, _, err = zombie.end(60)
     assert code == 3 and "generation 2" in err
     assert content(copies) == copied
-    # Nor can the first machine's run be gone on with as if nothing had happened.
+    # Nor can the first machine resume its run as if nothing had happened.
     capsys.readouterr()
     assert main(["resume", str(run), "--iterations", "100001", *address()]) == 2
     err = capsys.readouterr().err

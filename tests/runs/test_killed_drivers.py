@@ -1,4 +1,4 @@
-"""Drivers that are killed at any moment: the resumed run is the undisturbed one, bit for bit."""
+"""Drivers may be killed at any moment: the resumed run equals the uninterrupted one, bit for bit."""
 
 import json
 import random
@@ -88,7 +88,7 @@ def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(300)
 def test_kills_with_processes_change_nothing(tmp_path: Path) -> None:
-    """Rollout worker and learners in processes of their own, which die with their driver."""
+    """Here the rollout worker and the learners are processes of their own, which die with their driver."""
     settings = ["rollout.env_runners=1"]
     command = train_command(tmp_path / "undisturbed", 8, *settings, tiny=WITH_PROCESSES)
     assert main(command) == 0
@@ -105,7 +105,7 @@ def test_kills_with_processes_change_nothing(tmp_path: Path) -> None:
     assert records(run) == records(tmp_path / "undisturbed")
 
 
-def test_a_damaged_newest_checkpoint_is_named_and_passed_over(
+def test_a_damaged_newest_checkpoint_is_reported_and_skipped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"

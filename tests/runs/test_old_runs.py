@@ -1,4 +1,4 @@
-"""Runs and demonstration sets that version 0.1.0 wrote still open: tests/data/made_by_0.1.0."""
+"""Runs and demonstration sets written by version 0.1.0 (tests/data/made_by_0.1.0) can still be used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that cannot go on, or are not allowed to: what they leave behind."""
+"""What a run leaves behind if a fault or a signal ends it."""
 
 import json
 import os
@@ -63,7 +63,7 @@ def test_an_iteration_that_takes_too_long_is_dropped_and_what_came_before_is_sav
     for line in process.stdout:
         if line.startswith("ippo on"):
             break
-    time.sleep(6.0)  # it is in the middle of an iteration without end
+    time.sleep(6.0)  # it is now in the middle of an iteration that would take hours
     for number in signals:
         process.send_signal(number)
         time.sleep(0.5)

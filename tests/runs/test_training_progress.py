@@ -1,4 +1,4 @@
-"""What a person at the terminal, or a log file, gets to see."""
+"""The progress of a run as shown on a terminal and in a log file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def record(iteration: int, **more: Any) -> dict[str, Any]:
 
 
 def progress(stream: io.StringIO, **stop: int) -> Progress:
-    seconds = itertools.count(0, 2)  # every iteration takes two
+    seconds = itertools.count(0, 2)  # every iteration takes two seconds
     return Progress(StopSettings(**stop), stream=stream, clock=lambda: float(next(seconds)))  # type: ignore[arg-type]
 
 
@@ -52,13 +52,13 @@ def test_a_terminal_shows_one_line_that_updates_itself_and_keeps_evaluations() -
     assert "ETA 0:00:10" in lines[2]
 
 
-def test_the_nearest_limit_gives_the_time_left() -> None:
+def test_the_limit_reached_first_determines_the_time_left() -> None:
     stream = io.StringIO()
     progress(stream, env_steps=10_000, iterations=3).update(record(1))
     assert "ETA 0:00:04" in stream.getvalue()
 
 
-def test_what_is_unknown_is_left_out() -> None:
+def test_unknown_values_are_left_out() -> None:
     stream = io.StringIO()
     progress(stream).update({"iteration": 1, "env_steps": 0, "win_rate": None, "agents": {"agent_0": {"kl": 0.1}}})
     assert stream.getvalue() == "iteration 1  env steps 0  0/s\n"

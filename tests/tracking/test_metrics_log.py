@@ -1,4 +1,4 @@
-"""metrics.jsonl: valid JSON whatever comes, equal after a resume, never mixed up with another run."""
+"""metrics.jsonl is always valid JSON, equal after a resume, and never mixed with another run's."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_iterations_only_go_up(tmp_path: Path) -> None:
             log.append(record(4))
 
 
-def test_a_resumed_run_writes_the_file_of_an_undisturbed_one(tmp_path: Path) -> None:
+def test_a_resumed_run_writes_the_same_file_as_an_uninterrupted_one(tmp_path: Path) -> None:
     undisturbed, resumed = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
     with MetricsLog(undisturbed) as log:
         for iteration in range(1, 9):
@@ -99,11 +99,11 @@ def test_a_new_run_does_not_touch_another_runs_records(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["nonsense", "[1]", '{"env_steps": 3}', ""])
-def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
+def test_a_damaged_line_is_reported(tmp_path: Path, line: str) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text(json.dumps(record(1)) + "\n" + line + "\n" + json.dumps(record(2)) + "\n")
     before = path.read_bytes()
-    with pytest.raises(TrackingError, match="line 2 is no record") as caught:
+    with pytest.raises(TrackingError, match="line 2 is not the record") as caught:
         MetricsLog(path, resumed_iteration=2)
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == before
@@ -121,7 +121,7 @@ def test_a_record_is_in_the_file_before_the_process_dies(tmp_path: Path) -> None
     assert read_metrics(path) == [{"iteration": 1}]
 
 
-def test_flat_names_leave_out_the_level_of_agents_and_what_is_no_number() -> None:
+def test_flat_names_omit_the_level_agents_and_values_that_are_not_numbers() -> None:
     nested = record(
         2,
         agents={"agent_0": {"policy_loss": 0.5, "note": "x", "gone": None}, "agent_1": {"deep": {"kl": 1}}},
@@ -140,8 +140,8 @@ def test_flat_names_leave_out_the_level_of_agents_and_what_is_no_number() -> Non
 
 
 @pytest.mark.cli
-def test_a_record_that_the_disk_does_not_take_leaves_no_half_of_it(tmp_path: Path) -> None:
-    """In a process that may write no file beyond 1000 bytes, which is what a full disk looks like."""
+def test_a_failed_write_leaves_no_half_record(tmp_path: Path) -> None:
+    """A limit of 1000 bytes per file stands in for a full disk."""
     script = f"""
 import resource, signal
 from pathlib import Path

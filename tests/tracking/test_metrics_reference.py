@@ -1,4 +1,4 @@
-"""Every metric that a run writes is explained on the page about metrics."""
+"""Every metric that a run writes is explained in dm2_ray/tracking/README.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tracker's outlets: TensorBoard, Weights & Biases, summary.json, each read back from what lies on disk."""
+"""The tracker's outputs: TensorBoard, Weights & Biases and summary.json, each read back from the disk."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def no_wandb_of_ones_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
 
 
 def tensorboard_scalars(directory: Path) -> list[tuple[str, int, float]]:
-    """Tag, step and value of every scalar in a directory of event files (TFRecord framing: length, crc, data, crc)."""
+    """Tag, step and value of every scalar in a directory of event files (TFRecord frames: length, crc, data, crc)."""
     from tensorboardX.proto.event_pb2 import Event
 
     found = []
@@ -64,7 +64,7 @@ def tensorboard_scalars(directory: Path) -> list[tuple[str, int, float]]:
 
 
 def wandb_records(run_dir: Path, pattern: str = "offline-run-*") -> list[list[dict[str, Any]]]:
-    """Records of every offline run under a run directory, oldest first, as W&B's own reader gives them."""
+    """The records of every offline run in a run directory, oldest first, as W&B's own reader returns them."""
     runs = []
     for directory in sorted(run_dir.glob(f"wandb/{pattern}")):
         command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(directory)]
@@ -117,7 +117,7 @@ def test_an_offline_run_is_really_written(tmp_path: Path, caplog: pytest.LogCapt
     assert not of_kind(records, "output_raw")  # no console capture
 
 
-def test_a_resumed_experiment_goes_on_in_the_same_run(tmp_path: Path) -> None:
+def test_a_resumed_experiment_continues_the_same_wandb_run(tmp_path: Path) -> None:
     settings = experiment(wandb="offline", tensorboard=False)
     with Tracker(tmp_path, settings) as tracker:
         for iteration in (1, 2, 3):
@@ -127,7 +127,7 @@ def test_a_resumed_experiment_goes_on_in_the_same_run(tmp_path: Path) -> None:
             tracker.log(record(iteration))
     before, after = wandb_records(tmp_path)
     assert of_kind(before, "run")[0]["run_id"] == of_kind(after, "run")[0]["run_id"]
-    # Iteration 3, which is done again, W&B has been told.
+    # Iteration 3, which is repeated, was already logged to W&B.
     assert [[entry["step"]["num"] for entry in of_kind(part, "history")] for part in (before, after)] == [
         [1, 2, 3],
         [4],
@@ -135,7 +135,7 @@ def test_a_resumed_experiment_goes_on_in_the_same_run(tmp_path: Path) -> None:
     assert [entry["iteration"] for entry in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]
 
 
-def test_what_wandb_had_not_taken_when_its_driver_was_killed_is_told_later(tmp_path: Path) -> None:
+def test_iterations_that_wandb_had_not_stored_when_its_driver_was_killed_are_logged_later(tmp_path: Path) -> None:
     settings = experiment(wandb="offline", tensorboard=False)
     with Tracker(tmp_path, settings) as tracker:
         tracker.log(record(1))
@@ -144,13 +144,13 @@ def test_what_wandb_had_not_taken_when_its_driver_was_killed_is_told_later(tmp_p
             tracker.log(record(iteration))
     with Tracker(tmp_path, settings, resumed_iteration=1499) as tracker:
         tracker.log(record(1500))
-    told = [of_kind(part, "history") for part in wandb_records(tmp_path)]
-    assert [entry["step"]["num"] for part in told for entry in part] == list(range(1, 1501))
-    assert told[1][0]["item"]["agent_1/policy_loss"] == 2.1
+    logged = [of_kind(part, "history") for part in wandb_records(tmp_path)]
+    assert [entry["step"]["num"] for part in logged for entry in part] == list(range(1, 1501))
+    assert logged[1][0]["item"]["agent_1/policy_loss"] == 2.1
 
 
-def test_what_was_in_wandbs_buffer_when_its_driver_was_killed_is_sent_again(tmp_path: Path) -> None:
-    """W&B's service keeps rows in memory; whether they reach the disk when its driver is killed must not matter."""
+def test_iterations_in_wandbs_buffer_when_its_driver_was_killed_are_logged_again(tmp_path: Path) -> None:
+    """W&B's service buffers rows in memory; whether they reach the disk when the driver is killed must not matter."""
     driver = """
 import os, sys, time
 from pathlib import Path
@@ -175,7 +175,7 @@ os._exit(9)
     assert int((run / "wandb_last_iteration").read_text()) == 201
 
 
-def test_what_another_machine_may_have_told_is_not_told_again(tmp_path: Path) -> None:
+def test_iterations_that_another_machine_may_have_logged_are_not_logged_again(tmp_path: Path) -> None:
     settings = experiment(wandb="offline", tensorboard=False)
     with Tracker(tmp_path, settings) as tracker:
         tracker.log(record(1))
@@ -188,8 +188,8 @@ def test_what_another_machine_may_have_told_is_not_told_again(tmp_path: Path) ->
 
 
 def test_the_service_of_another_process_may_hold_the_run(tmp_path: Path) -> None:
-    """A driver that shared its parent's service and was killed: the service believes that the run goes on."""
-    tell = """
+    """After a driver that shared its parent's service was killed, the service believes that the run continues."""
+    script = """
 import os, sys
 from pathlib import Path
 from dm2_ray.config.schema import Experiment, TrackingSettings
@@ -204,7 +204,7 @@ run.finish(0)
     assert os.environ["WANDB_SERVICE"]
     (tmp_path / "run").mkdir()
     commands = [
-        [sys.executable, "-c", tell, str(tmp_path / "run"), *rest] for rest in (["1", "killed"], ["2", "ended"])
+        [sys.executable, "-c", script, str(tmp_path / "run"), *rest] for rest in (["1", "killed"], ["2", "ended"])
     ]
     assert subprocess.run(commands[0]).returncode == 9
     done = subprocess.run(commands[1], capture_output=True, text=True)
@@ -227,7 +227,7 @@ def test_the_service_of_another_process_may_be_gone(
 
 
 def own_messages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What this package said; W&B logs, too."""
+    """The log messages of this package, without those of W&B."""
     return [entry.getMessage() for entry in caplog.records if entry.name.startswith("dm2_ray")]
 
 
@@ -235,7 +235,7 @@ def goes_offline(tmp_path: Path, reason: str, caplog: pytest.LogCaptureFixture) 
     began = time.monotonic()
     with Tracker(tmp_path / "run", experiment(wandb="online", tensorboard=False)) as tracker:
         tracker.log(record(1))
-    # Half an hour is what some libraries wait for it.
+    # Some libraries wait for half an hour.
     assert time.monotonic() - began < 60
     (line,) = own_messages(caplog)
     assert "\n" not in line
@@ -259,7 +259,7 @@ def test_without_a_network_online_becomes_offline(
 def test_a_server_that_never_answers_makes_online_offline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It takes the connection and says nothing."""
+    """The server accepts the connection and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("WANDB_API_KEY", ANY_KEY)
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
@@ -294,7 +294,7 @@ def test_a_server_that_refuses_makes_online_offline(
 
 
 class Falling(http.server.BaseHTTPRequestHandler):
-    """As much of W&B's server as a run needs to begin; once `fallen` is set, it answers nothing more."""
+    """As much of W&B's server as a run needs to start; once `fallen` is set, it stops answering."""
 
     protocol_version = "HTTP/1.1"
     fallen = threading.Event()
@@ -328,7 +328,7 @@ class Falling(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_a_server_that_falls_silent_later_costs_no_more_than_the_limit(
+def test_a_server_that_stops_answering_costs_no_more_than_the_time_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "dm2_ray")
@@ -353,15 +353,17 @@ def test_a_server_that_falls_silent_later_costs_no_more_than_the_limit(
         server.shutdown()
         thread.join()
         server.server_close()
-    told = own_messages(caplog)
-    assert told[0].startswith("W&B: http://127.0.0.1")
-    assert len(told) == 2 and told[1].startswith("W&B is told no more") and f"{tmp_path}/wandb" in told[1]
-    # All of it is on the disk.
+    messages = own_messages(caplog)
+    assert messages[0].startswith("W&B: http://127.0.0.1")
+    assert (
+        len(messages) == 2 and messages[1].startswith("Stopped logging to W&B") and f"{tmp_path}/wandb" in messages[1]
+    )
+    # Everything is on the disk.
     (records,) = wandb_records(tmp_path, "run-*")
     assert [entry["step"]["num"] for entry in of_kind(records, "history")] == [1, 2, 3]
 
 
-def test_training_goes_on_when_wandb_dies(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_training_continues_when_wandb_dies(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "dm2_ray")
     with Tracker(tmp_path, experiment(wandb="offline", tensorboard=False)) as tracker:
         tracker.log(record(1))
@@ -373,12 +375,12 @@ def test_training_goes_on_when_wandb_dies(tmp_path: Path, caplog: pytest.LogCapt
         for iteration in range(2, 6):
             tracker.log(record(iteration))
         tracker.finish("completed")
-    told = own_messages(caplog)
-    assert len(told) == 1 and told[0].startswith("W&B is told no more")
+    messages = own_messages(caplog)
+    assert len(messages) == 1 and messages[0].startswith("Stopped logging to W&B")
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 5
 
 
-def test_the_summary_tells_last_and_best(tmp_path: Path) -> None:
+def test_the_summary_contains_the_last_and_best_results(tmp_path: Path) -> None:
     with Tracker(tmp_path, experiment(tensorboard=False)) as tracker:
         for iteration, win_rate in ((1, 0.25), (2, 0.75), (3, 0.75), (4, 0.5)):
             tracker.log(record(iteration, evaluation={"win_rate": win_rate, "return_mean": 1.0, "episodes": 128}))
@@ -401,7 +403,7 @@ def test_the_summary_tells_last_and_best(tmp_path: Path) -> None:
     assert "wall_s" in summary["timing"]
 
 
-def test_a_resumed_runs_summary_is_that_of_an_undisturbed_one(tmp_path: Path) -> None:
+def test_a_resumed_runs_summary_equals_that_of_an_uninterrupted_run(tmp_path: Path) -> None:
     def evaluated(iteration: int) -> dict[str, Any]:
         return record(iteration, evaluation={"win_rate": 1 / iteration, "return_mean": 1.0, "episodes": 8})
 
@@ -420,7 +422,7 @@ def test_a_resumed_runs_summary_is_that_of_an_undisturbed_one(tmp_path: Path) ->
     assert {**resumed, "timing": None} == {**undisturbed, "timing": None}
 
 
-def test_a_summary_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_summary_is_replaced_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tracker = Tracker(tmp_path, experiment(tensorboard=False))
     tracker.log(record(1))
     tracker.finish("interrupted")
@@ -437,7 +439,7 @@ def test_a_summary_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: 
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(".tmp")]
 
 
-def test_a_new_run_is_not_written_over_another(tmp_path: Path) -> None:
+def test_a_new_run_does_not_overwrite_another(tmp_path: Path) -> None:
     with Tracker(tmp_path, experiment(tensorboard=False)) as tracker:
         tracker.log(record(1))
     with pytest.raises(TrackingError, match="another run"):
