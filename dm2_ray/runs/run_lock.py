@@ -29,10 +29,6 @@ GENERATION_FILE = "generation.json"
 LOCK_FILE = "run.lock"
 
 
-class RunSuperseded(RunStopped, RuntimeError):
-    """Another driver has taken over this one's run."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunGeneration:
     """One start or resume of a run.
@@ -82,6 +78,10 @@ class RunGeneration:
             started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             token=secrets.token_hex(8),
         )
+
+
+class RunSuperseded(RunStopped, RuntimeError):
+    """Another driver has taken over this one's run."""
 
 
 class RunLock:
