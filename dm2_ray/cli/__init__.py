@@ -1,4 +1,4 @@
-"""The command line: `dm2 COMMAND --help`. `main.py` holds the commands, one module each what they do."""
+"""The command line, `dm2 COMMAND --help`: `commands.py` is the table of all commands and names where each is run."""
 
 from dm2_ray.cli.main import main
 

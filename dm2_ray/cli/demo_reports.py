@@ -1,27 +1,28 @@
-"""What `dm2 demos verify` and `dm2 demos inspect` say of a set.
-
-Each command imports what it needs, so that `--help` and refusals do not wait for the reader.
-"""
+"""`dm2 demos verify`, `inspect` and `plot`: what is in a demonstration set."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
+from dm2_ray.config.schema import WorldSettings
+from dm2_ray.demonstrations import DemonstrationError, JointTrajectories
+from dm2_ray.demonstrations.merging import manifest_parts
+from dm2_ray.demonstrations.verifying import check_map_matches, verify_set
+from dm2_ray.statistics import wilson_interval
+from dm2_ray.terminal import format_table
+from dm2_ray.world.configured import resolve_world
+
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from dm2_ray.demonstrations import JointTrajectories, Manifest, Part, Provenance
+    from dm2_ray.demonstrations import Manifest, Part, Provenance
 
 
-def demos_verify(options: argparse.Namespace) -> int:
-    from dm2_ray.config.schema import WorldSettings
-    from dm2_ray.demonstrations import DemonstrationError
-    from dm2_ray.demonstrations.verifying import check_map_matches, verify_set
-    from dm2_ray.world.configured import resolve_world
-
+def verify(options: argparse.Namespace) -> int:
     world = None if options.map is None else resolve_world(WorldSettings(map=options.map))
     try:
         demonstrations = verify_set(options.set)
@@ -42,10 +43,7 @@ def demos_verify(options: argparse.Namespace) -> int:
     return 0
 
 
-def demos_inspect(options: argparse.Namespace) -> int:
-    from dm2_ray.demonstrations import JointTrajectories
-    from dm2_ray.demonstrations.merging import manifest_parts
-
+def inspect(options: argparse.Namespace) -> int:
     demonstrations = JointTrajectories.open(options.set)
     manifest = demonstrations.manifest
     statistics = _statistics(demonstrations)
@@ -61,7 +59,7 @@ def demos_inspect(options: argparse.Namespace) -> int:
         "sizes": f"{manifest.num_agents} agents, observations of {manifest.obs_size}, {manifest.num_actions} actions",
         "shards": str(len(manifest.shards)),
     }
-    for name, settings in (("engine settings", manifest.engine), ("SMAC switches", manifest.smac)):
+    for name, settings in (("engine settings", manifest.engine), ("SMAC options", manifest.smac)):
         if settings:
             rows[name] = ", ".join(f"{key}={value}" for key, value in settings.items())
     if manifest.missing:
@@ -71,16 +69,21 @@ def demos_inspect(options: argparse.Namespace) -> int:
         rows["team"] = _team_in_words(manifest.policy)
     for number, part in enumerate(parts if len(parts) > 1 else ()):
         rows[f"part {number}"] = _part_in_words(part)
-    width = max(map(len, rows))
     print(f"{options.set}: intact")
-    for name, text in rows.items():
-        print(f"  {name:{width}}  {text}")
+    print(format_table(list(rows.items()), indent="  "))
+    return 0
+
+
+def plot(options: argparse.Namespace) -> int:
+    # matplotlib and numba take 1 s to import; the other reports need neither.
+    from dm2_ray.analysis.demonstration_plot import draw_set_picture
+
+    episodes, lack = draw_set_picture(Path(options.set), options.out, agent=options.agent, map_name=options.map)
+    print(f"{options.out}: {episodes:,} joint episodes of {options.set}{'' if lack is None else f' ({lack})'}")
     return 0
 
 
 def _statistics(demonstrations: JointTrajectories) -> dict[str, Any]:
-    from dm2_ray.statistics import wilson_interval
-
     manifest = demonstrations.manifest
     rate = manifest.win_rate
     return {
@@ -91,8 +94,6 @@ def _statistics(demonstrations: JointTrajectories) -> dict[str, Any]:
 
 
 def _spread(values: npt.NDArray[np.generic]) -> dict[str, float]:
-    import numpy as np
-
     names = ("min", "q25", "median", "q75", "max")
     quantiles = np.quantile(values.astype(np.float64), (0, 0.25, 0.5, 0.75, 1))
     return {"mean": float(values.mean()), **{name: float(value) for name, value in zip(names, quantiles, strict=True)}}

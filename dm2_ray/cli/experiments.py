@@ -1,57 +1,34 @@
-"""What `dm2 experiment` and `dm2 report` do.
-
-Each imports what it needs, so that `--help` does not wait.
-"""
+"""`dm2 experiment` and `dm2 report`."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from dm2_ray.cli.parsing import add_command, natural, positive
 from dm2_ray.errors import Interrupted, UserError
+from dm2_ray.experiments.comparison import Comparison
+from dm2_ray.experiments.comparison_markdown import markdown, numbers, overall_markdown
+from dm2_ray.experiments.matrix_file import load_matrix, write_matrix
+from dm2_ray.experiments.pipeline import run_pipeline
+from dm2_ray.experiments.pipeline_progress import PipelineProgress
+from dm2_ray.experiments.report import (
+    COMMANDS_FILE,
+    EXPERIMENT_FILE,
+    experiment_comparison,
+    is_experiment,
+    runs_comparisons,
+    write_report,
+)
+from dm2_ray.experiments.steps import build_plan
+from dm2_ray.files import write_atomically
+from dm2_ray.runs.run_directory import RunDirectoryError
 
-if TYPE_CHECKING:
-    from dm2_ray.cli.parsing import Subparsers
-
-
-def add_parsers(subparsers: Subparsers) -> None:
-    """Adds `dm2 experiment` and `dm2 report`."""
-    parser = add_command(
-        subparsers, "experiment", experiment, "run one of the paper's experiments whole: experts, demonstrations, rows",
-        "  dm2 experiment demonstrations_2x2 --dry-run\n"
-        "  dm2 experiment demonstrations_2x2 --map 3m --seeds 3 --jobs 2 env_steps=300000\n"
-        "  dm2 experiment core --map 3s_vs_4z --run-dir runs/core sets.better.win_rate=0.6 rollout.env_runners=8\n"
-        "  dm2 experiment my_experiment.yaml --seed-list 4,5,6\n",
-    )  # fmt: skip
-    parser.add_argument("name", metavar="NAME | FILE", help="of configs/experiments, or a YAML file of your own")
-    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings of all runs, or keys of the file")
-    parser.add_argument("--map", help="instead of the file's: SMAC map, packaged scenario, or a scenario's YAML file")
-    seeds = parser.add_mutually_exclusive_group()
-    seeds.add_argument("--seeds", type=positive, metavar="K", help="every row with the first K of the file's seeds")
-    seeds.add_argument("--seed-list", type=_seed_list, metavar="S,S,…", help="every row with these seeds")
-    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="default: runs/NAME-MAP")
-    parser.add_argument("--jobs", type=positive, default=1, metavar="J", help="processes at once (%(default)s)")
-    parser.add_argument("--dry-run", action="store_true", help="check everything and print the commands")
-    parser.add_argument("--report-only", action="store_true", help="start nothing: report what there is")
-    parser = add_command(
-        subparsers, "report", report, "compare runs, or what there is of an experiment: table, statistics, picture",
-        "  dm2 report runs/core-3s_vs_4z\n"
-        "  dm2 report runs/dm2-3m-0 runs/dm2-3m-1 runs/ippo-3m-0 runs/ippo-3m-1 --out runs/compared\n"
-        "  dm2 report runs/core-3s_vs_4z runs/core-5m_vs_6m --out runs/core --json\n",
-    )  # fmt: skip
-    parser.add_argument("directories", nargs="+", type=Path, metavar="RUN_DIR | EXPERIMENT_DIR")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="of result.md, .json and .png; an experiment's own if "
-                        "there is one alone, else nothing is written")  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+log = logging.getLogger(__name__)
 
 
 def experiment(options: argparse.Namespace) -> int:
-    from dm2_ray.experiments.matrix_file import load_matrix, write_matrix
-    from dm2_ray.experiments.steps import build_plan
-
     for setting in options.settings:
         if "=" not in setting:
             raise UserError(f"settings are written KEY=VALUE, got {setting}")
@@ -71,11 +48,6 @@ def experiment(options: argparse.Namespace) -> int:
             print(step.command())
         return 0
 
-    from dm2_ray.experiments.pipeline import run_pipeline
-    from dm2_ray.experiments.pipeline_progress import PipelineProgress
-    from dm2_ray.experiments.report import COMMANDS_FILE, EXPERIMENT_FILE
-    from dm2_ray.files import write_atomically
-
     def begin() -> None:
         write_matrix(matrix, directory / EXPERIMENT_FILE)
         lines = [step.command() for step in plan.steps.values()]
@@ -84,19 +56,15 @@ def experiment(options: argparse.Namespace) -> int:
     outcome = run_pipeline(plan, jobs=options.jobs, progress=PipelineProgress(), begin=begin)
     _report_experiment(directory)
     if outcome.stopped_by is not None:
-        print(f"stopped by {outcome.stopped_by}; the same command goes on")
+        log.warning("stopped by %s; the same command continues", outcome.stopped_by)
         return Interrupted.exit_code
     if outcome.failed:
-        print(f"failed: {', '.join(outcome.failed)}; the same command tries them again")
+        log.error("failed: %s; the same command tries again", ", ".join(outcome.failed))
         return 1
     return 0
 
 
 def report(options: argparse.Namespace) -> int:
-    from dm2_ray.experiments.comparison import Comparison
-    from dm2_ray.experiments.comparison_markdown import markdown, overall_markdown
-    from dm2_ray.experiments.report import experiment_comparison, is_experiment, runs_comparisons, write_report
-
     experiments = [path for path in options.directories if is_experiment(path)]
     runs = [path for path in options.directories if path not in experiments]
     if experiments and runs:
@@ -117,17 +85,9 @@ def report(options: argparse.Namespace) -> int:
 
 
 def _report_experiment(directory: Path) -> int:
-    from dm2_ray.experiments.comparison_markdown import numbers
-    from dm2_ray.experiments.report import EXPERIMENT_FILE, experiment_comparison, is_experiment, write_report
-    from dm2_ray.runs.run_directory import RunDirectoryError
-
     if not is_experiment(directory):
         raise RunDirectoryError(f"{directory} holds no experiment: it has no {EXPERIMENT_FILE}")
     comparison = experiment_comparison(directory)
     write_report([comparison], directory)
     print(f"\n{numbers(comparison)}\n\nmore in {directory}: result.md, result.json, result.png, {directory}/logs")
     return 0
-
-
-def _seed_list(text: str) -> list[int]:
-    return [natural(word) for word in text.split(",")]

@@ -1,63 +1,33 @@
-"""What `dm2 maps …` does.
-
-Each command imports what it needs, so that `--help` does not wait for the compiler.
-"""
+"""`dm2 maps …`."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from dm2_ray.cli.parsing import add_command, natural, positive
 from dm2_ray.terminal import StatusLine, format_table
+from dm2_ray.world.maps.registry import load_map, scenario_names
+from dm2_ray.world.maps.scenario_checks import separate_areas
+from dm2_ray.world.maps.smac_maps import map_names
+from dm2_ray.world.smac.options import SmacOptions
+from dm2_ray.world.smac.rules_tables import build_tables, max_reward
+from dm2_ray.world.unit_kinds import unit_kind
+from dm2_ray.world.viewing.text_map import count_units, draw_map
 
 if TYPE_CHECKING:
-    from dm2_ray.cli.parsing import Subparsers
     from dm2_ray.world.maps.map_spec import MapSpec
 
+log = logging.getLogger(__name__)
 
-def add_parsers(subparsers: Subparsers) -> None:
-    """Adds `dm2 maps …`."""
-    maps = subparsers.add_parser("maps", help="list, show, check and measure maps and scenarios")
-    actions = maps.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    parser = add_command(
-        actions, "list", maps_list, "list SMAC's maps and the packaged scenarios",
-        "  dm2 maps list\n  dm2 maps list --json\n",
-    )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser = add_command(
-        actions, "show", maps_show, "say what a map is made of, and draw it",
-        "  dm2 maps show corridor\n  dm2 maps show my_scenario.yaml\n",
-    )  # fmt: skip
-    parser.add_argument("map", metavar="NAME | FILE", help="a map's name, or a scenario's YAML file")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser = add_command(
-        actions, "check", maps_check, "check a scenario's file: one line, and exit code 0 or 2",
-        "  dm2 maps check my_scenario.yaml\n",
-    )  # fmt: skip
-    parser.add_argument("file", metavar="FILE")
-    parser = add_command(
-        actions, "difficulty", maps_difficulty, "measure the win rates of the scripted teams",
-        "  dm2 maps difficulty\n  dm2 maps difficulty 3m my_scenario.yaml --battles 200\n",
-    )  # fmt: skip
-    # Under this name maps may stand anywhere on the line (see main).
-    parser.add_argument("settings", nargs="*", metavar="MAP", help="names or files; default: all of SMAC's maps")
-    parser.add_argument("--battles", type=positive, default=1000, metavar="N", help="per team and map (%(default)s)")
-    parser.add_argument("--seed", type=natural, default=0, metavar="S", help="of the battles (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+# The compiler (numba) takes 0.5 s to import: only the commands that play or find ways wait for it.
 
 
-def maps_list(options: argparse.Namespace) -> int:
-    from dm2_ray.world.maps.registry import (
-        load_map,
-        scenario_names,
-    )
-    from dm2_ray.world.maps.smac_maps import map_names
-
+def list_maps(options: argparse.Namespace) -> int:
     sections = {
         "maps": [_brief_record(load_map(name)) for name in map_names()],
         "scenarios": [_brief_record(load_map(name)) for name in scenario_names()],
@@ -65,7 +35,7 @@ def maps_list(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(sections))
         return 0
-    titles = {"maps": "SMAC's maps", "scenarios": "packaged scenarios (a YAML file of your own is named by its path)"}
+    titles = {"maps": "SMAC's maps", "scenarios": "packaged scenarios (for your own, give the path of its YAML file)"}
     columns = ("name", "agents", "enemies", "limit")
     for section, records in sections.items():
         print(f"{titles[section]}:")
@@ -75,10 +45,7 @@ def maps_list(options: argparse.Namespace) -> int:
     return 0
 
 
-def maps_show(options: argparse.Namespace) -> int:
-    from dm2_ray.world.maps.registry import load_map
-    from dm2_ray.world.viewing.text_map import count_units, draw_map
-
+def show(options: argparse.Namespace) -> int:
     spec = load_map(options.map)
     record = _full_record(spec)
     drawing = draw_map(spec)
@@ -107,14 +74,11 @@ def maps_show(options: argparse.Namespace) -> int:
     return 0
 
 
-def maps_check(options: argparse.Namespace) -> int:
-    from dm2_ray.world.maps.registry import load_map
-    from dm2_ray.world.maps.scenario_checks import separate_areas
+def check(options: argparse.Namespace) -> int:
     from dm2_ray.world.maps.terrain import build_terrain
-    from dm2_ray.world.viewing.text_map import count_units
 
     spec = load_map(options.file)
-    build_terrain(spec.walkable)  # or it cannot be played
+    build_terrain(spec.walkable)  # raises if the map cannot be played
     width, height = spec.walkable.shape
     print(
         f"{options.file}: valid; {spec.name}, {count_units(spec.ally_kinds)} against {count_units(spec.enemy_kinds)} "
@@ -122,18 +86,17 @@ def maps_check(options: argparse.Namespace) -> int:
     )
     areas = separate_areas(spec)
     if len(areas) > 1:
-        print(
-            f"{options.file}: warning: ground units start in {len(areas)} parts of the ground with no way between them "
-            f"({', '.join(map(str, areas))} units)",
-            file=sys.stderr,
+        log.warning(
+            "%s: warning: ground units start in %d parts of the ground with no way between them (%s units)",
+            options.file,
+            len(areas),
+            ", ".join(map(str, areas)),
         )
     return 0
 
 
-def maps_difficulty(options: argparse.Namespace) -> int:
+def difficulty(options: argparse.Namespace) -> int:
     from dm2_ray.analysis.map_difficulty import markdown_table, measure_win_rates
-    from dm2_ray.world.maps.registry import load_map
-    from dm2_ray.world.maps.smac_maps import map_names
 
     specs = [load_map(name) for name in options.settings or map_names()]
     status = StatusLine(sys.stderr, terminal_every_s=0.1, plain_every_s=None)
@@ -142,11 +105,11 @@ def maps_difficulty(options: argparse.Namespace) -> int:
         started = time.monotonic()
         where = f"[{index}/{len(specs)}] {spec.name}"
 
-        def show(team: str, ended: int, where: str = where) -> None:
+        def show_progress(team: str, ended: int, where: str = where) -> None:
             if status.is_due():
                 status.show(f"{where}  {team} {ended}/{options.battles}")
 
-        result = measure_win_rates(spec, battles=options.battles, seed=options.seed, progress=show)
+        result = measure_win_rates(spec, battles=options.battles, seed=options.seed, progress=show_progress)
         rates = ", ".join(f"{team} {result.win_rate(team):.2f}" for team in result.won)
         status.close()
         status.note(f"{where}  {rates}  ({time.monotonic() - started:.1f} s)")
@@ -170,19 +133,14 @@ def _brief_record(spec: MapSpec) -> dict[str, Any]:
 
 
 def _brief_row(record: dict[str, Any]) -> tuple[str, ...]:
-    from dm2_ray.world.viewing.text_map import count_units
-
     sides = [count_units(Counter(record[side]).elements()) for side in ("agents", "enemies")]
     return record["name"], *sides, str(record["episode_limit"])
 
 
 def _full_record(spec: MapSpec) -> dict[str, Any]:
-    """Sizes with SMAC's default arguments, units in the order of their numbers, the enemies' order."""
-    from dm2_ray.world.smac.options import SmacOptions
-    from dm2_ray.world.smac.rules_tables import build_tables, max_reward
-
-    switches = SmacOptions()
-    tables = build_tables(spec, switches)
+    """Sizes with SMAC's default arguments, units in the order of their numbers, and the order that the enemies obey."""
+    smac = SmacOptions()
+    tables = build_tables(spec, smac)
     order = spec.enemy_order
     line = {"start": list(order.start), "end": list(order.end)} if order.kind == "attack_move" else {}
     return {
@@ -198,19 +156,17 @@ def _full_record(spec: MapSpec) -> dict[str, Any]:
             "own": tables.obs_size - tables.own_at,
         },
         "state_shape": tables.state_size,
-        "max_reward": max_reward(spec, switches),
+        "max_reward": max_reward(spec, smac),
         "units": [
-            *_unit_records("agents", spec.ally_kinds, switches.step_mul),
-            *_unit_records("enemies", spec.enemy_kinds, switches.step_mul),
+            *_unit_records("agents", spec.ally_kinds, smac.step_mul),
+            *_unit_records("enemies", spec.enemy_kinds, smac.step_mul),
         ],
         "enemy_order": {"kind": order.kind, **line},
     }
 
 
 def _unit_records(side: str, kinds: tuple[str, ...], loops_per_step: int) -> list[dict[str, Any]]:
-    """One record per run of equal kinds."""
-    from dm2_ray.world.unit_kinds import unit_kind
-
+    """One record for each group of consecutive units of the same kind."""
     starts = [index for index in range(len(kinds)) if index == 0 or kinds[index] != kinds[index - 1]]
     records = []
     for first, last in zip(starts, [*starts[1:], len(kinds)], strict=True):

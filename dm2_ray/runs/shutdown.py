@@ -9,12 +9,15 @@ Only work that can be repeated is dropped; no write is ever interrupted.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+log = logging.getLogger(__name__)
 
 FORCE_STOP_S = 2.0
 """Seconds between two repetitions of SIGTERM."""
@@ -45,7 +48,7 @@ class StopRequest:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if self.signal is None:
             self.signal = signal.Signals(number)
-            print(f"{self.signal.name}: finishing this iteration and saving; once more to stop at once", flush=True)
+            log.info("%s: finishing this iteration and saving; once more to stop at once", self.signal.name)
             if self.signal is signal.SIGTERM:
                 threading.Thread(target=self._repeat_sigterm, daemon=True).start()
             return

@@ -8,6 +8,7 @@ off the records after the checkpoint and writes them again.
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ from dm2_ray.runs.trainables import TeamAlgorithm, build_algorithm, validated_sp
 from dm2_ray.runs.training_progress import Progress
 from dm2_ray.tracking import Tracker
 from dm2_ray.tracking.tracker import Status
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +82,7 @@ def train(
     """
     spec = validated_spec(experiment)
     with lock_run(run.path) as lock, ray_session(address, needed_cpus=spec.resources.total.get("CPU", 0.0)):
-        print(f"{experiment.variant} on {experiment.world.map}: {spec.resources.arithmetic()}", flush=True)
+        log.info("%s on %s: %s", experiment.variant, experiment.world.map, spec.resources.arithmetic())
         algorithm = build_algorithm(experiment)
         try:
             if resume_from is not None:

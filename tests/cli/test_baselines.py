@@ -104,7 +104,7 @@ def test_behavior_cloning_ends_with_the_cloning(
     assert summary["final_evaluation"]["episodes"] == 6
     capsys.readouterr()
     assert dm2("resume", run, "--iterations", 3) == 2
-    assert "bc_ippo goes on with PPO" in capsys.readouterr().err
+    assert "bc_ippo continues with PPO" in capsys.readouterr().err
 
 
 def test_one_set_per_agent_makes_independent_experts(sets: list[Path], tmp_path: Path) -> None:

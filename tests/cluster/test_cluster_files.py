@@ -155,9 +155,9 @@ def test_a_job_starts_a_script_of_the_image() -> None:
     inside = Path(script).relative_to("/home/ray/dm2-ray")
     assert os.access(ROOT / inside, os.X_OK)
     assert inside.as_posix() in (CLUSTER / "Dockerfile").read_text()
-    from dm2_ray.cli.main import _parser
+    from dm2_ray.cli.commands import build_parser
 
-    _parser().parse_args(["train", *arguments[1:]])
+    build_parser().parse_args(["train", *arguments[1:]])
     runtime_env = yaml.safe_load(job["spec"]["runtimeEnvYAML"])
     assert set(runtime_env) == {"env_vars"}
 

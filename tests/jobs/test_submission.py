@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dm2_ray.cli.main import _parser, main
+from dm2_ray.cli.commands import build_parser
+from dm2_ray.cli.main import main
 from dm2_ray.config.schema import Experiment
 from dm2_ray.distributed.fault_log import FaultKind
 from dm2_ray.distributed.resources import ProcessGroup, RunResources
@@ -54,7 +55,7 @@ def test_the_run_directory_is_one_argument(given: str | None, there: str) -> Non
     submission = new_run(experiment(), job_id="ID", run_dir=given)
     arguments = words(submission.entrypoint, "/home/my ray")
     assert arguments == ["train", "experiment.yaml", "--run-dir", there, "--address", "auto"]
-    _parser().parse_args(arguments)
+    build_parser().parse_args(arguments)
 
 
 def test_a_run_is_resumed_from_its_directory_or_its_copy() -> None:
@@ -65,7 +66,7 @@ def test_a_run_is_resumed_from_its_directory_or_its_copy() -> None:
     assert words(copy.entrypoint) == [
         "resume", "s3://bucket/runs/a", "--run-dir", "/home/ray/dm2-runs/ID", "--env-steps", "9", "--address", "auto"
     ]  # fmt: skip
-    _parser().parse_args(words(copy.entrypoint))
+    build_parser().parse_args(words(copy.entrypoint))
     with pytest.raises(ClusterError, match="must be a URI"):
         resumed_run("/shared/runs/a", run_dir="elsewhere")
 

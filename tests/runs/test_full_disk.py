@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.drivers import VERY_TINY, address, train_command
-from support.tiny_runs import records
+from support.tiny_runs import problems, records
 
 from dm2_ray.checkpoints import intact_checkpoints
 from dm2_ray.cli import main
@@ -44,7 +44,7 @@ def test_a_full_disk_costs_no_checkpoint(tmp_path: Path) -> None:
         f"cp -a {disk}/run {run}; exit $code"
     )
     ended = subprocess.run([*inside, "sh", "-c", script], capture_output=True, text=True, timeout=200, check=False)
-    *warnings, error = ended.stderr.splitlines()
+    *warnings, error = problems(ended.stderr)
     assert ended.returncode == 1, ended.stderr
     saved = intact_checkpoints(run / "checkpoints")
     assert 1 <= len(saved) < ITERATIONS - 1

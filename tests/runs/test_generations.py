@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.drivers import address, driver, train_command
-from support.tiny_runs import lines, records
+from support.tiny_runs import lines, problems, records
 
 from dm2_ray.cli import main
 
@@ -39,7 +39,7 @@ def test_one_driver_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         first.send(signal.SIGCONT)
         code, _, err = first.end(60)
     assert code == 3
-    assert err.count("\n") == 1 and "generation 2" in err and "has taken over this run" in err
+    assert len(problems(err)) == 1 and "generation 2" in err and "has taken over this run" in err
     assert content(run) == before
     assert content(copies) == copied
 

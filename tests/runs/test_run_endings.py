@@ -56,12 +56,13 @@ def test_an_iteration_that_takes_too_long_is_dropped_and_what_came_before_is_sav
     process = subprocess.Popen(
         [sys.executable, "-m", "dm2_ray.cli", "resume", str(run), "--iterations", "3"],
         stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     assert process.stdout is not None
     for line in process.stdout:
-        if line.startswith("ippo on"):
+        if line.startswith("dm2: ippo on"):
             break
     time.sleep(6.0)  # it is now in the middle of an iteration that would take hours
     for number in signals:

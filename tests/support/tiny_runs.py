@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,12 @@ def train_arguments(run: Path, *more: object, variant: str = "ippo", tiny: list[
 
 def train(run: Path, *more: object, variant: str = "ippo") -> int:
     return dm2(*train_arguments(run, *more, variant=variant))
+
+
+def problems(stderr: str) -> list[str]:
+    """Lines on stderr other than those that say what a run does: what it runs on, where it resumes, why it ends."""
+    usual = re.compile(r"dm2: (\w+ on \w+: |resuming |\S+ downloaded to |SIG\w+: |stopped by SIG)")
+    return [line for line in stderr.splitlines() if not usual.match(line)]
 
 
 def lines(run: Path) -> list[str]:
