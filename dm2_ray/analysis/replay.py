@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.config.errors import ConfigError
+from dm2_ray.distributed.random_streams import StreamRole, derive_seed
 from dm2_ray.errors import RunFailed
 from dm2_ray.world import BattleVector, ScriptedTeam, load_map
+from dm2_ray.world.backends import build_battles
 from dm2_ray.world.battles.backend import BattleBackend
 from dm2_ray.world.battles.play_battles import TeamPolicy, play_battles
 from dm2_ray.world.scripted import check_scripted_team
@@ -109,13 +111,11 @@ def record_battle(
     """
     if team_name.startswith(_SCRIPTED_PREFIX):
         return _replay_script(team_name.removeprefix(_SCRIPTED_PREFIX), map_name, seed, battle, until)
-    # Here because they import torch and Ray (3 s), which a scripted team does not need.
+    # torch and Ray take 3 s to import, and a scripted team needs neither.
     from dm2_ray.analysis.replay_annotations import annotate_agents
     from dm2_ray.checkpoints import open_checkpoint
-    from dm2_ray.distributed.random_streams import StreamRole, derive_seed
     from dm2_ray.distributed.rollout.stacked_policies import load_policies
     from dm2_ray.recording.recorder import check_same_map
-    from dm2_ray.world.backends import build_battles
 
     checkpoint = open_checkpoint(Path(team_name))
     world = checkpoint.experiment().world

@@ -246,6 +246,7 @@ def ray_client(dashboard: Dashboard) -> JobSubmissionClient:
     Raises:
         RuntimeError, OSError: The cluster does not answer anymore.
     """
+    # Ray takes 0.5 s to import; a refused job does not need it.
     from ray.job_submission import JobSubmissionClient
 
     # They log a line for every uploaded file and every closed connection.

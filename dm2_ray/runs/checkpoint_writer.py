@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dm2_ray.checkpoints import Checkpoint, CheckpointError, prune_checkpoints, save_checkpoint
 from dm2_ray.checkpoints.checkpoint import listed_checkpoints
@@ -19,11 +19,9 @@ from dm2_ray.errors import RunFailed
 from dm2_ray.files import fsync_path
 from dm2_ray.runs.run_directory import RunDirectory
 from dm2_ray.runs.run_lock import RunLock, RunSuperseded
+from dm2_ray.runs.uploads import Uploads
 
 logger = logging.getLogger(__name__)
-
-if TYPE_CHECKING:
-    from dm2_ray.runs.uploads import Uploads
 
 
 class NotSaved(RunFailed, RuntimeError):
@@ -61,8 +59,6 @@ class CheckpointWriter:
         self._newest: Checkpoint | None = None
         self._uploads: Uploads | None = None
         if experiment.checkpoint.uri is not None:
-            from dm2_ray.runs.uploads import Uploads
-
             self._uploads = Uploads(run, experiment.checkpoint, lock)
         earlier = [entry for entry in listed_checkpoints(run.checkpoints) if entry.iteration <= iteration]
         self._best = max((entry.win_rate for entry in earlier if entry.win_rate is not None), default=None)

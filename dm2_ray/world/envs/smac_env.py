@@ -19,6 +19,7 @@ from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.envs.smac_view import SmacView
 from dm2_ray.world.maps.map_spec import MapSpec
 from dm2_ray.world.viewing.action_log import ActionLog
+from dm2_ray.world.viewing.html_replay import write_html
 from dm2_ray.world.viewing.screen import Screen
 
 _log = logging.getLogger(__name__)
@@ -206,8 +207,6 @@ class SMACEnv(SmacView):
         Raises:
             RuntimeError: No step has been taken yet.
         """
-        from dm2_ray.world.viewing.html_replay import write_html
-
         action_log = self._action_log
         if action_log is None or not action_log.actions:
             action_log = self._last_action_log

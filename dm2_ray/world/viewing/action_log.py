@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.battles.battle_vector import BattleVector
+from dm2_ray.world.viewing.battle_recording import BattleRecorder
 
 if TYPE_CHECKING:
     from dm2_ray.world.viewing.battle_recording import BattleRecording
@@ -38,8 +39,6 @@ class ActionLog:
         Args:
             battles: A vector of one battle with the same map, seed and settings; it is not changed.
         """
-        from dm2_ray.world.viewing.battle_recording import BattleRecorder
-
         again = BattleVector(
             battles.map_spec,
             1,

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.world.battles.units_view import UnitsView
 from dm2_ray.world.maps.map_spec import MapSpec
-
-if TYPE_CHECKING:
-    from dm2_ray.world.viewing.viewer import Window
+from dm2_ray.world.viewing.render import draw
+from dm2_ray.world.viewing.viewer import Window
 
 RENDER_MODES = ("human", "rgb_array")
 GAME_LOOPS_PER_SECOND = 22.4
@@ -19,7 +18,7 @@ GAME_LOOPS_PER_SECOND = 22.4
 
 
 class Screen:
-    """Shows battles on one map. Libraries are loaded and the window is opened at the first `show`.
+    """Shows battles on one map. The window opens at the first `show`.
 
     Args:
         map_spec: The battles' map.
@@ -43,12 +42,8 @@ class Screen:
     def show(self, units: UnitsView) -> NDArray[np.uint8] | None:
         """The picture [H, W, 3] of the first battle's units, or None after showing it in a window."""
         if self.mode == "rgb_array":
-            from dm2_ray.world.viewing.render import draw
-
             return draw(self._map_spec, units, size=self._size)
         if self._window is None:
-            from dm2_ray.world.viewing.viewer import Window
-
             self._window = Window(self._map_spec, size=self._size, step_loops=self._step_loops)
         self._window.show(units)
         return None
