@@ -281,9 +281,9 @@ def test_agents_learn_from_what_was_published(
     published, imported = publish(scripted, tmp_path / "published"), tmp_path / "imported"
     capsys.readouterr()
     assert dm2("demos", "import", published, "--map", "3m", "--out", imported) == 0
-    said = capsys.readouterr().out
-    assert "without action_mask, rewards, battle_won, which the files do not hold" in said
-    assert "demonstrations.other_engine=true" in said
+    out, err = capsys.readouterr()
+    assert "without action_mask, rewards, battle_won, which the files do not hold" in out
+    assert "demonstrations.other_engine=true" in err
     assert dm2("demos", "verify", imported, "--map", "3m") == 0
     found = said_object(capsys, "demos", "inspect", imported)
     assert (found["episodes"], found["win_rate"], found["policy"]["kind"]) == (20, None, "imported")

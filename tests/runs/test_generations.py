@@ -71,4 +71,4 @@ def test_a_driver_learns_from_the_copy_that_the_run_was_resumed_elsewhere(
     capsys.readouterr()
     assert main(["resume", str(run), "--iterations", "100001", *address()]) == 2
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and f"dm2 resume file://{copies}/run" in err
+    assert len(problems(err)) == 1 and f"dm2 resume file://{copies}/run" in err
