@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 
 from dm2_ray.errors import UserError
+from dm2_ray.world.maps.registry import world_map
 
 # Stock RLlib takes 4 s to import and the compiler 0.5 s: each measurement is imported only when it is asked for.
 
 
 def bench(options: argparse.Namespace) -> int:
-    """The command."""
     if options.world:
         from dm2_ray.benchmarks.world_throughput import MAPS, bench_world
 
@@ -32,10 +32,9 @@ def bench(options: argparse.Namespace) -> int:
 
 def _bench_faults(options: argparse.Namespace) -> int:
     from dm2_ray.benchmarks.fault_injection import FaultInjectionPlan, bench_faults
-    from dm2_ray.world.maps.registry import world_map
 
     map_name = _map(options, "3m")
-    world_map(map_name, None)  # an unknown one is refused here
+    world_map(map_name, None)  # refuses an unknown one
     plan = FaultInjectionPlan(
         map=map_name, kills=options.kills, seed=options.seed, iterations=options.iterations or 120
     )

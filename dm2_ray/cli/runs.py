@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Checkpoints need torch, 1.5 s to import, and training needs RLlib, 3 s more: a configuration is refused before that.
+# Checkpoints need torch, 1.5 s to import, and training needs RLlib, 3 s more: wrong input is refused before that.
 
 
 def train(options: argparse.Namespace) -> int:
@@ -36,8 +36,6 @@ def train(options: argparse.Namespace) -> int:
 
 
 def resume(options: argparse.Namespace) -> int:
-    from dm2_ray.checkpoints import has_checkpoints, open_checkpoint
-
     if "://" in options.run_dir:
         from dm2_ray.runs.downloads import fetch_run
 
@@ -56,6 +54,8 @@ def resume(options: argparse.Namespace) -> int:
     check_cloning_alone(experiment)
     check_world_and_demonstrations(experiment, options.address)
     _check_place_for_copies(experiment)
+    from dm2_ray.checkpoints import has_checkpoints, open_checkpoint
+
     checkpoint = None
     if has_checkpoints(run.checkpoints):
         checkpoint = open_checkpoint(run.checkpoints)
@@ -90,11 +90,11 @@ def _check_place_for_copies(experiment: Experiment) -> None:
 
 
 def quickstart(options: argparse.Namespace) -> int:
-    from dm2_ray.experiments.quickstart import run_quickstart
-
     config_file, overrides = split_settings(options.settings)
     if config_file is not None:
         raise UserError(f"settings are written KEY=VALUE, got {config_file}")
+    from dm2_ray.experiments.quickstart import run_quickstart
+
     return run_quickstart(
         Path(options.run_dir), seeds=options.seeds, map_name=options.map, scale=options.scale, overrides=overrides
     )
