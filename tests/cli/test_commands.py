@@ -40,7 +40,7 @@ def test_a_quick_answer_loads_nothing_heavy(arguments: list[str], not_loaded: se
     program = (
         "import sys\nfrom dm2_ray.cli import main\n"
         "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
-        f"sys.exit(' '.join({not_loaded} & set(sys.modules)))"
+        f"sys.exit(' '.join({not_loaded} & set(sys.modules)) or None)"
     )
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
