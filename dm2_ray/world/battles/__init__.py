@@ -1,1 +1,1 @@
-"""B battles side by side, stepped by one call, and the units in them."""
+"""B battles that one call steps together, and their units."""
