@@ -53,7 +53,7 @@ def test_no_game(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"{tmp_path / 'elsewhere'} ($SC2PATH)" in message and "Versions/Base*/SC2_x64" in message
     monkeypatch.delenv("SC2PATH")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert f"{tmp_path / 'StarCraftII'} (the default, $SC2PATH unset)" in refusal()
+    assert f"{tmp_path / 'StarCraftII'} (the default, $SC2PATH is not set)" in refusal()
 
 
 def test_game_versions(installation, open_vector) -> None:
@@ -126,7 +126,7 @@ def test_messages_of_any_protoc(tmp_path: Path, forgetful, monkeypatch: pytest.M
     (package / "raw_pb2.py").write_text("DESCRIPTOR = None\n")
     load_protocol.cache_clear()
     with pytest.raises(
-        StarCraftNotInstalled, match=r"messages in .* cannot be built with protobuf .* raw_pb2.py carries"
+        StarCraftNotInstalled, match=r"messages in .* cannot be built with protobuf .* raw_pb2.py contains"
     ):
         load_protocol()
 
