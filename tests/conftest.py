@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
@@ -49,6 +50,31 @@ def _unit_tests_start_nothing(request: pytest.FixtureRequest, monkeypatch: pytes
         pytest.fail("this test starts a process: mark it ray, cli or browser (tests/README.md)")
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
+
+
+@pytest.fixture
+def refusal_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[Sequence[object]], str]:
+    """A function that runs a `dm2` command which must be refused, and returns its one line of error.
+
+    The command runs in a directory that is empty, and must be empty afterwards.
+    """
+    from dm2_ray.cli import main
+
+    directory = tmp_path / "empty"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+
+    def run(arguments: Sequence[object]) -> str:
+        capsys.readouterr()
+        assert main([str(argument) for argument in arguments]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("dm2: ") and error.count("\n") == 1
+        assert list(directory.iterdir()) == []
+        return error
+
+    return run
 
 
 @pytest.fixture(scope="session")

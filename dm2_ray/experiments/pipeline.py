@@ -199,7 +199,7 @@ class _PipelineRunner:
         if state.status == "damaged":
             self._progress.note(f"{step.name}: {state.problem}; recording it again")
             shutil.rmtree(step.path)
-        if state.status != "begun":
+        if state.status != "started":
             return step.arguments
         # Here because it imports torch (1.5 s), which only interrupted runs need.
         from dm2_ray.checkpoints import intact_checkpoints

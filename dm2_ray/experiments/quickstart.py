@@ -141,10 +141,10 @@ def _trained(path: Path, experiment: Experiment, map_name: str, settings: Sequen
     if run.summary.exists() and json.loads(run.summary.read_text())["status"] == "completed":
         log.info("%s is already finished", path)
         return run, command
-    begun = intact_checkpoints(run.checkpoints)
-    if begun:
-        log.info("%s: continuing at iteration %d", path, begun[-1].iteration)
-        result = train(run, experiment, resume_from=begun[-1])
+    checkpoints = intact_checkpoints(run.checkpoints)
+    if checkpoints:
+        log.info("%s: continuing at iteration %d", path, checkpoints[-1].iteration)
+        result = train(run, experiment, resume_from=checkpoints[-1])
     else:
         log.info("$ %s", command)
         if path.exists():  # killed before its first checkpoint: nothing is lost

@@ -31,7 +31,7 @@ class StepState:
         problem: What is wrong with a damaged set.
     """
 
-    status: Literal["new", "begun", "finished", "damaged"]
+    status: Literal["new", "started", "finished", "damaged"]
     env_steps: int = 0
     iteration: int = 0
     win_rate: float | None = None
@@ -64,7 +64,7 @@ def _run_state(step: Step) -> StepState:
         or (limits.iterations is not None and summary["iterations"] >= limits.iterations)
     )
     return StepState(
-        status="finished" if is_finished else "begun",
+        status="finished" if is_finished else "started",
         env_steps=env_steps,
         iteration=iteration,
         win_rate=last.get("win_rate"),
@@ -92,11 +92,11 @@ def _set_state(step: Step) -> StepState:
 
 def check_same_settings(run: RunDirectory, planned: Experiment) -> None:
     """Raises RunDirectoryError if a run was started with settings that give other results than the planned ones."""
-    begun = run.experiment()
-    if experiment_hash(begun) == experiment_hash(planned):
+    existing = run.experiment()
+    if experiment_hash(existing) == experiment_hash(planned):
         return
     ignored = {"stop", "checkpoint", "tracking"}
-    old, new = (flattened(experiment.model_dump(mode="json", exclude=ignored)) for experiment in (begun, planned))
+    old, new = (flattened(experiment.model_dump(mode="json", exclude=ignored)) for experiment in (existing, planned))
     key = next(key for key in sorted({*old, *new}) if old.get(key) != new.get(key))
     raise RunDirectoryError(
         f"{run.path} was started with {key} {old.get(key)!r}, now it is {new.get(key)!r}: choose another --run-dir, or "

@@ -38,7 +38,7 @@ def test_lines_of_a_plain_stream(plan: ExperimentPlan) -> None:
     done, run, other = steps["sets/some/team_0"], steps["rows/dm2/seed_0"], steps["rows/dm2/seed_1"]
     states = {name: StepState(status="new") for name in steps}
     states[done.name] = StepState(status="finished", win_rate=0.5)
-    states[run.name] = StepState(status="begun", env_steps=200)
+    states[run.name] = StepState(status="started", env_steps=200)
     progress.start(plan, states)
     run.path.mkdir(parents=True)
     (run.path / "metrics.jsonl").write_text(json.dumps({"env_steps": 600, "win_rate": 0.25}) + '\n{"env_st')
