@@ -25,7 +25,6 @@ class StepState:
     Attributes:
         status: Whether it has started, is finished, or left a damaged demonstration set.
         env_steps: Env steps of the run or the set.
-        iteration: Last iteration of a run.
         win_rate: Win rate of a run's last iteration, or of a set.
         greedy_win_rate: Win rate of a run's last evaluation.
         problem: What is wrong with a damaged set.
@@ -33,7 +32,6 @@ class StepState:
 
     status: Literal["new", "started", "finished", "damaged"]
     env_steps: int = 0
-    iteration: int = 0
     win_rate: float | None = None
     greedy_win_rate: float | None = None
     problem: str | None = None
@@ -57,7 +55,6 @@ def _run_state(step: Step) -> StepState:
     last = last_record(run.metrics)
     summary = json.loads(run.summary.read_text()) if run.summary.exists() else {}
     evaluation = summary.get("final_evaluation") or last.get("evaluation") or {}
-    iteration, env_steps = int(last.get("iteration", 0)), int(last.get("env_steps", 0))
     limits = planned.stop
     is_finished = summary.get("status") == "completed" and (
         (limits.env_steps is not None and summary["env_steps"] >= limits.env_steps)
@@ -65,8 +62,7 @@ def _run_state(step: Step) -> StepState:
     )
     return StepState(
         status="finished" if is_finished else "started",
-        env_steps=env_steps,
-        iteration=iteration,
+        env_steps=int(last.get("env_steps", 0)),
         win_rate=last.get("win_rate"),
         greedy_win_rate=evaluation.get("win_rate"),
     )
