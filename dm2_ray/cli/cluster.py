@@ -100,7 +100,7 @@ def stop(options: argparse.Namespace) -> int:
         return 0
     if job.status == "PENDING":
         log.warning(
-            "job %s is pending and cannot be stopped before it starts (%s); Ray gives it up by itself after 15 minutes "
+            "job %s is pending and cannot be stopped before it starts (%s); Ray gives up on it after 15 minutes "
             "($RAY_JOB_START_TIMEOUT_SECONDS of the head)",
             job.id,
             job.message or "no reason given",
@@ -158,7 +158,7 @@ def _follow(dashboard: Dashboard, job_id: str, *, to_stderr: bool) -> JobRecord:
     try:
         return follow(dashboard, job_id, write)
     except KeyboardInterrupt:
-        log.info("job %s goes on. %s", job_id, _how_to_continue(job_id, dashboard))
+        log.info("job %s continues. %s", job_id, _how_to_continue(job_id, dashboard))
         raise
 
 

@@ -44,11 +44,9 @@ def record_set(options: argparse.Namespace) -> int:
 def import_set(options: argparse.Namespace) -> int:
     manifest = import_published(options.directory, load_map(options.map), options.out, episodes=options.episodes)
     _print_created(options, manifest)
-    if not options.json:
-        log.info(
-            "these are battles of StarCraft II: runs on the embedded engine accept them with "
-            "demonstrations.other_engine=true"
-        )
+    log.info(
+        "these are battles of StarCraft II: runs on the embedded engine accept them with demonstrations.other_engine=true"
+    )
     return 0
 
 

@@ -56,10 +56,10 @@ def experiment(options: argparse.Namespace) -> int:
     outcome = run_pipeline(plan, jobs=options.jobs, progress=PipelineProgress(), begin=begin)
     _report_experiment(directory)
     if outcome.stopped_by is not None:
-        log.warning("stopped by %s; the same command continues", outcome.stopped_by)
+        log.warning("stopped by %s; give the same command again to continue", outcome.stopped_by)
         return Interrupted.exit_code
     if outcome.failed:
-        log.error("failed: %s; the same command tries again", ", ".join(outcome.failed))
+        log.error("failed: %s; give the same command again to retry", ", ".join(outcome.failed))
         return 1
     return 0
 

@@ -143,7 +143,7 @@ def test_stopped_killed_and_gone_on_with_it_ends_like_the_commands_by_hand(
     process.send_signal(signal.SIGTERM)
     out = process.communicate(timeout=300)[0]
     assert process.returncode == 130
-    assert "stopped by SIGTERM; the same command continues" in out
+    assert "stopped by SIGTERM; give the same command again to continue" in out
     assert (directory / "result.md").is_file()
 
     # A sudden death in the middle of two runs, one of which dies too; the other is left behind at work.
@@ -206,7 +206,7 @@ def test_a_failing_run_is_shown_and_the_others_go_on(tmp_path: Path, capsys: pyt
     assert "rows/ippo/seed_0 FAILED (exit code 1)" in out
     assert "FileExistsError" in out
     assert "| script | 1/1 |" in out
-    assert "failed: rows/ippo/seed_0; the same command tries again" in err
+    assert "failed: rows/ippo/seed_0; give the same command again to retry" in err
     record = json.loads((directory / "result.json").read_text())
     assert [(row["name"], row["runs"]["finished"]) for row in record["rows"]] == [("ippo", 0), ("script", 1)]
     assert 0 < record["rows"][1]["final_win_rate"]["median"] < 1

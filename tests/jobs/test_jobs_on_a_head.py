@@ -162,7 +162,7 @@ def test_a_stopped_job_has_saved_and_can_be_resumed(head: RayHead) -> None:
     follower.send_signal(signal.SIGINT)
     _, said = follower.communicate(timeout=30)
     assert follower.returncode == 130
-    assert "job long goes on" in said
+    assert "job long continues" in said
     listed = json.loads(dm2(head, "jobs", "long", "--json").stdout)
     assert (listed["status"], listed["metadata"]["map"]) == ("RUNNING", "2m_vs_1z")
 
