@@ -45,7 +45,8 @@ def import_set(options: argparse.Namespace) -> int:
     manifest = import_published(options.directory, load_map(options.map), options.out, episodes=options.episodes)
     _print_created(options, manifest)
     log.info(
-        "these are battles of StarCraft II: runs on the embedded engine accept them with demonstrations.other_engine=true"
+        "these are battles of StarCraft II: runs on the embedded engine accept them with "
+        "demonstrations.other_engine=true"
     )
     return 0
 
