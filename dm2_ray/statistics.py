@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
-import numpy.typing as npt
+
+from dm2_ray.arrays import Float64s
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,7 @@ def probability_of_improvement(strata: Sequence[Sequence[float]], others: Sequen
     return _estimate(float(value), resampled)
 
 
-def _checked(strata: Sequence[Sequence[float]]) -> list[Floats]:
+def _checked(strata: Sequence[Sequence[float]]) -> list[Float64s]:
     arrays = [np.asarray(scores, dtype=np.float64) for scores in strata]
     if not arrays or any(len(scores) == 0 for scores in arrays):
         raise ValueError("need at least one score for every map")
@@ -75,27 +74,27 @@ def _checked(strata: Sequence[Sequence[float]]) -> list[Floats]:
     return arrays
 
 
-def _resampled(arrays: Sequence[Floats], generator: np.random.Generator) -> list[Floats]:
+def _resampled(arrays: Sequence[Float64s], generator: np.random.Generator) -> list[Float64s]:
     """Runs drawn with replacement within each map, [R, n] each."""
     return [scores[generator.integers(0, len(scores), (RESAMPLES, len(scores)))] for scores in arrays]
 
 
-def _middle_mean(scores: Floats) -> Floats:
+def _middle_mean(scores: Float64s) -> Float64s:
     """[R, S] -> [R]."""
     cut = scores.shape[1] // 4
     ordered = np.sort(scores, axis=1)
-    middle: Floats = ordered[:, cut : scores.shape[1] - cut].mean(axis=1)
+    middle: Float64s = ordered[:, cut : scores.shape[1] - cut].mean(axis=1)
     return middle
 
 
-def _share_of_wins(left: Floats, right: Floats) -> Floats:
+def _share_of_wins(left: Float64s, right: Float64s) -> Float64s:
     """[R, n] and [R, m] -> [R]."""
     difference = left[:, :, None] - right[:, None, :]
-    share: Floats = ((difference > 0) + 0.5 * (difference == 0)).mean(axis=(1, 2))
+    share: Float64s = ((difference > 0) + 0.5 * (difference == 0)).mean(axis=(1, 2))
     return share
 
 
-def _estimate(value: float, resampled: Floats) -> Estimate:
+def _estimate(value: float, resampled: Float64s) -> Estimate:
     tail = (1 - CONFIDENCE) / 2 * 100
     low, high = np.percentile(resampled, [tail, 100 - tail])
     return Estimate(value, float(low), float(high))

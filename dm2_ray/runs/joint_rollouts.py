@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from dm2_ray.arrays import Bools, Float64s, Int64s
 from dm2_ray.demonstrations import JointEpisode, JointTrajectories
 from dm2_ray.demonstrations.joint_episode import agent_demonstration
 from dm2_ray.learning.episodes import AgentEpisodes, AgentTrajectory, JointEpisodes
@@ -32,8 +32,8 @@ class JointRollouts(JointEpisodes[AgentEpisodes]):
         ValueError: The arrays contradict each other.
     """
 
-    returns: npt.NDArray[np.float64] | None
-    won: npt.NDArray[np.bool_] | None
+    returns: Float64s | None
+    won: Bools | None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,7 +43,7 @@ class JointRollouts(JointEpisodes[AgentEpisodes]):
                 raise ValueError(f"{name} must have {self.num_episodes} entries, found {len(values)}")
 
     @staticmethod
-    def from_demonstrations(demonstrations: JointTrajectories, episode_ids: npt.NDArray[np.int64]) -> JointRollouts:
+    def from_demonstrations(demonstrations: JointTrajectories, episode_ids: Int64s) -> JointRollouts:
         """The given joint episodes of a demonstration set."""
         missing = demonstrations.manifest.missing
         return JointRollouts(

@@ -118,38 +118,26 @@ class _Loop:
 
     def run(self, *, resumed: bool) -> RunResult:
         """Trains to the end; see `train`."""
-        experiment, algorithm, first = self._experiment, self._algorithm, self._iteration
+        experiment, first = self._experiment, self._iteration
         progress = Progress(experiment.stop, first_env_steps=self._env_steps, first_iteration=first)
         writer = CheckpointWriter(self._run, experiment, self._spec.sizes, self._lock, iteration=first)
         # A run that ended before its first checkpoint starts again and replaces the records that it left.
         resumed_iteration = first if resumed or self._run.metrics.exists() else None
         tracker = Tracker(self._run.path, experiment, resumed_iteration=resumed_iteration, fence=self._lock.check)
         with writer, tracker, closing(progress):
-            reason = _limit_reached(experiment, first, self._env_steps)
             final = None
             try:
-                while reason is None:
-                    with self._stop.interruptible():
-                        record = self._iterate()
-                    tracker.log(record)
-                    progress.update(record)
-                    self._iteration, self._env_steps = algorithm.iteration, algorithm.env_steps
-                    self._state = algorithm.learning_state()
-                    reason = self._reason_to_end()
-                    win_rate = record.get("evaluation", {}).get("win_rate")
-                    if reason is not None or writer.is_due(self._iteration, win_rate):
-                        saved = writer.save(self._state, win_rate, last=reason is not None)
-                        self._state = None if saved else self._state
+                reason = self._train(writer, tracker, progress)
                 if self._stop.signal is None:
                     with self._stop.interruptible():
                         final = self._evaluation()
                     writer.note_evaluation(final["win_rate"])
             except ForcedStop:
                 self._save_pending_state(writer)
-                reason = self._reason_to_end()
+                assert self._stop.signal is not None
+                reason = self._stop.signal.name
             except ENDING_FAULTS as error:
                 raise self._end_after_fault(error, writer, tracker) from error
-            assert reason is not None
             outcome = RunResult(
                 iterations=self._iteration,
                 env_steps=self._env_steps,
@@ -160,6 +148,24 @@ class _Loop:
             status: Status = "completed" if self._stop.signal is None else "interrupted"
             tracker.finish(status, stopped_by=reason, final_evaluation=final, faults=self._faults())
             return outcome
+
+    def _train(self, writer: CheckpointWriter, tracker: Tracker, progress: Progress) -> str:
+        """Iterates, records and saves until there is a reason to end, which it returns."""
+        algorithm = self._algorithm
+        reason = _limit_reached(self._experiment, self._iteration, self._env_steps)
+        while reason is None:
+            with self._stop.interruptible():
+                record = self._iterate()
+            tracker.log(record)
+            progress.update(record)
+            self._iteration, self._env_steps = algorithm.iteration, algorithm.env_steps
+            self._state = algorithm.learning_state()
+            reason = self._reason_to_end()
+            win_rate = record.get("evaluation", {}).get("win_rate")
+            if reason is not None or writer.is_due(self._iteration, win_rate):
+                saved = writer.save(self._state, win_rate, last=reason is not None)
+                self._state = None if saved else self._state
+        return reason
 
     def _iterate(self) -> dict[str, Any]:
         """Runs one iteration, with an evaluation if it is due; returns its record."""

@@ -27,24 +27,24 @@ def undisturbed(run: Path, iterations: int, *settings: str) -> list[dict]:
 def killed_and_resumed(
     run: Path, kills: int, iterations: int, rng: random.Random, *settings: str, starting_s: float = 0.0
 ) -> list[float]:
-    """Kills a run at random moments until it has been killed so often, then lets it end; seconds each driver lived.
+    """Kills a run's driver `kills` times at random moments, then lets it end; returns how long each driver lived, in s.
 
     Args:
-        starting_s: In which a driver imports, connects, restores and gets under way; 0 only kills later.
+        starting_s: Time that a driver takes to import, connect and restore; with 0 it is only killed later than that.
     """
     command, lived = train_command(run, iterations, *settings), []
     for _ in range(kills):
         done, began = len(records(run)), time.monotonic()
         with driver(*command) as process:
-            # One time in four while it starts and restores, otherwise in an iteration or the save after it.
+            # One time in four while it starts and restores, otherwise during an iteration or the save after it.
             iteration = rng.randint(0 if starting_s else 1, 3)
             process.wait_for(run, done + iteration)
             time.sleep(rng.uniform(0.0, 0.1 if iteration else starting_s))
             process.send(signal.SIGKILL)
-            assert process.end()[0] == -signal.SIGKILL, "it had ended by itself: more iterations, please"
+            assert process.end()[0] == -signal.SIGKILL, "it had ended before: increase the iterations"
         lived.append(time.monotonic() - began)
-        assert not intact_checkpoints(run / "checkpoints") or records(run), "a checkpoint of nothing"
-        if (run / "config.yaml").exists():  # otherwise it was killed before there was a run
+        assert not intact_checkpoints(run / "checkpoints") or records(run), "a checkpoint without records"
+        if (run / "config.yaml").exists():  # otherwise it was killed before it created the run
             command = ["resume", str(run), *address()]
     with driver(*command) as process:
         code, _, err = process.end(300)
@@ -53,7 +53,7 @@ def killed_and_resumed(
 
 
 def wandb_steps(run: Path) -> list[list[int]]:
-    """Steps in each driver's W&B files, as W&B's own reader gives them."""
+    """Steps in each driver's W&B files, as W&B's own reader returns them."""
     found = []
     for directory in sorted(run.glob("wandb/offline-run-*")):
         command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(directory)]
@@ -69,7 +69,7 @@ def test_killed_drivers_change_nothing(tmp_path: Path) -> None:
     killed_and_resumed(run, 1, ITERATIONS, random.Random(4), "tracking.wandb=offline")
     assert records(run) == expected
     assert json.loads((run / "generation.json").read_text())["number"] == 2
-    # W&B has every iteration. Only what its service may have lost with the driver is there a second time.
+    # W&B has every iteration; only those that its service may have lost with the driver were logged twice.
     by_driver = wandb_steps(run)
     assert {step for steps in by_driver for step in steps} == set(range(1, ITERATIONS + 1))
     assert all(steps == sorted(set(steps)) for steps in by_driver)
