@@ -21,7 +21,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,9 @@ UNKNOWN_VERSION = "unknown"
 
 _ENTRY = "arr_0.npy"
 _SUFFIXES = (".npz", ".npy")
+
+_AgentRows: TypeAlias = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
+"""Observations [T, O] and actions [T] of one agent in one battle."""
 
 
 def import_published(
@@ -72,25 +75,7 @@ def import_published(
     digest = hashlib.sha256("\n".join(file_sha256(path) for path in paths).encode()).hexdigest()
     with JointTrajectoryWriter(out) as writer:
         for number in range(episodes or found):
-            rows = [own[number] for own in agents]
-            if len({len(actions) for _, actions in rows}) > 1:
-                raise DemonstrationError(
-                    f"{source}: battle {number} does not have the same length in all agents' files"
-                )
-            observations = np.stack([own for own, _ in rows], axis=1)
-            length = episode_length_from_masks(observations, tables)
-            if length == 0:
-                raise DemonstrationError(f"{source}: no agent observes anything in battle {number}")
-            writer.append(
-                EpisodeRecord(
-                    observations=observations[:length],
-                    actions=np.stack([actions for _, actions in rows], axis=1)[:length],
-                    alive=alive_from_observations(observations[:length]),
-                    action_mask=None,
-                    rewards=None,
-                    battle_won=None,
-                )
-            )
+            writer.append(_joint_episode([own[number] for own in agents], f"{source}: battle {number}", tables))
         world = RecordedWorld(
             map=map_spec.name,
             scenario_hash=map_spec.scenario_hash,
@@ -103,6 +88,23 @@ def import_published(
             num_actions=tables.num_actions,
         )
         return writer.finish(world, Provenance(kind="imported", source=str(source), source_sha256=digest))
+
+
+def _joint_episode(rows: list[_AgentRows], where: str, tables: RulesTables) -> EpisodeRecord:
+    if len({len(actions) for _, actions in rows}) > 1:
+        raise DemonstrationError(f"{where} does not have the same length in all agents' files")
+    observations = np.stack([own for own, _ in rows], axis=1)
+    length = episode_length_from_masks(observations, tables)
+    if length == 0:
+        raise DemonstrationError(f"{where}: no agent observes anything")
+    return EpisodeRecord(
+        observations=observations[:length],
+        actions=np.stack([actions for _, actions in rows], axis=1)[:length],
+        alive=alive_from_observations(observations[:length]),
+        action_mask=None,
+        rewards=None,
+        battle_won=None,
+    )
 
 
 def episode_length_from_masks(observations: npt.NDArray[np.float32], tables: RulesTables) -> int:
@@ -152,10 +154,8 @@ def _agent_files(directory: Path, num_agents: int, map_name: str) -> list[Path]:
     return found
 
 
-def _read_agent(
-    path: Path, tables: RulesTables, map_name: str
-) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]:
-    """Returns observations [T, O] and actions [T] of every battle."""
+def _read_agent(path: Path, tables: RulesTables, map_name: str) -> list[_AgentRows]:
+    """Returns one agent's rows of every battle."""
     try:
         with _opened(path) as (stream, num_bytes):
             entries = _read_objects(stream, num_bytes, tables)
@@ -204,9 +204,7 @@ def _read_objects(stream: IO[bytes], num_bytes: int, tables: RulesTables) -> lis
     return entries
 
 
-def _battle(
-    entry: Any, where: str, tables: RulesTables, map_name: str
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+def _battle(entry: Any, where: str, tables: RulesTables, map_name: str) -> _AgentRows:
     if not isinstance(entry, dict) or not {"obs", "actions"} <= entry.keys():
         found = sorted(map(str, entry))[:5] if isinstance(entry, dict) else type(entry).__name__
         raise DemonstrationError(f"{where} is {found}; expected a dict with obs and actions")

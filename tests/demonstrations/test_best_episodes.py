@@ -1,4 +1,4 @@
-"""The store of best episodes, against a sorted list; discounted returns, against numbers worked out by hand."""
+"""The store of best episodes, compared with a sorted list; discounted returns, with numbers computed by hand."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def assert_equal(found: BestEpisodes, expected: BestEpisodes) -> None:
 
 
 @given(batches, st.integers(1, 9), st.integers(0, 4))
-def test_it_holds_what_a_sorted_list_would(scores: list[list[int]], capacity: int, agent: int) -> None:
+def test_it_contains_what_a_sorted_list_would(scores: list[list[int]], capacity: int, agent: int) -> None:
     """Iteration by iteration, as in a run."""
     store: BestEpisodes | None = None
     everything: list[tuple[int, int]] = []
@@ -52,11 +52,11 @@ def test_it_holds_what_a_sorted_list_would(scores: list[list[int]], capacity: in
         store = BestEpisodes.top_k([*([store] if store else []), scored(agent, ids, batch)], capacity)
         best = sorted(sorted(everything, reverse=True)[:capacity], key=lambda entry: entry[1])  # ties: the newer
         assert_equal(store, scored(agent, [k for _, k in best], [score for score, _ in best]))
-        assert (store is before) == all(k < ids[0] for _, k in best)  # nothing is copied for nothing
+        assert (store is before) == all(k < ids[0] for _, k in best)  # nothing is copied without need
 
 
 @given(batches, st.integers(1, 9))
-def test_it_matters_neither_how_battles_are_cut_nor_whose_they_are(scores: list[list[int]], capacity: int) -> None:
+def test_neither_the_batches_of_battles_nor_the_agent_matter(scores: list[list[int]], capacity: int) -> None:
     starts = np.cumsum([0, *map(len, scores)])
     ids = [list(range(start, start + len(batch))) for start, batch in zip(starts, scores, strict=False)]
     for agent in (0, 1):
@@ -72,7 +72,7 @@ def test_it_matters_neither_how_battles_are_cut_nor_whose_they_are(scores: list[
     assert at_once.episode_ids.tolist() == of_agent_0
 
 
-def test_it_survives_as_arrays() -> None:
+def test_it_is_restored_from_arrays() -> None:
     store = scored(2, [3, 5, 2**40], [1, 0, 2])
     assert_equal(BestEpisodes.from_arrays(store.to_arrays()), store)
     arrays = store.to_arrays()
@@ -82,7 +82,7 @@ def test_it_survives_as_arrays() -> None:
 
 
 @pytest.mark.parametrize(("ids", "scores"), [([1, 1], [0, 0]), ([2, 1], [0, 0]), ([1, 2], [0])])
-def test_what_makes_no_sense_is_refused(ids: list[int], scores: list[int]) -> None:
+def test_contradictory_arrays_are_refused(ids: list[int], scores: list[int]) -> None:
     with pytest.raises(ValueError):
         scored(0, ids, scores)
 

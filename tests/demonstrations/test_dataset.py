@@ -1,4 +1,4 @@
-"""Demonstration sets: written, read back, sliced, and refused when they are damaged."""
+"""Demonstration sets are written, read back and sliced, and refused if they are damaged."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def refusal(path: Path) -> str:
         JointTrajectories.open(path)
     assert snapshot(path.parent) == before
     assert "\n" not in str(caught.value)
-    assert pickle.loads(pickle.dumps(caught.value)).args == caught.value.args  # it crosses process borders
+    assert pickle.loads(pickle.dumps(caught.value)).args == caught.value.args  # it is sent between processes
     return str(caught.value)
 
 
@@ -178,7 +178,7 @@ def test_a_killed_recording_leaves_no_set(tmp_path: Path) -> None:
     process.join()
     assert process.exitcode == -signal.SIGKILL
     assert "does not exist" in refusal(tmp_path / "demos")
-    record(tmp_path / "demos", episodes())  # and its remains are in nobody's way
+    record(tmp_path / "demos", episodes())  # and what it left behind does not matter
     assert JointTrajectories.open(tmp_path / "demos").num_episodes == 12
 
 
@@ -300,7 +300,7 @@ def test_a_manifest_that_is_no_manifest_is_refused(demos: Path, text: str) -> No
 
 
 def with_shard(demos: Path, table: pa.Table, num_episodes: int) -> None:
-    """Replaces the set's content by one shard with a fitting hash: only its inside is wrong."""
+    """Replaces the set's content with one shard and updates the hashes: only the shard's content is wrong."""
     for shard in demos.glob("*.parquet"):
         shard.unlink()
     pq.write_table(table, demos / "shard-00000.parquet")

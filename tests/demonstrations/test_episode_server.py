@@ -1,4 +1,4 @@
-"""Who is shown which battles: stored sets served in all four combinations, from data that say whose they are."""
+"""Which agent gets which battles: sets are served in all four combinations, with data that say whose they are."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from dm2_ray.world.configured import ConfiguredWorld
 
 AGENTS, ACTIONS = 3, 5
 EPISODES = (9, 7, 12)
-"""Of the three teams' sets."""
+"""Sizes of the three teams' sets."""
 WORLD = ConfiguredWorld(
     map_name="3m",
     num_agents=AGENTS,
@@ -85,7 +85,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def wholes(sets: list[str]) -> dict[str, list[AgentDemonstration]]:
-    """What `read` returns of one joint set and of independent ones."""
+    """Returns what `read` returns for one joint set and for independent sets."""
     settings = {"joint": {"path": sets[0]}, "independent": {"paths_per_agent": tuple(sets)}}
     return {
         name: [EpisodeServer(DemonstrationSettings(**named), WORLD, 0).read(agent)[0] for agent in range(AGENTS)]
@@ -108,7 +108,7 @@ def drawn(
 
 
 def assert_is(found: AgentDemonstration, agent: int, team: int) -> None:
-    """The slice is agent `agent`'s, of battles of team `team`, and of those that its ids name."""
+    """Checks that the slice is that of `agent`, from the battles of `team` that its ids name."""
     expected = [revealing_episode(team, int(number)) for number in found.episode_ids]
     assert found.agent_index == agent
     assert found.episode_lengths.tolist() == [episode.num_steps for episode in expected]
@@ -118,25 +118,19 @@ def assert_is(found: AgentDemonstration, agent: int, team: int) -> None:
     assert set(found.observations[:, 0]) == {team} and set(found.observations[:, 1]) == {agent}
 
 
-@given(modes, counts, seeds, iterations)
-def test_joint_experts_show_every_agent_its_part_of_one_team(
-    wholes: dict, sampling: str, k: int, seed: int, iteration: int
+experts_kinds = st.sampled_from(("joint", "independent"))
+
+
+@given(experts_kinds, modes, counts, seeds, iterations)
+def test_an_agent_gets_its_part_of_the_joint_team_or_of_its_own_team(
+    wholes: dict, experts: Any, sampling: str, k: int, seed: int, iteration: int
 ) -> None:
-    for agent, found in enumerate(drawn(wholes, "joint", sampling, k, seed, iteration)):
+    for agent, found in enumerate(drawn(wholes, experts, sampling, k, seed, iteration)):
         assert found.num_episodes == k
-        assert_is(found, agent, team=0)
+        assert_is(found, agent, team=0 if experts == "joint" else agent)
 
 
-@given(modes, counts, seeds, iterations)
-def test_independent_experts_show_an_agent_its_own_team_alone(
-    wholes: dict, sampling: str, k: int, seed: int, iteration: int
-) -> None:
-    for agent, found in enumerate(drawn(wholes, "independent", sampling, k, seed, iteration)):
-        assert found.num_episodes == k
-        assert_is(found, agent, team=agent)
-
-
-@given(st.sampled_from(("joint", "independent")), counts, seeds, iterations)
+@given(experts_kinds, counts, seeds, iterations)
 def test_concurrent_is_the_same_battles_and_non_concurrent_disjoint_ones(
     wholes: dict, experts: Any, k: int, seed: int, iteration: int
 ) -> None:

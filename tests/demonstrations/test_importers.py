@@ -1,4 +1,4 @@
-"""The authors' published files, written as their code writes them, become a set that says what it lacks."""
+"""The authors' published files, written as their code writes them, become a set that lists what is missing."""
 
 from __future__ import annotations
 
@@ -30,14 +30,17 @@ MAP = "3m"
 
 @dataclass(frozen=True)
 class Battle:
-    """One battle as the authors' runner records it: the padded rows, with what is observed after the last step."""
+    """One battle as the authors' runner records it: padded rows, with the observations after the last step.
+
+    Attributes:
+        observations: [limit + 1, N, O].
+        actions: [limit + 1, N].
+        alive: [L, N], which they do not record.
+    """
 
     observations: npt.NDArray[np.float32]
-    """[limit + 1, N, O]"""
     actions: npt.NDArray[np.int64]
-    """[limit + 1, N]"""
     alive: npt.NDArray[np.bool_]
-    """[L, N], which they do not record."""
     won: bool
     timed_out: bool
 
@@ -63,7 +66,7 @@ def play(map_name: str, team_name: str, count: int) -> list[Battle]:
             alive.append(battles.alive[0].copy())
             battles.step(actions[len(alive) - 1][None])
         team.reset_finished(battles.terminated)
-        # Their runner chooses actions once more, for those that live.
+        # Their runner chooses actions once more, for the agents that are alive.
         observations[len(alive)] = battles.final_observations[0]
         actions[len(alive)] = battles.final_action_mask[0].argmax(-1)
         played.append(
@@ -76,7 +79,7 @@ Entries = list[dict[str, Any]]
 
 
 def entries_of(battles: list[Battle]) -> list[Entries]:
-    """Per agent, what the authors' code hands to numpy: views of the whole team's tensors."""
+    """Returns, per agent, what the authors' code passes to numpy: views of the whole team's tensors."""
     agents: list[Entries] = [[] for _ in range(battles[0].actions.shape[1])]
     for battle in battles:
         observations = torch.from_numpy(battle.observations)[None]
@@ -114,7 +117,7 @@ def assert_same(found: JointTrajectories, battles: list[Battle]) -> None:
         assert own.action_mask.all()
 
 
-def test_what_was_published_comes_in(published: Path, battles: list[Battle], tmp_path: Path) -> None:
+def test_published_files_are_imported(published: Path, battles: list[Battle], tmp_path: Path) -> None:
     manifest = import_published(published, load_map(MAP), tmp_path / "set")
     found = verify_set(tmp_path / "set")
     assert found.manifest == manifest
@@ -123,7 +126,7 @@ def test_what_was_published_comes_in(published: Path, battles: list[Battle], tmp
     assert (manifest.policy.kind, manifest.policy.source) == ("imported", str(published))
 
 
-def test_what_was_not_published_is_said_to_be_missing(published: Path, tmp_path: Path) -> None:
+def test_what_was_not_published_is_listed_as_missing(published: Path, tmp_path: Path) -> None:
     manifest = import_published(published, load_map(MAP), tmp_path / "set")
     assert manifest.missing == ["action_mask", "rewards", "battle_won"]
     assert (manifest.win_rate, manifest.return_mean, manifest.policy.greedy, manifest.policy.seed) == (None,) * 4
@@ -134,8 +137,8 @@ def test_what_was_not_published_is_said_to_be_missing(published: Path, tmp_path:
     assert all(episode.missing == manifest.missing for episode in found.episodes())
 
 
-def test_files_in_the_pickles_of_their_time_come_in(published: Path, battles: list[Battle], tmp_path: Path) -> None:
-    """numpy before 1.17 wrote protocol 2, in which bytes are encoded text."""
+def test_files_with_pickles_of_protocol_2_are_imported(published: Path, battles: list[Battle], tmp_path: Path) -> None:
+    """numpy before 1.17 wrote protocol 2, in which bytes are encoded as text."""
     for path in published.iterdir():
         entries = np.load(path, allow_pickle=True)["arr_0"]
         header = (str({"descr": "|O", "fortran_order": False, "shape": entries.shape})).encode() + b"\n"
@@ -161,13 +164,13 @@ def change_all(agents: list[Entries], change: Callable[[dict[str, Any]], dict[st
     ],
     ids=["one-hot", "without a batch axis", "flat", "numpy", "other types"],
 )
-def test_variants_come_in(battles: list[Battle], change: Any, tmp_path: Path) -> None:
+def test_variants_are_imported(battles: list[Battle], change: Any, tmp_path: Path) -> None:
     published = publish(tmp_path / "published", change_all(entries_of(battles), change))
     import_published(published, load_map(MAP), tmp_path / "set")
     assert_same(JointTrajectories.open(tmp_path / "set"), battles)
 
 
-def test_npy_files_and_the_first_battles_come_in(battles: list[Battle], tmp_path: Path) -> None:
+def test_npy_files_and_the_first_battles_are_imported(battles: list[Battle], tmp_path: Path) -> None:
     (tmp_path / "published").mkdir()
     for agent, entries in enumerate(entries_of(battles)):
         np.save(tmp_path / "published" / f"agent_{agent}.npy", entries, allow_pickle=True)  # type: ignore[arg-type]
@@ -182,7 +185,7 @@ def test_lengths_are_found_however_a_battle_ends(map_name: str, tmp_path: Path) 
     assert {
         (False, False),
         (True, True),
-    } <= ends  # nothing is left to observe after a defeat, something after a victory
+    } <= ends  # nothing is observed after a defeat, something after a victory
     published = publish(tmp_path / "published", entries_of(battles))
     import_published(published, load_map(map_name), tmp_path / "set")
     found = JointTrajectories.open(tmp_path / "set")
@@ -240,7 +243,7 @@ def with_array(path: Path, content: bytes, name: str = "arr_0.npy") -> None:
         archive.writestr(name, content)
 
 
-def test_arrays_that_say_something_else_than_they_hold_are_refused(published: Path) -> None:
+def test_arrays_whose_header_is_wrong_are_refused(published: Path) -> None:
     path = published / "agent_0.npz"
     good = zipfile.ZipFile(path).read("arr_0.npy")
     for content, words in (
@@ -258,7 +261,7 @@ def test_arrays_that_say_something_else_than_they_hold_are_refused(published: Pa
     assert "it holds other.npy, expected arr_0.npy" in refusal(published)
 
 
-def test_a_file_that_unpacks_to_far_more_than_battles_take_is_refused(published: Path) -> None:
+def test_a_file_that_unpacks_to_far_too_much_data_is_refused(published: Path) -> None:
     path = published / "agent_0.npz"
     good = zipfile.ZipFile(path).read("arr_0.npy")
     with_array(path, good + bytes(50_000_000))
@@ -282,7 +285,7 @@ def test_files_of_another_map_are_refused(published: Path) -> None:
         (lambda entry: {**entry, "obs": "none"}, "obs must be floats [1, T, O], found str"),
         (lambda entry: {**entry, "obs": entry["obs"][0, 0]}, "obs must be floats [1, T, O], found float32 [30]"),
         (lambda entry: {**entry, "obs": entry["obs"] * float("nan")}, "observations contain NaN or infinity"),
-        (lambda entry: {**entry, "obs": entry["obs"] * 0}, "no agent observes anything in battle 0"),
+        (lambda entry: {**entry, "obs": entry["obs"] * 0}, "battle 0: no agent observes anything"),
         (lambda entry: {**entry, "actions": entry["actions"] + 9}, "actions are 9 to"),
         (lambda entry: {**entry, "actions": entry["actions"] - 1}, "actions are -1 to"),
         (lambda entry: {**entry, "actions": entry["actions"] + 0.5}, "actions must be integers"),
@@ -295,7 +298,7 @@ def test_entries_of_another_kind_are_refused(battles: list[Battle], change: Any,
     assert words in refusal(publish(tmp_path / "published", change_all(entries_of(battles), change)))
 
 
-def test_agents_that_do_not_agree_are_refused(battles: list[Battle], tmp_path: Path) -> None:
+def test_files_of_agents_that_disagree_are_refused(battles: list[Battle], tmp_path: Path) -> None:
     agents = entries_of(battles)
     fewer = publish(tmp_path / "fewer", [*agents[:2], agents[2][:-1]])
     assert "hold [5, 6] battles" in refusal(fewer)
@@ -306,7 +309,7 @@ def test_agents_that_do_not_agree_are_refused(battles: list[Battle], tmp_path: P
     )
 
 
-def test_imported_sets_merge_with_their_like_only(battles: list[Battle], tmp_path: Path) -> None:
+def test_imported_sets_can_be_merged(battles: list[Battle], tmp_path: Path) -> None:
     for name, own in (("a", battles[:3]), ("b", battles[3:])):
         import_published(publish(tmp_path / f"of_{name}", entries_of(own)), load_map(MAP), tmp_path / name)
     manifest = merge_sets([tmp_path / "a", tmp_path / "b"], tmp_path / "both")

@@ -1,4 +1,4 @@
-"""Whatever episodes hold, and whatever they lack, they come back from the disk as they were."""
+"""Episodes with any content and any missing fields are read back from disk unchanged."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ COLUMNS = ("observations", "actions", "alive", "action_mask", "rewards", "battle
 
 
 @st.composite
-def recordings(draw: Any, may_lack: bool = True) -> tuple[RecordedWorld, list[EpisodeRecord]]:
+def recordings(draw: Any, may_miss: bool = True) -> tuple[RecordedWorld, list[EpisodeRecord]]:
     agents, obs_size, num_actions = draw(st.integers(1, 3)), draw(st.integers(1, 4)), draw(st.integers(1, 5))
     lengths = draw(st.lists(st.integers(1, 6), min_size=1, max_size=6))
-    lacks = draw(st.sets(st.sampled_from(COLUMNS[3:]))) if may_lack else set()
+    missing = draw(st.sets(st.sampled_from(COLUMNS[3:]))) if may_miss else set()
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     content: list[EpisodeRecord] = []
     for length in lengths:
@@ -45,8 +45,8 @@ def recordings(draw: Any, may_lack: bool = True) -> tuple[RecordedWorld, list[Ep
             "rewards": rng.normal(size=length),
             "battle_won": bool(rng.random() < 0.5),
         }
-        if lacks:
-            content.append(EpisodeRecord(**{**fields, **dict.fromkeys(lacks)}))
+        if missing:
+            content.append(EpisodeRecord(**{**fields, **dict.fromkeys(missing)}))
         else:
             content.append(JointEpisode(**fields))
     world = RecordedWorld(
@@ -70,7 +70,7 @@ def assert_equal(found: list[EpisodeRecord], expected: list[EpisodeRecord]) -> N
 
 @settings(max_examples=25, deadline=None)
 @given(recordings(), st.sampled_from([1, 100, 2**20]))
-def test_sets_give_back_what_was_written(recording: Any, shard_bytes: int) -> None:
+def test_a_set_is_read_as_it_was_written(recording: Any, shard_bytes: int) -> None:
     world, content = recording
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "set"
@@ -103,8 +103,8 @@ def chunk_of(world: RecordedWorld, content: list[EpisodeRecord], battles: int) -
 
 
 @settings(max_examples=30, deadline=None)
-@given(recordings(may_lack=False), st.booleans())
-def test_chunks_come_back_from_their_bytes(recording: Any, is_empty: bool) -> None:
+@given(recordings(may_miss=False), st.booleans())
+def test_a_chunk_is_read_as_it_was_written(recording: Any, is_empty: bool) -> None:
     world, content = recording
     chunk = chunk_of(world, [] if is_empty else content, 10)
     found = RecordedChunk.from_bytes(chunk.to_bytes())
@@ -135,7 +135,7 @@ def _one_chunk() -> bytes:
 CHUNK = _one_chunk()
 
 
-def test_episodes_that_lack_different_things_do_not_mix(tmp_path: Path) -> None:
+def test_episodes_with_different_missing_fields_do_not_mix(tmp_path: Path) -> None:
     fields: dict[str, Any] = {
         "observations": np.zeros((2, 1, 1), np.float32),
         "actions": np.zeros((2, 1), np.int64),

@@ -1,4 +1,4 @@
-"""Several sets as one: every episode, in order, and where it is from."""
+"""Merged sets have every episode, in order, and say where it is from."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_merging_a_merged_set_keeps_the_first_origins(tmp_path: Path) -> None:
     merge_sets([tmp_path / "a", tmp_path / "b"], tmp_path / "ab")
     manifest = merge_sets([tmp_path / "ab", tmp_path / "c"], tmp_path / "abc")
     assert [part.policy.seed for part in manifest.parts] == [1, 2, 3]
-    assert manifest.policy.greedy is None  # one of them was, two were not
+    assert manifest.policy.greedy is None  # one of them was greedy, two were not
     verify_set(tmp_path / "abc")
 
 
@@ -75,7 +75,7 @@ def test_the_same_battles_of_a_team_are_not_merged_twice(tmp_path: Path) -> None
         tmp_path, "long", "short"
     )
     merge_sets([tmp_path / "long", tmp_path / "other team"], tmp_path / "fine")
-    # A game plays other battles every time.
+    # StarCraft II has its own randomness: equal seeds give different battles.
     for name, count in (("game", 4), ("again", 2)):
         make(tmp_path / name, count, 1, {"backend": "starcraft"})
     merge_sets([tmp_path / "game", tmp_path / "again"], tmp_path / "games")

@@ -1,4 +1,4 @@
-"""Pickles of strangers: arrays and tensors come out, nothing else does, and nothing is executed."""
+"""Untrusted pickles: only arrays, tensors and plain containers are read, and nothing is executed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read(content: bytes) -> Any:
 
 
 class Calls:
-    """Pickles as a call of anything."""
+    """Pickles as a call of any function."""
 
     def __init__(self, function: Any, *arguments: Any, state: Any = None) -> None:
         self.call = (function, arguments) if state is None else (function, arguments, state)
@@ -41,7 +41,7 @@ numbers = st.sampled_from([np.float32, np.float64, np.float16, np.int64, np.int3
 @given(
     numbers.flatmap(lambda dtype: arrays.arrays(dtype, shapes)), st.integers(0, 5), st.randoms(use_true_random=False)
 )
-def test_arrays_and_views_of_tensors_come_back(array: Any, protocol: int, random: Any) -> None:
+def test_arrays_and_views_of_tensors_are_read(array: Any, protocol: int, random: Any) -> None:
     tensor = torch.from_numpy(array.copy())
     axes = list(range(tensor.ndim))
     random.shuffle(axes)
@@ -55,20 +55,20 @@ def test_arrays_and_views_of_tensors_come_back(array: Any, protocol: int, random
         np.testing.assert_array_equal(found[0][name], expected)
 
 
-def test_plain_containers_come_back() -> None:
+def test_plain_containers_are_read() -> None:
     content = OrderedDict(a=[1, 2.5, None, True], b=("text", b"bytes"), c={"d": {1, 2}})
     assert read(pickle.dumps(content, protocol=4)) == dict(content)
 
 
-def test_a_shared_list_is_read_once_however_often_it_is_named() -> None:
+def test_a_shared_list_is_converted_once() -> None:
     content: list[Any] = [0]
     for _ in range(200):
         content = [content, content]
-    assert isinstance(read(pickle.dumps(content)), list)  # 2 to the power of 200 numbers, if it were not
+    assert isinstance(read(pickle.dumps(content)), list)  # otherwise 2 to the power of 200 numbers
 
 
 def legacy_storage(hidden: Any) -> bytes:
-    """What torch writes for a storage, with something of another kind in its place."""
+    """Returns what torch writes for a storage, with another object in its place."""
     stream = io.BytesIO()
     for part in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, hidden, []):
         pickle.dump(part, stream, protocol=2)
@@ -91,8 +91,8 @@ def test_nothing_is_executed(tmp_path: Path, protocol: int, place: str) -> None:
     assert not trace.exists()
 
 
-def test_what_would_be_executed_is_executed_by_a_trusting_reader(tmp_path: Path) -> None:
-    """The test above tests something."""
+def test_python_s_own_reader_would_execute_it(tmp_path: Path) -> None:
+    """So the test above tests something."""
     trace = tmp_path / "executed"
     pickle.loads(pickle.dumps(Calls(os.system, f"touch {trace}")))
     assert trace.exists()
@@ -132,7 +132,7 @@ def test_every_other_name_is_refused(module: str, name: str) -> None:
         (Calls(torch._utils._rebuild_tensor_v2, [1], 0, (1,), (1,), False, OrderedDict()), "without a storage"),
     ],
 )
-def test_misuse_of_what_is_admitted_is_refused(evil: Calls, words: str) -> None:
+def test_misuse_of_allowed_names_is_refused(evil: Calls, words: str) -> None:
     with pytest.raises((ForbiddenPickle, EOFError), match=words):
         read(pickle.dumps(evil, protocol=4))
 
@@ -148,8 +148,8 @@ def test_a_tensor_reaches_no_further_than_its_storage() -> None:
     assert read(pickle.dumps(Calls(rebuild, typed, 1, (5,), (1,), False, hooks))).tolist() == [0.0] * 5
 
 
-def test_an_attribute_of_what_may_be_called_cannot_be_set() -> None:
-    """A pickle's BUILD sets attributes; a stand-in that it changed would serve the next file changed."""
+def test_attributes_of_allowed_functions_cannot_be_set() -> None:
+    """A pickle's BUILD sets attributes; a replacement changed in this way would stay changed for the next file."""
     content = b"\x80\x02cnumpy\ndtype\nN}(X\x09\x00\x00\x00_functionX\x01\x00\x00\x00xu\x86b."
     with pytest.raises(ForbiddenPickle, match="it sets the attribute _function"):
         read(content)
@@ -162,7 +162,7 @@ GOOD = pickle.dumps(np.asanyarray([{"obs": torch.ones(1, 4, 3)[:, :, 1:], "actio
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=60))
 @example(GOOD[:40])
-def test_rubbish_never_comes_to_anything_worse_than_an_error(content: bytes) -> None:
+def test_random_bytes_cause_nothing_worse_than_an_error(content: bytes) -> None:
     try:
         read(content)
     except Exception:
@@ -171,7 +171,7 @@ def test_rubbish_never_comes_to_anything_worse_than_an_error(content: bytes) -> 
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, len(GOOD) - 1), st.integers(1, 255))
-def test_a_changed_byte_never_comes_to_anything_worse_than_an_error(place: int, change: int) -> None:
+def test_a_changed_byte_causes_nothing_worse_than_an_error(place: int, change: int) -> None:
     content = bytearray(GOOD)
     content[place] ^= change
     try:

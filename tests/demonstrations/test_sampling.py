@@ -1,4 +1,4 @@
-"""Draws are pure, spread evenly, and respect their mode; test_expert.py shows who sees which battles for it."""
+"""Draws are pure, evenly spread, and respect their mode; test_episode_server.py shows who gets which battles."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ GOLDEN = (
         [[334, 140, 693], [471, 25, 229], [796, 967, 915], [319, 141, 235], [885, 467, 85]],
     ),
 )
-"""A resumed run, or one on another machine, must go on with the same episodes; this is what they are."""
+"""A resumed run, or one on another machine, must continue with the same episodes, which are pinned here."""
 
 
 def test_the_draw_is_pinned() -> None:

@@ -1,4 +1,4 @@
-"""A set whose hashes are all right and whose content is not."""
+"""Sets whose hashes are correct and whose content is not are refused."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def refusal(path: Path) -> str:
 
 
 def changed(demos: Path, column: str, change: Callable[[Any], Any]) -> None:
-    """One column of the shard replaced, and all hashes made to fit."""
+    """Replaces one column of the shard and updates all hashes."""
     table = pq.read_table(demos / "shard-00000.parquet")
     place = table.schema.get_field_index(column)
     field = table.schema.field(place)
@@ -77,7 +77,7 @@ def put(place: int, value: Any) -> Callable[[Any], Any]:
 )
 def test_values_that_cannot_be_are_refused(demos: Path, column: str, change: Any, words: str) -> None:
     changed(demos, column, change)
-    JointTrajectories.open(demos)  # which is not that thorough
+    JointTrajectories.open(demos)  # opening does not check values
     assert words in refusal(demos)
 
 
@@ -143,7 +143,7 @@ def test_a_set_fits_a_run_on_the_same_engine_only(tmp_path: Path) -> None:
         assert words in str(caught.value) and "played on the embedded engine, version 2 here" in str(caught.value)
         assert "demonstrations.other_engine=true" in str(caught.value)
         other.check_world(*here, backend="embedded", other_engine=True)
-    # A run on games does not know their version before one has started.
+    # The version of StarCraft II is unknown before a game has started.
     game.check_world("3m", 3, 7, 9, backend="starcraft")
     with pytest.raises(DemonstrationError, match="played on StarCraft II"):
         same.check_world("3m", 3, 7, 9, backend="starcraft")

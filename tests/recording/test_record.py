@@ -1,4 +1,4 @@
-"""Recording real battles on 3m: exactly the asked ones, whole, and as they can be played again."""
+"""Recording real battles on 3m: exactly the requested episodes, complete, and the same when they are played again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def record(path: Path, episodes: int, columns: int, team: str = "focus_fire", **
 
 
 @pytest.mark.parametrize(("episodes", "columns"), [(1, 4), (4, 4), (7, 3)])
-def test_exactly_the_asked_episodes_are_recorded(tmp_path: Path, episodes: int, columns: int) -> None:
+def test_exactly_the_requested_episodes_are_recorded(tmp_path: Path, episodes: int, columns: int) -> None:
     manifest = record(tmp_path / "demos", episodes, columns)
     demos = JointTrajectories.open(tmp_path / "demos")
     assert demos.num_episodes == manifest.episodes == episodes
@@ -73,16 +73,16 @@ def test_the_manifest_names_what_differs_from_the_default_world(tmp_path: Path) 
     assert other.obs_size == 30 + 2 * 9
 
 
-def test_a_team_is_told_what_it_must_forget(tmp_path: Path) -> None:
+def test_a_team_is_reset_once_and_notified_of_finished_battles(tmp_path: Path) -> None:
     class Listener:
-        """Stops until the time limit, and counts."""
+        """Does nothing until the time limit, and counts its calls."""
 
         def __init__(self) -> None:
-            self.begun = 0
+            self.resets = 0
             self.finished = np.zeros(2, np.int64)
 
         def reset_states(self, battles: BattleVector) -> None:
-            self.begun += 1
+            self.resets += 1
             np.testing.assert_array_equal(battles.battle_number, [0, 1])
 
         def act(self, battles: BattleVector) -> npt.NDArray[np.int64]:
@@ -91,16 +91,16 @@ def test_a_team_is_told_what_it_must_forget(tmp_path: Path) -> None:
         def reset_finished(self, finished: npt.NDArray[np.bool_]) -> None:
             self.finished += finished
 
-    team, told = Listener(), []
+    team, progress = Listener(), []
     battles = BattleVector("3m", 2)
     with JointTrajectoryWriter(tmp_path / "demos") as writer:
-        write_played_episodes(team, battles, 3, writer, POLICY, lambda done, total: told.append((done, total)))
-    assert team.begun == 1
+        write_played_episodes(team, battles, 3, writer, POLICY, lambda done, total: progress.append((done, total)))
+    assert team.resets == 1
     assert team.finished.tolist() == [2, 1]
-    assert told[-1] == (3, 3)
+    assert progress[-1] == (3, 3)
 
 
-def test_nothing_is_no_recording(tmp_path: Path) -> None:
+def test_a_recording_needs_at_least_one_episode(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="num_episodes is 0"):
         record(tmp_path / "demos", 0, 1)
     assert list(tmp_path.iterdir()) == []

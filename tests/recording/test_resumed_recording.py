@@ -1,4 +1,4 @@
-"""Recordings: exactly the battles that were asked for, the same whoever was killed on the way."""
+"""A recording has exactly the requested battles, and the same ones if it was killed and resumed on the way."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def kill_when(out: Path, condition: Callable[[], bool]) -> int:
-    """Records in a process of its own and kills it once the condition holds; returns how it ended."""
+    """Records in a separate process and kills it as soon as the condition holds; returns the exit code."""
     process = multiprocessing.get_context("fork").Process(target=_record_and_exit, args=(out,))
     process.start()
     while process.is_alive() and not condition():
@@ -73,7 +73,7 @@ def chunks(out: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_killed_at_any_moment_and_begun_again_it_comes_out_the_same(
+def test_a_recording_that_was_killed_at_any_time_and_resumed_is_the_same(
     undisturbed: Path, tmp_path: Path, seed: int
 ) -> None:
     moments, out, killed = random.Random(seed), tmp_path / "set", 0
@@ -95,7 +95,7 @@ def test_killed_at_any_moment_and_begun_again_it_comes_out_the_same(
 
 
 def interrupted(out: Path, after_updates: int, **changes: Any) -> None:
-    """Ctrl-C while the recording shows how far it has come."""
+    """Presses Ctrl-C while the recording shows its progress."""
 
     class Impatient(RecordingProgress):
         updates = 0
@@ -109,7 +109,7 @@ def interrupted(out: Path, after_updates: int, **changes: Any) -> None:
         record_random(out, progress=Impatient("set", stream=io.StringIO()), **changes)
 
 
-def test_ctrl_c_keeps_what_there_is(undisturbed: Path, tmp_path: Path) -> None:
+def test_ctrl_c_keeps_finished_chunks(undisturbed: Path, tmp_path: Path) -> None:
     interrupted(tmp_path / "set", 2)
     assert len(chunks(tmp_path / "set")) == 2 and not (tmp_path / "set").exists()
     stream = io.StringIO()
@@ -117,10 +117,10 @@ def test_ctrl_c_keeps_what_there_is(undisturbed: Path, tmp_path: Path) -> None:
     assert f"continuing from {2 * CHUNK_BATTLES} of {EPISODES} episodes" in stream.getvalue()
     assert content(tmp_path / "set") == content(undisturbed)
     interrupted(tmp_path / "other", 0)
-    assert [path.name for path in tmp_path.iterdir()] == ["set"]  # nothing was recorded: nothing is kept
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]  # nothing was recorded, so nothing is kept
 
 
-def test_chunks_that_were_damaged_are_played_again(undisturbed: Path, tmp_path: Path) -> None:
+def test_damaged_chunks_are_played_again(undisturbed: Path, tmp_path: Path) -> None:
     interrupted(tmp_path / "set", 3)
     first, second, third = chunks(tmp_path / "set")
     first.write_bytes(first.read_bytes()[:-1])
@@ -130,7 +130,7 @@ def test_chunks_that_were_damaged_are_played_again(undisturbed: Path, tmp_path: 
     assert content(tmp_path / "set") == content(undisturbed)
 
 
-def test_what_was_all_but_tidied_up_is_finished(undisturbed: Path, tmp_path: Path) -> None:
+def test_a_recording_killed_before_its_cleanup_is_cleaned_up(undisturbed: Path, tmp_path: Path) -> None:
     out = tmp_path / "set"
     interrupted(out, 3)
     shutil.copytree(undisturbed, out)
@@ -160,7 +160,7 @@ def test_another_recording_under_the_same_name_is_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("stopped", ["a chunk", "the set"])
-def test_a_disk_that_takes_no_more_is_said_and_nothing_is_lost(undisturbed: Path, tmp_path: Path, stopped: str) -> None:
+def test_a_full_disk_is_reported_and_nothing_is_lost(undisturbed: Path, tmp_path: Path, stopped: str) -> None:
     out, whole = tmp_path / "set", max(len(one) for one in content(undisturbed).values())
     most_bytes = 5_000 if stopped == "a chunk" else whole - 1
     receiver, sender = multiprocessing.Pipe(duplex=False)
@@ -185,7 +185,7 @@ def test_a_disk_that_takes_no_more_is_said_and_nothing_is_lost(undisturbed: Path
     assert content(out) == content(undisturbed)
 
 
-def test_two_do_not_record_the_same_set_at_once(tmp_path: Path) -> None:
+def test_two_processes_do_not_record_the_same_set_at_once(tmp_path: Path) -> None:
     out = tmp_path / "set"
     interrupted(out, 1)
     identity = json.loads((parts_directory(out) / "identity.json").read_text())
@@ -216,14 +216,14 @@ def test_fewer_episodes_are_the_first_of_more(undisturbed: Path, tmp_path: Path)
         manifest = record_random(tmp_path / str(count), episodes=count)
         assert (manifest.episodes, manifest.policy.battles_played) == (count, count)
         assert same_episodes(list(JointTrajectories.open(tmp_path / str(count)).episodes()), whole[:count])
-    # Chunks that lie there for fewer serve for more as far as they go.
+    # Chunks of a shorter recording are used for a longer one.
     interrupted(tmp_path / "more", 1, episodes=50)
     record_random(tmp_path / "more")
     assert content(tmp_path / "more") == content(undisturbed)
 
 
-def test_filters_keep_exactly_those_that_pass(undisturbed: Path, tmp_path: Path) -> None:
-    """Against the same battles sorted out by hand."""
+def test_filters_keep_exactly_the_battles_that_pass(undisturbed: Path, tmp_path: Path) -> None:
+    """Compared with the same battles filtered here."""
     unfiltered = JointTrajectories.open(undisturbed)
     whole, returns = list(unfiltered.episodes()), unfiltered.returns
     threshold = float(np.quantile(returns, 0.9))
@@ -236,12 +236,12 @@ def test_filters_keep_exactly_those_that_pass(undisturbed: Path, tmp_path: Path)
     assert found.returns.min() >= threshold
 
 
-def test_only_wins_are_all_won(tmp_path: Path) -> None:
+def test_only_wins_keeps_only_victories(tmp_path: Path) -> None:
     manifest = record_random(tmp_path / "set", team="scripted:focus_fire", episodes=40, filters=Filters(only_wins=True))
     assert manifest.win_rate == 1.0 and verify_set(tmp_path / "set").battle_won.all()
 
 
-def test_a_hopeless_recording_gives_up_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_recording_gives_up_if_too_few_battles_pass_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(DemonstrationError) as caught:
         record_random(tmp_path / "set", filters=Filters(min_return=19.9), give_up_after=2 * CHUNK_BATTLES)
     message = str(caught.value)
@@ -250,8 +250,8 @@ def test_a_hopeless_recording_gives_up_and_leaves_nothing(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_rare_one_is_waited_for(undisturbed: Path, tmp_path: Path) -> None:
-    """As long as one in so many passes, it goes on."""
+def test_rare_battles_are_waited_for(undisturbed: Path, tmp_path: Path) -> None:
+    """The recording continues as long as one in `give_up_after` battles passes."""
     returns = JointTrajectories.open(undisturbed).returns
     best = float(returns.max())
     filters = Filters(min_return=best)
@@ -259,7 +259,7 @@ def test_a_rare_one_is_waited_for(undisturbed: Path, tmp_path: Path) -> None:
     assert manifest.policy.battles_played == int(returns.argmax()) + 1
 
 
-def test_impossible_orders_are_refused(tmp_path: Path) -> None:
+def test_invalid_arguments_are_refused(tmp_path: Path) -> None:
     for changes, words in (
         ({"team": "scripted:clever"}, "unknown scripted team 'clever'"),
         ({"map_name": None}, "needs --map"),
@@ -270,7 +270,7 @@ def test_impossible_orders_are_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_identity_is_what_a_chunk_depends_on(tmp_path: Path) -> None:
+def test_the_identity_contains_everything_a_chunk_depends_on(tmp_path: Path) -> None:
     interrupted(tmp_path / "set", 1)
     identity = json.loads((parts_directory(tmp_path / "set") / "identity.json").read_text())
     assert identity["team"] == "scripted:random" and identity["world.engine_version"]

@@ -1,6 +1,6 @@
 """Live experts: teams that play fresh battles while the agents learn.
 
-    draw(iteration): every team plays battles of the run's own world ──► one slice per agent
+    draw(iteration): every team plays battles in the run's world ──► one slice per agent
 
 The battles are a pure function of (teams, settings, seed, iteration): a draw that is lost with its process is played
 again by another one with the same result. (StarCraft II has its own randomness: in the real game a repeated draw gives
@@ -40,20 +40,24 @@ BATTLES_AT_ONCE = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LiveTeam:
-    """A team, complete: the process that plays it reads no file. Either a script or learned policies."""
+    """A scripted team, or trained policies with their weights, so that a process on another node needs no file.
+
+    Attributes:
+        script: One of SCRIPTED_TEAMS; None for trained policies.
+        policy: Settings of the trained policies' networks.
+        weights: Parameters of the actor of every agent.
+    """
 
     script: str | None = None
-    """One of SCRIPTED_TEAMS."""
     policy: PolicySettings | None = None
     weights: Sequence[Mapping[str, np.ndarray]] = ()
-    """Per agent, the actor's parameters."""
 
     @classmethod
     def from_name(cls, name: str, world: ConfiguredWorld) -> LiveTeam:
-        """The team that `scripted:NAME`, a checkpoint or a run directory means.
+        """Returns the team that `scripted:NAME`, a checkpoint or a run directory stands for.
 
         Raises:
-            DemonstrationError: There is none, or it does not play in this world.
+            DemonstrationError: There is no such team, or it does not match this world.
         """
         if name.startswith(SCRIPTED_PREFIX):
             script = name.removeprefix(SCRIPTED_PREFIX)
@@ -76,7 +80,7 @@ class LiveTeam:
             for key, value in found.items():
                 if value != (expected := getattr(world, key)):
                     raise DemonstrationError(
-                        f"live expert {checkpoint.path} was trained with {key} {value}, this run has {expected}"
+                        f"live expert {checkpoint.path} was trained with {key} {value}, but this run has {expected}"
                     )
             load_policies(checkpoint, greedy=True)  # so that damaged files are noticed here
             return cls(policy=settings.policy, weights=actor_weights(checkpoint))
@@ -85,7 +89,7 @@ class LiveTeam:
 
 
 class _LiveServer:
-    """Plays the experts' battles; it has no state that a draw changes."""
+    """Plays the experts' battles; a draw does not change its state."""
 
     def __init__(
         self, teams: Sequence[LiveTeam], settings: DemonstrationSettings, world: WorldSettings, seed: int
@@ -93,8 +97,8 @@ class _LiveServer:
         """
         Args:
             teams: One joint team, or one per agent.
-            settings: How many battles a draw, who gets which, whether the most probable actions are taken.
-            world: Where they play: the run's own world.
+            settings: How many battles per draw, which agent gets which, whether the teams play greedily.
+            world: The run's world.
             seed: The experiment's seed.
         """
         self._teams = teams
@@ -105,10 +109,10 @@ class _LiveServer:
         self._battles: BattleBackend | None = None
 
     def draw(self, iteration: int) -> tuple[Any, ...]:
-        """The iteration's demonstrations, entry i for agent i, and how well the experts played.
+        """Returns the iteration's demonstrations, entry i for agent i, and a report of how well the experts played.
 
         Raises:
-            StarCraftError: The battles are to be those of the game, and it cannot be used here.
+            StarCraftError: StarCraft II is configured and cannot be used here.
         """
         agents, per_agent = self._num_agents, self._settings.episodes_per_draw
         is_joint, is_disjoint = len(self._teams) == 1, self._settings.sampling == "non_concurrent"
@@ -153,7 +157,7 @@ class _LiveServer:
 
 
 class LiveDemonstrations(DemonstrationSource):
-    """Processes that play the experts' battles, as many iterations ahead of the learners as there are processes."""
+    """Processes that play the experts' battles; they work as many iterations ahead as there are processes."""
 
     def __init__(
         self,
@@ -167,12 +171,12 @@ class LiveDemonstrations(DemonstrationSource):
     ) -> None:
         """
         Args:
-            teams: `parse_live_teams`.
-            settings: How many battles a draw, how many processes (0: all in this one).
-            world: Where they play: the run's own world.
+            teams: The result of `parse_live_teams`.
+            settings: How many battles per draw, how many processes (0: the driver plays).
+            world: The run's world.
             seed: The experiment's seed.
             num_agents: Slices per draw.
-            options: Where the processes go, how long a lost one is waited for, and where losses are logged.
+            options: Where processes are placed, how long to wait for a lost one, and where losses are logged.
         """
         arguments = {"teams": teams, "settings": settings, "world": world, "seed": seed}
         super().__init__(EpisodeServerPool(_LiveServer, arguments, settings, options=options), num_agents)
@@ -191,9 +195,9 @@ class LiveDemonstrations(DemonstrationSource):
 
 
 def parse_live_teams(settings: DemonstrationSettings, world: ConfiguredWorld) -> list[LiveTeam]:
-    """The configured teams: one, or one per agent.
+    """Returns the configured teams: one joint team, or one per agent.
 
     Raises:
-        DemonstrationError: One is missing, damaged or of another world, or there are not as many as agents.
+        DemonstrationError: A team is missing, damaged or of another world, or there are not as many teams as agents.
     """
     return [LiveTeam.from_name(name, world) for name in team_names(settings, world.num_agents)]

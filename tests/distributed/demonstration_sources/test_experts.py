@@ -298,7 +298,7 @@ def rename_map(run: Path, name: str) -> None:
         ({"source": "live", "path": "{tmp}/nowhere"}, "live expert: .*nowhere: no such checkpoint"),
         ({"source": "live", "path": "scripted:clever"}, "unknown scripted team 'clever'; known teams: random, nearest"),
         ({"source": "live", "paths_per_agent": ("scripted:kite",)}, "names 1 teams, this run has 2 agents"),
-        ({"source": "live", "path": "{other}"}, "was trained with map_name 3m, this run has 2m_vs_1z"),
+        ({"source": "live", "path": "{other}"}, "was trained with map_name 3m, but this run has 2m_vs_1z"),
         ({"source": "live", "path": "{damaged}"}, "agent_0.pt was altered"),
         ({"source": "self_imitation", "path": "{tmp}"}, "does not use demonstrations.path"),
         ({"source": "self_imitation", "sampling": "non_concurrent", "store_episodes": 1}, "needs 2 episodes"),
