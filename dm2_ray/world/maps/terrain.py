@@ -91,7 +91,8 @@ def _build(shape: tuple[int, int], cells: bytes) -> Terrain:
     goals = np.broadcast_to(np.arange(len(occupied)), waypoint.shape)
     if np.array_equal(np.where(waypoint < 0, goals, waypoint), goals):
         return open_ground
-    centers = occupied.astype(np.float64) + 0.5
+    # argwhere gives columns: in that layout the kernels would be compiled once more for maps with obstacles.
+    centers = np.ascontiguousarray(occupied, dtype=np.float64) + 0.5
     return open_ground._replace(has_obstacles=True, cell_number=number, cell_centers=centers, waypoint=waypoint)
 
 
