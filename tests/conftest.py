@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.process
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 from hypothesis import settings
 
-# Has to be said before Ray is imported for the first time.
+# Ray reads this when it is imported for the first time.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 if TYPE_CHECKING:
@@ -41,15 +42,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _unit_tests_start_nothing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes a unit test fail that starts a process: it belongs to another lane."""
+    """Makes a unit test that starts a process fail: it belongs to another lane."""
     if request.node.get_closest_marker("unit") is None:
         return
 
     def refuse(*args: object, **kwargs: object) -> NoReturn:
-        # Not an Exception: whoever tries again or goes on without the process would hide it.
+        # pytest.fail raises no Exception, which code that retries or goes on without the process would catch.
         pytest.fail("this test starts a process: mark it ray, cli or browser (tests/README.md)")
 
-    monkeypatch.setattr(subprocess, "Popen", refuse)
+    # The methods, not the classes: subclasses that were made before, such as Ray's, are refused too.
+    monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", refuse)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """DM2 as an RLlib algorithm: training, evaluation, checkpoints, determinism."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -178,10 +179,19 @@ def test_rllib_setters_reach_the_experiment() -> None:
     assert [bundle["CPU"] for bundle in config.run_spec.resources.bundles()[:3]] == [1.0] * 3
 
 
-def test_runs_under_tune(small: DM2Config, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "processes",
+    [
+        {},
+        pytest.param({"rollout": {"env_runners": 1}, "learners": {"processes": "per_agent"}}, marks=pytest.mark.long),
+    ],
+    ids=["trial", "own"],
+)
+def test_runs_under_tune(processes: dict[str, Any], small: DM2Config, tmp_path: Path) -> None:
+    """With everything in the trial's process, and with processes of its own in the trial's placement group."""
     from ray import tune
 
-    config = small.dm2(rollout={"env_runners": 1}, learners={"processes": "per_agent"})
+    config = small.dm2(**processes)
     tuner = tune.Tuner(
         DM2,
         param_space=config,

@@ -173,6 +173,7 @@ def test_a_set_is_drawn_with_all_agents_or_one(kiting, tmp_path):
     assert sizes[0][0] == sizes[1][0] and sizes[0][1] - sizes[1][1] > 200
 
 
+@pytest.mark.slow
 def test_ten_agents_are_drawn_in_two_blocks(tmp_path):
     path = record(tmp_path / "set", "nearest", "MMM2", 8)
     draw_set_picture(path, tmp_path / "ten.png")
@@ -206,7 +207,7 @@ def test_an_imported_set_is_drawn_as_far_as_possible(kiting, tmp_path):
                     )
                 )
             writer.finish(world.model_copy(update={"obs_size": cut}), Provenance(kind="imported", source="files"))
-        episodes, lack = draw_set_picture(tmp_path / name, tmp_path / f"{name}.png")
+        episodes, lack = draw_set_picture(tmp_path / name, tmp_path / f"{name}.png", agent=1)
         assert episodes == 16 and Image.open(tmp_path / f"{name}.png").format == "PNG"
         assert lack is None if expected is None else expected in str(lack)
 
@@ -216,9 +217,9 @@ def test_a_set_of_a_users_scenario_needs_its_file(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text(text.replace("split_2s_vs_3z", "mine"))
     path = record(tmp_path / "set", "nearest", str(file), 4)
-    _, lack = draw_set_picture(path, tmp_path / "a.png")
+    _, lack = draw_set_picture(path, tmp_path / "a.png", agent=0)
     assert lack == "no map mine here: positions are not drawn; name its scenario with --map FILE"
-    assert draw_set_picture(path, tmp_path / "b.png", map_name=str(file)) == (4, None)
+    assert draw_set_picture(path, tmp_path / "b.png", map_name=str(file), agent=0) == (4, None)
 
 
 def test_an_impossible_picture_is_refused_and_leaves_no_file(kiting, tmp_path):

@@ -23,6 +23,7 @@ def test_a_cost_that_does_not_grow_allows_any_number_of_workers() -> None:
     assert LinearFit.fit(costs((1, 10.0), (32, 10.0))).workers_at(1000.0) > 1e9
 
 
+@pytest.mark.usefixtures("local_ray")
 def test_sizes_that_do_not_fit_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--driver", "--workers", "1,1000000", "--iterations", "3", "--json"]) == 0
     printed = capsys.readouterr()

@@ -167,6 +167,7 @@ def test_an_empty_or_abandoned_recording_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.cli
 def test_a_killed_recording_leaves_no_set(tmp_path: Path) -> None:
     def doomed() -> None:
         with JointTrajectoryWriter(tmp_path / "demos", shard_bytes=1) as writer:

@@ -18,6 +18,18 @@ SETTINGS = PPOSettings(
 ALIVE = torch.tensor([True, True, True])
 
 
+def advantages_and_returns(*, is_terminated: bool, next_value: float) -> tuple[torch.Tensor, torch.Tensor]:
+    return generalized_advantages(
+        torch.tensor([5.0, 1.0, 0.0]),
+        torch.tensor([2.0, 2.0, 4.0]),
+        np.array([3]),
+        torch.tensor([is_terminated]),
+        torch.tensor([next_value]),
+        SETTINGS.gamma,
+        SETTINGS.gae_lambda,
+    )
+
+
 def test_three_steps_from_reward_to_loss():
     """gamma = lambda = 1/2; the battle ends after the third step.
 
@@ -36,15 +48,7 @@ def test_three_steps_from_reward_to_loss():
     errors                       -3.5, -3.9           0, 0             3, 3.9
     the larger Huber loss        3.9 - 1/2 = 3.4      0                3.9 - 1/2 = 3.4
     """
-    advantages, returns = generalized_advantages(
-        torch.tensor([5.0, 1.0, 0.0]),
-        torch.tensor([2.0, 2.0, 4.0]),
-        np.array([3]),
-        torch.tensor([True]),
-        torch.tensor([99.0]),
-        SETTINGS.gamma,
-        SETTINGS.gae_lambda,
-    )
+    advantages, returns = advantages_and_returns(is_terminated=True, next_value=99.0)
     assert advantages.tolist() == [4.0, 0.0, -4.0] and returns.tolist() == [6.0, 2.0, 0.0]
     normalized = normalize_advantages(advantages, ALIVE)
     s = math.sqrt(1.5)
@@ -78,14 +82,6 @@ def test_three_steps_from_reward_to_loss():
 
 def test_the_same_battle_cut_by_the_time_limit():
     """The value to come, 8, is worth 4 more in the last delta; a quarter of that arrives a step earlier, and so on."""
-    advantages, returns = generalized_advantages(
-        torch.tensor([5.0, 1.0, 0.0]),
-        torch.tensor([2.0, 2.0, 4.0]),
-        np.array([3]),
-        torch.tensor([False]),
-        torch.tensor([8.0]),
-        SETTINGS.gamma,
-        SETTINGS.gae_lambda,
-    )
+    advantages, returns = advantages_and_returns(is_terminated=False, next_value=8.0)
     assert advantages.tolist() == [4.25, 1.0, 0.0]
     assert returns.tolist() == [6.25, 3.0, 4.0]

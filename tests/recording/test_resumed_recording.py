@@ -72,6 +72,7 @@ def chunks(out: Path) -> list[Path]:
         return []
 
 
+@pytest.mark.cli
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_recording_that_was_killed_at_any_time_and_resumed_is_the_same(
     undisturbed: Path, tmp_path: Path, seed: int
@@ -159,6 +160,7 @@ def test_another_recording_under_the_same_name_is_refused(tmp_path: Path) -> Non
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.cli
 @pytest.mark.parametrize("stopped", ["a chunk", "the set"])
 def test_a_full_disk_is_reported_and_nothing_is_lost(undisturbed: Path, tmp_path: Path, stopped: str) -> None:
     out, whole = tmp_path / "set", max(len(one) for one in content(undisturbed).values())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +72,8 @@ def spawn_positions(
     return positions
 
 
-def _hexagonal_slots(spacing: float, *, mirrored: bool) -> list[tuple[float, float]]:
+@lru_cache(maxsize=256)
+def _hexagonal_slots(spacing: float, *, mirrored: bool) -> tuple[tuple[float, float], ...]:
     """Offsets (dx, dy) of a hexagonal lattice around the origin, nearest first, ties from the front outwards."""
     reach = int(16.0 / spacing) + 1
     slots = [
@@ -80,4 +82,4 @@ def _hexagonal_slots(spacing: float, *, mirrored: bool) -> list[tuple[float, flo
         for column in range(-reach, reach + 1)
     ]
     slots.sort(key=lambda slot: (round(math.hypot(*slot), 6), -round(slot[0], 6), round(abs(slot[1]), 6), slot[1]))
-    return [(-dx, dy) if mirrored else (dx, dy) for dx, dy in slots]
+    return tuple((-dx, dy) if mirrored else (dx, dy) for dx, dy in slots)
