@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from support.drivers import address
 from support.tiny_runs import train_arguments
@@ -65,7 +66,12 @@ def test_an_iteration_that_takes_too_long_is_dropped_and_what_came_before_is_sav
     for line in process.stdout:
         if line.startswith("dm2: ippo on"):
             break
-    time.sleep(3.0)  # it is in the middle of an iteration without end
+    # Once it has computed for so long it is in the middle of an iteration that does not end.
+    worker = psutil.Process(process.pid)
+    started_s = sum(worker.cpu_times()[:2])
+    while sum(worker.cpu_times()[:2]) < started_s + 4.0:
+        assert process.poll() is None
+        time.sleep(0.05)
     for number in signals:
         process.send_signal(number)
         time.sleep(0.5)
