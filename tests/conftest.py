@@ -1,4 +1,4 @@
-"""For all tests: their marks (tests/README.md), one local Ray, and properties without a deadline."""
+"""Fixtures of all tests: marks (tests/README.md), one local Ray, and Hypothesis without a deadline."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 if TYPE_CHECKING:
     from dm2_ray import DM2Config
 
-# Where CI is set, Hypothesis takes a profile of its own, which has no deadline either.
+# With the variable CI set, Hypothesis uses its own profile, which has no deadline either.
 if "CI" not in os.environ:
     settings.register_profile("patient", deadline=None)
     settings.load_profile("patient")
@@ -27,9 +27,9 @@ if "CI" not in os.environ:
 LANES = ("ray", "cli", "browser", "slow", "long")
 
 
-@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests are marked `ray` or `browser` by the fixtures they use; what is marked in no other way is a `unit` test."""
+    """Marks tests `ray` or `browser` by the fixtures they use, and `unit` where they have no other mark."""
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         if "local_ray" in fixtures:
@@ -106,5 +106,5 @@ def small() -> DM2Config:
 
 @pytest.fixture
 def distributed(small: DM2Config) -> DM2Config:
-    """The same with a rollout process and a process per agent."""
+    """The same with two rollout processes and a process per agent."""
     return small.dm2(rollout={"env_runners": 2}, learners={"processes": "per_agent"})

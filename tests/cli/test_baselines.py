@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from support import tiny_runs
-from support.tiny_runs import dm2, records
+from support.tiny_runs import dm2, record_script, records
 
 MORE = [
     "cloning.epochs=2",
@@ -30,11 +30,8 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict:
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two teams' sets."""
-    paths = [tmp_path_factory.mktemp("sets") / name for name in ("kite", "nearest")]
-    for path in paths:
-        command = ("demos", "record", f"scripted:{path.name}", "--map", "2m_vs_1z", "--episodes", 16, "--out", path)
-        assert dm2(*command) == 0
-    return paths
+    directory = tmp_path_factory.mktemp("sets")
+    return [record_script(directory / name, script=name, episodes=16) for name in ("kite", "nearest")]
 
 
 def test_mappo_writes_what_dm2_writes_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

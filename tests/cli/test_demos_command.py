@@ -17,7 +17,7 @@ import psutil
 import pytest
 import ray
 import torch
-from support.tiny_runs import TINY, dm2
+from support.tiny_runs import TINY, dm2, record_script
 
 from dm2_ray.config.schema import WorldSettings
 from dm2_ray.demonstrations import JointTrajectories
@@ -41,9 +41,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def scripted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("sets") / "scripted"
-    assert dm2("demos", "record", "scripted:focus_fire", "--map", "3m", "--episodes", 20, "--out", path) == 0
-    return path
+    out = tmp_path_factory.mktemp("sets") / "scripted"
+    return record_script(out, script="focus_fire", map_name="3m", episodes=20)
 
 
 def content(directory: Path) -> dict[str, bytes]:

@@ -6,14 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.tiny_runs import dm2, train
+from support.tiny_runs import dm2, record_script, train
 
 
 @pytest.fixture(scope="module")
 def experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("sets") / "kite"
-    assert dm2("demos", "record", "scripted:kite", "--map", "2m_vs_1z", "--episodes", 16, "--out", path) == 0
-    return path
+    return record_script(tmp_path_factory.mktemp("sets") / "kite", episodes=16)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""A real browser without a window, driven through its DevTools protocol as a reader with mouse and keyboard would."""
+"""A real headless browser, driven through its DevTools protocol like by a reader with mouse and keyboard."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Browser:
         self._loop.close()
 
     def call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
-        """One command of the protocol; events that come in the meantime are kept."""
+        """Sends one command of the protocol; events that arrive in the meantime are kept."""
         self._last_id += 1
         message: dict[str, Any] = {"id": self._last_id, "method": method, "params": parameters}
         if session is not None:
@@ -124,7 +124,7 @@ class Page:
         self._browser.call("Target.closeTarget", targetId=self._target)
 
     def value(self, expression: str) -> Any:
-        """What a JavaScript expression comes to."""
+        """The value of a JavaScript expression."""
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in answer:
             raise RuntimeError(f"{expression}: {answer['exceptionDetails']}")
@@ -137,7 +137,7 @@ class Page:
             time.sleep(0.02)
 
     def settle(self) -> None:
-        """Until two more pictures have been drawn."""
+        """Waits until two more frames have been drawn."""
         self.value("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def text(self, selector: str) -> str:
@@ -147,7 +147,7 @@ class Page:
         return list(self.value(f"[...document.querySelectorAll({json.dumps(selector)})].map(e => e.textContent)"))
 
     def place(self, selector: str, across: float = 0.5, down: float = 0.5) -> tuple[float, float]:
-        """A point of an element, scrolled into view."""
+        """A point within an element, which is scrolled into view."""
         box = self.value(
             f"(e => {{ e.scrollIntoView({{block: 'nearest'}}); const b = e.getBoundingClientRect();"
             f" return [b.x, b.y, b.width, b.height]; }})(document.querySelector({json.dumps(selector)}))"
@@ -184,7 +184,7 @@ class Page:
 
     def events(self, method: str) -> list[dict[str, Any]]:
         """Parameters of the events of this page so far."""
-        self.value("0")  # what is under way comes in first
+        self.value("0")  # pending events arrive first
         return [
             event["params"]
             for event in self._browser.events

@@ -1,4 +1,4 @@
-"""Drivers of runs as processes of their own, to be killed, stopped, and looked at afterwards."""
+"""Training drivers in processes of their own, which tests kill or stop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import ray
 from support.tiny_runs import TINY, lines
 
 PR_SET_PDEATHSIG = 1
-# Iterations of some tens of milliseconds, in the driver alone.
+# An iteration takes some tens of milliseconds, in the driver alone.
 VERY_TINY = [
     *TINY,
     "rollout.battles_per_env_runner=4",
@@ -51,12 +51,12 @@ class Driver:
         self._process.send_signal(number)
 
     def end(self, timeout_s: float = 120) -> tuple[int, str, str]:
-        """Exit code, stdout and stderr, once it has ended."""
+        """Waits for its end; returns exit code, stdout and stderr."""
         out, err = self._process.communicate(timeout=timeout_s)
         return self._process.returncode, out, err
 
     def wait_for(self, run: Path, iterations: int, timeout_s: float = 120) -> None:
-        """Returns when the run has so many records, or the process has ended."""
+        """Waits until the run has `iterations` records or the process has ended."""
         deadline = time.monotonic() + timeout_s
         while self.is_alive and len(lines(run)) < iterations:
             assert time.monotonic() < deadline, f"no iteration {iterations} within {timeout_s} s"
@@ -65,7 +65,7 @@ class Driver:
 
 @contextlib.contextmanager
 def driver(*arguments: object, env: dict[str, str] | None = None) -> Iterator[Driver]:
-    """A driver that is gone after the block."""
+    """A driver that is killed at the end of the block if it still runs."""
     started = Driver(*arguments, env=env)
     try:
         yield started
@@ -81,7 +81,7 @@ def train_command(run: Path, iterations: int, *settings: str, tiny: list[str] = 
 
 
 def address() -> list[str]:
-    """Of the tests' own Ray: drivers of their own Ray would spend most of their time starting it."""
+    """Options that connect a command to the tests' Ray; it would spend most of its time starting its own."""
     return ["--address", ray.get_runtime_context().gcs_address]
 
 

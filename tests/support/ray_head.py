@@ -18,7 +18,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
+    """Ports on which nothing listens now."""
     sockets = [socket.socket() for _ in range(count)]
     for held in sockets:
         held.bind(("127.0.0.1", 0))
@@ -29,18 +29,18 @@ def free_ports(count: int) -> list[int]:
 
 
 def with_parent() -> None:
-    """In a child before it becomes another program: it ends when the test's process does, however that ends."""
+    """Runs in a child before its program starts: the child ends with the test's process, however that ends."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class RayHead:
-    """Runs from `with` to its end.
+    """A head that runs for the duration of a `with` block.
 
     Args:
-        directory: of everything; short, because sockets' names are.
-        token: that it asks for.
-        num_cpus: that it offers.
-        secrets: environment variables of the head alone.
+        directory: For all its files. The path must be short, because names of sockets are.
+        token: The token that it demands.
+        num_cpus: CPUs that it offers.
+        secrets: Environment variables of the head alone.
     """
 
     def __init__(self, directory: Path, token: str, *, num_cpus: int, secrets: dict[str, str] | None = None) -> None:
@@ -53,9 +53,9 @@ class RayHead:
         self._log = directory / "head.log"
 
     def environment(self) -> dict[str, str]:
-        """Of a process that knows the token; without what this process's own Ray has been told."""
+        """Environment of a process that knows the token, without the variables of this process's own Ray."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "WANDB_"))}
-        # Jobs are started as `python3`: the one that has the package.
+        # Jobs are started as `python3`, which must be the one that has the package.
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         return {**kept, "PATH": path, "HOME": str(self.directory), "RAY_AUTH_TOKEN_PATH": str(self.token_file)}
 

@@ -7,7 +7,7 @@ from dm2_ray.world.viewing.battle_recording import BattleRecorder, BattleRecordi
 
 
 def record_battle(map_name: str, team_name: str, *, seed: int = 1, battle: int = 0, label: str = "") -> BattleRecording:
-    """One battle, played to its end; `label` is the team's name in the recording (by default `team_name`)."""
+    """Plays one battle to its end; `label` is the team's name in the recording (by default `team_name`)."""
     battles = BattleVector(map_name, 1, seed=seed, first_battle=battle)
     team = ScriptedTeam(team_name, battles, seed=seed)
     recorder = BattleRecorder(battles, team=label or team_name)

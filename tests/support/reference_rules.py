@@ -1,4 +1,4 @@
-"""SMAC's rules once more, in slow plain Python, to hold the compiled kernels against.
+"""SMAC's rules written again in slow plain Python, to compare the compiled kernels with.
 
 Written as the rules are told, one agent and one unit at a time, with dictionaries and `math.hypot`; it shares nothing
 with the package but the maps (which units, which cells). Units are rows x, y, health, shield, energy, cooldown.
@@ -230,7 +230,7 @@ class ReferenceRules:
         return seen
 
     def sizes(self):
-        """Lengths as SMAC states them: not of what it returns when the time is to be observed."""
+        """Lengths as SMAC states them; they leave out the time, even where it is observed."""
         opt, spec = self.opt, self.map
         health = {1: 1 + (spec.ally_race == "P"), 2: 1 + (spec.enemy_race == "P")}
         seen = {side: 4 + self.bits + (health[side] if opt["obs_all_health"] else 0) for side in (1, 2)}
@@ -251,7 +251,7 @@ class ReferenceRules:
         }
 
     def heuristic(self, rest):
-        """What heuristic_ai does in the present state; whom an agent is after is remembered until reset."""
+        """Actions of heuristic_ai in the present state; each agent's target is remembered until `reset`."""
         return [self.heuristic_action(i, me, rest) if me.alive else 0 for i, me in enumerate(self.allies)]
 
     def heuristic_action(self, i, me, rest):

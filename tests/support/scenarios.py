@@ -1,4 +1,4 @@
-"""Scenarios for tests: a small one, random ones, and how they become maps and files."""
+"""Scenarios for tests: a small one, random ones, and functions that turn them into maps and files."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from typing import Any
 import yaml
 from hypothesis import strategies as st
 
-from dm2_ray.world import (
-    MapSpec,
-    scenario_from_mapping,
-)
+from dm2_ray.world import MapSpec, scenario_from_mapping
 from dm2_ray.world.unit_kinds import kind_names
 
 OPEN = {"size": [32, 32]}
 
 
 def duel(**changes: Any) -> dict[str, Any]:
-    """A small scenario's content."""
+    """Content of a small scenario, with `changes` to its top-level keys."""
     content = {
         "name": "duel",
         "episode_limit": 80,

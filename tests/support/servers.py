@@ -1,4 +1,4 @@
-"""Servers that a wrong address may lead to: real sockets, made for one test."""
+"""Real servers on local sockets, such as a wrong address may lead to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Answer = tuple[int, Any]
 
 @dataclass
 class Visited:
-    """What was asked of a server."""
+    """The requests that a server received."""
 
     address: str
     requests: list[tuple[str, str | None]] = field(default_factory=list)
@@ -45,10 +45,10 @@ def http_server(
             self.wfile.write(body)
 
         def log_message(self, format: str, *arguments: object) -> None:
-            """Nobody reads it."""
+            """Logs nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.handle_error = lambda request, client: None  # type: ignore[method-assign]  # TLS that is refused, as meant
+    server.handle_error = lambda request, client: None  # type: ignore[method-assign]  # refused TLS is intended
     scheme = "http"
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -66,7 +66,7 @@ def http_server(
 
 @contextmanager
 def plain_server(greeting: bytes | None) -> Iterator[str]:
-    """Takes connections and says `greeting`; None says nothing at all. Gives its address."""
+    """Accepts connections and sends `greeting`, or nothing if it is None. Yields the address."""
     listener = socket.create_server(("127.0.0.1", 0))
     kept = []
 

@@ -1,4 +1,4 @@
-"""Battles put into a situation of one's own, for tests of single mechanisms."""
+"""Battles put into a chosen situation, for tests of single mechanisms."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ STOP, NORTH, SOUTH, EAST, WEST, ATTACK = 1, 2, 3, 4, 5, 6
 
 
 def stage(map_name, places, engine=None, seed=0, passive=(), **rows):
-    """One battle with its units put in `places` [U, 2]; units at None are dead. `rows` sets further rows [U], units in
-    `passive` obey no order and stand."""
+    """One battle with its units at `places` [U, 2]; units at None are dead. `rows` sets further rows [U]; units in
+    `passive` have no order and stand still."""
     battles = BattleVector(map_name, 1, seed, engine=engine)
     battles.reset()
     kept = battles.snapshot()

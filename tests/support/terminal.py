@@ -1,4 +1,4 @@
-"""A stream that is a terminal, and what its screen shows."""
+"""A stream that claims to be a terminal, and the text on its screen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that take a second: their settings, the commands that make them, and what they leave behind."""
+"""Runs that take a second: their settings, the commands that make them, and the files they write."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TINY = [
     "evaluation.episodes=6",
     "tracking.tensorboard=false",
 ]
-"""Everything in the driver. What a test wants otherwise stands behind it: the last word wins."""
+"""Everything runs in the driver. A test appends its own settings: the last value of a key wins."""
 TINY_WITH_PROCESSES = [
     entry
     for entry in TINY
@@ -30,14 +30,14 @@ TINY_WITH_PROCESSES = [
 
 
 def dm2(*arguments: object) -> int:
-    """A command in this process; its exit code."""
+    """Runs a command in this process; returns its exit code."""
     from dm2_ray.cli import main
 
     return main([str(argument) for argument in arguments])
 
 
 def train_arguments(run: Path, *more: object, variant: str = "ippo", tiny: list[str] = TINY) -> list[str]:
-    """Words of `dm2 train` on the smallest map."""
+    """Arguments of a `dm2 train` on the smallest map."""
     command = ["train", "--variant", variant, "--map", "2m_vs_1z", "--run-dir", run, *tiny, *more]
     return [str(word) for word in command]
 
@@ -52,11 +52,17 @@ def problems(stderr: str) -> list[str]:
     return [line for line in stderr.splitlines() if not usual.match(line)]
 
 
+def record_script(out: Path, *, script: str = "kite", map_name: str = "2m_vs_1z", episodes: int) -> Path:
+    """A demonstration set of a scripted team, recorded by `dm2 demos record`."""
+    assert dm2("demos", "record", f"scripted:{script}", "--map", map_name, "--episodes", episodes, "--out", out) == 0
+    return out
+
+
 def lines(run: Path) -> list[str]:
     path = run / "metrics.jsonl"
     return path.read_text().splitlines() if path.exists() else []
 
 
 def records(run: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl without what depends on the clock."""
+    """metrics.jsonl without the entries that depend on the clock."""
     return [{key: value for key, value in json.loads(line).items() if key != "timing"} for line in lines(run)]

@@ -1,4 +1,4 @@
-"""Watches battles being played and objects to whatever rules and physics forbid: an account of its own, in numpy.
+"""Watches battles and objects to anything that rules or physics forbid; recomputed independently in numpy.
 
 Shapes: B battles, N agents, M enemies, U = N + M units (agents first), A actions; E battles ended in the last step;
 R = B + E rows: the present battles, then the last moments of those that ended. A moment is [6, R, U], its rows the
@@ -26,9 +26,9 @@ SELDOM = 16
 DEEPEST_OVERLAP = 0.85
 """Two units of one layer are never nearer than the remaining share of the sum of their separation radii."""
 WORST_CROWD = 0.5
-"""Overlaps of all pairs in a battle, as such shares, summed and divided by its living units: at no moment more."""
+"""Limit at every moment of the sum of such overlaps over all pairs of a battle, divided by its living units."""
 MEAN_CROWD = 0.1
-"""The same, but the mean over all moments looked at."""
+"""The same, but the mean over all moments that were checked."""
 LONGEST_PUSH = 1.5
 """Cells in one env step by which neighbors carry a unit beyond what it walks."""
 
@@ -48,12 +48,12 @@ def points(moment):
 
 
 class Umpire:
-    """Steps battles that nobody else steps, and raises AssertionError for whatever is wrong.
+    """Steps battles that nothing else steps, and raises AssertionError for anything that is wrong.
 
-    The message names the battle and the step: with first_battle, and the random team, one column plays it again.
+    The message names the battle and the step: with `first_battle` and the random team, one column plays it again.
 
     Args:
-        battles: begun (`reset`), with SMAC's default switches.
+        battles: After `reset`, with SMAC's default options.
     """
 
     def __init__(self, battles: BattleVector) -> None:
@@ -84,7 +84,7 @@ class Umpire:
         self.layer = self._of_kinds(lambda kind: 2 if kind.flies else 1 if kind.cliff_walker else 0)
         cells = np.stack([walkable, build_terrain(walkable).passable[1], np.ones_like(walkable)])
         self.cells, self.first_cell = cells.ravel(), self.layer * size_x * self.size_y
-        # One row and one column more: beyond the eastern and the northern edge nobody may go.
+        # One row and one column more: units may not leave the map at its eastern and northern edges.
         self.walkable = np.pad(walkable, (0, 1))
         first, second = np.triu_indices(len(self.kinds), 1)
         is_pair = self.layer[first] == self.layer[second]
@@ -171,8 +171,8 @@ class Umpire:
             raise AssertionError(f"{self.battles.map_name}, seed {self.battles.seed}: {what}: {where}")
 
     def _check_moment(self, moment, mask):
-        """What holds of every moment; `mask` [R, N, A]."""
-        # Not a number fails every comparison.
+        """Checks what must hold at every moment; `mask` [R, N, A]."""
+        # NaN fails every comparison.
         within = (moment >= 0.0) & (moment <= self.largest)
         if not within.all():
             for name, row in zip(QUANTITIES, within, strict=True):
@@ -203,7 +203,7 @@ class Umpire:
         return expected
 
     def _check_changes(self, before, after):
-        """What one step may do to units."""
+        """Checks what one step may do to units."""
         was_alive, is_alive = before[HEALTH] > 0.0, after[HEALTH] > 0.0
         self._forbid(is_alive & ~was_alive, "risen from the dead")
         moved = after[PLACE] - before[PLACE]
@@ -217,7 +217,7 @@ class Umpire:
             for name, row in zip(QUANTITIES[GROWING], too_much, strict=True):
                 self._forbid(row, f"{name} out of nothing")
         if self.has_healers:
-            # Nobody on maps with medivacs grows health by itself.
+            # On maps with medivacs no unit regains health by itself.
             healed = np.where(is_alive, grown[0], 0.0).clip(0.0) * self.energy_per_health
             spent = np.where(self.is_healer & was_alive, self.energy_growth - grown[2], 0.0)
             for side in (self.agents, self.enemies):
@@ -225,14 +225,14 @@ class Umpire:
                 self._forbid(unpaid > ROUNDING, "healing has cost no energy")
 
     def _check_shields(self, before, after, ended):
-        """Shields wait after every hit; one that regeneration hides within its step is not seen from here."""
+        """Shields wait after every hit. A hit that regeneration hides within its step cannot be seen here."""
         change = after[HEALTH : SHIELD + 1] - before[HEALTH : SHIELD + 1]
         self._forbid((change[1] > 0.0) & (self.calm < self.calm_steps), "a shield grows soon after a hit")
         self.calm = np.where(change[0] + change[1] < -ROUNDING, 0, self.calm + 1)
         self.calm[ended] = LONG_AGO
 
     def _check_outcome(self, before, after, step):
-        """Reward, end and victory from the units alone; `step` [B] counts this one."""
+        """Checks reward, end and victory from the units alone; `step` [B] counts this one."""
         battles, fights = self.battles, ~self.is_healer
         alive = after[HEALTH] > 0.0
         agents, enemies = (alive[:, side].sum(axis=1) for side in (self.agents, self.enemies))

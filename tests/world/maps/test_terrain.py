@@ -1,9 +1,10 @@
-"""Ways round obstacles: against a plain search, and walked by real units."""
+"""Paths around obstacles: compared with a plain search, and walked by real units."""
 
 from __future__ import annotations
 
 import heapq
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -24,7 +25,7 @@ from dm2_ray.world.maps.terrain import (
 
 
 def shortest_steps(walkable, goal):
-    """Path lengths over cells to the goal, corners not cut: Dijkstra in plain Python."""
+    """Lengths of paths over cells to the goal that cut no corners: Dijkstra in plain Python."""
     length = np.full(walkable.shape, np.inf)
     queue = [(0.0, goal)]
     while queue:
@@ -114,3 +115,11 @@ def test_obstacles_on_too_large_a_ground_are_refused():
     walkable[40, 40] = False
     with pytest.raises(TerrainError, match=f"6399 walkable cells.*at most {MAX_CELLS_WITH_OBSTACLES}"):
         build_terrain(walkable)
+
+
+def test_all_maps_share_the_compiled_kernels():
+    """Kernels are compiled once per memory layout of their arguments."""
+    plain, with_obstacles = (build_terrain(load_map(name).walkable) for name in ("3m", "corridor"))
+    assert with_obstacles.has_obstacles and not plain.has_obstacles
+    for table, other in zip(plain, with_obstacles, strict=True):
+        assert numba.typeof(table) == numba.typeof(other)
