@@ -29,7 +29,7 @@ from dm2_ray.runs.experiment_loading import load_experiment
 from dm2_ray.runs.run_directory import RunDirectory
 from dm2_ray.runs.training import train
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 EXPERT_WIN_RATE = 0.4
 """Target for the expert's win rate: better than random, far from solved (the paper took 0.3 to 0.56)."""
@@ -91,7 +91,7 @@ def _one_seed(directory: Path, map_name: str, seed: int, scale: float, overrides
     ippo, ippo_command = _trained(directory / "ippo", baseline, map_name, settings)
     nearest = closest_to_win_rate(intact_checkpoints(ippo.checkpoints), EXPERT_WIN_RATE, greedy=False, seed=seed)
     expert, win_rate = nearest.checkpoint, nearest.result.win_rate
-    log.info(
+    logger.info(
         "expert: %s of the IPPO run, win rate %.2f at %s env steps", expert.path.name, win_rate, f"{expert.env_steps:,}"
     )
     demonstrations = directory / "demonstrations"
@@ -101,7 +101,7 @@ def _one_seed(directory: Path, map_name: str, seed: int, scale: float, overrides
         manifest = record(
             str(expert.path), map_name=None, episodes=DEMONSTRATIONS, out=demonstrations, greedy=False, seed=seed
         )
-    log.info("demonstrations: %d joint episodes, win rate %.2f", manifest.episodes, manifest.win_rate)
+    logger.info("demonstrations: %d joint episodes, win rate %.2f", manifest.episodes, manifest.win_rate)
     path = demonstrations.absolute()
     matched = _experiment("dm2", map_name, seed, scale, [*overrides, f"demonstrations.path={path}"])
     dm2, dm2_command = _trained(directory / "dm2", matched, map_name, overrides)
@@ -139,14 +139,14 @@ def _trained(path: Path, experiment: Experiment, map_name: str, settings: Sequen
     command = " ".join([command, *map(shlex.quote, settings)])
     run = RunDirectory(path)
     if run.summary.exists() and json.loads(run.summary.read_text())["status"] == "completed":
-        log.info("%s is already finished", path)
+        logger.info("%s is already finished", path)
         return run, command
     checkpoints = intact_checkpoints(run.checkpoints)
     if checkpoints:
-        log.info("%s: continuing at iteration %d", path, checkpoints[-1].iteration)
+        logger.info("%s: continuing at iteration %d", path, checkpoints[-1].iteration)
         result = train(run, experiment, resume_from=checkpoints[-1])
     else:
-        log.info("$ %s", command)
+        logger.info("$ %s", command)
         if path.exists():  # killed before its first checkpoint: nothing is lost
             shutil.rmtree(path)
         result = train(RunDirectory.create(path, experiment), experiment)
