@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dm2_ray.cli.main import _parser
+from dm2_ray.cli.commands import build_parser
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = (".github", "cluster", "configs", "dm2_ray", "tests")
@@ -66,6 +66,6 @@ def test_commands_are_understood(page: Path) -> None:
         if re.match(r" {0,4}dm2 [a-z]", line) and "…" not in line:
             words = shlex.split(line, comments=True)[1:]
             try:
-                _parser().parse_args(words)
+                build_parser().parse_args(words)
             except SystemExit as refused:
                 assert refused.code == 0, f"not understood: {line}"
