@@ -128,7 +128,10 @@ def test_a_scripted_floor_is_one_command(capsys: pytest.CaptureFixture[str]) -> 
     script = printed(capsys, "evaluate", "scripted:focus_fire", "--map", "3m", "--episodes", 50)
     assert script["win_rate"] > 0.7
     assert printed(capsys, "evaluate", "scripted:focus_fire", "--map", "3m", "--episodes", 50) == script
-    for arguments, message in ((["scripted:random"], "needs --map"), (["scripted:rnd", "--map", "3m"], "focus_fire")):
+    for arguments, message in (
+        (["scripted:random"], "needs --map"),
+        (["scripted:rnd", "--map", "3m"], "did you mean 'random'?"),
+    ):
         assert dm2("evaluate", *arguments) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1

@@ -125,7 +125,7 @@ def test_killed_and_gone_on_with_it_ends_like_the_commands_by_hand(
     assert not (run / "summary.json").exists()
     assert dm2("experiment", file, "--run-dir", directory) == 0
     out = capsys.readouterr().out
-    assert "1 finished already" in out
+    assert "1 already finished" in out
     assert "rows/dm2/seed_0: continued" in out
     assert "| dm2 | 1/1 |" in out
     assert result(run_by_hand(file, tmp_path / "by-hand", capsys)) == result(directory)
@@ -185,7 +185,7 @@ def test_stopped_killed_and_gone_on_with_it_ends_like_the_commands_by_hand(
     before = (directory / "rows/dm2/seed_0/metrics.jsonl").stat().st_mtime_ns
     capsys.readouterr()
     assert dm2("experiment", file, "--run-dir", directory) == 0
-    assert "6 finished already" in capsys.readouterr().out
+    assert "6 already finished" in capsys.readouterr().out
     assert (directory / "rows/dm2/seed_0/metrics.jsonl").stat().st_mtime_ns == before
     assert result(run_by_hand(file, tmp_path / "by-hand", capsys)) == result(directory)
     first = result(directory)["rows"][0]
