@@ -176,7 +176,7 @@ def test_stopped_killed_and_gone_on_with_it_ends_like_the_commands_by_hand(
     os.kill(left_behind, signal.SIGCONT)
     out = process.communicate(timeout=900)[0]
     assert process.returncode == 0, out
-    assert f"rows/{alive}: process {left_behind} of an earlier start still works on it: stopping that" in out
+    assert f"rows/{alive}: process {left_behind} of an earlier start is still working on it: stopping that" in out
     assert f"rows/{dead}: continued" in out and f"rows/{alive}: continued" in out
     assert "| dm2 | 2/2 |" in out and "| ippo | 2/2 |" in out
     assert (directory / "result.png").stat().st_size > 10_000
