@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import os
@@ -45,7 +46,9 @@ def no_wandb_of_ones_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "home"))
     yield
-    wandb.teardown()  # its service remembers environment variables
+    # Its service remembers environment variables. A test may have killed it.
+    with contextlib.suppress(ConnectionError):
+        wandb.teardown()
 
 
 def tensorboard_scalars(directory: Path) -> list[tuple[str, int, float]]:
