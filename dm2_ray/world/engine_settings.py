@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from dm2_ray.errors import suggest_name
 
-ENGINE_VERSION = "2"
+ENGINE_VERSION = "3"
 """Changes whenever the same seed and actions may give a different battle; recorded with demonstrations."""
 
 
@@ -19,8 +19,8 @@ class EngineSettings:
 
     Attributes:
         balance: Unit statistics: the data that the SMAC maps load, or the 4.10 ladder's.
-        chase_ranged: A scripted ranged unit keeps its target up to this distance beyond its weapon range, then takes
-            the nearest.
+        chase_ranged: A scripted ranged unit follows its target up to this distance beyond its weapon range, unless
+            another agent is within range; then it takes the nearest.
         chase_melee: The same for melee units; with 0 they turn to the nearest agent whenever the target is out of
             reach.
         retaliation: A scripted unit without a target attacks a unit that hit it, or a nearby friend, in the last 32
@@ -34,6 +34,8 @@ class EngineSettings:
         random_delay: Whether every attack's period varies uniformly by -1 to +2 loops.
         spawn_pitch: Distance between units created together, in multiples of the sum of their separation radii.
         spawn_jitter: Units start up to this distance from their position along each axis; 0 in StarCraft II.
+        shuffle_enemies: Whether the enemies of one kind exchange their starting positions in every battle, as
+            StarCraft II lists its units in an order of its own; False ties enemy numbers to places.
         opening_loops: Game loops between the units' creation and the first observation; enemies may already move.
         scripted_agents: The scripted opponent plays both sides and actions are ignored: for fairness checks.
 
@@ -53,6 +55,7 @@ class EngineSettings:
     random_delay: bool = True
     spawn_pitch: float = 1.0
     spawn_jitter: float = 0.0
+    shuffle_enemies: bool = True
     opening_loops: int = 1
     scripted_agents: bool = False
 

@@ -178,7 +178,7 @@ def test_npy_files_and_the_first_battles_are_imported(battles: list[Battle], tmp
     assert_same(JointTrajectories.open(tmp_path / "set"), battles[:4])
 
 
-@pytest.mark.parametrize("map_name", ["3m", "2m_vs_1z", "3s_vs_3z", "MMM"])
+@pytest.mark.parametrize("map_name", ["3m", "2m_vs_1z", "3s_vs_3z", "2s3z"])
 def test_lengths_are_found_however_a_battle_ends(map_name: str, tmp_path: Path) -> None:
     battles = [battle for team in ("random", "focus_fire", "kite") for battle in play(map_name, team, 3)]
     ends = {(battle.won, bool(battle.observations[battle.length].any())) for battle in battles}

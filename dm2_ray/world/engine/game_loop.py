@@ -17,8 +17,16 @@ from numpy.typing import NDArray
 
 from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.engine.healing import FOLLOW_DISTANCE, choose_heal_target, follow_allies, heal_patients
-from dm2_ray.world.engine.movement import POSITION_GRID, find_contacts, move_units, relieve_crowd, walk_toward
-from dm2_ray.world.engine.opponent import ARRIVAL_DISTANCE, choose_scripted_target, count_blocked_loops
+from dm2_ray.world.engine.movement import (
+    POSITION_GRID,
+    list_units,
+    move_units,
+    push_apart,
+    relieve_crowd,
+    start_order,
+    walk_toward,
+)
+from dm2_ray.world.engine.opponent import ARRIVAL_DISTANCE, choose_scripted_target, survey_sides
 from dm2_ray.world.engine.splash import resolve_explosions
 from dm2_ray.world.engine.weapons import (
     begin_loop,
@@ -31,6 +39,7 @@ from dm2_ray.world.engine.weapons import (
 from dm2_ray.world.maps.terrain import GROUND, Terrain, is_passable, next_waypoint
 from dm2_ray.world.randomness import (
     DRAW_ATTACK_POINT,
+    DRAW_ENEMY_ORDER,
     DRAW_SIDESTEP,
     DRAW_SPAWN_X,
     DRAW_SPAWN_Y,
@@ -41,8 +50,6 @@ from dm2_ray.world.units.state import (
     ALARM,
     ALIVE,
     ATTACKER,
-    AVOIDED,
-    BLOCKED,
     COOLDOWN,
     ENERGY,
     EXPLODING,
@@ -66,6 +73,8 @@ from dm2_ray.world.units.state import (
     RECOVERY,
     SHIELD,
     SHIELD_WAIT,
+    SIDE,
+    SIDE_LOOPS,
     SIDESTEP,
     TARGET,
     WINDUP,
@@ -85,7 +94,6 @@ from dm2_ray.world.units.tables import (
     SHIELD_MAX,
     SPEED,
     InitialUnits,
-    Stats,
     UnitTables,
 )
 
@@ -123,7 +131,8 @@ def create_units(
         units[IMPACT, i] = 0.0
         units[SHIELD_WAIT, i] = 0.0
         units[ALARM, i] = 0.0
-        units[BLOCKED, i] = 0.0
+        units[SIDE, i] = 0.0
+        units[SIDE_LOOPS, i] = 0.0
         units[GOAL_X, i] = line[side, 0] + share * (line[side, 2] - line[side, 0])
         units[GOAL_Y, i] = line[side, 1] + share * (line[side, 3] - line[side, 1])
         if side == 1 and initial_units.holds_ground:
@@ -134,11 +143,12 @@ def create_units(
         flags[WINDUP_TARGET, i] = NONE
         flags[IMPACT_TARGET, i] = NONE
         flags[ATTACKER, i] = NONE
-        flags[AVOIDED, i] = NONE
         flags[HEALING, i] = NONE
         flags[EXPLODING, i] = NOT_EXPLODING
     if initial_units.spawn_jitter > 0.0:
         _sort_agents(initial_units.kind_order, num_agents, units)
+    if initial_units.shuffles_enemies:
+        _shuffle_enemies(initial_units.kind_order, num_agents, units, key)
 
 
 @kernel(allocates=False)
@@ -154,6 +164,25 @@ def _sort_agents(kind_order: UnitFlags, num_agents: int, units: Units) -> None:
             units[X, j], units[X, j - 1] = units[X, j - 1], units[X, j]
             units[Y, j], units[Y, j - 1] = units[Y, j - 1], units[Y, j]
             j -= 1
+
+
+@kernel(allocates=False)
+def _shuffle_enemies(kind_order: UnitFlags, num_agents: int, units: Units, key: np.uint64) -> None:
+    """Exchange the places of the enemies of one kind at random: the game lists its units in another order in every
+    battle, so a number tells the agents nothing about a place."""
+    for i in range(units.shape[1] - 1, num_agents, -1):
+        alike = 0
+        for j in range(num_agents, i + 1):
+            alike += kind_order[j] == kind_order[i]
+        drawn = int(uniform_draw(key, 0, i, DRAW_ENEMY_ORDER) * alike)
+        for j in range(num_agents, i + 1):
+            if kind_order[j] != kind_order[i]:
+                continue
+            if drawn == 0:
+                for row in (X, Y, GOAL_X, GOAL_Y):
+                    units[row, i], units[row, j] = units[row, j], units[row, i]
+                break
+            drawn -= 1
 
 
 @kernel(inline=True, allocates=False)
@@ -207,8 +236,6 @@ def _apply_action(
     if flags[WINDUP_TARGET, i] != NONE:
         units[WINDUP, i] -= 1.0
     else:
-        if units[BLOCKED, i] < 0.0:
-            units[BLOCKED, i] += 1.0
         order = flags[ORDER, i]
         target = flags[TARGET, i]
         if order == ORDER_SCRIPTED:
@@ -224,7 +251,7 @@ def _apply_action(
             goal_y = units[Y, target]
             walks = center_distance(units, i, target) > reach_between(stats, i, target)
             if not walks:
-                units[BLOCKED, i] = 0.0
+                units[SIDE_LOOPS, i] = 0.0
                 if units[COOLDOWN, i] <= 0.0:
                     start_attack(stats, units, flags, i, target, key, loop)
             elif units[RECOVERY, i] > 0.0:
@@ -234,33 +261,37 @@ def _apply_action(
             dy = goal_y - units[Y, i]
             walks = dx * dx + dy * dy > ARRIVAL_DISTANCE * ARRIVAL_DISTANCE
         if walks:
-            is_detour = target != NONE and units[BLOCKED, i] < 0.0 and flags[AVOIDED, i] in (NONE, target)
-            is_open = _walk(tables.stats, terrain, units, work, i, goal_x, goal_y, is_detour)
-            if target != NONE:
-                count_blocked_loops(tables, units, flags, work, i, target, is_open)
+            reach = reach_between(stats, i, target) if target != NONE else 0.0
+            _walk(tables, terrain, units, work, i, goal_x, goal_y, reach, target)
     if flags[WINDUP_TARGET, i] != NONE and units[WINDUP, i] <= 0.0:
         release_attack(tables.num_agents, stats, tables.damage, units, flags, i)
 
 
 @kernel(inline=True, allocates=False)
 def _walk(
-    stats: Stats,
+    tables: UnitTables,
     terrain: Terrain,
     units: Units,
     work: Workspace,
     i: int,
     goal_x: float,
     goal_y: float,
-    is_detour: bool,
-) -> bool:
-    """Choose unit i's displacement on its way to a point. Returns False if neighbors block the way."""
+    reach: float,
+    target: int,
+) -> None:
+    """Choose unit i's displacement on its way to within `reach` of a point, or of unit `target` if there is one."""
+    stats = tables.stats
     speed = stats[SPEED, i]
     if stats[ACCELERATION, i] > 0.0:
         before = math.sqrt(units[HEADING_X, i] ** 2 + units[HEADING_Y, i] ** 2)
         speed = min(speed, before + stats[ACCELERATION, i])
     if terrain.has_obstacles and stats[LAYER, i] == GROUND:
-        goal_x, goal_y = next_waypoint(terrain, units[X, i], units[Y, i], goal_x, goal_y)
-    return walk_toward(speed, units, work, i, goal_x, goal_y, is_detour)
+        onward_x, onward_y = next_waypoint(terrain, units[X, i], units[Y, i], goal_x, goal_y)
+        if onward_x != goal_x or onward_y != goal_y:
+            goal_x = onward_x
+            goal_y = onward_y
+            reach = 0.0
+    walk_toward(terrain.passable, tables.widest, stats, units, work, i, speed, goal_x, goal_y, reach, target)
 
 
 @kernel(allocates=False)
@@ -289,7 +320,7 @@ def _act_as_healer(
     dx = goal_x - units[X, i]
     dy = goal_y - units[Y, i]
     if dx * dx + dy * dy > enough * enough:
-        _walk(tables.stats, terrain, units, work, i, goal_x, goal_y, False)
+        _walk(tables, terrain, units, work, i, goal_x, goal_y, enough, patient)
 
 
 @kernel(allocates=False)
@@ -317,9 +348,12 @@ def run_game_loops(
     for i in range(num_units):
         is_left = uniform_draw(key, first_loop // SIDESTEP_LOOPS, i, DRAW_SIDESTEP) < 0.5
         work.floats[SIDESTEP, i] = 1.0 if is_left else -1.0
+    start_order(units, work)
     for loop in range(first_loop, first_loop + num_loops):
-        begin_loop(tables.stats, tables.damage, units, flags, work)
-        is_crowded = find_contacts(tables.stats, units, work)
+        begin_loop(tables, units, flags, work)
+        list_units(tables.stats, units, work)
+        survey_sides(tables.num_agents, units, work)
+        is_crowded = push_apart(tables.widest, tables.stats, units, work)
         if tables.has_healers:
             _act_as_healers(tables, terrain, units, flags, work)
         for i in range(num_units):
@@ -329,4 +363,4 @@ def run_game_loops(
             resolve_explosions(tables.num_agents, tables.stats, tables.damage, units, flags)
         move_units(terrain.passable, tables.stats, units, work)
         if is_crowded:
-            relieve_crowd(terrain.passable, tables.stats, units, work)
+            relieve_crowd(terrain.passable, tables.widest, tables.stats, units, work)

@@ -124,4 +124,4 @@ def heal_patients(stats: Stats, units: Units, flags: UnitFlags) -> None:
             missing = stats[HEALTH_MAX, patient] - units[HEALTH, patient]
             healed = min(stats[HEAL_RATE, i], missing, units[ENERGY, i] / stats[ENERGY_PER_HEALTH, i])
             units[HEALTH, patient] += healed
-            units[ENERGY, i] -= healed * stats[ENERGY_PER_HEALTH, i]
+            units[ENERGY, i] = max(units[ENERGY, i] - healed * stats[ENERGY_PER_HEALTH, i], 0.0)

@@ -52,6 +52,7 @@ from dm2_ray.world.units.tables import (
     SPLASH_SHAPE,
     WEAPON_RANGE,
     Stats,
+    UnitTables,
 )
 
 
@@ -118,30 +119,41 @@ def release_attack(num_agents: int, stats: Stats, damage: Stats, units: Units, f
 
 
 @kernel(inline=True, allocates=False)
-def begin_loop(stats: Stats, damage: Stats, units: Units, flags: UnitFlags, work: Workspace) -> None:
+def begin_loop(tables: UnitTables, units: Units, flags: UnitFlags, work: Workspace) -> None:
     """Find the living units, advance timers, regenerate shields and health, land missiles and second blows."""
+    stats = tables.stats
     for i in range(units.shape[1]):
         work.integers[ALIVE, i] = units[HEALTH, i] > 0.0
         if work.integers[ALIVE, i]:
-            units[COOLDOWN, i] = max(units[COOLDOWN, i] - 1.0, 0.0)
-            units[RECOVERY, i] = max(units[RECOVERY, i] - 1.0, 0.0)
-            units[ALARM, i] = max(units[ALARM, i] - 1.0, 0.0)
-            if stats[SHIELD_MAX, i] > 0.0:
-                units[SHIELD_WAIT, i] = max(units[SHIELD_WAIT, i] - 1.0, 0.0)
-                if units[SHIELD_WAIT, i] == 0.0:
-                    grown = units[SHIELD, i] + stats[SHIELD_REGENERATION, i]
-                    units[SHIELD, i] = min(grown, stats[SHIELD_MAX, i])
-            if stats[HEALTH_REGENERATION, i] > 0.0:
-                grown = units[HEALTH, i] + stats[HEALTH_REGENERATION, i]
-                units[HEALTH, i] = min(grown, stats[HEALTH_MAX, i])
-    for i in range(units.shape[1]):
-        if flags[IMPACT_TARGET, i] == NONE:
-            continue
-        # A missile flies on after its shooter's death; a second blow needs a living attacker.
-        if stats[MISSILE_SPEED, i] == 0.0 and not work.integers[ALIVE, i]:
-            flags[IMPACT_TARGET, i] = NONE
-            continue
-        units[IMPACT, i] -= 1.0
-        if units[IMPACT, i] <= 0.0:
-            apply_damage(stats, damage, units, flags, i, flags[IMPACT_TARGET, i])
-            flags[IMPACT_TARGET, i] = NONE
+            for row in (COOLDOWN, RECOVERY, ALARM):
+                units[row, i] = units[row, i] - 1.0 if units[row, i] > 1.0 else 0.0
+            if tables.has_regeneration:
+                _regenerate(stats, units, i)
+    if tables.has_delayed_hits:
+        for i in range(units.shape[1]):
+            if flags[IMPACT_TARGET, i] != NONE:
+                _advance_impact(stats, tables.damage, units, flags, work, i)
+
+
+@kernel(inline=True, allocates=False)
+def _regenerate(stats: Stats, units: Units, i: int) -> None:
+    """One loop's shields and health of unit i."""
+    if stats[SHIELD_MAX, i] > 0.0:
+        units[SHIELD_WAIT, i] = max(units[SHIELD_WAIT, i] - 1.0, 0.0)
+        if units[SHIELD_WAIT, i] == 0.0:
+            units[SHIELD, i] = min(units[SHIELD, i] + stats[SHIELD_REGENERATION, i], stats[SHIELD_MAX, i])
+    if stats[HEALTH_REGENERATION, i] > 0.0:
+        units[HEALTH, i] = min(units[HEALTH, i] + stats[HEALTH_REGENERATION, i], stats[HEALTH_MAX, i])
+
+
+@kernel(allocates=False)
+def _advance_impact(stats: Stats, damage: Stats, units: Units, flags: UnitFlags, work: Workspace, i: int) -> None:
+    """One loop of unit i's missile in flight or coming second blow."""
+    # A missile flies on after its shooter's death; a second blow needs a living attacker.
+    if stats[MISSILE_SPEED, i] == 0.0 and not work.integers[ALIVE, i]:
+        flags[IMPACT_TARGET, i] = NONE
+        return
+    units[IMPACT, i] -= 1.0
+    if units[IMPACT, i] <= 0.0:
+        apply_damage(stats, damage, units, flags, i, flags[IMPACT_TARGET, i])
+        flags[IMPACT_TARGET, i] = NONE

@@ -1,7 +1,7 @@
 """Layout of the units' state: the rows of two arrays per battle, so that kernels pass two pointers instead of twenty.
 
 Shapes: B battles, U = N + M units, agents first; `units` is [F, U] float64, one row per quantity below, `flags` is
-[G, U] int64; of B battles [B, F, U] and [B, G, U]. K neighbors are kept per unit.
+[G, U] int64; of B battles [B, F, U] and [B, G, U].
 
 Positions are map cells (x east, y north) and multiples of 1/4096, as in StarCraft II, so that float32 holds them
 exactly. Times are game loops.
@@ -37,15 +37,13 @@ SHIELD_WAIT = 11
 """Time until shields regenerate."""
 ALARM = 12
 """Time for which the last hit taken still counts as recent."""
-BLOCKED = 13
-"""Consecutive loops in which the unit's path was blocked; negative while it walks around the obstacle."""
-GOAL_X, GOAL_Y = 14, 15
+SIDE = 13
+"""The side on which a unit passes what is in its way: +1 anticlockwise, -1 clockwise."""
+SIDE_LOOPS = 14
+"""For how long it keeps to that side."""
+GOAL_X, GOAL_Y = 15, 16
 """Where a move or attack-move order leads."""
-ROUND_X, ROUND_Y = 16, 17
-"""Center of the crowd that a blocked unit walks around."""
-ROUND_SIDE = 18
-"""+1 or -1: counterclockwise or clockwise."""
-NUM_UNIT_ROWS = 19
+NUM_UNIT_ROWS = 17
 
 # Rows of `flags`; all but ORDER and EXPLODING hold unit indices, or NONE.
 ORDER = 0
@@ -57,13 +55,11 @@ IMPACT_TARGET = 3
 """Target of the missile in flight, or of the second blow."""
 ATTACKER = 4
 """The unit that hit this unit last."""
-AVOIDED = 5
-"""Target that a ranged unit ignores for a while because the path to it was blocked."""
-HEALING = 6
+HEALING = 5
 """The unit that receives health from this unit."""
-EXPLODING = 7
+EXPLODING = 6
 """One of NOT_EXPLODING, ABOUT_TO_EXPLODE, EXPLODES_IN_THIS_ROUND."""
-NUM_FLAG_ROWS = 8
+NUM_FLAG_ROWS = 7
 
 NONE = -1
 NOT_EXPLODING, ABOUT_TO_EXPLODE, EXPLODES_IN_THIS_ROUND = 0, 1, 2
@@ -77,37 +73,50 @@ PUSH_X, PUSH_Y = 2, 3
 SIDESTEP = 4
 """+1 or -1: the side on which a unit passes an obstacle in front of it."""
 NEAR_X, NEAR_Y, NEAR_RADIUS = 5, 6, 7
-"""Position and separation radius of the living units, in consecutive columns."""
-HEALTH_BEFORE, SHIELD_BEFORE = 8, 9
+"""Position and separation radius of the living units, from west to east without gaps."""
+STANDING_X, STANDING_Y, STANDING_RADIUS = 8, 9, 10
+"""The same of those among them that stand."""
+OBSTACLE_X, OBSTACLE_Y, OBSTACLE_SQUARED, OBSTACLE_APART = 11, 12, 13, 14
+"""Standing units near the unit that walks: position relative to it, squared distance, and the square of the distance
+that it keeps from them."""
+WEST, EAST, SOUTH, NORTH = 15, 16, 17, 18
+"""Box around the living units of the agents (column 0) and of the enemies (column 1)."""
+HEALTH_BEFORE, SHIELD_BEFORE = 19, 20
 """Health and shield at the start of the env step."""
-NUM_FLOAT_ROWS = 10
+NUM_FLOAT_ROWS = 21
 
 # Rows of Workspace.integers.
 ALIVE = 0
 """1 for units that are alive at the loop's start."""
 NEAR_UNIT = 1
 """Unit index of each column of NEAR_X, NEAR_Y, NEAR_RADIUS."""
-NUM_CONTACTS = 2
-FIRST_CONTACT = 3
-"""The first of K rows: unit indices of touching neighbors."""
-MAX_CONTACTS = 8
+STANDING_UNIT = 2
+"""The same of STANDING_X, STANDING_Y, STANDING_RADIUS."""
+COUNTS = 3
+"""How many units are listed: in column LIVING and in column STANDING."""
+ALARMED = 4
+"""1 if a unit of the agents (column 0) or of the enemies (column 1) was hit lately."""
+NUM_INTEGER_ROWS = 5
+LIVING, STANDING = 0, 1
 
 
 class Workspace(NamedTuple):
     """Temporary arrays for the battle being stepped; they keep nothing from one env step to the next.
 
     Attributes:
-        floats: [10, U].
-        integers: [3 + K, U].
+        floats: [21, U].
+        integers: [5, U].
     """
 
     floats: NDArray[np.float64]
+    """[21, U]"""
     integers: NDArray[np.int64]
+    """[4, U]"""
 
 
 def allocate_workspace(num_units: int) -> Workspace:
     """Temporary arrays for battles of `num_units` units."""
     return Workspace(
         floats=np.zeros((NUM_FLOAT_ROWS, num_units)),
-        integers=np.zeros((FIRST_CONTACT + MAX_CONTACTS, num_units), np.int64),
+        integers=np.zeros((NUM_INTEGER_ROWS, num_units), np.int64),
     )

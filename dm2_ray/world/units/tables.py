@@ -74,12 +74,19 @@ class UnitTables(NamedTuple):
     Attributes:
         stats: [35, U] times in game loops, lengths in cells, rates per loop.
         damage: [U, U] damage of one hit of the row's unit on the column's, before armor; 0 if it cannot be hit.
+        widest: The largest separation radius.
+        largest_radius: The largest radius in which units are hit.
+        has_delayed_hits: Some unit's hits take time: missiles and second blows.
     """
 
     num_agents: int
     stats: Float64s
     damage: Float64s
+    widest: float
+    largest_radius: float
     has_healers: bool
+    has_regeneration: bool
+    has_delayed_hits: bool
     has_explosions: bool
     help_radius: float
     leash: float
@@ -103,6 +110,7 @@ class InitialUnits(NamedTuple):
     kind_order: Int64s
     holds_ground: bool
     spawn_jitter: float
+    shuffles_enemies: bool
     scripted_agents: bool
     num_loops: int
 
@@ -120,6 +128,10 @@ def build_unit_tables(spec: MapSpec, settings: EngineSettings) -> UnitTables:
         num_agents=spec.num_agents,
         stats=stats,
         damage=np.array([[_hit_damage(kind, target) for target in kinds] for kind in kinds]),
+        widest=float(stats[SEPARATION].max()),
+        largest_radius=float(stats[RADIUS].max()),
+        has_regeneration=bool((stats[[SHIELD_MAX, HEALTH_REGENERATION]] > 0.0).any()),
+        has_delayed_hits=bool((stats[[MISSILE_SPEED, SECOND_HIT_DELAY]] > 0.0).any()),
         has_healers=any(kind.healing is not None for kind in kinds),
         has_explosions=any(kind.splash is not None and kind.splash.explodes_when_killed for kind in kinds),
         help_radius=float(settings.help_radius),
@@ -208,6 +220,7 @@ def build_initial_units(spec: MapSpec, settings: EngineSettings) -> InitialUnits
         holds_ground=spec.enemy_order.kind == "none",
         kind_order=np.array([names.index(name) for name in names], dtype=np.int64),
         spawn_jitter=float(settings.spawn_jitter),
+        shuffles_enemies=settings.shuffle_enemies,
         scripted_agents=settings.scripted_agents,
         num_loops=settings.opening_loops,
     )

@@ -56,9 +56,9 @@ def test_scenarios(map_name: str) -> None:
     ("map_name", "team_name", "env_steps"),
     [
         ("3m", "nearest", 10_000),
-        ("MMM", "nearest", 20_000),
+        ("8m", "nearest", 10_000),
         ("2s3z", "kite", 40_000),
-        ("corridor", "nearest", 15_000),
+        ("3s5z", "kite", 40_000),
         ("2c_vs_64zg", "nearest", 10_000),
     ],
 )
