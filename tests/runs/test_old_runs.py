@@ -33,6 +33,7 @@ def test_an_old_run_is_resumed(old_run: Path) -> None:
 def test_an_old_run_is_recorded_and_an_old_set_is_learned_from(old_run: Path, tmp_path: Path) -> None:
     assert dm2("demos", "record", old_run, "--episodes", 2, "--out", tmp_path / "new") == 0
     assert dm2("demos", "verify", OLD / "demos") == 0
-    demos = f"demonstrations.path={OLD / 'demos'}"
-    assert train(tmp_path / "dm2", demos, "demonstrations.episodes_per_draw=4", "stop.iterations=1", variant="dm2") == 0
+    settings = [f"demonstrations.path={OLD / 'demos'}", "demonstrations.episodes_per_draw=4", "stop.iterations=1"]
+    assert train(tmp_path / "refused", *settings, variant="dm2") == 2, "the set was made with another engine version"
+    assert train(tmp_path / "dm2", *settings, "demonstrations.other_engine=true", variant="dm2") == 0
     assert len(lines(tmp_path / "dm2")) == 1

@@ -80,7 +80,7 @@ def test_learns_to_fight(small: Experiment) -> None:
     )
     returns = [record["return_mean"] for record in records(algorithm, 9)]
     assert returns[0] < 2.5
-    assert sum(returns[-3:]) / 3 > 4.5
+    assert sum(returns[-3:]) / 3 > 4.0
 
 
 def test_the_critics_of_dm2_and_its_rollouts_know_no_state(small: Experiment) -> None:

@@ -309,7 +309,7 @@ def test_the_battlefield_is_drawn(open_page: OpenPage, recording: BattleRecordin
         return float((picture[..., strong] - picture[..., weak] > 90).mean())
 
     pictures = {}
-    page = open_page(recording)
+    page = open_page(play("3m", "nearest"))
     wide = field(page)
     page.click(*page.place("#close-up"))
     near = field(page)
