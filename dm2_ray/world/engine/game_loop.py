@@ -24,10 +24,10 @@ from dm2_ray.world.engine.movement import (
     push_apart,
     relieve_crowd,
     start_order,
-    walk_toward,
 )
 from dm2_ray.world.engine.opponent import ARRIVAL_DISTANCE, choose_scripted_target, survey_sides
 from dm2_ray.world.engine.splash import resolve_explosions
+from dm2_ray.world.engine.steering import walk_toward
 from dm2_ray.world.engine.weapons import (
     begin_loop,
     cancel_attack,

@@ -38,7 +38,7 @@ SHIELD_WAIT = 11
 ALARM = 12
 """Time for which the last hit taken still counts as recent."""
 SIDE = 13
-"""The side on which a unit passes what is in its way: +1 anticlockwise, -1 clockwise."""
+"""The side on which a unit passes what is in its way: +1 counterclockwise, -1 clockwise."""
 SIDE_LOOPS = 14
 """For how long it keeps to that side."""
 GOAL_X, GOAL_Y = 15, 16
