@@ -275,6 +275,55 @@ def maps_difficulty(parser: ArgumentParser) -> None:
     _add_json(parser)
 
 
+def maps_calibrate(parser: ArgumentParser) -> None:
+    _add_examples(
+        parser,
+        "dm2 maps calibrate --show",
+        "dm2 maps calibrate 5m_vs_6m 3s_vs_3z --seeds 2 --jobs 2 --out runs/calibration",
+        "dm2 maps calibrate 3m --algorithms ippo mappo --env-steps 300000",
+        "dm2 maps calibrate --from runs/ippo-5m_vs_6m-0 runs/ippo-5m_vs_6m-1 --save measured_curves.json",
+        note="Training on a hard map takes hours on one core. A calibration that was stopped continues when the same\n"
+        "command is given again, with more --env-steps, too.",
+    )
+    parser.add_argument(
+        "settings", nargs="*", metavar="MAP | KEY=VALUE",
+        help="maps (default: all for which there is a band), and settings of all runs",
+    )  # fmt: skip
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--show", action="store_true", help="train nothing, show the packaged curves, which were measured before"
+    )
+    what.add_argument(
+        "--from", dest="runs", nargs="+", type=Path, metavar="RUN_DIR", help="train nothing, show these runs"
+    )
+    parser.add_argument(
+        "--algorithms", nargs="+", choices=("ippo", "mappo"), metavar="ALGORITHM",
+        help="ippo, mappo or both (default: those that have a band on the map)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seeds", type=positive_int, default=2, metavar="N", help="train with seeds 0 to N - 1 (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--env-steps", type=positive_int, metavar="T", help="length of every run (default: what the bands need)"
+    )
+    parser.add_argument(
+        "--jobs", type=positive_int, default=1, metavar="J", help="runs at a time, one core each (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR",
+        help="where runs, result.md, result.json and result.png are written (default: runs/calibration; with --show or "
+        "--from, nothing is written)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--save", type=Path, metavar="FILE.json",
+        help="add the thinned curves of the runs to this file, which has the format of the packaged one",
+    )  # fmt: skip
+    parser.add_argument(
+        "--engine-version", metavar="V", help="version of the engine of runs that did not store it, with --from"
+    )
+    _add_json(parser)
+
+
 # Clusters and machines.
 
 

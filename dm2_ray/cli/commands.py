@@ -34,7 +34,7 @@ class Command(NamedTuple):
 
 GROUPS = {
     "demos": "record, import, merge, check and show demonstration sets",
-    "maps": "list, show, check and measure maps and scenarios",
+    "maps": "list, show, check, measure and calibrate maps and scenarios",
 }
 # fmt: off
 COMMANDS = (
@@ -68,6 +68,8 @@ COMMANDS = (
             arguments.maps_check, "maps:check"),
     Command("maps difficulty", "measure the win rates of the scripted teams",
             arguments.maps_difficulty, "maps:difficulty"),
+    Command("maps calibrate", "compare the learning curves of IPPO and MAPPO with published ones of the real game",
+            arguments.maps_calibrate, "calibration:calibrate"),
     Command("submit", "hand a run to a Ray cluster as a job", arguments.submit, "cluster:submit"),
     Command("jobs", "list a cluster's jobs, or show one", arguments.jobs, "cluster:jobs"),
     Command("stop", "stop a job: it saves a checkpoint and ends", arguments.stop, "cluster:stop"),

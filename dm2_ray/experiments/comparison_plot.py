@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from dm2_ray.experiments.comparison import Comparison, ConditionResults
-from dm2_ray.experiments.learning_curve import SMOOTHING, LearningCurve
+from dm2_ray.experiments.learning_curve import SMOOTHING, LearningCurve, smoothed
 from dm2_ray.statistics import interquartile_mean
 
 # Okabe and Ito's colors, which color-blind people can distinguish, ordered so that the first ones contrast most.
@@ -52,7 +52,7 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
         _draw_ends(ends, row, place, colors[row.name])
     _draw_demonstrators(course, ends, rows, colors)
     course.set(xlabel="env steps", ylabel="greedy win rate", ylim=(-0.02, 1.02))
-    course.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    course.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_steps(value)))
     course.set_xlim(left=0)
     if not has_course:
         course.set_xticks([])
@@ -76,7 +76,7 @@ def band(curves: Sequence[LearningCurve]) -> tuple[Floats, Floats, Floats, Float
     first = max(curve.env_steps[0] for curve in curves)
     last = min(curve.env_steps[-1] for curve in curves)
     steps = np.linspace(min(first, last), last, GRID_POINTS)
-    rates = np.stack([np.interp(steps, curve.env_steps, _smooth(curve.win_rates)) for curve in curves])
+    rates = np.stack([np.interp(steps, curve.env_steps, smoothed(curve.win_rates)) for curve in curves])
     return steps, rates.min(axis=0), np.median(rates, axis=0), rates.max(axis=0)
 
 
@@ -128,12 +128,8 @@ def _draw_demonstrators(course: Axes, ends: Axes, rows: Sequence[ConditionResult
         course.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=8, borderpad=0.1)
 
 
-def _smooth(values: Sequence[float]) -> Floats:
-    """Moving average of the last SMOOTHING values."""
-    return np.array([np.mean(values[max(0, end - SMOOTHING) : end]) for end in range(1, len(values) + 1)])
-
-
-def _short(value: float) -> str:
+def short_steps(value: float) -> str:
+    """A number of env steps for an axis: 250 k, 1.5 M."""
     if value >= 1e6:
         return f"{value / 1e6:g} M"
     return f"{value / 1e3:g} k" if value else "0"

@@ -76,15 +76,7 @@ class LearningCurve:
         The average is over SMOOTHING evaluations: a single one of 128 battles has a standard error of 0.04, and greedy
         win rates vary between one policy and the next.
         """
-        previous = (0.0, 0.0)
-        for last in range(len(self.env_steps)):
-            window = self.win_rates[max(0, last - SMOOTHING + 1) : last + 1]
-            point = (float(self.env_steps[last]), sum(window) / len(window))
-            if point[1] >= win_rate:
-                share = (win_rate - previous[1]) / (point[1] - previous[1])
-                return previous[0] + share * (point[0] - previous[0])
-            previous = point
-        return None
+        return first_reaching(self.env_steps, smoothed(self.win_rates), win_rate)
 
     @property
     def last_win_rate(self) -> float:
@@ -110,6 +102,22 @@ class LearningCurve:
     def return_area(self) -> float:
         """The same for returns."""
         return _area(self.env_steps, self.returns)
+
+
+def smoothed(values: Sequence[float]) -> tuple[float, ...]:
+    """Moving average: each value becomes the mean of the last SMOOTHING values."""
+    return tuple(_mean(values[max(0, end - SMOOTHING) : end]) for end in range(1, len(values) + 1))
+
+
+def first_reaching(env_steps: Sequence[float], win_rates: Sequence[float], win_rate: float) -> float | None:
+    """Env steps at which a curve that begins at 0 first reaches a win rate, interpolated; None if it never does."""
+    previous = (0.0, 0.0)
+    for point in zip(map(float, env_steps), win_rates, strict=True):
+        if point[1] >= win_rate:
+            share = (win_rate - previous[1]) / (point[1] - previous[1])
+            return previous[0] + share * (point[0] - previous[0])
+        previous = point
+    return None
 
 
 def _mean(values: Sequence[float]) -> float:

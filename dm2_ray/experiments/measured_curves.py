@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -30,7 +30,7 @@ from pydantic import Field, ValidationError, model_validator
 from dm2_ray.config.errors import ConfigError, format_validation_error
 from dm2_ray.config.overrides import flattened
 from dm2_ray.config.schema import Experiment, Section
-from dm2_ray.experiments.learning_curve import SMOOTHING, LearningCurve
+from dm2_ray.experiments.learning_curve import LearningCurve, smoothed
 from dm2_ray.files import write_atomically
 from dm2_ray.runs.experiment_loading import load_experiment
 from dm2_ray.runs.run_directory import RunDirectory
@@ -169,11 +169,6 @@ def write_measured_curves(curves: Iterable[MeasuredCurve], path: Path) -> None:
     lines = [json.dumps(curve.model_dump(mode="json"), ensure_ascii=False) for curve in _in_order(merged.values())]
     body = ",\n".join(lines)
     write_atomically(path, f'{{"format": "{_FORMAT}", "curves": [\n{body}\n]}}\n'.encode())
-
-
-def smoothed(win_rates: Sequence[float]) -> tuple[float, ...]:
-    """The mean of each win rate and those before it, SMOOTHING in all."""
-    return tuple(float(np.mean(win_rates[max(0, end - SMOOTHING) : end])) for end in range(1, len(win_rates) + 1))
 
 
 def differing_settings(experiment: Experiment) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from typing import IO
 
 from dm2_ray.experiments.pipeline_progress import PipelineProgress
 from dm2_ray.experiments.step_state import StepState, state_of
-from dm2_ray.experiments.steps import ExperimentPlan, Step
+from dm2_ray.experiments.steps import Step, StepPlan
 from dm2_ray.files import try_lock
 from dm2_ray.runs.run_directory import RunDirectoryError
 
@@ -60,7 +60,7 @@ class _Running:
 
 
 def run_pipeline(
-    plan: ExperimentPlan, *, jobs: int, progress: PipelineProgress, begin: Callable[[], None] = lambda: None
+    plan: StepPlan, *, jobs: int, progress: PipelineProgress, begin: Callable[[], None] = lambda: None
 ) -> PipelineResult:
     """Runs the steps that are not finished yet.
 
@@ -94,7 +94,7 @@ class _Stop:
 
 class _PipelineRunner:
     def __init__(
-        self, plan: ExperimentPlan, jobs: int, progress: PipelineProgress, states: dict[str, StepState], stop: _Stop
+        self, plan: StepPlan, jobs: int, progress: PipelineProgress, states: dict[str, StepState], stop: _Stop
     ) -> None:
         self._plan, self._jobs, self._progress, self._stop = plan, jobs, progress, stop
         self._states = states
@@ -263,7 +263,7 @@ class _PipelineRunner:
 def _directory_lock(directory: Path) -> Iterator[None]:
     with open(directory / ".lock", "ab") as lock:
         if not try_lock(lock):
-            raise RunDirectoryError(f"{directory}: another `dm2 experiment` is using it")
+            raise RunDirectoryError(f"{directory}: another `dm2` command is using it")
         yield
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from dm2_ray.experiments.step_state import StepState, last_record
-from dm2_ray.experiments.steps import ExperimentPlan, Step
+from dm2_ray.experiments.steps import Step, StepPlan
 from dm2_ray.terminal import StatusLine, format_duration
 
 
@@ -31,7 +31,7 @@ class PipelineProgress:
         self._done = 0
         self._total = 0
 
-    def start(self, plan: ExperimentPlan, states: Mapping[str, StepState]) -> None:
+    def start(self, plan: StepPlan, states: Mapping[str, StepState]) -> None:
         """Prints what the plan consists of and how much of it is finished."""
         self._total = len(plan.steps)
         self._done = sum(state.status == "finished" for state in states.values())
@@ -47,7 +47,7 @@ class PipelineProgress:
         if sets:
             parts.append(f"{sets} set{'s' * (sets > 1)}")
         finished = f"; {self._done} already finished" if self._done else ""
-        self.note(f"{plan.matrix.title}: {' and '.join(parts)} on {plan.matrix.map}{finished}")
+        self.note(f"{plan.title}: {' and '.join(parts)} on {plan.maps}{finished}")
 
     def update(self, running: Mapping[str, Step]) -> None:
         """Shows what is running, at most every few seconds."""

@@ -73,12 +73,27 @@ class Step:
 
 
 @dataclass(kw_only=True)
-class ExperimentPlan:
+class StepPlan:
+    """Steps that run as one pipeline.
+
+    Attributes:
+        title: What they are, for the terminal.
+        maps: The maps that they play, for the terminal.
+        directory: Everything is written below it.
+        steps: The steps by name, in the order in which to run them.
+    """
+
+    title: str
+    maps: str
+    directory: Path
+    steps: dict[str, Step] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class ExperimentPlan(StepPlan):
     """All steps of an experiment."""
 
     matrix: Matrix
-    directory: Path
-    steps: dict[str, Step] = field(default_factory=dict)
 
     def steps_of(self, condition: str) -> list[Step]:
         """A condition's steps, by seed."""
@@ -106,7 +121,8 @@ def build_plan(matrix: Matrix, source: MatrixSource, directory: Path) -> Experim
         ConfigError: The settings of a run are not valid.
         DemonstrationError: A given set is damaged or was recorded in another world.
     """
-    builder = _PlanBuilder(ExperimentPlan(matrix=matrix, directory=directory), source)
+    plan = ExperimentPlan(title=matrix.title, maps=matrix.map, directory=directory, matrix=matrix)
+    builder = _PlanBuilder(plan, source)
     used = {condition.set for condition in matrix.rows.values() if condition.set is not None}
     for name in matrix.sets:
         if name in used:

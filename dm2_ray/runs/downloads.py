@@ -11,7 +11,7 @@ from dm2_ray.checkpoints.remote_copy import RemoteCopy, RemoteCopyError, call_or
 from dm2_ray.config.documents import write_yaml
 from dm2_ray.files import write_atomically
 from dm2_ray.runs.experiment_loading import load_experiment
-from dm2_ray.runs.run_directory import COPY_NAME_FILE, RunDirectory, RunDirectoryError
+from dm2_ray.runs.run_directory import COPY_NAME_FILE, ENGINE_FILE, RunDirectory, RunDirectoryError
 from dm2_ray.runs.run_lock import GENERATION_FILE
 from dm2_ray.terminal import one_line
 
@@ -44,7 +44,7 @@ def fetch_run(uri: str, run_dir: Path | None) -> RunDirectory:
         raise RemoteCopyError(f"{uri} contains no run (no {run.config.name})")
     try:
         _fetch_checkpoints(remote, run)
-        for file in (run.metrics.name, GENERATION_FILE, "wandb_run_id"):
+        for file in (run.metrics.name, GENERATION_FILE, ENGINE_FILE, "wandb_run_id"):
             if (content := remote.read(file)) is not None:
                 write_atomically(run.path / file, content)
     except OSError as error:

@@ -7,6 +7,7 @@ RUN_DIR/
   tensorboard/     the same numbers as metrics.jsonl
   summary.json     how the run ended
   run.lock, generation.json    which driver writes here (run_lock.py)
+  engine.json      backend and versions of the engine that the run has played on
   copied_as        name of the run's copy below checkpoint.uri, if it has one
 """
 
@@ -21,8 +22,10 @@ from dm2_ray.config.schema import Experiment
 from dm2_ray.errors import UserError
 from dm2_ray.files import write_atomically
 from dm2_ray.runs.experiment_loading import load_experiment
+from dm2_ray.world.engine_settings import ENGINE_VERSION
 
 COPY_NAME_FILE = "copied_as"
+ENGINE_FILE = "engine.json"
 
 
 class RunDirectoryError(UserError, ValueError):
@@ -73,6 +76,29 @@ class RunDirectory:
         if not path.exists():
             write_atomically(path, self.path.absolute().name.encode() + b"\n")
         return path.read_text().strip()
+
+    def note_engine(self, backend: str) -> None:
+        """Stores the engine that the run is about to play on. Called at every start and resume."""
+        path = self.path / ENGINE_FILE
+        # Of StarCraft II, no version is known before a game has been started.
+        current = [ENGINE_VERSION] if backend == "embedded" else []
+        versions = []
+        if self.records():  # what was played before
+            versions = json.loads(path.read_text())["versions"] if path.exists() else ["unknown"]
+        content = {"backend": backend, "versions": list(dict.fromkeys([*versions, *current]))}
+        write_atomically(path, json.dumps(content).encode() + b"\n")
+
+    def engine(self) -> str | None:
+        """Backend and version of the engine, for example "embedded 3".
+
+        All versions are named if the run was resumed on another one. None if the run was started by a program that did
+        not store them.
+        """
+        path = self.path / ENGINE_FILE
+        if not path.exists():
+            return None
+        content = json.loads(path.read_text())
+        return " ".join([content["backend"], ", ".join(content["versions"])]).strip()
 
     def experiment(self) -> Experiment:
         """The run's resolved configuration."""

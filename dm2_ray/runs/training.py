@@ -84,6 +84,7 @@ def train(
     with lock_run(run.path) as lock, ray_session(address, needed_cpus=spec.resources.total.get("CPU", 0.0)):
         log.info("%s on %s: %s", experiment.variant, experiment.world.map, spec.resources.arithmetic())
         algorithm = build_algorithm(experiment)
+        run.note_engine(experiment.world.backend)
         try:
             if resume_from is not None:
                 algorithm.restore_learning_state(restored_learning_state(resume_from))

@@ -18,7 +18,7 @@ from dm2_ray.checkpoints.checkpoint import listed_checkpoints
 from dm2_ray.checkpoints.remote_copy import RemoteCopy, call_or_refuse, uri_join
 from dm2_ray.checkpoints.retention import prunable_checkpoints
 from dm2_ray.config.schema import CheckpointSettings
-from dm2_ray.runs.run_directory import RunDirectory, RunDirectoryError
+from dm2_ray.runs.run_directory import ENGINE_FILE, RunDirectory, RunDirectoryError
 from dm2_ray.runs.run_lock import GENERATION_FILE, RunGeneration, RunLock, RunSuperseded
 from dm2_ray.terminal import one_line
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 FINISH_TIMEOUT_S = 120.0
 """At the end of a run, for the running copy and the last one together."""
-PLAIN_FILES = ("config.yaml", "wandb_run_id", "summary.json")
+PLAIN_FILES = ("config.yaml", ENGINE_FILE, "wandb_run_id", "summary.json")
 
 
 class Uploads:
