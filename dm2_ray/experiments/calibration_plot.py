@@ -64,9 +64,10 @@ def _draw_panel(
         color = COLORS[algorithms.index(algorithm) % len(COLORS)]
         # Several groups of an algorithm (other settings, other engines) differ in their lines.
         style = "-" if algorithm not in drawn else (0, (3, 1, 1, 1))
-        for number, curve in enumerate(curves):
+        for curve in curves:
             axes.plot((0, *curve.env_steps), (0.0, *curve.greedy_win_rates), color=color, linestyle=style,
-                      linewidth=1.4, zorder=4 + index, label=shorten(label, LABEL_WIDTH) if number == 0 else None)  # fmt: skip
+                      linewidth=1.4, zorder=4 + index)  # fmt: skip
+        axes.plot([], [], color=color, linestyle=style, label=shorten(label, LABEL_WIDTH))
         if algorithm in drawn:
             continue
         drawn.add(algorithm)
