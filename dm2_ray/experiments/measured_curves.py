@@ -153,8 +153,8 @@ def load_measured_curves(path: Path | None = None) -> tuple[MeasuredCurve, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{name}: cannot be read: {error}") from None
     except ValidationError as refusal:
-        error = refusal.errors(include_url=False)[0]
-        raise ConfigError(f"{name}: {format_validation_error(error, _CurvesFile)}") from None
+        problem = format_validation_error(refusal.errors(include_url=False)[0], _CurvesFile)
+        raise ConfigError(f"{name}: {problem}") from None
     return _in_order(content.curves)
 
 

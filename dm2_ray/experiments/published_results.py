@@ -5,7 +5,7 @@ The keys of the file are documented here; `load_published_results` reads and che
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -51,15 +51,26 @@ class Source(Section):
         return f"{high} M" if low == high else f"{low} to {high} M"
 
 
-class PublishedCurve(Section):
-    """A learning curve: greedy win rates at env steps."""
+class Entry(Section):
+    """What all entries say."""
 
     map: str
     algorithm: str
     """Name of the variant of this package that does the same, or qmix."""
-    condition: str | None = None
-    """What distinguishes it from other curves of the same algorithm."""
+
+
+class PublishedEntry(Entry):
+    """Published numbers."""
+
     source: str
+    """Name of one of the sources."""
+    condition: str | None = None
+    """What distinguishes it from others of the same algorithm."""
+
+
+class PublishedCurve(PublishedEntry):
+    """A learning curve: greedy win rates at env steps."""
+
     env_steps: Annotated[tuple[EnvSteps, ...], Field(strict=False, min_length=1)]
     win_rates: Annotated[tuple[WinRate, ...], Field(strict=False)]
 
@@ -80,21 +91,16 @@ class PublishedCurve(Section):
         return None
 
 
-class PublishedFinal(Section):
+class PublishedFinal(PublishedEntry):
     """A win rate at the end of training; the source says after how many env steps."""
 
-    map: str
-    algorithm: str
-    source: str
     win_rate: WinRate
 
 
-class AtMost(Section):
+class AtMost(Entry):
     """The win rate does not exceed `win_rate` until so many env steps."""
 
     kind: Literal["at_most"] = "at_most"
-    map: str
-    algorithm: str
     win_rate: WinRate
     until: EnvSteps
     why: str
@@ -114,12 +120,10 @@ class AtMost(Section):
         return "yes" if env_steps and env_steps[-1] >= self.until else "not reached yet"
 
 
-class Reaches(Section):
+class Reaches(Entry):
     """The win rate first reaches `win_rate` between `earliest` and `latest` env steps, both included."""
 
     kind: Literal["reaches"] = "reaches"
-    map: str
-    algorithm: str
     win_rate: float = Field(gt=0, le=1)
     earliest: int = Field(0, ge=0)
     latest: EnvSteps
@@ -163,7 +167,8 @@ class PublishedResults(Section):
     @property
     def maps(self) -> tuple[str, ...]:
         """Maps with any published value, in the order of the file."""
-        return tuple(dict.fromkeys(entry.map for entry in (*self.curves, *self.finals)))
+        entries: tuple[PublishedEntry, ...] = (*self.curves, *self.finals)
+        return tuple(dict.fromkeys(entry.map for entry in entries))
 
     def curve(self, map_name: str, algorithm: str) -> PublishedCurve | None:
         """The learning curve of an algorithm without further conditions, if there is one."""
@@ -213,18 +218,24 @@ def load_published_results(path: Path = PACKAGED) -> PublishedResults:
         if error["type"] == "value_error":
             raise error_at(keys, f"{'.'.join(keys)} must have {error['ctx']['error']}") from None
         raise error_at(keys, format_validation_error({**error, "loc": keys}, PublishedResults)) from None
-    entries: tuple[PublishedCurve | PublishedFinal, ...]
-    for section, entries in (("curves", results.curves), ("finals", results.finals)):
-        first: dict[tuple[object, ...], int] = {}
+    _check_sources(results, error_at)
+    return results
+
+
+def _check_sources(results: PublishedResults, error_at: Callable[[tuple[str, ...], str], ConfigError]) -> None:
+    """Refuses unknown sources, final win rates without env steps, and what one source says twice."""
+    sections: dict[str, tuple[PublishedEntry, ...]] = {"curves": results.curves, "finals": results.finals}
+    for section, entries in sections.items():
+        first: dict[tuple[str | None, ...], int] = {}
         for index, entry in enumerate(entries):
             keys = (section, str(index))
+            name = f"{section}.{index}"
             if entry.source not in results.sources:
                 known = ", ".join(results.sources)
-                raise error_at(keys, f"{'.'.join(keys)}.source must be one of {known}, got {entry.source!r}")
+                raise error_at(keys, f"{name}.source must be one of {known}, got {entry.source!r}")
             if section == "finals" and results.sources[entry.source].env_steps is None:
-                raise error_at(keys, f"sources.{entry.source}.env_steps is missing: {'.'.join(keys)} needs it")
-            identity = (entry.map, entry.algorithm, getattr(entry, "condition", None), entry.source)
+                raise error_at(keys, f"sources.{entry.source}.env_steps is missing: {name} needs it")
+            identity = (entry.map, entry.algorithm, entry.condition, entry.source)
             if identity in first:
-                raise error_at(keys, f"{'.'.join(keys)} repeats {section}.{first[identity]}")
+                raise error_at(keys, f"{name} repeats {section}.{first[identity]}")
             first[identity] = index
-    return results

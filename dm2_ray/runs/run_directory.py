@@ -82,7 +82,7 @@ class RunDirectory:
         path = self.path / ENGINE_FILE
         # Of StarCraft II, no version is known before a game has been started.
         current = [ENGINE_VERSION] if backend == "embedded" else []
-        versions = []
+        versions: list[str] = []
         if self.records():  # what was played before
             versions = json.loads(path.read_text())["versions"] if path.exists() else ["unknown"]
         content = {"backend": backend, "versions": list(dict.fromkeys([*versions, *current]))}
