@@ -38,7 +38,7 @@ from dm2_ray.runs.run_directory import RunDirectory
 MOST_POINTS = 60
 """Curves that are saved are thinned to at most so many points."""
 EXECUTION_SETTINGS = (
-    "rollout.env_runners", "rollout.max_env_runners", "rollout.tasks", "rollout.battles_per_env_runner",
+    "rollout.env_runners", "rollout.max_env_runners", "rollout.tasks",
     "rollout.cpus_per_env_runner", "rollout.timeout_s", "learners.", "evaluation.", "diagnostics.", "faults.",
 )  # fmt: skip
 """Settings (a dot at the end: whole sections) that decide where a run is computed and how it is watched, not how a team
