@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dm2_ray.config.errors import ConfigError
+from dm2_ray.config.team_names import SCRIPTED_PREFIX
 from dm2_ray.distributed.random_streams import StreamRole, derive_seed
 from dm2_ray.errors import RunFailed
 from dm2_ray.world import BattleVector, ScriptedTeam, load_map
@@ -31,8 +32,6 @@ MAX_BATTLES = 100
 """How many battles are tried for a wanted outcome."""
 
 Wanted = Literal["win", "loss"]
-
-_SCRIPTED_PREFIX = "scripted:"
 
 
 class NoSuchBattle(RunFailed, RuntimeError):
@@ -94,36 +93,35 @@ def record_battle(
     """Plays one battle.
 
     Args:
-        team_name: `scripted:NAME`, or the path of a checkpoint or run directory.
-        map_name: SMAC map or scenario file; None takes the checkpoint's.
+        team_name: `scripted:NAME`, `zoo:MAP/NAME`, or the path of a checkpoint or run directory.
+        map_name: SMAC map or scenario file; None takes a trained team's.
         seed: Of battles and actions.
         battle: Number of the battle, or of the first one tried.
-        greedy: Take the most probable actions instead of sampled ones (checkpoints only).
+        greedy: Take the most probable actions instead of sampled ones (trained teams only).
         until: Go on to the next battle, up to MAX_BATTLES of them, until one is won ("win") or not won ("loss").
 
     Returns:
-        The recording; a checkpoint's has the series of `replay_annotations.annotate_agents`.
+        The recording; a trained team's has the series of `replay_annotations.annotate_agents`.
 
     Raises:
-        ConfigError: The scripted team is unknown, or the map is not the checkpoint's.
-        CheckpointError, UnknownMapError, UnsupportedMapError: The checkpoint or the map cannot be used.
+        ConfigError: The scripted team is unknown, or the map is not the trained team's.
+        CheckpointError, PackedTeamError, UnknownMapError, UnsupportedMapError: The team or the map cannot be used.
         NoSuchBattle: None of the battles tried had the wanted outcome.
     """
-    if team_name.startswith(_SCRIPTED_PREFIX):
-        return _replay_script(team_name.removeprefix(_SCRIPTED_PREFIX), map_name, seed, battle, until)
+    if team_name.startswith(SCRIPTED_PREFIX):
+        return _replay_script(team_name.removeprefix(SCRIPTED_PREFIX), map_name, seed, battle, until)
     # torch and Ray take 3 s to import, and a scripted team needs neither.
     from dm2_ray.analysis.replay_annotations import annotate_agents
-    from dm2_ray.checkpoints import open_checkpoint
     from dm2_ray.distributed.rollout.stacked_policies import load_policies
     from dm2_ray.recording.recorder import check_same_map
+    from dm2_ray.zoo import open_team
 
-    checkpoint = open_checkpoint(Path(team_name))
-    world = checkpoint.experiment().world
-    check_same_map(checkpoint, world, map_name)
-    battles = build_battles(world, 1, seed)
-    policies = load_policies(checkpoint, greedy=greedy)
+    trained = open_team(team_name)
+    check_same_map(trained, map_name)
+    battles = build_battles(trained.experiment().world, 1, seed)
+    policies = load_policies(trained, greedy=greedy)
     how = "greedy" if greedy else "sampled actions"
-    recorder = BattleRecorder(battles, team=f"{checkpoint.variant}, {checkpoint.env_steps:,} env steps, {how}")
+    recorder = BattleRecorder(battles, team=f"{trained.variant}, {trained.env_steps:,} env steps, {how}")
 
     def play(number: int) -> NDArray[np.float32]:
         battles.reset(first_battle=number)
@@ -133,7 +131,7 @@ def record_battle(
 
     observations = _search(play, recorder, battle, until)
     recording = recorder.recording
-    return recording.with_series(**annotate_agents(checkpoint, recording, observations))
+    return recording.with_series(**annotate_agents(trained, recording, observations))
 
 
 def _replay_script(name: str, map_name: str | None, seed: int, battle: int, until: Wanted | None) -> BattleRecording:

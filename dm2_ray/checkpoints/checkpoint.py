@@ -61,6 +61,11 @@ class Checkpoint:
     sha256: Mapping[str, str]
 
     @property
+    def name(self) -> str:
+        """The checkpoint in messages and provenance."""
+        return str(self.path)
+
+    @property
     def digest(self) -> str:
         """One hash over all files, which the provenance of demonstrations records."""
         return hashlib.sha256(json.dumps(dict(self.sha256), sort_keys=True).encode()).hexdigest()

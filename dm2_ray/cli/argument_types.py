@@ -52,6 +52,11 @@ def fraction(text: str) -> float:
     return value
 
 
+def fractions(text: str) -> list[float]:
+    """Several of them, separated by commas."""
+    return [fraction(word) for word in text.split(",")]
+
+
 def positive_ints(text: str) -> list[int]:
     """Several of them, separated by commas."""
     return [positive_int(word) for word in text.split(",")]

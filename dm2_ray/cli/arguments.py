@@ -11,6 +11,7 @@ from pathlib import Path
 from dm2_ray.cli.argument_types import (
     finite_float,
     fraction,
+    fractions,
     nonnegative_int,
     positive_float,
     positive_int,
@@ -77,6 +78,7 @@ def evaluate(parser: ArgumentParser) -> None:
         "dm2 evaluate runs/dm2-3m-0 --episodes 1000",
         "dm2 evaluate runs/dm2-3m-0 --best --episodes 1000",
         "dm2 evaluate runs/dm2-3m-0/checkpoints/iteration_000010 --json",
+        "dm2 evaluate zoo:3m/ippo-1.0",
         "dm2 evaluate scripted:random --map 3m",
         "dm2 evaluate runs/dm2-3m-0 --against demos/3m --out comparison",
     )
@@ -101,6 +103,7 @@ def replay(parser: ArgumentParser) -> None:
         parser,
         "dm2 replay runs/dm2-3m-0",
         "dm2 replay runs/dm2-3m-0 --until win --out battle.html --out battle.gif",
+        "dm2 replay zoo:3m/ippo-1.0",
         "dm2 replay scripted:kite --map 3s_vs_5z --battle 7 --out kiting.mp4",
     )
     _add_team(parser, "team")
@@ -134,6 +137,7 @@ def demos_record(parser: ArgumentParser) -> None:
         parser,
         "dm2 demos record runs/ippo-3m-0 --episodes 1000 --stochastic --out demos/3m",
         "dm2 demos record runs/ippo-3m-0 --win-rate 0.3 --episodes 1000 --stochastic --out demos/3m-mediocre",
+        "dm2 demos record zoo:3m/ippo-1.0 --episodes 1000 --stochastic --out demos/3m-zoo",
         "dm2 demos record scripted:focus_fire --map 3m --episodes 1000 --only-wins --workers 4 --out demos/3m-won",
         note="A recording that was stopped, for whatever reason, continues when the same command is given again.",
     )
@@ -195,6 +199,71 @@ def demos_plot(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.png|.svg|.pdf", help="the picture")
     parser.add_argument("--agent", type=nonnegative_int, metavar="I", help="draw only this agent")
     parser.add_argument("--map", help="YAML file of the scenario of the set, if it is not one of the package")
+
+
+# Trained teams of the package.
+
+
+def zoo_list(parser: ArgumentParser) -> None:
+    _add_examples(parser, "dm2 zoo list", "dm2 zoo list --json", "dm2 zoo list --directory teams")
+    parser.add_argument(
+        "--directory", type=Path, metavar="DIR", help="list the packed teams below DIR instead of the package's"
+    )
+    _add_json(parser, "print the manifests as one JSON array")
+
+
+def zoo_pack(parser: ArgumentParser) -> None:
+    _add_examples(
+        parser,
+        "dm2 zoo pack runs/ippo-3m-0 --name mine",
+        "dm2 zoo pack runs/ippo-3m-0 --name ippo --levels 0.3,0.5,1.0 --out teams",
+        "dm2 evaluate teams/3m/ippo-0.5",
+        note="A packed team is a directory that works wherever a checkpoint does, except that it cannot be resumed.",
+    )
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint or a run directory")
+    parser.add_argument("--name", required=True, help="name of the team; with --levels, NAME-LEVEL for each of them")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--levels", type=fractions, metavar="P,P,…",
+        help="measure all checkpoints of the run, and pack the one whose greedy win rate (0 to 1) is closest to each P",
+    )  # fmt: skip
+    which.add_argument(
+        "--best", action="store_true", help="pack the kept checkpoint that was evaluated best (default: the newest)"
+    )
+    parser.add_argument(
+        "--battles", type=positive_int, default=1000, metavar="N",
+        help="battles that measure the packed team, greedy and again sampled (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", type=Path, default=Path("teams"), metavar="DIR",
+        help="the team is written to DIR/MAP/NAME (default: %(default)s)",
+    )  # fmt: skip
+    _add_json(parser, "print the manifests of the packed teams as one JSON array")
+
+
+def zoo_train(parser: ArgumentParser) -> None:
+    _add_examples(
+        parser,
+        "dm2 zoo train --dry-run",
+        "dm2 zoo train 3m --out runs/zoo",
+        "dm2 zoo train --jobs 2",
+        "dm2 zoo train --recipe mine.yaml",
+        note="Given again, the command continues where it was stopped. The teams are in DIR/teams.",
+    )
+    parser.add_argument("teams", nargs="*", metavar="TEAM", help="MAP, MAP/NAME or zoo:MAP/NAME (default: all)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/zoo"), metavar="DIR",
+        help="where runs and teams are written; what is finished there is not repeated (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--jobs", type=positive_int, default=1, metavar="N", help="commands to run at a time (default: %(default)s)"
+    )
+    parser.add_argument("--recipe", type=Path, metavar="FILE", help="another recipe than the package's")
+    parser.add_argument(
+        "--battles", type=positive_int, default=1000, metavar="N",
+        help="battles that measure each packed team, greedy and again sampled (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="check everything, print the commands, run none")
 
 
 # Experiments.
@@ -476,11 +545,11 @@ def _add_seed(parser: ArgumentParser, help: str) -> None:
 def _add_team(parser: ArgumentParser, name: str) -> None:
     """Who plays, and how."""
     parser.add_argument(
-        name, metavar="CHECKPOINT | scripted:NAME",
-        help="a checkpoint, a run directory (its newest checkpoint), or a scripted team: random, nearest, focus_fire "
-        "or kite",
+        name, metavar="CHECKPOINT | zoo:MAP/NAME | scripted:NAME",
+        help="a checkpoint, a run directory (its newest checkpoint), a trained team of the package (see `dm2 zoo "
+        "list`), or a scripted team: random, nearest, focus_fire or kite",
     )  # fmt: skip
-    parser.add_argument("--map", help=f"{MAP_HELP}; a checkpoint knows its own")
+    parser.add_argument("--map", help=f"{MAP_HELP}; a trained team knows its own")
     parser.add_argument(
         "--stochastic", action="store_true", help="sample the actions (default: always the most probable one)"
     )
@@ -507,7 +576,7 @@ def _add_experiment(parser: ArgumentParser) -> None:
         "--demos", action="append", metavar="SET",
         help="demonstration set (demonstrations.path). Given once per agent, the i-th set is the i-th agent's and the "
         "experts are independent (demonstrations.paths_per_agent). With demonstrations.source=live: a checkpoint, run "
-        "directory or scripted:NAME",
+        "directory, zoo:MAP/NAME or scripted:NAME",
     )  # fmt: skip
     parser.add_argument(
         "--seed", type=nonnegative_int, metavar="S", help="random seed of the run (default: the file's, else 0)"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dm2_ray.cli.experiment_options import check_world, requested_experiment
 from dm2_ray.config.schema import Experiment
+from dm2_ray.config.team_names import is_path
 from dm2_ray.distributed.demonstration_sources.checks import check_experts
 from dm2_ray.errors import UserError
 from dm2_ray.jobs.dashboard import Dashboard, dashboard_address
@@ -119,7 +120,7 @@ def _experiment(options: argparse.Namespace) -> Experiment:
     check_world(experiment, "cluster")
     settings = experiment.demonstrations
     paths = [path for path in (settings.path, *settings.paths_per_agent) if path is not None]
-    elsewhere = [path for path in paths if not path.startswith("scripted:") and not Path(path).exists()]
+    elsewhere = [path for path in paths if is_path(path) and not Path(path).exists()]
     if elsewhere:
         log.info("%s: not on this machine, so it is checked on the cluster when the run starts", ", ".join(elsewhere))
     else:

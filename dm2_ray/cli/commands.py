@@ -34,6 +34,7 @@ class Command(NamedTuple):
 
 GROUPS = {
     "demos": "record, import, merge, check and show demonstration sets",
+    "zoo": "list the trained teams of the package, pack teams of your own, train all of them again",
     "maps": "list, show, check, measure and calibrate maps and scenarios",
 }
 # fmt: off
@@ -58,6 +59,11 @@ COMMANDS = (
             arguments.demos_inspect, "demo_reports:inspect"),
     Command("demos plot", "draw what is in a set: surroundings, actions and survival of every agent, returns",
             arguments.demos_plot, "demo_reports:plot"),
+    Command("zoo list", "list the trained teams that are installed with the package",
+            arguments.zoo_list, "zoo:list_zoo"),
+    Command("zoo pack", "measure a team of a run and pack it: only what acting needs, at most 1 MB",
+            arguments.zoo_pack, "zoo:pack"),
+    Command("zoo train", "train the teams of the package again, from its recipe", arguments.zoo_train, "zoo:train"),
     Command("experiment", "run an experiment of the paper from experts to results",
             arguments.experiment, "experiments:experiment"),
     Command("report", "compare runs, or show an experiment's results so far: table, statistics, picture",

@@ -7,12 +7,13 @@ import json
 from functools import partial
 from pathlib import Path
 
-from dm2_ray.checkpoints import open_checkpoint
 from dm2_ray.config.schema import WorldSettings
+from dm2_ray.config.team_names import SCRIPTED_PREFIX
 from dm2_ray.errors import UserError
-from dm2_ray.recording.recorder import SCRIPTED_PREFIX, check_same_map
+from dm2_ray.recording.recorder import check_same_map
 from dm2_ray.runs import evaluation
 from dm2_ray.world.configured import resolve_world
+from dm2_ray.zoo import open_team
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -29,12 +30,12 @@ def evaluate(options: argparse.Namespace) -> int:
             partial(evaluation.evaluate_script_with_rollouts, name, world),
         )
     else:
-        checkpoint = open_checkpoint(Path(options.checkpoint), best=options.best)
-        world, greedy = checkpoint.experiment().world, not options.stochastic
-        check_same_map(checkpoint, world, options.map)
-        team, map_name = str(checkpoint.path), checkpoint.map
-        play = partial(evaluation.evaluate_checkpoint, checkpoint, greedy=greedy)
-        watch = partial(evaluation.evaluate_checkpoint_with_rollouts, checkpoint, greedy=greedy)
+        trained = open_team(options.checkpoint, best=options.best)
+        world, greedy = trained.experiment().world, not options.stochastic
+        check_same_map(trained, options.map)
+        team, map_name = trained.name, trained.map
+        play = partial(evaluation.evaluate_checkpoint, trained, greedy=greedy)
+        watch = partial(evaluation.evaluate_checkpoint_with_rollouts, trained, greedy=greedy)
     more, text = {}, ""
     if options.against is None:
         result = play(episodes=options.episodes, seed=options.seed)

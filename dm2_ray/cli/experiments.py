@@ -11,7 +11,7 @@ from dm2_ray.errors import Interrupted, UserError
 from dm2_ray.experiments.comparison import Comparison
 from dm2_ray.experiments.comparison_markdown import markdown, numbers, overall_markdown
 from dm2_ray.experiments.matrix_file import load_matrix, write_matrix
-from dm2_ray.experiments.pipeline import run_pipeline
+from dm2_ray.experiments.pipeline import PipelineResult, run_pipeline
 from dm2_ray.experiments.pipeline_progress import PipelineProgress
 from dm2_ray.experiments.report import (
     COMMANDS_FILE,
@@ -55,6 +55,11 @@ def experiment(options: argparse.Namespace) -> int:
 
     outcome = run_pipeline(plan, jobs=options.jobs, progress=PipelineProgress(), begin=begin)
     _report_experiment(directory)
+    return pipeline_exit_code(outcome)
+
+
+def pipeline_exit_code(outcome: PipelineResult) -> int:
+    """The exit code of a command that ran a pipeline; says how to continue if it is not complete."""
     if outcome.stopped_by is not None:
         log.warning("stopped by %s; give the same command again to continue", outcome.stopped_by)
         return Interrupted.exit_code

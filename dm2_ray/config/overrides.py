@@ -62,11 +62,11 @@ def _dotted(model: BaseModel, values: Mapping[str, Any], prefix: str) -> dict[st
         if isinstance(inner, BaseModel):
             flat.update(_dotted(inner, value, f"{prefix}{name}."))
         else:
-            flat[prefix + name] = _as_text(value)
+            flat[prefix + name] = as_text(value)
     return flat
 
 
-def _as_text(value: Any) -> str:
+def as_text(value: Any) -> str:
     """A text that YAML reads back as `value`; without quotes if it is a simple text."""
     if isinstance(value, str) and re.fullmatch(r"[\w./-]+", value):
         try:

@@ -30,10 +30,12 @@ class Expert(Section):
 
 
 class DemonstrationSet(Section):
-    """Joint episodes; exactly one of `expert`, `scripted` and `paths`."""
+    """Joint episodes; exactly one of `expert`, `checkpoint`, `scripted` and `paths`."""
 
     expert: str | None = None
     """Name of one of the experts; a set per team is recorded."""
+    checkpoint: str | None = None
+    """An existing team, of which one set is recorded: zoo:MAP/NAME, or a checkpoint or run directory."""
     scripted: str | None = None
     """Name of a scripted team."""
     paths: Annotated[tuple[str, ...], Field(strict=False)] = ()

@@ -91,9 +91,9 @@ class _Checks:
             self._refuse((*path, "seed"), f"{_key(path)} trains with the learners' seeds {both}: choose others")
 
     def _check_set(self, path: KeyPath, demonstrations: DemonstrationSet) -> None:
-        origins = [key for key in ("expert", "scripted", "paths") if getattr(demonstrations, key)]
+        origins = [key for key in ("expert", "checkpoint", "scripted", "paths") if getattr(demonstrations, key)]
         if len(origins) != 1:
-            self._refuse(path, f"{_key(path)} needs one of expert, scripted and paths, got "
+            self._refuse(path, f"{_key(path)} needs one of expert, checkpoint, scripted and paths, got "
                                f"{' and '.join(origins) or 'none'}")  # fmt: skip
         if demonstrations.expert is not None and demonstrations.expert not in self._matrix.experts:
             self._refuse((*path, "expert"), unknown_name("experts", demonstrations.expert, self._matrix.experts))

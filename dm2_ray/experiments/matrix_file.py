@@ -20,7 +20,8 @@ from dm2_ray.config.documents import read_document
 from dm2_ray.config.errors import ConfigError, closest_match, format_validation_error
 from dm2_ray.config.overrides import deep_merge
 from dm2_ray.config.packaged_files import configs_dir
-from dm2_ray.experiments.matrix import Matrix
+from dm2_ray.config.team_names import is_path
+from dm2_ray.experiments.matrix import DemonstrationSet, Matrix
 from dm2_ray.experiments.matrix_checks import check_agreement, check_map, unknown_name
 from dm2_ray.experiments.matrix_source import MatrixSource, parse_override
 from dm2_ray.files import write_atomically
@@ -73,10 +74,9 @@ def load_matrix(
         update={
             "seeds": matrix.seeds[:num_seeds],
             "map": _absolute(matrix.map) if matrix.map.endswith((".yaml", ".yml")) else matrix.map,
-            "sets": {name: each.model_copy(update={"paths": tuple(map(_absolute, each.paths))} if each.paths else {})
-                     for name, each in matrix.sets.items()},
+            "sets": {name: _with_absolute_paths(each) for name, each in matrix.sets.items()},
         }
-    )  # fmt: skip
+    )
     return matrix, source.for_map(matrix.map)
 
 
@@ -86,6 +86,15 @@ def write_matrix(matrix: Matrix, path: Path) -> None:
     content = {**content, "map": matrix.map, "maps": {}, "seeds": list(matrix.seeds)}
     head = "# This experiment as it was started; dm2_ray/experiments/matrix.py documents the keys.\n"
     write_atomically(path, (head + yaml.safe_dump(content, sort_keys=False)).encode())
+
+
+def _with_absolute_paths(demonstrations: DemonstrationSet) -> DemonstrationSet:
+    update: dict[str, Any] = {}
+    if demonstrations.paths:
+        update["paths"] = tuple(map(_absolute, demonstrations.paths))
+    if demonstrations.checkpoint is not None and is_path(demonstrations.checkpoint):
+        update["checkpoint"] = _absolute(demonstrations.checkpoint)
+    return demonstrations.model_copy(update=update)
 
 
 def _absolute(path: str) -> str:

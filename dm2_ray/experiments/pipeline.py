@@ -1,6 +1,6 @@
-"""Runs an experiment's steps as `dm2` processes, several at once, and continues where an earlier start ended.
+"""Runs the steps of a plan as `dm2` processes, several at once, and continues where an earlier start ended.
 
-    plan ──► [ready steps] ──► dm2 train | resume | demos record   (one process each, log in logs/STEP.log)
+    plan ──► [ready steps] ──► dm2 train | resume | demos record | zoo pack   (one process each, log in logs/STEP.log)
                   ▲                        │ exit
                   └──── state on disk ◄────┘
 

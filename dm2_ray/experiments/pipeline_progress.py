@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -41,11 +42,12 @@ class PipelineProgress:
                 self._env_steps[name] = states[name].env_steps
         self._started = self._clock()
         self._first_env_steps = self._env_steps_done()
-        trained = sum(step.kind == "train" for step in plan.steps.values())
-        sets = self._total - trained
-        parts = [f"{trained} runs of {sum(self._limits.values()):,} env steps in total"]
-        if sets:
+        kinds = Counter(step.kind for step in plan.steps.values())
+        parts = [f"{kinds['train']} runs of {sum(self._limits.values()):,} env steps in total"]
+        if sets := kinds["record"]:
             parts.append(f"{sets} set{'s' * (sets > 1)}")
+        if teams := sum(len(step.teams) for step in plan.steps.values()):
+            parts.append(f"{teams} packed teams")
         finished = f"; {self._done} already finished" if self._done else ""
         self.note(f"{plan.title}: {' and '.join(parts)} on {plan.maps}{finished}")
 
@@ -67,6 +69,8 @@ class PipelineProgress:
         what = f"{state.env_steps:,} env steps"
         if step.recorded is not None:
             what = f"{step.recorded.episodes} joint episodes, win rate {state.win_rate:.2f}"
+        elif step.kind == "pack":
+            what = ", ".join(f"{name} wins {rate or 0.0:.2f}" for name, rate in state.teams.items())
         elif state.greedy_win_rate is not None:
             what += f", greedy win rate {state.greedy_win_rate:.2f}"
         self._line.close()

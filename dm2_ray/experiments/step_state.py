@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from dm2_ray.config.schema import Experiment
 from dm2_ray.demonstrations import DemonstrationError, JointTrajectories
 from dm2_ray.experiments.steps import Step
 from dm2_ray.runs.run_directory import RunDirectory, RunDirectoryError
+from dm2_ray.zoo import TeamManifest
 
 # More than the longest line of metrics.jsonl.
 _TAIL_BYTES = 2**18
@@ -26,6 +28,7 @@ class StepState:
         status: Whether it has started, is finished, or left a damaged demonstration set.
         env_steps: Env steps of the run or the set.
         win_rate: Win rate of a run's last iteration, or of a set.
+        teams: Names of packed teams and their greedy win rates.
         greedy_win_rate: Win rate of a run's last evaluation.
         problem: What is wrong with a damaged set.
     """
@@ -34,6 +37,7 @@ class StepState:
     env_steps: int = 0
     win_rate: float | None = None
     greedy_win_rate: float | None = None
+    teams: Mapping[str, float | None] = field(default_factory=dict)
     problem: str | None = None
 
 
@@ -42,7 +46,10 @@ def state_of(step: Step) -> StepState:
 
     Raises:
         RunDirectoryError: The existing files were written with other settings.
+        PackedTeamError: A packed team is damaged.
     """
+    if step.kind == "pack":
+        return _teams_state(step)
     return _run_state(step) if step.kind == "train" else _set_state(step)
 
 
@@ -77,6 +84,8 @@ def _set_state(step: Step) -> StepState:
     except DemonstrationError as error:
         return StepState(status="damaged", problem=str(error))
     for name, wanted in asdict(step.recorded).items():
+        if name == "source" and wanted is None:
+            continue
         own = manifest.episodes if name == "episodes" else getattr(manifest.policy, name)
         if own != wanted:
             raise RunDirectoryError(
@@ -84,6 +93,14 @@ def _set_state(step: Step) -> StepState:
                 "that set"
             )
     return StepState(status="finished", env_steps=manifest.env_steps, win_rate=manifest.win_rate)
+
+
+def _teams_state(step: Step) -> StepState:
+    if not all(path.exists() for path in step.teams):
+        return StepState(status="new")
+    manifests = [TeamManifest.read(path) for path in step.teams]
+    rates = {manifest.name: manifest.greedy.win_rate if manifest.greedy else None for manifest in manifests}
+    return StepState(status="finished", teams=rates)
 
 
 def check_same_settings(run: RunDirectory, planned: Experiment) -> None:

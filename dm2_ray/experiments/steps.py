@@ -1,5 +1,7 @@
 """Turns an experiment into the commands it consists of, in the order in which to run them.
 
+A `StepPlan` is such a list of commands, whatever it is for; `pipeline.run_pipeline` runs it.
+
     experts/NAME/team_0 …            dm2 train …
         └─► sets/NAME/team_0 …       dm2 demos record …
                 └─► rows/NAME/seed_0 …   dm2 train … --demos SET
@@ -19,6 +21,7 @@ from typing import Literal
 from dm2_ray.config.errors import ConfigError
 from dm2_ray.config.overrides import dotted_settings
 from dm2_ray.config.schema import Experiment
+from dm2_ray.config.team_names import SCRIPTED_PREFIX, ZOO_PREFIX
 from dm2_ray.demonstrations import DemonstrationError
 from dm2_ray.demonstrations.source_checks import check_settings
 from dm2_ray.distributed.demonstration_sources.checks import check_experts
@@ -26,6 +29,8 @@ from dm2_ray.experiments.matrix import Condition, Expert, Matrix
 from dm2_ray.experiments.matrix_source import MatrixSource
 from dm2_ray.runs.experiment_loading import load_experiment
 from dm2_ray.world.maps.registry import load_map
+from dm2_ray.zoo import PackedTeamError, TeamManifest
+from dm2_ray.zoo.references import team_directory
 
 SCRIPTED_EPISODES = 1000
 """Number of battles of a scripted team that is compared."""
@@ -33,12 +38,13 @@ SCRIPTED_EPISODES = 1000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordedAs:
-    """What the manifest of a finished demonstration set must contain."""
+    """What the manifest of a finished demonstration set must contain; `source` only if it is not None."""
 
     episodes: int
     seed: int
     greedy: bool
     target_win_rate: float | None = None
+    source: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,23 +53,25 @@ class Step:
 
     Attributes:
         name: Path below the experiment's directory, for example rows/ippo/seed_0.
-        kind: Whether the command trains or records.
-        path: The run directory or demonstration set that the command creates.
+        kind: Whether the command trains, records or packs teams.
+        path: The run directory or demonstration set that the command creates, or the directory of the packed teams.
         arguments: Arguments of `dm2`.
         needs: Names of the steps that must finish before.
         experiment: What is trained.
         recorded: What is recorded.
+        teams: Directories of the packed teams.
         condition: The condition that the step belongs to; None for experts and sets.
         seed: Seed of a training, or of a scripted team's battles.
     """
 
     name: str
-    kind: Literal["train", "record"]
+    kind: Literal["train", "record", "pack"]
     path: Path
     arguments: tuple[str, ...]
     needs: tuple[str, ...] = ()
     experiment: Experiment | None = None
     recorded: RecordedAs | None = None
+    teams: tuple[Path, ...] = ()
     condition: str | None = None
     seed: int | None = None
 
@@ -74,7 +82,7 @@ class Step:
 
 @dataclass(kw_only=True)
 class StepPlan:
-    """Steps that run as one pipeline.
+    """Steps that `pipeline.run_pipeline` runs.
 
     Attributes:
         title: What they are, for the terminal.
@@ -162,18 +170,23 @@ class _PlanBuilder:
             return
         for team, path in enumerate(set_paths(self._matrix, self.plan.directory, name)):
             needs: tuple[str, ...] = ()
-            team_name, options = f"scripted:{demonstrations.scripted}", []
+            team_name, options = f"{SCRIPTED_PREFIX}{demonstrations.scripted}", []
+            if demonstrations.checkpoint is not None:
+                team_name = demonstrations.checkpoint
+                self._check_team(name, team_name)
             if demonstrations.expert is not None:
                 expert = self._add_expert(demonstrations.expert, team)
                 needs, team_name = (expert.name,), str(expert.path)
-                options += [] if demonstrations.greedy else ["--stochastic"]
+            if demonstrations.scripted is None and not demonstrations.greedy:
+                options.append("--stochastic")
             if demonstrations.win_rate is not None:
                 options += ["--win-rate", str(demonstrations.win_rate)]
             recorded = RecordedAs(
                 episodes=demonstrations.episodes,
                 seed=demonstrations.seed + team,
-                greedy=demonstrations.greedy or demonstrations.expert is None,
+                greedy=demonstrations.greedy or demonstrations.scripted is not None,
                 target_win_rate=demonstrations.win_rate,
+                source=team_name if team_name.startswith(ZOO_PREFIX) else None,
             )
             self._add(
                 Step(
@@ -311,6 +324,21 @@ class _PlanBuilder:
             raise ConfigError(
                 f"{place}: sets.{condition.set}.episodes is {demonstrations.episodes}: {self._num_agents} agents that "
                 f"draw disjoint episodes need {needed} or more"
+            )
+
+    def _check_team(self, name: str, team: str) -> None:
+        """Refuses a team of the zoo that does not exist, or that plays on another map."""
+        if not team.startswith(ZOO_PREFIX):
+            return
+        place = self._source.place(("sets", name, "checkpoint"))
+        try:
+            manifest = TeamManifest.read(team_directory(team))
+        except PackedTeamError as error:
+            raise ConfigError(f"{place}: sets.{name}.checkpoint: {error}") from None
+        if manifest.map != self._matrix.map:
+            raise ConfigError(
+                f"{place}: sets.{name}.checkpoint: {team} plays on {manifest.map}, this experiment is on "
+                f"{self._matrix.map}"
             )
 
     def _add(self, step: Step) -> Step:

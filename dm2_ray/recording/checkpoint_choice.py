@@ -49,6 +49,24 @@ def closest_to_win_rate(
     Raises:
         CheckpointError: There are no checkpoints, or one does not match its own configuration.
     """
+    measured = measure_checkpoints(checkpoints, greedy=greedy, seed=seed, episodes=episodes, note=note)
+    return closest_measured(measured, win_rate)
+
+
+def closest_measured(measured: Sequence[MeasuredCheckpoint], win_rate: float) -> MeasuredCheckpoint:
+    """The checkpoint whose win rate is closest to the target; of several, the first."""
+    return min(measured, key=lambda one: abs(one.result.win_rate - win_rate))
+
+
+def measure_checkpoints(
+    checkpoints: Sequence[Checkpoint],
+    *,
+    greedy: bool,
+    seed: int,
+    episodes: int = MEASURED_EPISODES,
+    note: Callable[[str], None] | None = None,
+) -> list[MeasuredCheckpoint]:
+    """Measures all checkpoints, in their order; arguments and errors as of `closest_to_win_rate`."""
     if not checkpoints:
         raise CheckpointError("there is no intact checkpoint to choose from")
     measured = []
@@ -57,4 +75,4 @@ def closest_to_win_rate(
         measured.append(MeasuredCheckpoint(checkpoint=checkpoint, result=result))
         if note is not None:
             note(str(measured[-1]))
-    return min(measured, key=lambda one: abs(one.result.win_rate - win_rate))
+    return measured

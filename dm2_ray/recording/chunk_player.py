@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dm2_ray.checkpoints import open_checkpoint
 from dm2_ray.config.schema import WorldSettings
 from dm2_ray.demonstrations.manifest import Filters
 from dm2_ray.distributed.random_streams import StreamRole, derive_seed
@@ -14,6 +13,7 @@ from dm2_ray.recording.chunk import CHUNK_BATTLES, RecordedChunk
 from dm2_ray.world import ScriptedTeam
 from dm2_ray.world.backends import build_battles
 from dm2_ray.world.battles.play_battles import TeamPolicy
+from dm2_ray.zoo import open_team
 
 BATTLES_AT_ONCE = 64
 """Battles side by side. The noise of a step is drawn for all of them together, so for a team that samples its actions
@@ -26,7 +26,7 @@ class RecordingOrder:
 
     Attributes:
         world: Where the team plays.
-        checkpoint: The checkpoint whose team plays; None for a scripted team.
+        checkpoint: Directory of the checkpoint or packed team that plays; None for a scripted team.
         script: Name of the scripted team, one of SCRIPTED_TEAMS; None for a checkpoint.
         greedy: Whether the team takes its most probable actions (checkpoints only).
         seed: Seed of battles and actions.
@@ -49,7 +49,7 @@ class ChunkPlayer:
     StarCraft II has its own randomness: there, a chunk that is played again contains different battles.
 
     Raises:
-        CheckpointError: The team cannot be read.
+        CheckpointError, PackedTeamError: The team cannot be read.
         StarCraftError: StarCraft II is configured and not installed here.
     """
 
@@ -64,7 +64,7 @@ class ChunkPlayer:
             assert order.script is not None
             self._team = ScriptedTeam(order.script, self._battles, seed=order.seed)
         else:
-            self._team = load_policies(open_checkpoint(order.checkpoint), greedy=order.greedy)
+            self._team = load_policies(open_team(order.checkpoint), greedy=order.greedy)
 
     def play(self, chunk: int, num_battles: int) -> bytes:
         """Plays the first `num_battles` battles of a chunk and returns `RecordedChunk.to_bytes`.

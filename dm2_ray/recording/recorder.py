@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dm2_ray.checkpoints import MANIFEST, Checkpoint, intact_checkpoints, open_checkpoint
+from dm2_ray.checkpoints import MANIFEST, TrainedTeam, intact_checkpoints
 from dm2_ray.config.errors import ConfigError
 from dm2_ray.config.schema import WorldSettings
+from dm2_ray.config.team_names import SCRIPTED_PREFIX, is_path
 from dm2_ray.demonstrations import DemonstrationError, Filters, JointTrajectories, Manifest, Provenance
 from dm2_ray.demonstrations.episode_player import recorded_world
 from dm2_ray.distributed.ray_session import ray_session
@@ -32,8 +33,8 @@ from dm2_ray.world import load_map, world_map
 from dm2_ray.world.backends import build_battles
 from dm2_ray.world.configured import resolve_world
 from dm2_ray.world.scripted import check_scripted_team
+from dm2_ray.zoo import open_team
 
-SCRIPTED_PREFIX = "scripted:"
 GIVE_UP_AFTER = 8192
 """B: a recording gives up when, after B battles or more, fewer than one in B passed the filters."""
 
@@ -62,11 +63,11 @@ def record(
     (StarCraft II has its own randomness: there, no two recordings are the same.)
 
     Args:
-        team_name: `scripted:NAME`, or the path of a checkpoint or run directory.
-        map_name: SMAC map or scenario; None takes the checkpoint's.
+        team_name: `scripted:NAME`, `zoo:MAP/NAME`, or the path of a checkpoint or run directory.
+        map_name: SMAC map or scenario; None takes a trained team's.
         episodes: How many episodes to record.
         out: Directory of the new set; an existing set is refused.
-        greedy: Whether a checkpoint's team takes its most probable actions; otherwise it samples.
+        greedy: Whether a trained team takes its most probable actions; otherwise it samples.
         seed: Seed of battles and actions.
         workers: Number of processes that play; with 0 or 1, this process plays.
         filters: Which battles are kept; None keeps all.
@@ -76,8 +77,8 @@ def record(
         progress: Shows how far the recording is.
 
     Raises:
-        ConfigError: The scripted team is unknown, or the map is not the checkpoint's.
-        CheckpointError: The checkpoint cannot be used.
+        ConfigError: The scripted team is unknown, or the map is not the trained team's.
+        CheckpointError, PackedTeamError: The trained team cannot be used.
         DemonstrationError: The set cannot be written, or too few battles pass the filters.
         UnknownMapError: There is no such map.
         StarCraftError: StarCraft II is configured and cannot be used.
@@ -89,7 +90,7 @@ def record(
     if team_name.startswith(SCRIPTED_PREFIX):
         team = _scripted(team_name.removeprefix(SCRIPTED_PREFIX), map_name, seed, win_rate)
     else:
-        team = _trained(Path(team_name), map_name, greedy, seed, win_rate, progress)
+        team = _trained(team_name, map_name, greedy, seed, win_rate, progress)
     order = RecordingOrder(
         world=team.world,
         checkpoint=team.checkpoint,
@@ -155,33 +156,34 @@ def _scripted(name: str, map_name: str | None, seed: int, win_rate: float | None
 
 
 def _trained(
-    path: Path,
+    name: str,
     map_name: str | None,
     greedy: bool,
     seed: int,
     win_rate: float | None,
     progress: RecordingProgress | None,
 ) -> _TeamToRecord:
-    checkpoint, measured = open_checkpoint(path), None
-    check_same_map(checkpoint, checkpoint.experiment().world, map_name)
+    team, measured = open_team(name), None
+    check_same_map(team, map_name)
     if win_rate is not None:
-        if (path / MANIFEST).is_file():
-            raise ConfigError(f"--win-rate chooses among the checkpoints of a run directory; {path} is one checkpoint")
+        path = Path(name)
+        if not is_path(name) or (path / MANIFEST).is_file():
+            raise ConfigError(f"--win-rate chooses among the checkpoints of a run directory; {name} is one team")
         root = path / "checkpoints" if (path / "checkpoints").is_dir() else path
         nearest = closest_to_win_rate(
             intact_checkpoints(root), win_rate, greedy=greedy, seed=seed, note=progress.note if progress else None
         )
-        checkpoint, measured = nearest.checkpoint, nearest.result.win_rate
+        team, measured = nearest.checkpoint, nearest.result.win_rate
         if progress is not None:
-            progress.note(f"{checkpoint.path.name} is closest to a win rate of {win_rate:g} and is recorded")
+            progress.note(f"{team.path.name} is closest to a win rate of {win_rate:g} and is recorded")
     return _TeamToRecord(
-        world=checkpoint.experiment().world,
-        checkpoint=checkpoint.path,
+        world=team.experiment().world,
+        checkpoint=team.path,
         provenance=Provenance(
             kind="checkpoint",
-            source=str(checkpoint.path),
-            checkpoint_hash=checkpoint.digest,
-            trained_env_steps=checkpoint.env_steps,
+            source=team.name,
+            checkpoint_hash=team.digest,
+            trained_env_steps=team.env_steps,
             greedy=greedy,
             seed=seed,
             target_win_rate=win_rate,
@@ -221,10 +223,11 @@ def _exists_already(out: Path) -> DemonstrationError:
     return DemonstrationError(f"{out} exists already; a demonstration set is never overwritten")
 
 
-def check_same_map(checkpoint: Checkpoint, world: WorldSettings, map_name: str | None) -> None:
-    """Raises ConfigError if `map_name` is neither the name of the checkpoint's map nor a file that describes it."""
-    if map_name in (None, checkpoint.map):
+def check_same_map(team: TrainedTeam, map_name: str | None) -> None:
+    """Raises ConfigError if `map_name` is neither the name of the team's map nor a file that describes it."""
+    if map_name in (None, team.map):
         return
+    world = team.experiment().world
     own, other = world_map(world.map, world.scenario), load_map(map_name)
     if (own.name, own.scenario_hash) != (other.name, other.scenario_hash):
-        raise ConfigError(f"{checkpoint.path} was trained on {checkpoint.map}, not on {map_name}")
+        raise ConfigError(f"{team.name} was trained on {team.map}, not on {map_name}")

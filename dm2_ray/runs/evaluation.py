@@ -1,4 +1,4 @@
-"""Evaluates checkpoints and scripted teams in this process, without Ray."""
+"""Evaluates trained and scripted teams in this process, without Ray."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dm2_ray.checkpoints import Checkpoint
+from dm2_ray.checkpoints import TrainedTeam
 from dm2_ray.config.schema import WorldSettings
 from dm2_ray.demonstrations import JointEpisode
 from dm2_ray.demonstrations.episode_player import play_joint_episodes
@@ -55,15 +55,15 @@ class TeamResult:
 
 
 def evaluate_checkpoint(
-    checkpoint: Checkpoint, *, episodes: int, seed: int, greedy: bool = True, battles_at_once: int = 64
+    checkpoint: TrainedTeam, *, episodes: int, seed: int, greedy: bool = True, battles_at_once: int = 64
 ) -> TeamResult:
-    """Plays exactly `episodes` battles with the checkpoint's team, with the seeds reserved for evaluations."""
+    """Plays exactly `episodes` battles with a trained team, with the seeds reserved for evaluations."""
     _, statistics = _play(checkpoint, episodes, seed, greedy, battles_at_once, keep=False)
     return TeamResult.from_statistics(statistics)
 
 
 def evaluate_checkpoint_with_rollouts(
-    checkpoint: Checkpoint, *, episodes: int, seed: int, greedy: bool = True, battles_at_once: int = 64
+    checkpoint: TrainedTeam, *, episodes: int, seed: int, greedy: bool = True, battles_at_once: int = 64
 ) -> tuple[TeamResult, JointRollouts]:
     """Plays the same battles as `evaluate_checkpoint`, and also returns what every agent saw and did in them."""
     trajectories, statistics = _play(checkpoint, episodes, seed, greedy, battles_at_once, keep=True)
@@ -71,7 +71,7 @@ def evaluate_checkpoint_with_rollouts(
 
 
 def _play(
-    checkpoint: Checkpoint, episodes: int, seed: int, greedy: bool, battles_at_once: int, *, keep: bool
+    checkpoint: TrainedTeam, episodes: int, seed: int, greedy: bool, battles_at_once: int, *, keep: bool
 ) -> tuple[list[AgentTrajectory], BattleStatistics]:
     policies = load_policies(checkpoint, greedy=greedy)
     with closing(build_battles(checkpoint.experiment().world, min(episodes, battles_at_once), seed)) as battles:

@@ -22,6 +22,7 @@ from dm2_ray.config.errors import ConfigError, closest_match, field_at, format_v
 from dm2_ray.config.overrides import COMMAND_LINE, deep_merge, split_override
 from dm2_ray.config.packaged_files import configs_dir
 from dm2_ray.config.schema import Experiment
+from dm2_ray.config.team_names import is_path
 from dm2_ray.config.yaml_reader import KeyPath, YamlError, read_yaml_value
 from dm2_ray.demonstrations.source_checks import DemonstrationSettingsError, check_settings
 from dm2_ray.world.engine_settings import EngineSettings
@@ -93,8 +94,8 @@ def load_experiment(
 
 
 def _absolute(team: str | None) -> str | None:
-    """Makes a path independent of the current directory; the name of a scripted team stays as it is."""
-    return team if team is None or team.startswith("scripted:") else str(Path(team).expanduser().absolute())
+    """Makes a path independent of the current directory; other names of teams stay as they are."""
+    return team if team is None or not is_path(team) else str(Path(team).expanduser().absolute())
 
 
 @dataclasses.dataclass(frozen=True)

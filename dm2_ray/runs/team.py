@@ -1,4 +1,4 @@
-"""Lets a trained team act from Python, without Ray: `dm2_ray.load_team(run).act(observations, action_mask)`.
+"""Lets a trained team act from Python, without Ray: `dm2_ray.load_team(name).act(observations, action_mask)`.
 
 Shapes: B battles side by side, N agents, O observation size, A actions.
 """
@@ -7,35 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dm2_ray.checkpoints import Checkpoint, open_checkpoint
+from dm2_ray.checkpoints import TrainedTeam
 from dm2_ray.distributed.rollout.stacked_policies import load_policies
 from dm2_ray.world.backends import build_battles
 from dm2_ray.world.battles.backend import BattleBackend
+from dm2_ray.zoo import open_team
 
 
 class Team:
-    """The policies in a checkpoint, one per agent, and their memory of the current battles.
+    """The policies of a trained team, one per agent, and their memory of the current battles.
 
     A team acts in one battle or in several side by side. Its policies are recurrent, so call `reset` or
     `reset_finished` when battles end.
 
     Attributes:
-        checkpoint: The checkpoint that the policies come from.
+        checkpoint: The checkpoint or packed team that the policies come from.
         world: Settings of the world that the team was trained in.
         agent_ids: Names of the agents, in the order of the axis N.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, greedy: bool = True, seed: int = 0) -> None:
+    def __init__(self, checkpoint: TrainedTeam, *, greedy: bool = True, seed: int = 0) -> None:
         """Loads the policies; `load_team` is more convenient.
 
         Args:
-            checkpoint: The checkpoint to load.
+            checkpoint: The checkpoint or packed team to load.
             greedy: Take the most probable actions; otherwise actions are sampled.
             seed: Seed of the sampled actions.
         """
@@ -146,15 +146,17 @@ class Team:
 
 
 def load_team(path: str | PathLike[str], *, best: bool = False, greedy: bool = True, seed: int = 0) -> Team:
-    """Loads the team of a checkpoint of DM2, IPPO or MAPPO, without trusting its files and without starting Ray.
+    """Loads a trained team of DM2, IPPO or MAPPO, without trusting its files and without starting Ray.
 
     Args:
-        path: A checkpoint; or a run directory, of which the newest intact checkpoint is loaded.
+        path: `zoo:MAP/NAME`, one of the teams that are installed with the package; or the path of a packed team, of a
+            checkpoint, or of a run directory, of which the newest intact checkpoint is loaded.
         best: Of a run directory, load the checkpoint with the highest win rate in an evaluation instead.
         greedy: Take the most probable actions, as evaluations do; otherwise actions are sampled.
         seed: Seed of the sampled actions.
 
     Raises:
         CheckpointError: There is no checkpoint, or it is damaged.
+        PackedTeamError: There is no such team in the zoo, or it is damaged.
     """
-    return Team(open_checkpoint(Path(path).expanduser(), best=best), greedy=greedy, seed=seed)
+    return Team(open_team(path, best=best), greedy=greedy, seed=seed)

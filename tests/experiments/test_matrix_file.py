@@ -212,8 +212,11 @@ def test_sets_that_no_condition_uses_are_not_recorded(small: Path, tmp_path: Pat
         (("seed: 7", "seed: 1"), "line 7: experts.ippo trains with the learners' seeds [1]"),
         (("ppo: {clip: 0.1}", "seed: 3"), "line 15: rows.dm2.settings.seed is not set here"),
         (("ppo: {clip: 0.1}", "world: {map: 3m}"), "line 15: rows.dm2.settings.world.map is not set here"),
-        (("expert: ippo,", "expert: ippo, scripted: kite,"), "line 9: sets.some needs one of expert, scripted and "
-                                                             "paths, got expert and scripted"),
+        (("expert: ippo,", "expert: ippo, scripted: kite,"), "line 9: sets.some needs one of expert, checkpoint, scripted "
+                                                             "and paths, got expert and scripted"),
+        (("expert: ippo,", "checkpoint: 'zoo:3m/ipo-1.0',"), "line 9: sets.some.checkpoint: no team zoo:3m/ipo-1.0 in "),
+        (("expert: ippo,", "checkpoint: 'zoo:3m/ippo-1.0',"), "line 9: sets.some.checkpoint: zoo:3m/ippo-1.0 plays on "
+                                                              "3m, this experiment is on 2m_vs_1z"),
         (("expert: ippo,", "scripted: kit,"), "line 9: sets.some.scripted must be one of random, nearest, focus_fire, "
                                               "kite, got 'kit'; did you mean kite?"),
         (("expert: ippo,", "scripted: kite, win_rate: 0.5,"), "line 9: sets.some.win_rate chooses a checkpoint"),
@@ -251,6 +254,18 @@ def test_a_wrong_file_is_refused_with_the_place(
     assert message in str(refusal.value)
     assert str(refusal.value).startswith(str(small))
     assert "\n" not in str(refusal.value)
+
+
+def test_a_set_is_recorded_of_an_existing_team(small: Path, tmp_path: Path) -> None:
+    changed = SMALL.replace("map: 2m_vs_1z", "map: 3m").replace("{expert: ippo,", "{checkpoint: 'zoo:3m/ippo-0.5',")
+    small.write_text(changed)
+    step = planned(str(small), tmp_path).steps["sets/some/team_0"]
+    assert step.arguments[:3] == ("demos", "record", "zoo:3m/ippo-0.5") and "--stochastic" in step.arguments
+    assert step.recorded is not None and step.recorded.source == "zoo:3m/ippo-0.5" and not step.recorded.greedy
+    small.write_text(changed.replace("zoo:3m/ippo-0.5", "runs/mine"))
+    step = planned(str(small), tmp_path).steps["sets/some/team_0"]
+    assert step.arguments[2] == str(Path("runs/mine").absolute())
+    assert step.recorded is not None and step.recorded.source is None
 
 
 @pytest.mark.parametrize(

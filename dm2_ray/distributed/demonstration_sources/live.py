@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dm2_ray.checkpoints import CheckpointError, open_checkpoint
+from dm2_ray.checkpoints import CheckpointError, actor_weights
 from dm2_ray.config.errors import ConfigError
 from dm2_ray.config.schema import DemonstrationSettings, PolicySettings, WorldSettings
+from dm2_ray.config.team_names import SCRIPTED_PREFIX
 from dm2_ray.demonstrations.episode_player import play_joint_episodes
 from dm2_ray.demonstrations.joint_episode import JointEpisode, agent_demonstration
 from dm2_ray.demonstrations.manifest import DemonstrationError
@@ -26,15 +26,15 @@ from dm2_ray.demonstrations.source_checks import team_names
 from dm2_ray.distributed.demonstration_sources.server_pool import ActorOptions, EpisodeServerPool, Request
 from dm2_ray.distributed.demonstration_sources.sources import DemonstrationSource
 from dm2_ray.distributed.random_streams import StreamRole, derive_seed
-from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies, actor_weights, load_policies
+from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies, load_policies
 from dm2_ray.world import ScriptedTeam, world_map
 from dm2_ray.world.backends import build_battles
 from dm2_ray.world.battles.backend import BattleBackend
 from dm2_ray.world.battles.play_battles import TeamPolicy
 from dm2_ray.world.configured import ConfiguredWorld
 from dm2_ray.world.scripted import check_scripted_team
+from dm2_ray.zoo import PackedTeamError, open_team
 
-SCRIPTED_PREFIX = "scripted:"
 BATTLES_AT_ONCE = 64
 
 
@@ -54,7 +54,7 @@ class LiveTeam:
 
     @classmethod
     def from_name(cls, name: str, world: ConfiguredWorld) -> LiveTeam:
-        """Returns the team that `scripted:NAME`, a checkpoint or a run directory stands for.
+        """Returns the team that `scripted:NAME`, `zoo:MAP/NAME`, or the path of a checkpoint or run directory names.
 
         Raises:
             DemonstrationError: There is no such team, or it does not match this world.
@@ -67,24 +67,24 @@ class LiveTeam:
                 raise DemonstrationError(f"live expert {name}: {error}") from None
             return cls(script=script)
         try:
-            checkpoint = open_checkpoint(Path(name))
-            settings = checkpoint.experiment()
+            trained = open_team(name)
+            settings = trained.experiment()
             spec = world_map(settings.world.map, settings.world.scenario)
             found = {
                 "map_name": spec.name,
                 "scenario_hash": spec.scenario_hash,
-                "num_agents": checkpoint.num_agents,
-                "obs_size": checkpoint.obs_size,
-                "num_actions": checkpoint.num_actions,
+                "num_agents": trained.num_agents,
+                "obs_size": trained.obs_size,
+                "num_actions": trained.num_actions,
             }
             for key, value in found.items():
                 if value != (expected := getattr(world, key)):
                     raise DemonstrationError(
-                        f"live expert {checkpoint.path} was trained with {key} {value}, but this run has {expected}"
+                        f"live expert {trained.name} was trained with {key} {value}, but this run has {expected}"
                     )
-            load_policies(checkpoint, greedy=True)  # so that damaged files are noticed here
-            return cls(policy=settings.policy, weights=actor_weights(checkpoint))
-        except CheckpointError as error:
+            load_policies(trained, greedy=True)  # so that damaged files are noticed here
+            return cls(policy=settings.policy, weights=actor_weights(trained))
+        except (CheckpointError, PackedTeamError) as error:
             raise DemonstrationError(f"live expert: {error}") from None
 
 

@@ -6,7 +6,7 @@ The policies share nothing; only their matrix products are issued together (`tor
 axis), because N small products cost N times the overhead of one. The affine part of every LayerNorm is folded into
 the linear layer that follows it: LN(x) * g + b, then W x + c, is W diag(g) LN(x) + (W b + c).
 
-`load_policies` builds them from a checkpoint.
+`load_policies` builds them from a trained team.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from dm2_ray.checkpoints import Checkpoint, CheckpointError
+from dm2_ray.checkpoints import CheckpointError, TrainedTeam, actor_weights
 from dm2_ray.config.schema import PolicySettings
 from dm2_ray.distributed.process_setup import single_threaded_torch
 from dm2_ray.learning.policy import input_has_last_action, input_size
@@ -194,39 +194,23 @@ def _gru_cell(
     return torch.lerp(new, hidden, update)
 
 
-def load_policies(checkpoint: Checkpoint, *, greedy: bool, seed: int = 0) -> StackedPolicies:
-    """The checkpoint's team, ready to play.
+def load_policies(team: TrainedTeam, *, greedy: bool, seed: int = 0) -> StackedPolicies:
+    """The policies of a checkpoint or a packed team, ready to play.
 
     Raises:
-        CheckpointError: The agents' files do not fit the checkpoint's own configuration.
+        CheckpointError: The agents' parameters do not fit the team's own configuration.
     """
     policies = StackedPolicies(
-        checkpoint.num_agents,
-        checkpoint.obs_size,
-        checkpoint.num_actions,
-        checkpoint.experiment().policy,
+        team.num_agents,
+        team.obs_size,
+        team.num_actions,
+        team.experiment().policy,
         greedy=greedy,
         seed=seed,
     )
-    weights = actor_weights(checkpoint)
+    weights = actor_weights(team)
     try:
         policies.load(weights)
     except (KeyError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{checkpoint.path}: does not fit its own configuration ({error})") from error
+        raise CheckpointError(f"{team.name}: does not fit its own configuration ({error})") from error
     return policies
-
-
-def actor_weights(checkpoint: Checkpoint) -> list[dict[str, np.ndarray]]:
-    """Per agent, the parameters that `StackedPolicies.load` reads, and nothing else of its state.
-
-    Raises:
-        CheckpointError: An agent's file is damaged or lacks its policy.
-    """
-    weights = []
-    for index in range(checkpoint.num_agents):
-        try:
-            module = checkpoint.agent_state(index)["modules"][f"agent_{index}"]
-        except KeyError as error:
-            raise CheckpointError(f"{checkpoint.path}: does not fit its own configuration ({error})") from error
-        weights.append({name: value.numpy() for name, value in module.items() if name.startswith("actor.")})
-    return weights
