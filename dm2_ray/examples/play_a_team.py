@@ -4,8 +4,9 @@ What it shows: `dm2_ray.load_team`, in one PettingZoo battle and in many battles
 
 How to run it:
 
-    dm2 train --variant ippo --map 3m --run-dir run
-    python -m dm2_ray.examples.play_a_team run
+    python -m dm2_ray.examples.play_a_team zoo:3m/ippo-1.0
+
+or with a run directory or a checkpoint of your own instead of a team of the package.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import dm2_ray
 from dm2_ray.world import parallel_env
 
 
-def play_one_battle(run: str, seed: int = 0) -> float:
+def play_one_battle(name: str, seed: int = 0) -> float:
     """The team's return in one battle of the PettingZoo environment."""
-    team = dm2_ray.load_team(run)
+    team = dm2_ray.load_team(name)
     env = parallel_env(team.map_name, seed=seed)
     observations, _ = env.reset(seed=seed)
     total = 0.0
@@ -30,9 +31,9 @@ def play_one_battle(run: str, seed: int = 0) -> float:
     return total
 
 
-def win_rate(run: str, episodes: int = 64, seed: int = 0) -> float:
+def win_rate(name: str, episodes: int = 64, seed: int = 0) -> float:
     """The share of battles won, all of them played side by side."""
-    team = dm2_ray.load_team(run)
+    team = dm2_ray.load_team(name)
     battles = team.build_battles(episodes, seed)
     battles.reset()
     running, won = np.ones(episodes, bool), np.zeros(episodes, bool)
@@ -47,10 +48,10 @@ def win_rate(run: str, episodes: int = 64, seed: int = 0) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="A trained team plays")
-    parser.add_argument("run", help="a run directory or a checkpoint")
-    run = parser.parse_args().run
-    print(f"one battle: return {play_one_battle(run):.2f}")
-    print(f"64 battles: win rate {win_rate(run):.2f}")
+    parser.add_argument("team", help="zoo:MAP/NAME (see `dm2 zoo list`), a run directory or a checkpoint")
+    name = parser.parse_args().team
+    print(f"one battle: return {play_one_battle(name):.2f}")
+    print(f"64 battles: win rate {win_rate(name):.2f}")
 
 
 if __name__ == "__main__":
