@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from fnmatch import fnmatch
 from pathlib import Path
@@ -55,11 +56,27 @@ def test_every_data_file_is_installed() -> None:
         )
 
 
-def test_a_wheel_brings_its_configuration_and_maps(tmp_path: Path) -> None:
-    source, wheels, site = tmp_path / "source", tmp_path / "wheels", tmp_path / "site"
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tree, in which packages are built."""
+    source = tmp_path_factory.mktemp("source")
     for path in tracked("."):
         (source / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / path, source / path)
+    return source
+
+
+def test_a_source_distribution_has_the_trained_teams(source: Path, tmp_path: Path) -> None:
+    code = "import sys; from setuptools.build_meta import build_sdist; build_sdist(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=source, capture_output=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as files:
+        names = {name.partition("/")[2] for name in files.getnames()}
+    assert {path.as_posix() for path in tracked("dm2_ray/zoo") + tracked("configs")} <= names
+
+
+def test_a_wheel_brings_its_configuration_maps_and_teams(source: Path, tmp_path: Path) -> None:
+    wheels, site = tmp_path / "wheels", tmp_path / "site"
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*command, "--wheel-dir", str(wheels), str(source)], check=True)
     (wheel,) = wheels.glob("dm2_ray-*.whl")
@@ -68,7 +85,11 @@ def test_a_wheel_brings_its_configuration_and_maps(tmp_path: Path) -> None:
         "import dm2_ray.runs.experiment_loading as files, sys;"
         "assert str(files.configs_dir()).startswith(sys.argv[1]), files.configs_dir();"
         "assert files.load_experiment(variant='ippo', map_name='5m_vs_6m').rollout.episodes == 256;"
-        "assert files.load_experiment(variant='ippo', map_name='100m_vs_100m').world.scenario['episode_limit'] == 300"
+        "assert files.load_experiment(variant='ippo', map_name='100m_vs_100m').world.scenario['episode_limit'] == 300;"
+        "import dm2_ray.zoo as zoo; from dm2_ray.zoo.references import TEAMS_DIRECTORY;"
+        "teams = [zoo.open_team(manifest.reference) for manifest in zoo.list_teams()];"
+        "assert teams and all(str(team.path).startswith(sys.argv[1]) for team in teams);"
+        "assert (TEAMS_DIRECTORY.parent / 'recipe.yaml').is_file()"
     )
     subprocess.run(
         [sys.executable, "-c", code, str(site)], check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(site)}

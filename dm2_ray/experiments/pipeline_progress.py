@@ -43,11 +43,10 @@ class PipelineProgress:
         self._started = self._clock()
         self._first_env_steps = self._env_steps_done()
         kinds = Counter(step.kind for step in plan.steps.values())
-        parts = [f"{kinds['train']} runs of {sum(self._limits.values()):,} env steps in total"]
-        if sets := kinds["record"]:
-            parts.append(f"{sets} set{'s' * (sets > 1)}")
-        if teams := sum(len(step.teams) for step in plan.steps.values()):
-            parts.append(f"{teams} packed teams")
+        teams = sum(len(step.teams) for step in plan.steps.values())
+        parts = [f"{_count(kinds['train'], 'run')} of {sum(self._limits.values()):,} env steps in total"]
+        parts += [_count(kinds["record"], "set")] if kinds["record"] else []
+        parts += [_count(teams, "packed team")] if teams else []
         finished = f"; {self._done} already finished" if self._done else ""
         self.note(f"{plan.title}: {' and '.join(parts)} on {plan.maps}{finished}")
 
@@ -112,3 +111,7 @@ class PipelineProgress:
 
     def _env_steps_done(self) -> int:
         return sum(min(steps, self._limits[name]) for name, steps in self._env_steps.items())
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
