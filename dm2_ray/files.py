@@ -9,10 +9,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -48,6 +50,11 @@ def file_sha256(path: Path) -> str:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def json_sha256(content: Mapping[str, Any]) -> str:
+    """SHA-256 of a mapping, in hexadecimal digits; it does not depend on the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def try_lock(file: int | IO[bytes]) -> bool:

@@ -12,7 +12,6 @@ source can be wrong but cannot run code. Only the driver writes checkpoints (`sa
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Iterable, Mapping
@@ -25,7 +24,7 @@ import torch
 from dm2_ray.config.documents import read_experiment
 from dm2_ray.config.schema import Experiment
 from dm2_ray.errors import UserError
-from dm2_ray.files import file_sha256
+from dm2_ray.files import file_sha256, json_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +67,7 @@ class Checkpoint:
     @property
     def digest(self) -> str:
         """One hash over all files, which the provenance of demonstrations records."""
-        return hashlib.sha256(json.dumps(dict(self.sha256), sort_keys=True).encode()).hexdigest()
+        return json_sha256(dict(self.sha256))
 
     def experiment(self) -> Experiment:
         """The configuration that the checkpoint was trained with."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 
 import yaml
@@ -13,7 +11,7 @@ from dm2_ray.config.errors import ConfigError, format_validation_error
 from dm2_ray.config.packaged_files import configs_dir
 from dm2_ray.config.schema import Experiment
 from dm2_ray.config.yaml_reader import YamlDocument, YamlError, read_yaml_mapping
-from dm2_ray.files import write_atomically
+from dm2_ray.files import json_sha256, write_atomically
 
 
 def variant_names() -> tuple[str, ...]:
@@ -43,7 +41,7 @@ def experiment_hash(experiment: Experiment) -> str:
     The sections stop, checkpoint and tracking do not influence it and are left out.
     """
     content = experiment.model_dump(mode="json", exclude={"stop", "checkpoint", "tracking"})
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    return json_sha256(content)[:16]
 
 
 def write_yaml(experiment: Experiment, path: Path) -> None:

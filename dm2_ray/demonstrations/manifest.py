@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from dm2_ray.config.schema import Section
 from dm2_ray.errors import UserError
-from dm2_ray.files import write_atomically
+from dm2_ray.files import json_sha256, write_atomically
 
 FORMAT: Final = "dm2-ray joint trajectories"
 FORMAT_VERSION = 2
@@ -148,7 +148,7 @@ class Manifest(RecordedWorld):
     def write(self, directory: Path) -> None:
         """Writes manifest.json into `directory`, atomically."""
         content = self.model_dump(mode="json")
-        text = json.dumps({**content, _OWN_HASH: _hash(content)}, indent=2)
+        text = json.dumps({**content, _OWN_HASH: json_sha256(content)}, indent=2)
         write_atomically(directory / MANIFEST_NAME, text.encode() + b"\n")
 
     @classmethod
@@ -179,7 +179,7 @@ class Manifest(RecordedWorld):
                 f"{path}: format_version is {content.get('format_version')!r}, "
                 f"this version of dm2-ray reads {' and '.join(map(str, READABLE_VERSIONS))}"
             )
-        if content.pop(_OWN_HASH, None) != _hash(content):
+        if content.pop(_OWN_HASH, None) != json_sha256(content):
             raise DemonstrationError(f"{path} was altered after recording: its {_OWN_HASH} does not match its content")
         try:
             manifest = cls.model_validate(content)
@@ -200,7 +200,3 @@ class Manifest(RecordedWorld):
         for name, column in (("win_rate", "battle_won"), ("return_mean", "rewards")):
             if (getattr(self, name) is None) != (column in self.missing):
                 raise DemonstrationError(f"{path}: {name} is {getattr(self, name)}, but missing is {self.missing}")
-
-
-def _hash(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -6,10 +6,9 @@ well it plays, the hash of the weights, and a hash of itself. Reading it loads n
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from pydantic import Field, ValidationError
 
@@ -17,7 +16,7 @@ from dm2_ray.config.errors import format_validation_error
 from dm2_ray.config.schema import PolicySettings, Section, WorldSettings
 from dm2_ray.config.team_names import ZOO_PREFIX
 from dm2_ray.errors import UserError
-from dm2_ray.files import write_atomically
+from dm2_ray.files import json_sha256, write_atomically
 from dm2_ray.statistics import wilson_interval
 
 FORMAT: Final = "dm2-ray packed team"
@@ -96,7 +95,7 @@ class TeamManifest(Section):
     def write(self, directory: Path) -> None:
         """Writes manifest.json into `directory`, atomically."""
         content = self.model_dump(mode="json")
-        text = json.dumps({**content, _OWN_HASH: _hash(content)}, indent=2)
+        text = json.dumps({**content, _OWN_HASH: json_sha256(content)}, indent=2)
         write_atomically(directory / MANIFEST_NAME, text.encode() + b"\n")
 
     @classmethod
@@ -120,7 +119,7 @@ class TeamManifest(Section):
                 f"{path}: format_version is {content.get('format_version')!r}, this version of dm2-ray reads "
                 f"{FORMAT_VERSION}"
             )
-        if content.pop(_OWN_HASH, None) != _hash(content):
+        if content.pop(_OWN_HASH, None) != json_sha256(content):
             raise PackedTeamError(
                 f"{path} was altered: its {_OWN_HASH} does not match its content; install or pack the team again"
             )
@@ -138,7 +137,3 @@ def is_packed_team(directory: Path) -> bool:
     except (OSError, ValueError):
         return (directory / WEIGHTS_NAME).is_file()
     return isinstance(content, dict) and content.get("format") == FORMAT
-
-
-def _hash(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
