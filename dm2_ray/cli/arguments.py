@@ -25,18 +25,29 @@ MAP_HELP = "SMAC map, packaged scenario, or a scenario's YAML file (see `dm2 map
 
 
 def quickstart(parser: ArgumentParser) -> None:
-    _add_examples(parser, "dm2 quickstart", "dm2 quickstart --seeds 3 --run-dir runs/three-seeds")
-    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings of all runs")
-    parser.add_argument("--map", default="2s3z", help=f"{MAP_HELP}; default: %(default)s")
-    parser.add_argument(
-        "--seeds", type=positive_int, default=1, metavar="N", help="repeat with seeds 0 to N - 1 (default: %(default)s)"
+    _add_examples(
+        parser,
+        "dm2 quickstart",
+        "dm2 quickstart --seeds 3 --run-dir runs/three-seeds",
+        "dm2 quickstart --full --run-dir runs/own-demonstrators",
+        "dm2 quickstart sets.demonstrations.checkpoint=runs/mappo-3s_vs_3z-0 --run-dir runs/own-team",
     )
+    parser.add_argument(
+        "settings", nargs="*", metavar="KEY=VALUE",
+        help="settings of all runs, or keys of configs/experiments/quickstart.yaml",
+    )  # fmt: skip
+    parser.add_argument("--map", help="another map with a packaged team (`dm2 zoo list`); default: 3s_vs_3z")
+    parser.add_argument(
+        "--seeds", type=positive_int, default=1, metavar="N",
+        help="train each method with seeds 0 to N - 1 (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--full", action="store_true", help="train the demonstrators, too, which takes longer")
     parser.add_argument(
         "--scale", type=positive_float, default=1.0, metavar="X",
         help="multiply the env steps of the runs, e.g. by 0.05 to try the command (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--run-dir", default="runs/quickstart", metavar="DIR",
+        "--run-dir", type=Path, default=Path("runs/quickstart"), metavar="DIR",
         help="where everything is written; what is finished there is not repeated (default: %(default)s)",
     )  # fmt: skip
 

@@ -39,8 +39,8 @@ GROUPS = {
 }
 # fmt: off
 COMMANDS = (
-    Command("quickstart", "the whole method on one map: expert, demonstrations, DM2 compared with IPPO",
-            arguments.quickstart, "runs:quickstart"),
+    Command("quickstart", "see in minutes what DM2 does: demonstrations, DM2 beside IPPO, table, picture and replay",
+            arguments.quickstart, "experiments:quickstart"),
     Command("train", "train a team", arguments.train, "runs:train"),
     Command("resume", "continue a run from its newest intact checkpoint", arguments.resume, "runs:resume"),
     Command("evaluate", "play battles with a checkpoint's team or a scripted one",

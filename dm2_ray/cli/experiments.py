@@ -1,37 +1,50 @@
-"""`dm2 experiment` and `dm2 report`."""
+"""`dm2 quickstart`, `dm2 experiment` and `dm2 report`."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from dm2_ray.errors import Interrupted, UserError
 from dm2_ray.experiments.comparison import Comparison
 from dm2_ray.experiments.comparison_markdown import markdown, numbers, overall_markdown
-from dm2_ray.experiments.matrix_file import load_matrix, write_matrix
+from dm2_ray.experiments.matrix_file import load_matrix
 from dm2_ray.experiments.pipeline import PipelineResult, run_pipeline
 from dm2_ray.experiments.pipeline_progress import PipelineProgress
 from dm2_ray.experiments.report import (
-    COMMANDS_FILE,
     EXPERIMENT_FILE,
     experiment_comparison,
     is_experiment,
     runs_comparisons,
+    write_plan,
     write_report,
 )
 from dm2_ray.experiments.steps import build_plan
-from dm2_ray.files import write_atomically
 from dm2_ray.runs.run_directory import RunDirectoryError
 
 log = logging.getLogger(__name__)
 
 
+def quickstart(options: argparse.Namespace) -> int:
+    _check_settings(options.settings)
+    # It needs torch, 1.5 s to import, for the replays; `dm2 report` does not.
+    from dm2_ray.experiments.quickstart import run_quickstart
+
+    return run_quickstart(
+        options.run_dir,
+        map_name=options.map,
+        seeds=options.seeds,
+        full=options.full,
+        scale=options.scale,
+        overrides=options.settings,
+    )
+
+
 def experiment(options: argparse.Namespace) -> int:
-    for setting in options.settings:
-        if "=" not in setting:
-            raise UserError(f"settings are written KEY=VALUE, got {setting}")
+    _check_settings(options.settings)
     matrix, source = load_matrix(
         options.name,
         map_name=options.map,
@@ -44,16 +57,9 @@ def experiment(options: argparse.Namespace) -> int:
         return _report_experiment(directory)
     plan = build_plan(matrix, source, directory)
     if options.dry_run:
-        for step in plan.steps.values():
-            print(step.command())
+        print("\n".join(plan.commands()))
         return 0
-
-    def begin() -> None:
-        write_matrix(matrix, directory / EXPERIMENT_FILE)
-        lines = [step.command() for step in plan.steps.values()]
-        write_atomically(directory / COMMANDS_FILE, "\n".join([*lines, ""]).encode())
-
-    outcome = run_pipeline(plan, jobs=options.jobs, progress=PipelineProgress(), begin=begin)
+    outcome = run_pipeline(plan, jobs=options.jobs, progress=PipelineProgress(), begin=lambda: write_plan(plan))
     _report_experiment(directory)
     return pipeline_exit_code(outcome)
 
@@ -87,6 +93,12 @@ def report(options: argparse.Namespace) -> int:
     if out is not None:
         print(f"written to {out}: result.md, result.json, result.png")
     return 0
+
+
+def _check_settings(settings: Sequence[str]) -> None:
+    for setting in settings:
+        if "=" not in setting:
+            raise UserError(f"settings are written KEY=VALUE, got {setting}")
 
 
 def _report_experiment(directory: Path) -> int:

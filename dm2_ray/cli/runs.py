@@ -1,4 +1,4 @@
-"""`dm2 train`, `dm2 resume` and `dm2 quickstart`."""
+"""`dm2 train` and `dm2 resume`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from dm2_ray.cli.experiment_options import (
     check_cloning_alone,
     check_world_and_demonstrations,
     requested_experiment,
-    split_settings,
 )
 from dm2_ray.config.schema import Experiment
 from dm2_ray.errors import Interrupted, UserError
@@ -87,14 +86,3 @@ def _check_place_for_copies(experiment: Experiment) -> None:
         from dm2_ray.checkpoints.remote_copy import check_location
 
         check_location(experiment.checkpoint.uri)
-
-
-def quickstart(options: argparse.Namespace) -> int:
-    config_file, overrides = split_settings(options.settings)
-    if config_file is not None:
-        raise UserError(f"settings are written KEY=VALUE, got {config_file}")
-    from dm2_ray.experiments.quickstart import run_quickstart
-
-    return run_quickstart(
-        Path(options.run_dir), seeds=options.seeds, map_name=options.map, scale=options.scale, overrides=overrides
-    )

@@ -47,7 +47,7 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     colors = {row.name: COLORS[index % len(COLORS)] for index, row in enumerate(rows)}
     has_course = False
     for index, row in enumerate(rows):
-        has_course |= _draw_course(course, row, colors[row.name], order=len(rows) - index)
+        has_course |= draw_course(course, row, colors[row.name], order=len(rows) - index)
     for place, row in enumerate(reversed(rows)):
         _draw_ends(ends, row, place, colors[row.name])
     _draw_demonstrators(course, ends, rows, colors)
@@ -80,7 +80,7 @@ def band(curves: Sequence[LearningCurve]) -> tuple[Floats, Floats, Floats, Float
     return steps, rates.min(axis=0), np.median(rates, axis=0), rates.max(axis=0)
 
 
-def _draw_course(axes: Axes, row: ConditionResults, color: str, *, order: int) -> bool:
+def draw_course(axes: Axes, row: ConditionResults, color: str, *, order: int) -> bool:
     """Draws a condition's learning curve; returns whether there is one."""
     if not row.learns or max(curve.env_steps[-1] for curve in row.curves) == 0:
         level = float(np.median(row.scores("final_win_rate")))

@@ -1,7 +1,7 @@
 """An experiment as configs/experiments/*.yaml define it: experts, demonstration sets and conditions to compare.
 
     experts          teams that are trained to demonstrate: one team, or one team per agent, trained separately
-    sets             joint episodes recorded from an expert or a scripted team, or existing sets
+    sets             joint episodes recorded from an expert, an existing team or a scripted one, or existing sets
     rows             conditions to compare; every condition is run with every seed
 
 Every name becomes a directory. The keys are documented here; `matrix_file.load_matrix` reads the files.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from dm2_ray.experiments.step_state import StepState, last_record
+from dm2_ray.experiments.step_state import StepState, latest_records
 from dm2_ray.experiments.steps import Step, StepPlan
 from dm2_ray.terminal import StatusLine, format_duration
 
@@ -20,13 +20,23 @@ class PipelineProgress:
     On a terminal, the line about what is running replaces the one before it.
 
     Args:
+        labels: What steps are called in the line about what is running; others are called by their names.
+        plain_every_s: Minimum time between two such lines where they do not replace each other: in a file or pipe.
         stream: Where to print, standard output by default.
         clock: Seconds from any start.
     """
 
-    def __init__(self, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        labels: Mapping[str, str] | None = None,
+        plain_every_s: float = 60.0,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._labels = labels or {}
         self._clock = clock
-        self._line = StatusLine(stream or sys.stdout, terminal_every_s=2.0, plain_every_s=60.0, clock=clock)
+        self._line = StatusLine(stream or sys.stdout, terminal_every_s=2.0, plain_every_s=plain_every_s, clock=clock)
         self._env_steps: dict[str, int] = {}
         self._limits: dict[str, int] = {}
         self._done = 0
@@ -54,10 +64,7 @@ class PipelineProgress:
         """Shows what is running, at most every few seconds."""
         if not running or not self._line.is_due():
             return
-        parts = []
-        for name, step in running.items():
-            record = last_record(step.path / "metrics.jsonl") if step.kind == "train" else {}
-            parts.append(self._part(name, record))
+        parts = [self._part(name, step) for name, step in running.items()]
         self._line.show(f"[{self._done}/{self._total}] " + " | ".join(parts) + self._time_left())
 
     def finished(self, step: Step, state: StepState) -> None:
@@ -90,16 +97,20 @@ class PipelineProgress:
         """Removes the line about what is running."""
         self._line.close()
 
-    def _part(self, name: str, record: Mapping[str, object]) -> str:
-        if not record:
-            return name
-        env_steps = int(str(record["env_steps"]))
-        part = f"{name} {env_steps:,}"
+    def _part(self, name: str, step: Step) -> str:
+        part = self._labels.get(name, name)
+        records = list(latest_records(step.path / "metrics.jsonl")) if step.kind == "train" else []
+        if not records:
+            return f"{part} starting" if step.kind == "train" else part
+        env_steps = int(records[0]["env_steps"])
+        part += f" {env_steps:,}"
         if name in self._limits:
             self._env_steps[name] = min(env_steps, self._limits[name])
             part += f"/{self._limits[name]:,}"
-        win_rate = record.get("win_rate")
-        return part + (f" win {win_rate:.2f}" if isinstance(win_rate, float) else "")
+        win_rate = records[0].get("win_rate")
+        part += f" win {win_rate:.2f}" if isinstance(win_rate, float) else ""
+        evaluation = next((record["evaluation"] for record in records if "evaluation" in record), None)
+        return part + ("" if evaluation is None else f" greedy {evaluation['win_rate']:.2f}")
 
     def _time_left(self) -> str:
         """Estimate from the env steps per second since this start; empty if there are none yet."""

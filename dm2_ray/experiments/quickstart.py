@@ -1,8 +1,7 @@
-"""The quickstart: a small experiment from expert to report, with the functions behind the commands.
+"""The quickstart: what demonstrations are worth, in minutes. It is the experiment configs/experiments/quickstart.yaml.
 
-IPPO from scratch ──► one of its checkpoints of mediocre win rate ──► joint demonstrations ──► DM2 from scratch
-      └───────────────────────── the baseline ────────────────────────────┐                        │
-                                                           table and picture ◄─────────────────────┘
+a team that comes with the package ──► joint demonstrations ──► DM2 from scratch ───┐
+                                       IPPO from scratch, at the same time ─────────┴──► table, picture, replay
 """
 
 from __future__ import annotations
@@ -10,146 +9,195 @@ from __future__ import annotations
 import json
 import logging
 import shlex
-import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from dm2_ray.checkpoints import intact_checkpoints
-from dm2_ray.config.schema import Experiment
-from dm2_ray.demonstrations import JointTrajectories, Manifest
-from dm2_ray.distributed.ray_session import ray_session
-from dm2_ray.distributed.run_spec import RunSpec
-from dm2_ray.experiments.learning_curve import LearningCurve
-from dm2_ray.experiments.quickstart_report import draw_quickstart, quickstart_table
-from dm2_ray.recording.checkpoint_choice import closest_to_win_rate
-from dm2_ray.recording.recorder import record
-from dm2_ray.runs.experiment_loading import load_experiment
-from dm2_ray.runs.run_directory import RunDirectory
-from dm2_ray.runs.training import train
+from dm2_ray.analysis.replay import record_battle, write_replay
+from dm2_ray.config.errors import ConfigError
+from dm2_ray.errors import Interrupted
+from dm2_ray.experiments.comparison import Comparison
+from dm2_ray.experiments.comparison_markdown import markdown
+from dm2_ray.experiments.matrix import Matrix
+from dm2_ray.experiments.matrix_file import load_matrix
+from dm2_ray.experiments.matrix_source import MatrixSource
+from dm2_ray.experiments.pipeline import PipelineResult, run_pipeline
+from dm2_ray.experiments.pipeline_progress import PipelineProgress
+from dm2_ray.experiments.quickstart_report import draw_quickstart, longer_run, quickstart_table
+from dm2_ray.experiments.report import experiment_comparison, write_plan
+from dm2_ray.experiments.steps import ExperimentPlan, build_plan
+from dm2_ray.files import write_atomically
+from dm2_ray.world.maps.map_spec import UnknownMapError
+from dm2_ray.world.maps.registry import load_map
+from dm2_ray.world.maps.scenario import ScenarioError
+from dm2_ray.zoo import list_teams
 
 logger = logging.getLogger(__name__)
 
-EXPERT_WIN_RATE = 0.4
-"""Target for the expert's win rate: better than random, far from solved (the paper took 0.3 to 0.56)."""
-KEEP_EXPERTS = ("checkpoint.keep=0", "checkpoint.every_iterations=4")
-"""Keeps enough of the baseline's checkpoints to choose an expert from."""
-DEMONSTRATIONS = 1000
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SeedOutcome:
-    """What one seed produced."""
-
-    curves: tuple[LearningCurve, LearningCurve]
-    demonstrations: Manifest
-    commands: list[str]
+EXPERIMENT = "quickstart"
+SET = "demonstrations"
+"""Name of the demonstration set in the experiment's file."""
+EXPERT = "demonstrators"
+"""Name of the expert in the experiment's file that `--full` trains."""
+JOBS = 2
+"""The two trainings run side by side, each on one core."""
+MINUTES_PER_MILLION_ENV_STEPS = {"train": 12.0, "expert": 8.0}
+"""Measured on two cores at 2 GHz with both of them busy; only for the estimate before the first progress."""
 
 
 def run_quickstart(
-    directory: Path, *, seeds: int, map_name: str, scale: float = 1.0, overrides: Sequence[str] = ()
+    directory: Path,
+    *,
+    map_name: str | None = None,
+    seeds: int = 1,
+    full: bool = False,
+    scale: float = 1.0,
+    overrides: Sequence[str] = (),
 ) -> int:
-    """Runs the quickstart for `seeds` seeds and prints the comparison.
+    """Runs the quickstart and prints the comparison.
 
     Args:
-        directory: Everything is written below it. What is finished there is not repeated, and an interrupted run is
+        directory: Everything is written below it. What is finished there is not repeated, and interrupted runs are
             continued.
-        seeds: How many times, with seeds 0, 1, …
-        map_name: SMAC map or scenario.
-        scale: Factor on the runs' env steps.
-        overrides: KEY=VALUE settings for both runs.
+        map_name: Map with a packaged team; None takes the experiment's.
+        seeds: How many times each method is trained, with seeds 0, 1, …
+        full: Train the demonstrators, too, instead of taking a packaged team.
+        scale: Factor on the env steps of all runs.
+        overrides: KEY=VALUE, keys of the experiment's file or settings of all runs.
 
     Raises:
-        ConfigError: An override is not valid.
-        KeyboardInterrupt: A stop signal was received; the current run has been saved.
+        ConfigError: An override is not valid, or no packaged team knows the map.
+        RunDirectoryError: The directory is in use, or contains runs with other settings.
+        Interrupted: A stop signal was received; what is running has been saved.
 
     Returns:
         Exit code.
     """
     started = time.monotonic()
-    experiment = _experiment("ippo", map_name, 0, scale, overrides)
-    needed = RunSpec.from_experiment(experiment).resources.total.get("CPU", 0.0)
-    with ray_session(needed_cpus=needed + 1.0):
-        outcomes = [_one_seed(directory / f"seed-{seed}", map_name, seed, scale, overrides) for seed in range(seeds)]
-    curves = [curve for outcome in outcomes for curve in outcome.curves]
-    demonstrated = [outcome.demonstrations.win_rate or 0.0 for outcome in outcomes]
+    matrix, source = load_quickstart(map_name=map_name, seeds=seeds, full=full, scale=scale, overrides=overrides)
+    plan = build_plan(matrix, source, directory)
+    print(introduction(plan), flush=True)
+    progress = PipelineProgress(labels=step_labels(plan), plain_every_s=15.0)
+    outcome = run_pipeline(plan, jobs=JOBS, progress=progress, begin=lambda: write_plan(plan))
+    if outcome.stopped_by is not None:
+        raise Interrupted(f"stopped by {outcome.stopped_by}; the same command continues")
+    return _report(plan, outcome, started)
+
+
+def load_quickstart(
+    *, map_name: str | None, seeds: int, full: bool, scale: float, overrides: Sequence[str]
+) -> tuple[Matrix, MatrixSource]:
+    """The experiment with its demonstrators and its size; `run_quickstart` documents the arguments.
+
+    Raises:
+        ConfigError: An override is not valid, or no packaged team knows the map.
+    """
+    own = []
+    keys = tuple(f"sets.{SET}.{origin}=" for origin in ("checkpoint", "scripted", "paths"))
+    names_team = any(text.startswith(keys) for text in overrides)
+    if full:
+        own = [f"sets.{SET}.checkpoint=null", f"sets.{SET}.expert={EXPERT}"]
+    elif map_name not in (None, load_matrix(EXPERIMENT)[0].map) and not names_team:
+        own = [f"sets.{SET}.checkpoint={json.dumps(_best_packaged_team(str(map_name)))}"]
+    matrix, source = load_matrix(EXPERIMENT, map_name=map_name, seeds=range(seeds), overrides=[*own, *overrides])
+    steps = None if matrix.env_steps is None else _scaled(matrix.env_steps, scale)
+    experts = {
+        name: expert.model_copy(update={"env_steps": expert.env_steps and _scaled(expert.env_steps, scale)})
+        for name, expert in matrix.experts.items()
+    }
+    return matrix.model_copy(update={"env_steps": steps, "experts": experts}), source
+
+
+def introduction(plan: ExperimentPlan) -> str:
+    """What the quickstart is going to do, and how long it takes."""
+    matrix = plan.matrix
+    demonstrations = matrix.sets[SET]
+    trained = f"a {matrix.experts[EXPERT].variant.upper()} team that is trained first"
+    team = trained if demonstrations.expert else demonstrations.checkpoint
+    minutes = 1.0
+    for step in plan.steps.values():
+        if step.experiment is not None and step.experiment.stop.env_steps is not None:
+            per_million = MINUTES_PER_MILLION_ENV_STEPS["train" if step.condition else "expert"]
+            minutes += per_million * step.experiment.stop.env_steps / 1e6 / (JOBS if step.condition else 1)
+    repeated = "" if len(matrix.seeds) == 1 else f", {len(matrix.seeds)} seeds each"
+    return "\n".join(
+        [
+            f"{matrix.title}, on {Path(matrix.map).stem}: about {round(minutes + 0.5)} minutes on two quiet cores",
+            f"  1. demonstrations: {demonstrations.episodes} joint battles of {team or SET}",
+            f"  2. from scratch, side by side: DM² with these demonstrations, IPPO with the team reward alone; "
+            f"{matrix.env_steps:,} env steps{repeated}",
+            "  3. table, picture and replays of the trained teams",
+            f"everything is in {plan.directory}; Ctrl-C saves, and the same command continues",
+        ]
+    )
+
+
+def step_labels(plan: ExperimentPlan) -> dict[str, str]:
+    """Short names of the steps for the line about what is running."""
+    labels = {}
+    for name, step in plan.steps.items():
+        if step.condition is None:
+            labels[name] = "demonstrators" if step.kind == "train" else "recording demonstrations"
+        else:
+            labels[name] = plan.matrix.label(step.condition) + (f" {step.seed}" if len(plan.matrix.seeds) > 1 else "")
+    return labels
+
+
+def _report(plan: ExperimentPlan, outcome: PipelineResult, started: float) -> int:
+    comparison = experiment_comparison(plan.directory)
+    if comparison.evaluated:
+        _write_results(plan, comparison, (time.monotonic() - started) / 60)
+    for name in outcome.failed:
+        logger.error("%s failed; its log: %s", step_labels(plan)[name], plan.directory / "logs" / f"{name}.log")
+    if outcome.failed:
+        logger.error("the same command tries again")
+    return 1 if outcome.failed else 0
+
+
+def _write_results(plan: ExperimentPlan, comparison: Comparison, minutes: float) -> None:
+    directory = plan.directory
+    longer = longer_run(plan.steps_of("ippo")[0].experiment)
+    table = quickstart_table(comparison, longer)
     picture = directory / "result.png"
-    draw_quickstart(curves, demonstrated, experiment.world.map, picture)
-    text = quickstart_table(curves, demonstrated)
-    (directory / "result.md").write_text(text + "\n")
-    print(f"\n{text}\n\npicture: {picture}\ntotal time: {(time.monotonic() - started) / 60:.1f} minutes\n")
+    draw_quickstart(comparison, longer, picture)
+    write_atomically(directory / "result.json", json.dumps(comparison.record(), indent=2).encode() + b"\n")
+    write_atomically(directory / "result.md", f"{table}\n\n{markdown(comparison)}".encode())
+    print(f"\n{table}\n\npicture: {picture}")
+    for name, file in _write_replays(plan, comparison):
+        print(f"replay of the {name} team: {file} (open it in a browser)")
+    print(f"more numbers: {directory / 'result.md'}\ntotal time: {minutes:.1f} minutes\n")
     print("the commands that do the same step by step:")
-    for command in outcomes[0].commands:
+    for command in plan.commands():
         print(f"  {command}")
-    return 0
 
 
-def _one_seed(directory: Path, map_name: str, seed: int, scale: float, overrides: Sequence[str]) -> SeedOutcome:
-    settings = [*overrides, *KEEP_EXPERTS]
-    baseline = _experiment("ippo", map_name, seed, scale, settings)
-    ippo, ippo_command = _trained(directory / "ippo", baseline, map_name, settings)
-    nearest = closest_to_win_rate(intact_checkpoints(ippo.checkpoints), EXPERT_WIN_RATE, greedy=False, seed=seed)
-    expert, win_rate = nearest.checkpoint, nearest.result.win_rate
-    logger.info(
-        "expert: %s of the IPPO run, win rate %.2f at %s env steps", expert.path.name, win_rate, f"{expert.env_steps:,}"
-    )
-    demonstrations = directory / "demonstrations"
-    if demonstrations.exists():
-        manifest = JointTrajectories.open(demonstrations).manifest
-    else:
-        manifest = record(
-            str(expert.path), map_name=None, episodes=DEMONSTRATIONS, out=demonstrations, greedy=False, seed=seed
+def _write_replays(plan: ExperimentPlan, comparison: Comparison) -> list[tuple[str, Path]]:
+    """Writes a battle of each method's first team as a page; of a team that wins, a won battle."""
+    written = []
+    for row in comparison.evaluated:
+        run = next(step.path for step in plan.steps_of(row.name) if step.seed == row.curves[0].seed)
+        file = plan.directory / f"replay-{row.name}.html"
+        until = "win" if row.curves[0].last_win_rate >= 0.1 else None
+        write_replay(record_battle(str(run), until=until), file)
+        written.append((row.label, file))
+    return written
+
+
+def _best_packaged_team(map_name: str) -> str:
+    """Reference to the packaged team of a map that wins most with sampled actions, as demonstrations are recorded."""
+    try:
+        name = load_map(map_name).name
+    except (UnknownMapError, ScenarioError) as error:
+        raise ConfigError(f"--map: {error}") from None
+    teams = [team for team in list_teams() if team.map == name]
+    if not teams:
+        known = sorted({team.map for team in list_teams()})
+        raise ConfigError(
+            f"--map {map_name}: no packaged team plays it, and the quickstart needs one that demonstrates; there are "
+            f"teams for {', '.join(known)}, or name your own: sets.{SET}.checkpoint={shlex.quote('RUN_DIR')}"
         )
-    logger.info("demonstrations: %d joint episodes, win rate %.2f", manifest.episodes, manifest.win_rate)
-    path = demonstrations.absolute()
-    matched = _experiment("dm2", map_name, seed, scale, [*overrides, f"demonstrations.path={path}"])
-    dm2, dm2_command = _trained(directory / "dm2", matched, map_name, overrides)
-    return SeedOutcome(
-        curves=(LearningCurve.of(dm2), LearningCurve.of(ippo)),
-        demonstrations=manifest,
-        commands=[
-            ippo_command,
-            f"dm2 demos record {expert.path} --episodes {DEMONSTRATIONS} --stochastic --seed {seed} "
-            f"--out {shlex.quote(str(demonstrations))}",
-            dm2_command,
-        ],
-    )
+    return max(teams, key=lambda team: team.sampled.win_rate).reference
 
 
-def _experiment(variant: str, map_name: str, seed: int, scale: float, extra: Sequence[str]) -> Experiment:
-    experiment = load_experiment(variant=variant, map_name=map_name, overrides=[f"seed={seed}", *extra])
-    if experiment.stop.env_steps is None:
-        experiment = load_experiment(
-            variant=variant, map_name=map_name, overrides=[f"seed={seed}", "stop.env_steps=1000000", *extra]
-        )
-    assert experiment.stop.env_steps is not None
-    steps = max(1, round(experiment.stop.env_steps * scale))
-    return experiment.model_copy(update={"stop": experiment.stop.model_copy(update={"env_steps": steps})})
-
-
-def _trained(path: Path, experiment: Experiment, map_name: str, settings: Sequence[str]) -> tuple[RunDirectory, str]:
-    """The finished run at `path`, which is trained if it does not exist, and the command that does the same."""
-    command = (
-        f"dm2 train --variant {experiment.variant} --map {shlex.quote(map_name)} --seed {experiment.seed} "
-        f"--env-steps {experiment.stop.env_steps} --run-dir {shlex.quote(str(path))}"
-    )
-    if experiment.demonstrations.path is not None:
-        command += f" --demos {shlex.quote(experiment.demonstrations.path)}"
-    command = " ".join([command, *map(shlex.quote, settings)])
-    run = RunDirectory(path)
-    if run.summary.exists() and json.loads(run.summary.read_text())["status"] == "completed":
-        logger.info("%s is already finished", path)
-        return run, command
-    checkpoints = intact_checkpoints(run.checkpoints)
-    if checkpoints:
-        logger.info("%s: continuing at iteration %d", path, checkpoints[-1].iteration)
-        result = train(run, experiment, resume_from=checkpoints[-1])
-    else:
-        logger.info("$ %s", command)
-        if path.exists():  # killed before its first checkpoint: nothing is lost
-            shutil.rmtree(path)
-        result = train(RunDirectory.create(path, experiment), experiment)
-    if result.stopped_by.startswith("SIG"):
-        raise KeyboardInterrupt
-    return run, command
+def _scaled(env_steps: int, scale: float) -> int:
+    return max(1, round(env_steps * scale))

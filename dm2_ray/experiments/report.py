@@ -19,14 +19,20 @@ from dm2_ray.experiments.comparison_markdown import markdown, overall_markdown
 from dm2_ray.experiments.comparison_plot import draw_comparison
 from dm2_ray.experiments.learning_curve import LearningCurve, NotEvaluated
 from dm2_ray.experiments.matrix import Matrix
-from dm2_ray.experiments.matrix_file import load_matrix
-from dm2_ray.experiments.steps import set_paths
+from dm2_ray.experiments.matrix_file import load_matrix, write_matrix
+from dm2_ray.experiments.steps import ExperimentPlan, set_paths
 from dm2_ray.files import write_atomically
 from dm2_ray.runs.run_directory import RunDirectory
 
 EXPERIMENT_FILE = "experiment.yaml"
 COMMANDS_FILE = "commands.txt"
 THRESHOLDS = (0.3, 0.5, 0.8)
+
+
+def write_plan(plan: ExperimentPlan) -> None:
+    """Writes what reports read of an experiment that is started: its file and its commands."""
+    write_matrix(plan.matrix, plan.directory / EXPERIMENT_FILE)
+    write_atomically(plan.directory / COMMANDS_FILE, "".join(f"{line}\n" for line in plan.commands()).encode())
 
 
 def is_experiment(directory: Path) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -119,18 +120,20 @@ def check_same_settings(run: RunDirectory, planned: Experiment) -> None:
 
 def last_record(metrics: Path) -> dict[str, Any]:
     """The last complete line of a metrics file; empty if there is none."""
+    return next(latest_records(metrics), {})
+
+
+def latest_records(metrics: Path) -> Iterator[dict[str, Any]]:
+    """The last complete lines of a metrics file, newest first."""
     try:
         with open(metrics, "rb") as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - _TAIL_BYTES))
             lines = file.read().split(b"\n")
     except FileNotFoundError:
-        return {}
+        return
     # What follows the last newline is still being written.
     for line in reversed(lines[:-1]):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        return dict(record)
-    return {}
+        # The first of them may have lost its beginning.
+        with contextlib.suppress(ValueError):
+            yield dict(json.loads(line))

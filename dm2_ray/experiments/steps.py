@@ -103,6 +103,10 @@ class ExperimentPlan(StepPlan):
 
     matrix: Matrix
 
+    def commands(self) -> list[str]:
+        """The command lines of all steps, in order."""
+        return [step.command() for step in self.steps.values()]
+
     def steps_of(self, condition: str) -> list[Step]:
         """A condition's steps, by seed."""
         return [step for step in self.steps.values() if step.condition == condition]

@@ -215,19 +215,3 @@ def test_interrupted_run_saves_and_resumes_with_processes(tmp_path: Path) -> Non
     assert json.loads((run / "summary.json").read_text())["status"] == "interrupted"
     assert dm2("resume", run, "--iterations", done + 1) == 0
     assert [line["iteration"] for line in records(run)] == list(range(1, done + 2))
-
-
-def test_quickstart_tells_the_whole_story(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """At a scale that learns nothing, but every step of it for real; a second call repeats nothing."""
-    command = ["quickstart", "--map", "2m_vs_1z", "--scale", "0.002", "--run-dir", tmp_path / "q", *tiny_runs.TINY]
-    assert dm2(*command) == 0
-    out, err = capsys.readouterr()
-    for line in ("DM2", "IPPO", "env steps to win rate 0.5"):
-        assert line in out
-    assert "demonstrations: 1000 joint episodes" in err
-    assert (tmp_path / "q" / "result.png").stat().st_size > 10_000
-    assert err.count("$ dm2 train") == 2
-    by_hand = [line.strip() for line in out.splitlines() if line.startswith("  dm2 ")]
-    assert [line.split()[1] for line in by_hand] == ["train", "demos", "train"]
-    assert dm2(*command) == 0
-    assert "$ dm2 train" not in capsys.readouterr().err

@@ -51,7 +51,7 @@ def test_lines_of_a_plain_stream(plan: ExperimentPlan) -> None:
     assert stream.getvalue().splitlines() == [
         "small: 2 runs of 2,000 env steps in total and 1 set on 2m_vs_1z; 1 already finished",
         # 400 env steps in 80 s, 1,400 are left.
-        "[1/3] rows/dm2/seed_0 600/1,000 win 0.25 | rows/dm2/seed_1  ETA 0:04:40",
+        "[1/3] rows/dm2/seed_0 600/1,000 win 0.25 | rows/dm2/seed_1 starting  ETA 0:04:40",
         # 800 in 80 s, 1,000 are left.
         "[2/3] rows/dm2/seed_0: 1,010 env steps, greedy win rate 0.38  ETA 0:01:40",
         "rows/dm2/seed_1 FAILED (exit code 2); the end of logs/other.log:",
@@ -72,6 +72,20 @@ def test_a_terminal_has_one_line_that_changes(plan: ExperimentPlan) -> None:
     assert stream.screen()[1:] == ["[0/3] sets/some/team_0"]
     progress.finished(step, StepState(status="finished", win_rate=0.5))
     assert stream.screen()[1:] == ["[1/3] sets/some/team_0: 20 joint episodes, win rate 0.50", ""]
+
+
+def test_labels_and_the_last_evaluation_are_shown(plan: ExperimentPlan) -> None:
+    now = [0.0]
+    stream = io.StringIO()
+    step = plan.steps["rows/dm2/seed_0"]
+    progress = PipelineProgress(labels={step.name: "DM²"}, plain_every_s=5.0, stream=stream, clock=lambda: now[0])
+    progress.start(plan, {name: StepState(status="new") for name in plan.steps})
+    step.path.mkdir(parents=True)
+    lines = [{"env_steps": 200, "win_rate": 0.1, "evaluation": {"win_rate": 0.5}}, {"env_steps": 400, "win_rate": 0.2}]
+    (step.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    now[0] = 6.0
+    progress.update({step.name: step})
+    assert stream.getvalue().splitlines()[1:] == ["[0/3] DM² 400/1,000 win 0.20 greedy 0.50  ETA 0:00:24"]
 
 
 def test_the_last_whole_line_counts(tmp_path: Path) -> None:

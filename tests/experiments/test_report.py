@@ -10,11 +10,13 @@ from dm2_ray.experiments.comparison import Comparison, ConditionResults, Demonst
 from dm2_ray.experiments.comparison_markdown import markdown, overall_markdown
 from dm2_ray.experiments.comparison_plot import band, draw_comparison
 from dm2_ray.experiments.learning_curve import LearningCurve, NotEvaluated
-from dm2_ray.experiments.quickstart_report import quickstart_table, summary_rows
+from dm2_ray.experiments.measured_curves import MeasuredCurve
+from dm2_ray.experiments.quickstart_report import draw_quickstart, longer_run, quickstart_table
 from dm2_ray.experiments.report import runs_comparisons, write_report
 from dm2_ray.runs.experiment_loading import load_experiment
 from dm2_ray.runs.run_directory import RunDirectory, RunDirectoryError
 from dm2_ray.statistics import wilson_interval
+from dm2_ray.world.engine_settings import ENGINE_VERSION
 
 
 def curve(variant: str, seed: int, *points: tuple[int, float], is_finished: bool = True) -> LearningCurve:
@@ -205,18 +207,56 @@ def test_what_is_no_run_directory_is_refused(tmp_path: Path) -> None:
         runs_comparisons([tmp_path])
 
 
-# The quickstart's table, and intervals.
+# The quickstart's table and picture, and intervals.
+
+
+def packaged_curve(**more: Any) -> MeasuredCurve:
+    values = {
+        "map": "3s_vs_3z", "algorithm": "ippo", "seed": 7, "engine": f"embedded {ENGINE_VERSION}",
+        "command": "dm2 train …",
+        "env_steps": (100, 200, 1000), "training_win_rates": (0.0, 0.2, 1.0), "greedy_win_rates": (0.0, 0.4, 1.0),
+        **more,
+    }  # fmt: skip
+    return MeasuredCurve.model_validate(values)
 
 
 def test_the_quickstart_counts_who_never_gets_there() -> None:
     reached = [curve("ippo", seed, (100, 1.0), (200, 1.0)) for seed in range(2)]
     never = [curve("ippo", seed, (100, 0.0), (200, 0.1)) for seed in (2, 3, 4)]
-    (summary,) = summary_rows([*reached, *never])
-    assert summary["env_steps_to_0.5"] == float("inf")
-    assert summary["final_win_rate"] == 0.1
-    assert "not reached" in quickstart_table([*reached, *never], [0.4])
-    (summary,) = summary_rows([*reached, never[0]])
-    assert summary["env_steps_to_0.5"] == 50
+    assert "| IPPO | 5 | 200 | not reached | not reached | 0.05 [0.05, 1.00] | 1.0 |" in quickstart_table(
+        comparison(row("ippo", *reached, *never)), None
+    )
+    assert "| IPPO | 3 | 200 | 30 | 50 |" in quickstart_table(comparison(row("ippo", *reached, never[0])), None)
+
+
+def test_the_quickstart_shows_a_packaged_curve_up_to_ten_times_the_budget(tmp_path: Path) -> None:
+    demonstrators = Demonstrators(name="zoo", win_rates=(0.9,), returns=(18.0,))
+    compared = comparison(
+        row("dm2", curve("dm2", 0, (40, 0.2), (50, 1.0)), demonstrators=demonstrators),
+        row("ippo", curve("ippo", 0, (50, 0.0))),
+    )
+    text = quickstart_table(compared, packaged_curve())
+    # Cut at 500 env steps: 0.4 + 0.6 * 300 / 800.
+    assert "| IPPO, longer (packaged curve) | 1 (seed 7) | 500 | 175 | 333 | 0.62 |  |" in text
+    assert "The demonstrations won 0.90 of their battles." in text and "dm2 train …" in text
+    for name, longer in (("with", packaged_curve()), ("without", None)):
+        draw_quickstart(compared, longer, tmp_path / f"{name}.png")
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+
+
+def test_a_packaged_curve_with_the_same_settings_is_preferred(monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = load_experiment(variant="ippo", map_name="3s_vs_3z", overrides=["rollout.episodes=32"])
+    same, published = packaged_curve(settings={"rollout.episodes": 32}), packaged_curve()
+    others = [packaged_curve(map="3m"), packaged_curve(engine="embedded 1"), packaged_curve(algorithm="mappo"),
+              packaged_curve(settings={"rollout.episodes": 64})]  # fmt: skip
+
+    def chosen(*curves: MeasuredCurve) -> MeasuredCurve | None:
+        monkeypatch.setattr("dm2_ray.experiments.quickstart_report.load_measured_curves", lambda: curves)
+        return longer_run(experiment)
+
+    assert chosen(*others, published, same) == same
+    assert chosen(*others, published) == published
+    assert chosen(*others) is None
 
 
 def test_wilson_interval_of_a_textbook_case() -> None:
