@@ -196,7 +196,7 @@ def _best_packaged_team(map_name: str) -> str:
             f"--map {map_name}: no packaged team plays it, and the quickstart needs one that demonstrates; there are "
             f"teams for {', '.join(known)}, or name your own: sets.{SET}.checkpoint={shlex.quote('RUN_DIR')}"
         )
-    return max(teams, key=lambda team: team.sampled.win_rate).reference
+    return max(teams, key=lambda team: team.sampled.win_rate if team.sampled else 0.0).reference
 
 
 def _scaled(env_steps: int, scale: float) -> int:
