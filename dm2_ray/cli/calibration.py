@@ -21,6 +21,8 @@ from dm2_ray.experiments.measured_curves import MeasuredCurve, load_measured_cur
 from dm2_ray.experiments.pipeline import run_pipeline
 from dm2_ray.experiments.pipeline_progress import PipelineProgress
 from dm2_ray.experiments.published_results import load_published_results
+from dm2_ray.experiments.step_state import last_record
+from dm2_ray.runs.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +83,8 @@ def _train(
     )
     stream = sys.stderr if options.json else sys.stdout
     outcome = run_pipeline(plan, jobs=options.jobs, progress=PipelineProgress(stream=stream))
-    started = [step.path for step in plan.steps.values() if (step.path / "config.yaml").is_file()]
-    curves = read_runs(started, published)
+    runs = [RunDirectory(step.path) for step in plan.steps.values()]
+    curves = read_runs([run.path for run in runs if last_record(run.metrics)], published)
     if outcome.stopped_by is not None:
         log.warning("stopped by %s; give the same command again to continue", outcome.stopped_by)
         return Interrupted.exit_code, curves

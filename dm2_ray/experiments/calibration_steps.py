@@ -8,6 +8,7 @@ from pathlib import Path
 from dm2_ray.config.errors import ConfigError
 from dm2_ray.experiments.calibration import TODAYS_ENGINE
 from dm2_ray.experiments.published_results import PublishedResults
+from dm2_ray.experiments.step_state import last_record
 from dm2_ray.experiments.steps import Step, StepPlan
 from dm2_ray.runs.experiment_loading import load_experiment
 from dm2_ray.runs.run_directory import RunDirectory, RunDirectoryError
@@ -86,21 +87,24 @@ def _training(
     path = directory / name
     overrides = [*SINGLE_PROCESS, *settings]
     run = RunDirectory(path)
-    if run.config.is_file() and run.engine() not in (None, TODAYS_ENGINE):
+    if last_record(run.metrics) and (engine := run.engine()) != TODAYS_ENGINE:
         raise RunDirectoryError(
-            f"{path} was played on engine {run.engine()!r}; today's is {TODAYS_ENGINE!r}: choose another --out, or "
-            "remove that run"
+            f"{path} was played on engine {engine or 'unknown'!r}; today's is {TODAYS_ENGINE!r}: choose another --out, "
+            "or remove that run"
         )
+    experiment = load_experiment(
+        variant=algorithm,
+        map_name=map_name,
+        overrides=[*overrides, f"seed={seed}", f"stop.env_steps={env_steps}"],
+    )
+    if experiment.world.backend != "embedded":
+        raise ConfigError(f"calibration is about the embedded engine: world.backend is {experiment.world.backend}")
     return Step(
         name=name,
         kind="train",
         path=path,
         arguments=("train", "--variant", algorithm, "--map", map_name, "--seed", str(seed), "--env-steps",
                    str(env_steps), "--run-dir", str(path), *overrides),
-        experiment=load_experiment(
-            variant=algorithm,
-            map_name=map_name,
-            overrides=[*overrides, f"seed={seed}", f"stop.env_steps={env_steps}"],
-        ),
+        experiment=experiment,
         seed=seed,
     )  # fmt: skip

@@ -103,6 +103,9 @@ def test_a_calibration_is_not_continued_on_another_engine(
     (run / "engine.json").write_text(json.dumps({"backend": "embedded", "versions": ["1"]}))
     assert dm2("maps", "calibrate", "3m", "--seeds", 1, "--env-steps", 9000, "--out", tmp_path, *SETTINGS) == 2
     assert "was played on engine 'embedded 1'" in capsys.readouterr().err
+    (run / "engine.json").unlink()
+    assert dm2("maps", "calibrate", "3m", "--seeds", 1, "--env-steps", 9000, "--out", tmp_path, *SETTINGS) == 2
+    assert "was played on engine 'unknown'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,7 @@ def test_a_run_is_the_published_learner_in_one_process() -> None:
         (["MMM2"], {}, "there are no bands on MMM2: give --algorithms and --env-steps"),
         (["3s_vs_3z"], {"algorithms": ["mappo"]}, "mappo has no band on 3s_vs_3z that says how long"),
         (["3m"], {"settings": ["ppo.klip=1"]}, "did you mean ppo.clip?"),
+        (["3m"], {"settings": ["world.backend=starcraft"]}, "world.backend is starcraft"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(maps: list[str], more: dict[str, Any], problem: str) -> None:
