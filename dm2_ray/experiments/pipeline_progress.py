@@ -13,6 +13,11 @@ from dm2_ray.experiments.step_state import StepState, latest_records
 from dm2_ray.experiments.steps import Step, StepPlan
 from dm2_ray.terminal import StatusLine, format_duration
 
+PATIENCE_S = 120.0
+PATIENCE_SHARE = 0.02
+"""When to estimate the time left: after so many seconds, or after this share of the env steps. Before that, the seconds
+that processes take to start would count too much."""
+
 
 class PipelineProgress:
     """Prints what happens to the steps of a plan.
@@ -103,25 +108,33 @@ class PipelineProgress:
         if not records:
             return f"{part} starting" if step.kind == "train" else part
         env_steps = int(records[0]["env_steps"])
-        part += f" {env_steps:,}"
+        part += f" {_short(env_steps)}"
         if name in self._limits:
             self._env_steps[name] = min(env_steps, self._limits[name])
-            part += f"/{self._limits[name]:,}"
-        win_rate = records[0].get("win_rate")
-        part += f" win {win_rate:.2f}" if isinstance(win_rate, float) else ""
+            part += f"/{_short(self._limits[name])}"
         evaluation = next((record["evaluation"] for record in records if "evaluation" in record), None)
-        return part + ("" if evaluation is None else f" greedy {evaluation['win_rate']:.2f}")
+        if evaluation is not None:
+            return f"{part} greedy {evaluation['win_rate']:.2f}"
+        win_rate = records[0].get("win_rate")
+        return part + (f" win {win_rate:.2f}" if isinstance(win_rate, float) else "")
 
     def _time_left(self) -> str:
-        """Estimate from the env steps per second since this start; empty if there are none yet."""
+        """Estimate from the env steps per second since this start; empty while it would be far too high."""
         done, elapsed = self._env_steps_done() - self._first_env_steps, self._clock() - self._started
         left = sum(self._limits.values()) - self._env_steps_done()
-        if done <= 0 or left <= 0:
+        if done <= 0 or left <= 0 or (elapsed < PATIENCE_S and done < left * PATIENCE_SHARE):
             return ""
         return f"  ETA {format_duration(left * elapsed / done)}"
 
     def _env_steps_done(self) -> int:
         return sum(min(steps, self._limits[name]) for name, steps in self._env_steps.items())
+
+
+def _short(env_steps: int) -> str:
+    """Env steps in few characters: 9,999, 250k, 1.25M."""
+    if env_steps >= 1_000_000:
+        return f"{env_steps / 1e6:.4g}M"
+    return f"{env_steps / 1e3:.0f}k" if env_steps >= 10_000 else f"{env_steps:,}"
 
 
 def _count(number: int, what: str) -> str:

@@ -85,7 +85,29 @@ def test_labels_and_the_last_evaluation_are_shown(plan: ExperimentPlan) -> None:
     (step.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     now[0] = 6.0
     progress.update({step.name: step})
-    assert stream.getvalue().splitlines()[1:] == ["[0/3] DM² 400/1,000 win 0.20 greedy 0.50  ETA 0:00:24"]
+    assert stream.getvalue().splitlines()[1:] == ["[0/3] DM² 400/1,000 greedy 0.50  ETA 0:00:24"]
+
+
+def test_a_line_fits_80_columns_and_estimates_the_time_left_when_it_can(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(FILE)
+    plan = build_plan(*load_matrix(str(tmp_path / "small.yaml"), overrides=["env_steps=250000"]), tmp_path / "run")
+    now = [0.0]
+    stream = io.StringIO()
+    runs = {name: step for name, step in plan.steps.items() if step.kind == "train"}
+    labels = dict(zip(runs, ("DM²", "IPPO"), strict=True))
+    progress = PipelineProgress(labels=labels, plain_every_s=5.0, stream=stream, clock=lambda: now[0])
+    progress.start(plan, {name: StepState(status="new") for name in plan.steps})
+    for env_steps in (2_000, 200_000):
+        for step in runs.values():
+            step.path.mkdir(parents=True, exist_ok=True)
+            line = {"env_steps": env_steps, "win_rate": 0.1, "evaluation": {"win_rate": 0.5}}
+            (step.path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+        now[0] += 60.0
+        progress.update(runs)
+    early, late = stream.getvalue().splitlines()[1:]
+    assert early == "[0/3] DM² 2,000/250k greedy 0.50 | IPPO 2,000/250k greedy 0.50"
+    assert late == "[0/3] DM² 200k/250k greedy 0.50 | IPPO 200k/250k greedy 0.50  ETA 0:00:30"
+    assert len(late) < 80
 
 
 def test_the_last_whole_line_counts(tmp_path: Path) -> None:
