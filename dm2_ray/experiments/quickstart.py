@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -112,8 +111,11 @@ def introduction(plan: ExperimentPlan) -> str:
     """What the quickstart is going to do, and how long it takes."""
     matrix = plan.matrix
     demonstrations = matrix.sets[SET]
-    trained = f"a {matrix.experts[EXPERT].variant.upper()} team that is trained first"
-    team = trained if demonstrations.expert else demonstrations.checkpoint
+    origin = demonstrations.checkpoint or "another set"
+    if demonstrations.expert is not None:
+        origin = f"a {matrix.experts[demonstrations.expert].variant.upper()} team that is trained first"
+    elif demonstrations.scripted is not None:
+        origin = f"the scripted team {demonstrations.scripted}"
     minutes = 1.0
     for step in plan.steps.values():
         if step.experiment is not None and step.experiment.stop.env_steps is not None:
@@ -123,7 +125,7 @@ def introduction(plan: ExperimentPlan) -> str:
     return "\n".join(
         [
             f"{matrix.title}, on {Path(matrix.map).stem}: about {round(minutes + 0.5)} minutes on two quiet cores",
-            f"  1. demonstrations: {demonstrations.episodes} joint battles of {team or SET}",
+            f"  1. demonstrations: {demonstrations.episodes} joint battles of {origin}",
             f"  2. from scratch, side by side: DM² with these demonstrations, IPPO with the team reward alone; "
             f"{matrix.env_steps:,} env steps{repeated}",
             "  3. table, picture and replays of the trained teams",
@@ -156,11 +158,12 @@ def _report(plan: ExperimentPlan, outcome: PipelineResult, started: float) -> in
 
 def _write_results(plan: ExperimentPlan, comparison: Comparison, minutes: float) -> None:
     directory = plan.directory
-    longer = longer_run(plan.steps_of("ippo")[0].experiment)
+    longer = next((longer_run(step.experiment) for step in plan.steps_of("ippo")), None)
     table = quickstart_table(comparison, longer)
     picture = directory / "result.png"
     draw_quickstart(comparison, longer, picture)
-    write_atomically(directory / "result.json", json.dumps(comparison.record(), indent=2).encode() + b"\n")
+    record = json.dumps(comparison.record(), indent=2, allow_nan=False)
+    write_atomically(directory / "result.json", f"{record}\n".encode())
     write_atomically(directory / "result.md", f"{table}\n\n{markdown(comparison)}".encode())
     print(f"\n{table}\n\npicture: {picture}")
     for name, file in _write_replays(plan, comparison):
@@ -177,8 +180,8 @@ def _write_replays(plan: ExperimentPlan, comparison: Comparison) -> list[tuple[s
     for row in comparison.evaluated:
         run = next(step.path for step in plan.steps_of(row.name) if step.seed == row.curves[0].seed)
         file = plan.directory / f"replay-{row.name}.html"
-        until = "win" if row.curves[0].last_win_rate >= 0.1 else None
-        write_replay(record_battle(str(run), until=until), file)
+        wins = row.curves[0].last_win_rate >= 0.1
+        write_replay(record_battle(str(run), until="win" if wins else None), file)
         written.append((row.label, file))
     return written
 
@@ -194,7 +197,7 @@ def _best_packaged_team(map_name: str) -> str:
         known = sorted({team.map for team in list_teams()})
         raise ConfigError(
             f"--map {map_name}: no packaged team plays it, and the quickstart needs one that demonstrates; there are "
-            f"teams for {', '.join(known)}, or name your own: sets.{SET}.checkpoint={shlex.quote('RUN_DIR')}"
+            f"teams for {', '.join(known)}, or name your own: sets.{SET}.checkpoint=RUN_DIR"
         )
     return max(teams, key=lambda team: team.sampled.win_rate if team.sampled else 0.0).reference
 
