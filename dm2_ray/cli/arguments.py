@@ -150,6 +150,7 @@ def demos_record(parser: ArgumentParser) -> None:
         "dm2 demos record runs/ippo-3m-0 --win-rate 0.3 --episodes 1000 --stochastic --out demos/3m-mediocre",
         "dm2 demos record zoo:3m/ippo-1.0 --episodes 1000 --stochastic --out demos/3m-zoo",
         "dm2 demos record scripted:focus_fire --map 3m --episodes 1000 --only-wins --workers 4 --out demos/3m-won",
+        "dm2 demos record scripted:kite --map 3s_vs_3z --episodes 500 --epsilon 0.1 --out demos/kite",
         note="A recording that was stopped, for whatever reason, continues when the same command is given again.",
     )
     _add_team(parser, "team")
@@ -157,6 +158,11 @@ def demos_record(parser: ArgumentParser) -> None:
         "--episodes", type=positive_int, required=True, metavar="N", help="exact number of joint episodes in the set"
     )
     _add_seed(parser, "of battles and actions")
+    parser.add_argument(
+        "--epsilon", type=fraction, default=0.0, metavar="E",
+        help="each agent takes a random available action with this probability (0 to 1) instead of the team's "
+        "(default: 0)",
+    )  # fmt: skip
     parser.add_argument(
         "--workers", type=nonnegative_int, default=1, metavar="W",
         help="processes that play, with StarCraft II each with its own games; 0 and 1 play in this process "

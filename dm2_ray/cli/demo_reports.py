@@ -113,6 +113,8 @@ def _team_in_words(policy: Provenance) -> str:
     words = [f"{policy.kind} {policy.source}"]
     if policy.greedy is not None:
         words.append("greedy" if policy.greedy else "sampled actions")
+    if policy.epsilon is not None:
+        words.append(f"random actions with probability {policy.epsilon:g}")
     if policy.seed is not None:
         words.append(f"seed {policy.seed}")
     if policy.trained_env_steps is not None:

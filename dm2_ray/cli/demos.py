@@ -32,6 +32,7 @@ def record_set(options: argparse.Namespace) -> int:
             out=Path(options.out),
             greedy=not options.stochastic,
             seed=options.seed,
+            epsilon=options.epsilon,
             workers=options.workers,
             filters=Filters(min_return=options.min_return, only_wins=options.only_wins),
             win_rate=options.win_rate,

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, field_validator, model_serializer
 
 from dm2_ray.config.schema import Section
 from dm2_ray.errors import UserError
@@ -64,6 +64,8 @@ class Provenance(Section):
     """How long the policy had been trained; null, here and below: not known."""
     greedy: bool | None = None
     """True: most probable actions; False: sampled ones."""
+    epsilon: float | None = Field(None, gt=0, le=1)
+    """Probability with which a random available action replaced an agent's; null, which is not written: none did."""
     seed: int | None = Field(None, ge=0)
     """Seed of battles and actions."""
     filters: Filters = Filters()
@@ -73,6 +75,12 @@ class Provenance(Section):
     """Win rate that a checkpoint of the run was chosen for."""
     measured_win_rate: float | None = Field(None, ge=0, le=1)
     """Win rate that was measured for the chosen checkpoint."""
+
+    @model_serializer(mode="wrap")
+    def _without_null_epsilon(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Manifests of sets without random actions stay readable by versions that do not know the key.
+        content: dict[str, Any] = serialize(self)
+        return {name: value for name, value in content.items() if (name, value) != ("epsilon", None)}
 
 
 class RecordedWorld(Section):

@@ -82,7 +82,7 @@ def _battles_of(part: Part, manifest: Manifest) -> tuple[Any, ...] | None:
     policy = part.policy
     if manifest.backend != "embedded" or policy.seed is None:
         return None
-    return policy.kind, policy.checkpoint_hash or policy.source, policy.greedy, policy.seed
+    return policy.kind, policy.checkpoint_hash or policy.source, policy.greedy, policy.epsilon, policy.seed
 
 
 def _common(values: Sequence[bool | None]) -> bool | None:

@@ -10,6 +10,7 @@ from dm2_ray.demonstrations.manifest import Filters
 from dm2_ray.distributed.random_streams import StreamRole, derive_seed
 from dm2_ray.distributed.rollout.stacked_policies import StackedPolicies, load_policies
 from dm2_ray.recording.chunk import CHUNK_BATTLES, RecordedChunk
+from dm2_ray.recording.epsilon_greedy import EpsilonGreedy
 from dm2_ray.world import ScriptedTeam
 from dm2_ray.world.backends import build_battles
 from dm2_ray.world.battles.play_battles import TeamPolicy
@@ -29,6 +30,7 @@ class RecordingOrder:
         checkpoint: Directory of the checkpoint or packed team that plays; None for a scripted team.
         script: Name of the scripted team, one of SCRIPTED_TEAMS; None for a checkpoint.
         greedy: Whether the team takes its most probable actions (checkpoints only).
+        epsilon: Probability that an agent takes a random available action instead of the team's.
         seed: Seed of battles and actions.
         filters: Which battles are kept.
         max_games: Most games of StarCraft II that are started.
@@ -39,6 +41,7 @@ class RecordingOrder:
     script: str | None
     greedy: bool
     seed: int
+    epsilon: float = 0.0
     filters: Filters = Filters()
     max_games: int = BATTLES_AT_ONCE
 
@@ -59,22 +62,25 @@ class ChunkPlayer:
         if order.world.backend == "starcraft":
             columns = min(columns, order.max_games)
         self._battles = build_battles(order.world, columns, order.seed)
+        self._policies: StackedPolicies | None = None
         self._team: TeamPolicy
         if order.checkpoint is None:
             assert order.script is not None
             self._team = ScriptedTeam(order.script, self._battles, seed=order.seed)
         else:
-            self._team = load_policies(open_team(order.checkpoint), greedy=order.greedy)
+            self._team = self._policies = load_policies(open_team(order.checkpoint), greedy=order.greedy)
+        if order.epsilon > 0.0:
+            noise_seed = derive_seed(order.seed, StreamRole.RECORDING_ACTIONS)
+            self._team = EpsilonGreedy(self._team, order.epsilon, noise_seed)
 
     def play(self, chunk: int, num_battles: int) -> bytes:
         """Plays the first `num_battles` battles of a chunk and returns `RecordedChunk.to_bytes`.
 
         A smaller number gives the same battles, only fewer of them.
         """
-        if isinstance(self._team, StackedPolicies):
-            self._team.reset_states(
-                self._battles, seed=derive_seed(self._order.seed, StreamRole.RECORDING_ACTIONS, chunk)
-            )
+        if self._policies is not None:
+            seed = derive_seed(self._order.seed, StreamRole.RECORDING_ACTIONS, chunk)
+            self._policies.reset_states(self._battles, seed=seed)
         return RecordedChunk.play(
             self._team,
             self._battles,

@@ -51,6 +51,7 @@ def record(
     out: Path,
     greedy: bool,
     seed: int,
+    epsilon: float = 0.0,
     workers: int = 1,
     filters: Filters | None = None,
     win_rate: float | None = None,
@@ -69,6 +70,7 @@ def record(
         out: Directory of the new set; an existing set is refused.
         greedy: Whether a trained team takes its most probable actions; otherwise it samples.
         seed: Seed of battles and actions.
+        epsilon: Probability, 0 to 1, that an agent takes a random available action instead of the team's.
         workers: Number of processes that play; with 0 or 1, this process plays.
         filters: Which battles are kept; None keeps all.
         win_rate: Measures the checkpoints of a run and records the one whose win rate is closest to this; None takes
@@ -97,11 +99,12 @@ def record(
         script=team.script,
         greedy=greedy,
         seed=seed,
+        epsilon=epsilon,
         filters=filters or Filters(),
         max_games=min(episodes, BATTLES_AT_ONCE),
     )
     identity = _identity(order, team.provenance)
-    provenance = team.provenance.model_copy(update={"filters": order.filters})
+    provenance = team.provenance.model_copy(update={"filters": order.filters, "epsilon": epsilon or None})
     if out.exists():
         return _finished_before(out, identity, provenance, episodes)
     with closing(ResumableParts(out, identity)) as parts:
@@ -202,6 +205,7 @@ def _identity(order: RecordingOrder, provenance: Provenance) -> dict[str, Any]:
         "team": provenance.checkpoint_hash or f"{SCRIPTED_PREFIX}{provenance.source}",
         "greedy": order.greedy or order.checkpoint is None,
         "seed": order.seed,
+        **({"epsilon": order.epsilon} if order.epsilon else {}),  # without it, older recordings continue
         **{f"filters.{name}": value for name, value in order.filters.model_dump(mode="json").items()},
         **{f"world.{name}": value for name, value in world.items()},
         "battles_per_chunk": CHUNK_BATTLES,

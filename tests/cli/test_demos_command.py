@@ -26,6 +26,8 @@ from dm2_ray.recording.chunk_player import RecordingOrder
 from dm2_ray.recording.player_pool import RecordingPool
 from dm2_ray.recording.resumable_parts import parts_directory
 from dm2_ray.world import load_map
+from dm2_ray.world.battles.battle_vector import BattleVector
+from dm2_ray.world.scripted.scripted_team import ScriptedTeam
 
 SHORT = [*TINY, "evaluation.episodes=2", "checkpoint.every_iterations=1", "checkpoint.keep=0"]
 
@@ -144,6 +146,43 @@ def test_filters_and_counts_are_said(tmp_path: Path, capsys: pytest.CaptureFixtu
     hopeless = ["demos", "record", "scripted:random", "--map", "3m", "--episodes", 10, "--only-wins"]
     error = refusal(capsys, *hopeless, "--give-up-after", CHUNK_BATTLES, "--out", tmp_path / "hopeless")
     assert f"gave up after {CHUNK_BATTLES} battles, of which 0 passed (won)" in error
+
+
+def test_random_actions_are_mixed_in_with_the_wanted_probability(
+    run: Path, scripted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The script's choices are known: it is asked again in the same battles, with what was done in its memory."""
+    record = ["demos", "record", "scripted:focus_fire", "--map", "3m", "--episodes", 20]
+    manifest = said_object(capsys, *record, "--epsilon", 0.25, "--out", tmp_path / "noisy")
+    assert manifest["policy"]["epsilon"] == 0.25
+    assert dm2("demos", "inspect", tmp_path / "noisy") == 0
+    assert "random actions with probability 0.25" in capsys.readouterr().out
+    battles = BattleVector("3m", 1, seed=0)
+    team, chances = ScriptedTeam("focus_fire", battles), []
+    for number, episode in enumerate(JointTrajectories.open(tmp_path / "noisy").episodes()):
+        battles.reset(first_battle=number)
+        team.reset_states(battles)
+        for actions, mask, alive in zip(episode.actions, episode.action_mask, episode.alive, strict=True):
+            chances += [
+                (done != wanted, 1.0 - 1.0 / available.sum())
+                for done, wanted, available, lives in zip(actions, team.act(battles)[0], mask, alive, strict=True)
+                if lives
+            ]
+            battles.step(actions[None])
+    differ, at_random = np.array(chances, float).T
+    assert abs(differ.mean() - 0.25 * at_random.mean()) < 4 * np.sqrt(0.25 / len(differ))
+
+    # None is no other recording than before, and sets with other random actions are other battles.
+    assert dm2(*record, "--epsilon", 0, "--out", tmp_path / "none") == 0
+    assert content(tmp_path / "none") == content(scripted)
+    assert dm2("demos", "merge", scripted, tmp_path / "noisy", "--out", tmp_path / "both") == 0
+    # A trained team's battles are the same however many are recorded.
+    command = ["demos", "record", run, "--stochastic", "--epsilon", 0.5]
+    for episodes in (4, 9):
+        assert dm2(*command, "--episodes", episodes, "--out", tmp_path / f"{episodes}") == 0
+    few, more = (JointTrajectories.open(tmp_path / name).episodes() for name in ("4", "9"))
+    for one, other in zip(few, more, strict=False):
+        np.testing.assert_array_equal(one.actions, other.actions)
 
 
 def test_a_wanted_win_rate_chooses_the_checkpoint(

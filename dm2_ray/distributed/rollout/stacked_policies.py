@@ -144,6 +144,10 @@ class StackedPolicies:
         self._last_actions = actions
         return actions, log_probabilities.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
 
+    def remember_actions(self, actions: np.ndarray) -> None:
+        """Replaces the last actions that the policies see next by those that were taken, int64 `[B, N]`."""
+        self._last_actions = torch.from_numpy(actions.T.copy())
+
     @torch.inference_mode()
     def reset_finished(self, finished: np.ndarray) -> None:
         """Resets the recurrent states and last actions of the columns where `finished` [B] is True."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from dm2_ray.arrays import Bools, Float64s, Int64s
 from dm2_ray.world.compile_cache import kernel
-from dm2_ray.world.randomness import DRAW_ACTION, battle_key, uniform_draw
+from dm2_ray.world.randomness import DRAW_ACTION, DRAW_EPSILON, battle_key, uniform_draw
 from dm2_ray.world.smac.rules import EAST, FIRST_TARGET, NO_OP, NORTH, SOUTH, STOP, WEST
 
 NO_ENEMY = -1
@@ -70,21 +70,42 @@ class Situation(NamedTuple):
 
 
 @kernel(allocates=False)
+def available_action(mask: Bools, b: int, i: int, draw: float) -> int:
+    """The available action of agent i on which a uniform number in [0, 1) falls."""
+    count = 0
+    for action in range(mask.shape[2]):
+        count += mask[b, i, action]
+    rank = int(draw * count)
+    for action in range(mask.shape[2]):
+        if mask[b, i, action]:
+            if rank == 0:
+                return action
+            rank -= 1
+    return NO_OP
+
+
+@kernel(allocates=False)
 def choose_random(now: Situation, seed: np.uint64, out: Int64s) -> None:
     """Uniform among the available actions; the draw depends on (seed, battle number, step, agent) only."""
     for b in range(out.shape[0]):
         key = battle_key(seed, now.battle_number[b])
         for i in range(out.shape[1]):
-            count = 0
-            for action in range(now.mask.shape[2]):
-                count += now.mask[b, i, action]
-            rank = int(uniform_draw(key, now.steps[b], i, DRAW_ACTION) * count)
-            for action in range(now.mask.shape[2]):
-                if now.mask[b, i, action]:
-                    if rank == 0:
-                        out[b, i] = action
-                        break
-                    rank -= 1
+            out[b, i] = available_action(now.mask, b, i, uniform_draw(key, now.steps[b], i, DRAW_ACTION))
+
+
+@kernel(allocates=False)
+def mix_in_random(
+    mask: Bools, battle_number: Int64s, steps: Int64s, seed: np.uint64, epsilon: float, out: Int64s
+) -> None:
+    """Replaces each action in `out`, with probability epsilon, by one that is uniform among the available ones.
+
+    The draws depend on (seed, battle number, step, agent) only. Arguments as in Situation.
+    """
+    for b in range(out.shape[0]):
+        key = battle_key(seed, battle_number[b])
+        for i in range(out.shape[1]):
+            if uniform_draw(key, steps[b], i, DRAW_EPSILON) < epsilon:
+                out[b, i] = available_action(mask, b, i, uniform_draw(key, steps[b], i, DRAW_ACTION))
 
 
 @kernel(allocates=False)

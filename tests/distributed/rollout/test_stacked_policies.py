@@ -66,6 +66,9 @@ def test_equals_the_separate_policies_over_a_battle(network: str, open_loop: boo
             states[agent] = out.get(Columns.STATE_OUT, {})
         assert mask[np.arange(B)[:, None], np.arange(N), actions.T.numpy()].all()
         last_actions = actions.numpy().copy()
+        if step == 1:  # something else was done, as in recordings with random actions
+            last_actions = rng.integers(0, A, (N, B))
+            stacked.remember_actions(last_actions.T)
         if step == 2:  # some battles end: their memory starts afresh, the others' goes on
             ended = np.arange(B) % 2 == 0
             stacked.reset_finished(ended)
