@@ -564,7 +564,7 @@ def _add_team(parser: ArgumentParser, name: str) -> None:
     parser.add_argument(
         name, metavar="CHECKPOINT | zoo:MAP/NAME | scripted:NAME",
         help="a checkpoint, a run directory (its newest checkpoint), a trained team of the package (see `dm2 zoo "
-        "list`), or a scripted team: random, nearest, focus_fire or kite",
+        "list`), or a scripted team: random, nearest, focus_fire, kite or hit_and_run",
     )  # fmt: skip
     parser.add_argument("--map", help=f"{MAP_HELP}; a trained team knows its own")
     parser.add_argument(

@@ -115,7 +115,7 @@ def test_difficulty(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "[2/2] 2m_vs_1z  random 0.00" in captured.err
     assert dm2("maps", "difficulty", file, "2m_vs_1z", "--battles", 70) == 0
     table = capsys.readouterr().out.splitlines()
-    assert table[0] == "| map | random | nearest | focus_fire | kite |"
+    assert table[0] == "| map | random | nearest | focus_fire | kite | hit_and_run |"
     kite = record["maps"][0]["teams"]["kite"]
     assert f"{kite['win_rate']:.2f} [{kite['win_rate_low']:.2f}, {kite['win_rate_high']:.2f}]" in table[2]
 

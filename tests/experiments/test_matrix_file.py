@@ -218,7 +218,7 @@ def test_sets_that_no_condition_uses_are_not_recorded(small: Path, tmp_path: Pat
         (("expert: ippo,", "checkpoint: 'zoo:3m/ippo-1.0',"), "line 9: sets.some.checkpoint: zoo:3m/ippo-1.0 plays on "
                                                               "3m, this experiment is on 2m_vs_1z"),
         (("expert: ippo,", "scripted: kit,"), "line 9: sets.some.scripted must be one of random, nearest, focus_fire, "
-                                              "kite, got 'kit'; did you mean kite?"),
+                                              "kite, hit_and_run, got 'kit'; did you mean kite?"),
         (("expert: ippo,", "scripted: kite, win_rate: 0.5,"), "line 9: sets.some.win_rate chooses a checkpoint"),
         (("set: some", "set: some\n    experts: independent"), "independent experts need a set of 2 teams"),
         (("set: some", "set: some\n    experts: alone"), "rows.dm2.experts must be one of joint, independent"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dm2_ray.config.errors import ConfigError
 from dm2_ray.errors import suggest_name
 
-SCRIPTED_TEAMS = ("random", "nearest", "focus_fire", "kite")
+SCRIPTED_TEAMS = ("random", "nearest", "focus_fire", "kite", "hit_and_run")
 """Names of the scripted teams."""
 
 

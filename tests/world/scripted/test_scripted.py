@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from support.maps import EVERY_MAP
@@ -79,6 +82,26 @@ def test_a_team_forgets_ended_battles_and_refuses_others():
         ScriptedTeam("focusfire", battles)
 
 
+@pytest.mark.parametrize(("team_name", "depends"), [("kite", True), ("hit_and_run", False)])
+def test_only_kite_depends_on_the_cooldowns_of_its_weapons(team_name, depends):
+    battles = BattleVector("3s_vs_3z", 16)
+    battles.reset()
+    team = ScriptedTeam(team_name, battles)
+    is_ready, differs = (
+        SimpleNamespace(**{name: getattr(battles, name) for name in ("num_battles", "num_agents")}),
+        False,
+    )
+    for _ in range(40):
+        units = battles.units()
+        for name in ("action_mask", "last_actions", "battle_number", "battle_step"):
+            setattr(is_ready, name, getattr(battles, name))
+        is_ready.units = lambda units=units: dataclasses.replace(units, cooldown=np.zeros_like(units.cooldown))
+        actions = team.act(battles)
+        differs |= not np.array_equal(team.act(is_ready), actions)
+        battles.step(actions)
+    assert differs == depends
+
+
 @pytest.mark.parametrize("map_name", EVERY_MAP)
 def test_random_play_never_wins_but_where_the_enemy_kills_itself(map_name):
     most = {"so_many_baneling": 0.35, "bane_vs_bane": 0.95, "2c_vs_64zg": 0.1}.get(map_name, 0.0)
@@ -103,6 +126,10 @@ def test_random_play_never_wins_but_where_the_enemy_kills_itself(map_name):
         ("2s3z", "kite", 0.85, 1.0),
         ("3s5z_vs_3s6z", "kite", 0.05, 0.4),
         ("2m_vs_1z", "kite", 0.02, 0.6),
+        ("3s_vs_3z", "hit_and_run", 0.95, 1.0),
+        ("3s_vs_5z", "hit_and_run", 0.95, 1.0),
+        ("2s3z", "hit_and_run", 0.95, 1.0),
+        ("3s5z_vs_3s6z", "hit_and_run", 0.9, 1.0),
     ],
 )
 def test_calibration_bands(map_name, team_name, least, most):
