@@ -10,6 +10,7 @@ from support.tiny_runs import dm2
 from dm2_ray.config.errors import ConfigError
 from dm2_ray.experiments.quickstart import introduction, load_quickstart
 from dm2_ray.experiments.steps import ExperimentPlan, build_plan
+from dm2_ray.experiments.zoo_recipe import read_recipe
 
 
 def planned(directory: Path, *overrides: str, map_name: str | None = None, seeds: int = 1, full: bool = False,
@@ -75,6 +76,10 @@ def test_full_trains_the_demonstrators_and_scale_shortens_everything(tmp_path: P
             assert scaled is not None
             assert scaled.stop.env_steps == (step.experiment.stop.env_steps or 0) // 10
     assert "that is trained first" in introduction(plan)
+    run, trained = read_recipe()[0].runs["3s_vs_3z/mappo"], expert.experiment
+    assert trained is not None
+    assert (run.variant, run.env_steps) == (trained.variant, trained.stop.env_steps)
+    assert trained.rollout.episodes == run.settings.rollout.episodes
 
 
 def test_another_map_needs_a_team_that_plays_it(tmp_path: Path) -> None:
