@@ -76,7 +76,7 @@ def test_full_trains_the_demonstrators_and_scale_shortens_everything(tmp_path: P
             assert scaled is not None
             assert scaled.stop.env_steps == (step.experiment.stop.env_steps or 0) // 10
     assert "that is trained first" in introduction(plan)
-    run, trained = read_recipe()[0].runs["3s_vs_3z/mappo"], expert.experiment
+    run, trained = read_recipe()[0].runs["3s_vs_3z/mappo-early"], expert.experiment
     assert trained is not None
     assert (run.variant, run.env_steps) == (trained.variant, trained.stop.env_steps)
     assert trained.rollout.episodes == run.settings.rollout.episodes
