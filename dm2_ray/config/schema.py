@@ -165,6 +165,11 @@ class CloningSettings(Section):
     iterations: int = Field(0, ge=0)
     epochs: int = Field(10, ge=1)
     minibatches: int = Field(1, ge=1)
+    critic_iterations: int = Field(0, ge=0)
+
+    def is_actor_frozen(self, iteration: int) -> bool:
+        """Whether only the critic and the discriminator learn in this iteration."""
+        return self.iterations <= iteration < self.iterations + self.critic_iterations
 
 
 class DiagnosticsSettings(Section):

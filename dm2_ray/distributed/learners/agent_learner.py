@@ -7,6 +7,7 @@
         └─► metrics, inference weights, snapshot
 
 In the first `cloning.iterations` updates the actor imitates its expert's actions instead, and nothing else is learned.
+In the next `cloning.critic_iterations` it stays as it is, while critic and discriminator learn.
 
 It holds exactly one agent's policy, critic, normalizers, discriminator, recent visitations and optimizers, and is sent
 nothing of any other agent.
@@ -243,6 +244,8 @@ class AgentLearner(TorchLearner):
             losses = ppo_losses(
                 fwd_out[Columns.ACTION_DIST_INPUTS], fwd_out["values"], PPOBatch.from_columns(batch), settings.ppo
             )
+            if settings.cloning.is_actor_frozen(self._version):
+                losses["total_loss"] = settings.ppo.value_coef * losses["value_loss"]  # gives the actor no gradient
         self._statistics = {name: value.detach() for name, value in losses.items()}
         return losses["total_loss"]
 

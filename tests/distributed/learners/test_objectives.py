@@ -251,3 +251,24 @@ def test_cloning_moves_the_actor_alone_and_needs_no_battles(matching: DM2Config,
         fresh.learner_group.train(0, None, [[], []])
     algorithm.stop()
     fresh.stop()
+
+
+def test_after_the_cloning_critics_and_discriminators_learn_alone_at_first(matching: DM2Config) -> None:
+    cloning = {"iterations": 1, "epochs": 2, "critic_iterations": 2}
+    algorithm = changed(matching, cloning=cloning).build_algo()
+    states = []
+    for _ in range(4):
+        algorithm.train()
+        states.append(algorithm.learner_group.snapshots())
+    algorithm.stop()
+    for agent in AGENTS:
+        for later in range(1, 4):
+            modules = [states[iteration][agent]["modules"] for iteration in (later - 1, later)]
+            learned = {
+                (module, name.split(".")[0])
+                for module in modules[0]
+                for name, value in modules[0][module].items()
+                if not np.array_equal(value, modules[1][module][name])
+            }
+            assert {(agent, "critic"), (f"{agent}_discriminator", "head")} <= learned
+            assert ((agent, "actor") in learned) == (later == 3)
