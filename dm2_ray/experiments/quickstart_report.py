@@ -29,6 +29,11 @@ MATCHING_SETTINGS = ("demonstrations.", "discriminator.", "matching.")
 TIMES_THE_BUDGET = 10
 """How much longer the packaged IPPO training is that is shown beside the results."""
 
+CAPTION = (
+    f"mean of {SMOOTHING} evaluations; of several seeds, the median and a band from the lowest to the highest; "
+    "dash-dotted: measured before, not by this command"
+)
+
 
 def longer_run(experiment: Experiment | None) -> MeasuredCurve | None:
     """The packaged curve of the same map, engine and variant that says what more env steps give, if there is one.
@@ -119,6 +124,7 @@ def draw_quickstart(comparison: Comparison, longer: MeasuredCurve | None, path: 
     if longer is not None and later is not None:
         color = next((COLORS[index] for index, row in enumerate(rows) if row.name == longer.algorithm), COLORS[-1])
         _draw_longer(later, longer, comparison, color)
+    figure.supxlabel(CAPTION, fontsize=7.5, color=DEMONSTRATORS_COLOR)
     figure.suptitle(f"{comparison.title}: {comparison.map}", fontsize=12)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=160)
@@ -130,7 +136,7 @@ def _draw_level(axes: Axes, comparison: Comparison) -> None:
         if row.demonstrators is not None:
             level = statistics.mean(row.demonstrators.win_rates)
             axes.axhline(level, color=DEMONSTRATORS_COLOR, linestyle="--", linewidth=1.3, zorder=2,
-                         label=f"the demonstrations ({level:.2f})")  # fmt: skip
+                         label=f"demonstrations ({level:.2f})")  # fmt: skip
 
 
 def _draw_longer(axes: Axes, curve: MeasuredCurve, comparison: Comparison, color: str) -> None:
@@ -155,7 +161,7 @@ def _settings_of(curve: MeasuredCurve) -> str:
 
 def _legend(row: ConditionResults) -> str:
     seeds = len(row.curves)
-    return f"{row.label}, {f'median and range of {seeds} seeds' if seeds > 1 else f'seed {row.curves[0].seed}'}"
+    return f"{row.label}, {f'{seeds} seeds' if seeds > 1 else f'seed {row.curves[0].seed}'}"
 
 
 def _budget(comparison: Comparison) -> float:
