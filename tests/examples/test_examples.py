@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import runpy
 import sys
@@ -14,10 +15,11 @@ import pytest
 from dm2_ray import examples
 from dm2_ray.checkpoints import open_checkpoint
 from dm2_ray.cli import main
-from dm2_ray.examples import new_discriminator_input, new_matching_reward, play_a_team
+from dm2_ray.examples import new_discriminator_input, new_matching_reward, play_a_team, what_matching_pays
 from dm2_ray.examples.train_from_python import train
 from dm2_ray.examples.tune_coefficient import tune_coefficient
 from dm2_ray.runs.evaluation import evaluate_checkpoint
+from dm2_ray.world.smac.rules import FIRST_TARGET
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -48,6 +50,25 @@ def test_a_new_matching_reward_is_paid(demonstrations: Path, tiny: dict[str, dic
     plain = [agents for _, agents in train(str(demonstrations), 3, tiny, masked)]
     assert all(abs(agent["matching_reward_mean"]) <= new_matching_reward.LIMIT for agent in changed[-1].values())
     assert changed[0]["agent_0"]["discriminator_logit_gap"] == plain[0]["agent_0"]["discriminator_logit_gap"]
+
+
+def test_the_effect_of_a_shot_is_measured(demonstrations: Path) -> None:
+    effects = what_matching_pays.effects_of_shots(str(demonstrations), battles=30, updates=5)
+    values = np.array([[getattr(effect, field.name) for field in dataclasses.fields(effect)] for effect in effects])
+    assert np.isfinite(values).all() and (values[:, [1, 3]] > 0).all()
+    assert (values[:, 2] > 0).all()  # shots earn team reward
+
+
+def test_the_effect_of_a_shot_is_that_of_the_shot_alone() -> None:
+    rng = np.random.default_rng(0)
+    observations = rng.normal(size=(6000, 3)).astype(np.float32)
+    mask = rng.random((6000, 9)) < 0.5
+    mask[:, 1] = True
+    actions = np.argmax(np.where(mask, rng.random(mask.shape), -1.0), axis=1)
+    returns = 5.0 * observations[:, 0] + mask[:, FIRST_TARGET:].sum(1) + 2.0 * (actions >= FIRST_TARGET)
+    battle = np.arange(6000) // 50
+    mean, error = what_matching_pays.difference_of_returns(returns, observations, actions, mask, battle)
+    assert abs(mean - 2.0) < 4 * error < 0.5
 
 
 def test_a_clipped_logit_is_the_logit_where_it_is_small(
