@@ -24,7 +24,7 @@ PAPERS_MAPS = {
     "reward_forms": {"5m_vs_6m", "3s_vs_4z"},
     "floors": {"5m_vs_6m", "3s_vs_4z", "3s_vs_3z", "3s_vs_5z", "8m_vs_9m", "6h_vs_8z"},
 }
-SMALL_BATCHES = {"quickstart", "small_2x2", "small_3s_vs_3z"}
+SMALL_BATCHES = {"quickstart", "scripted_demonstrations", "small_2x2", "small_3s_vs_3z"}
 SMALL = """
 title: small
 map: 2m_vs_1z
