@@ -168,8 +168,8 @@ class CloningSettings(Section):
     critic_iterations: int = Field(0, ge=0)
 
     def is_actor_frozen(self, iteration: int) -> bool:
-        """Whether only the critic and the discriminator learn in this iteration."""
-        return self.iterations <= iteration < self.iterations + self.critic_iterations
+        """Whether only the critic and the discriminator learn in this iteration; never without cloning."""
+        return 0 < self.iterations <= iteration < self.iterations + self.critic_iterations
 
 
 class DiagnosticsSettings(Section):

@@ -8,6 +8,7 @@ import pytest
 
 from dm2_ray.config.documents import variant_names
 from dm2_ray.config.packaged_files import configs_dir
+from dm2_ray.config.schema import CloningSettings
 from dm2_ray.runs.experiment_loading import load_experiment
 
 JOINT = ("demonstrations.path=/set",)
@@ -50,6 +51,13 @@ def settings(variant: str, experts: tuple[str, ...]) -> dict[str, Any]:
         found |= {f"{section}.{key}": entry for key, entry in value.items()} if isinstance(value, dict) else {}
         found |= {} if isinstance(value, dict) else {section: value}
     return found
+
+
+def test_actors_are_frozen_only_after_cloning() -> None:
+    cloning = CloningSettings(iterations=2, critic_iterations=3)
+    assert [iteration for iteration in range(9) if cloning.is_actor_frozen(iteration)] == [2, 3, 4]
+    assert not any(CloningSettings(critic_iterations=3).is_actor_frozen(iteration) for iteration in range(9))
+    assert not any(CloningSettings(iterations=2).is_actor_frozen(iteration) for iteration in range(9))
 
 
 def test_every_variant_is_tested() -> None:
