@@ -31,7 +31,7 @@ from dm2_ray.world.engine.steering import walk_toward
 from dm2_ray.world.engine.weapons import (
     begin_loop,
     cancel_attack,
-    center_distance,
+    is_within,
     reach_between,
     release_attack,
     start_attack,
@@ -238,19 +238,25 @@ def _apply_action(
     else:
         order = flags[ORDER, i]
         target = flags[TARGET, i]
-        if order == ORDER_SCRIPTED:
+        in_reach = False
+        if target > NONE:
+            if units[HEALTH, target] > 0.0 and (order == ORDER_SCRIPTED or tables.damage[i, target] > 0.0):
+                in_reach = is_within(units, i, target, reach_between(stats, i, target))
+            elif order != ORDER_SCRIPTED:
+                target = NONE
+        if order == ORDER_SCRIPTED and not in_reach:
             target = choose_scripted_target(tables, units, flags, work, i)
             flags[TARGET, i] = target
-        elif target != NONE and (units[HEALTH, target] <= 0.0 or tables.damage[i, target] <= 0.0):
-            target = NONE
+            if target > NONE:
+                in_reach = is_within(units, i, target, reach_between(stats, i, target))
         goal_x = units[GOAL_X, i]
         goal_y = units[GOAL_Y, i]
         walks = order == ORDER_MOVE
-        if target != NONE:
+        if target > NONE:
             goal_x = units[X, target]
             goal_y = units[Y, target]
-            walks = center_distance(units, i, target) > reach_between(stats, i, target)
-            if not walks:
+            walks = not in_reach
+            if in_reach:
                 units[SIDE_LOOPS, i] = 0.0
                 if units[COOLDOWN, i] <= 0.0:
                     start_attack(stats, units, flags, i, target, key, loop)
@@ -261,7 +267,7 @@ def _apply_action(
             dy = goal_y - units[Y, i]
             walks = dx * dx + dy * dy > ARRIVAL_DISTANCE * ARRIVAL_DISTANCE
         if walks:
-            reach = reach_between(stats, i, target) if target != NONE else 0.0
+            reach = reach_between(stats, i, target) if target > NONE else 0.0
             _walk(tables, terrain, units, work, i, goal_x, goal_y, reach, target)
     if flags[WINDUP_TARGET, i] != NONE and units[WINDUP, i] <= 0.0:
         release_attack(tables.num_agents, stats, tables.damage, units, flags, i)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from dm2_ray.arrays import Bools
 from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.maps.terrain import is_passable
@@ -74,7 +76,7 @@ def list_units(stats: Stats, units: Units, work: Workspace) -> None:
     integers = work.integers
     count = 0
     for k in range(integers[COUNTS, LIVING]):
-        i = integers[NEAR_UNIT, k]
+        i = int(np.int64(integers[NEAR_UNIT, k]))
         if not integers[ALIVE, i]:
             continue
         x = units[X, i]
@@ -92,7 +94,7 @@ def list_units(stats: Stats, units: Units, work: Workspace) -> None:
     integers[COUNTS, LIVING] = count
     standing = 0
     for k in range(count):
-        i = integers[NEAR_UNIT, k]
+        i = int(np.int64(integers[NEAR_UNIT, k]))
         floats[NEAR_Y, k] = units[Y, i]
         floats[NEAR_RADIUS, k] = stats[SEPARATION, i]
         if units[HEADING_X, i] == 0.0 and units[HEADING_Y, i] == 0.0:
@@ -114,13 +116,13 @@ def push_apart(widest: float, stats: Stats, units: Units, work: Workspace) -> bo
     is_crowded = False
     floats = work.floats
     integers = work.integers
-    count = integers[COUNTS, LIVING]
+    count = np.int64(integers[COUNTS, LIVING])
     for first in range(count):
         x = floats[NEAR_X, first]
         y = floats[NEAR_Y, first]
         radius = floats[NEAR_RADIUS, first]
         farthest = x + radius + widest
-        for second in range(first + 1, count):
+        for second in range(np.uint64(first + 1), np.uint64(count)):
             other_x = floats[NEAR_X, second]
             if other_x > farthest:
                 break
@@ -129,8 +131,8 @@ def push_apart(widest: float, stats: Stats, units: Units, work: Workspace) -> bo
             separation = radius + floats[NEAR_RADIUS, second]
             squared = dx * dx + dy * dy
             if squared < separation * separation:
-                i = integers[NEAR_UNIT, first]
-                j = integers[NEAR_UNIT, second]
+                i = int(np.int64(integers[NEAR_UNIT, first]))
+                j = int(np.int64(integers[NEAR_UNIT, second]))
                 if stats[LAYER, i] == stats[LAYER, j]:
                     _push_pair(stats, units, work, i, j, dx, dy, math.sqrt(squared), separation)
                     is_crowded |= squared < (CROWDED * separation) ** 2
@@ -147,7 +149,7 @@ def _yield(stats: Stats, units: Units, i: int) -> float:
     return FIGHTING_SHARE if units[COOLDOWN, i] > 0.0 else STANDING_SHARE
 
 
-@kernel(allocates=False)
+@kernel(llvm_inline=True, allocates=False)
 def _push_pair(
     stats: Stats,
     units: Units,

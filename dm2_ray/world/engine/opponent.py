@@ -14,19 +14,14 @@ import math
 
 from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.engine.damage import ALARM_LOOPS
-from dm2_ray.world.engine.weapons import center_distance, reach_between
+from dm2_ray.world.engine.weapons import center_distance, is_within, reach_between
 from dm2_ray.world.units.state import (
     ALARM,
     ALARMED,
     ALIVE,
     ATTACKER,
-    COUNTS,
     EAST,
     HEALTH,
-    LIVING,
-    NEAR_UNIT,
-    NEAR_X,
-    NEAR_Y,
     NONE,
     NORTH,
     SIDESTEP,
@@ -53,20 +48,26 @@ def survey_sides(num_agents: int, units: Units, work: Workspace) -> None:
     look no further."""
     floats = work.floats
     for side in range(2):
-        floats[WEST, side] = math.inf
-        floats[EAST, side] = -math.inf
-        floats[SOUTH, side] = math.inf
-        floats[NORTH, side] = -math.inf
-        work.integers[ALARMED, side] = 0
-    for k in range(work.integers[COUNTS, LIVING]):
-        i = work.integers[NEAR_UNIT, k]
-        side = 0 if i < num_agents else 1
-        floats[WEST, side] = min(floats[WEST, side], floats[NEAR_X, k])
-        floats[EAST, side] = floats[NEAR_X, k]
-        floats[SOUTH, side] = min(floats[SOUTH, side], floats[NEAR_Y, k])
-        floats[NORTH, side] = max(floats[NORTH, side], floats[NEAR_Y, k])
-        if 0.0 < units[ALARM, i] <= ALARM_LOOPS:
-            work.integers[ALARMED, side] = 1
+        first = 0 if side == 0 else num_agents
+        last = num_agents if side == 0 else units.shape[1]
+        # Local variables stay in registers; numbers in memory would have to be read again after each is written.
+        west = math.inf
+        east = -math.inf
+        south = math.inf
+        north = -math.inf
+        alarmed = False
+        for i in range(first, last):
+            if work.integers[ALIVE, i]:
+                west = min(west, units[X, i])
+                east = max(east, units[X, i])
+                south = min(south, units[Y, i])
+                north = max(north, units[Y, i])
+                alarmed |= 0.0 < units[ALARM, i] <= ALARM_LOOPS
+        floats[WEST, side] = west
+        floats[EAST, side] = east
+        floats[SOUTH, side] = south
+        floats[NORTH, side] = north
+        work.integers[ALARMED, side] = alarmed
 
 
 @kernel(inline=True, allocates=False)
@@ -126,16 +127,14 @@ def _attacker_of_friends(
     return best
 
 
-@kernel(allocates=False)
+@kernel(llvm_inline=True, allocates=False)
 def choose_scripted_target(tables: UnitTables, units: Units, flags: UnitFlags, work: Workspace, i: int) -> int:
-    """Target of a scripted unit for this loop, or NONE."""
+    """Target for this loop of a scripted unit whose last target is dead or out of reach, or NONE."""
     stats = tables.stats
     target = flags[TARGET, i]
     beyond_reach = math.inf
-    if target != NONE and units[HEALTH, target] > 0.0:
+    if target > NONE and units[HEALTH, target] > 0.0:
         beyond_reach = center_distance(units, i, target) - reach_between(stats, i, target)
-        if beyond_reach <= 0.0:
-            return target
     first_foe = tables.num_agents if i < tables.num_agents else 0
     last_foe = units.shape[1] if i < tables.num_agents else tables.num_agents
     nearest = NONE
@@ -144,7 +143,7 @@ def choose_scripted_target(tables: UnitTables, units: Units, flags: UnitFlags, w
         nearest = _nearest_foe(stats, tables.damage, units, i, first_foe, last_foe, work.floats[SIDESTEP, i] < 0.0)
     # A target that is out of reach is followed a little, unless another one is within reach.
     if beyond_reach <= stats[CHASE, i] and (
-        nearest == NONE or center_distance(units, i, nearest) > reach_between(stats, i, nearest)
+        nearest <= NONE or not is_within(units, i, nearest, reach_between(stats, i, nearest))
     ):
         return target
     target = nearest

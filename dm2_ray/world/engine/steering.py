@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from dm2_ray.arrays import Bools, Float64s
 from dm2_ray.world.compile_cache import kernel
 from dm2_ray.world.maps.terrain import is_passable
@@ -82,7 +84,7 @@ def _list_obstacles(
         sight = need + apart
         squared = to_x * to_x + to_y * to_y
         if squared < sight * sight:
-            j = work.integers[STANDING_UNIT, k]
+            j = int(np.int64(work.integers[STANDING_UNIT, k]))
             if j != i and j != target and stats[LAYER, j] == layer:
                 floats[OBSTACLE_X, count] = to_x
                 floats[OBSTACLE_Y, count] = to_y
@@ -92,7 +94,7 @@ def _list_obstacles(
     return count
 
 
-@kernel(allocates=False)
+@kernel(llvm_inline=True, allocates=False)
 def _first_in_way(floats: Float64s, count: int, dx: float, dy: float, need: float) -> int:
     """Number of the listed obstacle that a unit would meet first within `need` cells in the direction (dx, dy), or
     NONE."""
@@ -119,7 +121,7 @@ def _first_in_way(floats: Float64s, count: int, dx: float, dy: float, need: floa
     return best
 
 
-@kernel(allocates=False)
+@kernel(llvm_inline=True, allocates=False)
 def _turn(
     floats: Float64s, count: int, straight_x: float, straight_y: float, need: float, obstacle: int, side: float
 ) -> tuple[float, float, float]:
@@ -174,11 +176,17 @@ def walk_toward(
     floats = work.floats
     dx = goal_x - units[X, i]
     dy = goal_y - units[Y, i]
-    distance = math.sqrt(dx * dx + dy * dy)
+    squared = dx * dx + dy * dy
+    distance = math.sqrt(squared)
     if distance > 1e-9:
         dx /= distance
         dy /= distance
-        need = min(max(distance - reach, LEAST_LOOK_AHEAD), LOOK_AHEAD)
+        need = LOOK_AHEAD
+        # Far from its goal, as most walking units are, a unit does not wait for the slow root. The millionth is there
+        # for rounding.
+        far = reach + LOOK_AHEAD + 1e-6
+        if squared < far * far:
+            need = min(max(distance - reach, LEAST_LOOK_AHEAD), LOOK_AHEAD)
         free = 1.0
         count = _list_obstacles(widest, stats, units, work, i, target, need)
         obstacle = _first_in_way(floats, count, dx, dy, need) if count > 0 else NONE

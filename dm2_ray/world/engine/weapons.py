@@ -64,6 +64,23 @@ def center_distance(units: Units, i: int, j: int) -> float:
     return math.sqrt(dx * dx + dy * dy)
 
 
+@kernel(llvm_inline=True, allocates=False)
+def is_within(units: Units, i: int, j: int, distance: float) -> bool:
+    """Whether `center_distance` of units i and j is at most `distance`, which is positive.
+
+    The root is slow and needed only where it decides: the relative error of the squares is far below 1e-12.
+    """
+    dx = units[X, j] - units[X, i]
+    dy = units[Y, j] - units[Y, i]
+    squared = dx * dx + dy * dy
+    limit = distance * distance
+    if squared < limit * (1.0 - 1e-12):
+        return True
+    if squared > limit * (1.0 + 1e-12):
+        return False
+    return math.sqrt(squared) <= distance
+
+
 @kernel(allocates=False)
 def reach_between(stats: Stats, i: int, j: int) -> float:
     """Center distance up to which unit i may start an attack on unit j: ranges run from edge to edge."""

@@ -62,6 +62,7 @@ EXPLODING = 6
 NUM_FLAG_ROWS = 7
 
 NONE = -1
+"""Kernels that run often compare with `> NONE` rather than `!= NONE`: the compiler then knows that the index is valid."""
 NOT_EXPLODING, ABOUT_TO_EXPLODE, EXPLODES_IN_THIS_ROUND = 0, 1, 2
 ORDER_STOP, ORDER_MOVE, ORDER_ATTACK, ORDER_SCRIPTED = 0, 1, 2, 3
 
@@ -105,18 +106,17 @@ class Workspace(NamedTuple):
 
     Attributes:
         floats: [21, U].
-        integers: [5, U].
+        integers: [5, U]. Numbers without a sign, cast to int64 when they are read: for an index that may be negative the
+            compiler adds code to count it from the end.
     """
 
     floats: NDArray[np.float64]
-    """[21, U]"""
-    integers: NDArray[np.int64]
-    """[4, U]"""
+    integers: NDArray[np.uint32]
 
 
 def allocate_workspace(num_units: int) -> Workspace:
     """Temporary arrays for battles of `num_units` units."""
     return Workspace(
         floats=np.zeros((NUM_FLOAT_ROWS, num_units)),
-        integers=np.zeros((NUM_INTEGER_ROWS, num_units), np.int64),
+        integers=np.zeros((NUM_INTEGER_ROWS, num_units), np.uint32),
     )
