@@ -5,7 +5,7 @@ Shapes: B battles, N agents, M enemies, U = N + M units (agents first), A action
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from dm2_ray.world.battles.joint_actions import check_actions
 from dm2_ray.world.battles.recompute import observe_again, observe_final
 from dm2_ray.world.battles.set_units import clear_flags, with_units_placed
 from dm2_ray.world.battles.unit_records import SideChange, Sides, parse_sides
+from dm2_ray.world.compile_cache import specialize
 from dm2_ray.world.engine.battle_step import BattleConstants, step_battles
 from dm2_ray.world.engine_settings import ENGINE_VERSION, EngineSettings
 from dm2_ray.world.maps.map_spec import MapSpec
@@ -74,6 +75,8 @@ class BattleVector(BattleBackend):
         )
         self._work = allocate_workspace(rules.num_agents + rules.num_enemies)
         self._seed_word = np.uint64(seed % _SEED_RANGE)
+        self._step_battles: Callable[..., None] | None = None
+        """`step_battles` for the types of this vector's arrays; None before the first call."""
         self._all_running = np.ones(num_battles, np.bool_)
         self._no_actions = np.zeros((num_battles, rules.num_agents), np.int64)
         self._heuristic = (
@@ -138,7 +141,10 @@ class BattleVector(BattleBackend):
             observe_final(self._rules, battles, ended, given, steps)
 
     def _advance(self, actions: NDArray[np.int64], running: NDArray[np.bool_], first_battle: int) -> None:
-        step_battles(self._constants, self._work, self._battles, self._seed_word, actions, running, first_battle)
+        arguments = (self._constants, self._work, self._battles, self._seed_word, actions, running, first_battle)
+        if self._step_battles is None:
+            self._step_battles = specialize(step_battles, *arguments)
+        self._step_battles(*arguments)
 
     def close(self) -> None:
         """Does nothing: the embedded engine holds no resources."""

@@ -29,6 +29,7 @@ from dm2_ray.world.units.state import (
     NEAR_Y,
     PUSH_X,
     PUSH_Y,
+    SHORT_LIST,
     STANDING,
     STANDING_RADIUS,
     STANDING_UNIT,
@@ -117,6 +118,7 @@ def push_apart(widest: float, stats: Stats, units: Units, work: Workspace) -> bo
     floats = work.floats
     integers = work.integers
     count = np.int64(integers[COUNTS, LIVING])
+    is_long = count > SHORT_LIST
     for first in range(count):
         x = floats[NEAR_X, first]
         y = floats[NEAR_Y, first]
@@ -124,7 +126,7 @@ def push_apart(widest: float, stats: Stats, units: Units, work: Workspace) -> bo
         farthest = x + radius + widest
         for second in range(np.uint64(first + 1), np.uint64(count)):
             other_x = floats[NEAR_X, second]
-            if other_x > farthest:
+            if is_long and other_x > farthest:
                 break
             dx = other_x - x
             dy = floats[NEAR_Y, second] - y

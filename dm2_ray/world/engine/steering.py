@@ -25,6 +25,7 @@ from dm2_ray.world.units.state import (
     OBSTACLE_Y,
     SIDE,
     SIDE_LOOPS,
+    SHORT_LIST,
     SIDESTEP,
     STANDING,
     STANDING_RADIUS,
@@ -73,11 +74,15 @@ def _list_obstacles(
     layer = stats[LAYER, i]
     farthest = need + radius + widest
     count = 0
-    for k in range(work.integers[COUNTS, STANDING]):
+    standing = int(np.int64(work.integers[COUNTS, STANDING]))
+    first = 0
+    is_long = standing > SHORT_LIST
+    if is_long:
+        while first < standing and floats[STANDING_X, first] - x < -farthest:
+            first += 1
+    for k in range(first, standing):
         to_x = floats[STANDING_X, k] - x
-        if to_x < -farthest:
-            continue
-        if to_x > farthest:
+        if is_long and to_x > farthest:
             break
         to_y = floats[STANDING_Y, k] - y
         apart = CLEARANCE * (radius + floats[STANDING_RADIUS, k])
@@ -202,13 +207,13 @@ def walk_toward(
             floats[MOVE_Y, i] = dy * step
 
 
-@kernel(allocates=False)
+@kernel(llvm_inline=True, allocates=False)
 def _is_walled(passable: Bools, stats: Stats, units: Units, i: int, dx: float, dy: float) -> bool:
     """Whether a wall is close ahead of unit i in the direction (dx, dy)."""
     return not is_passable(passable, int(stats[LAYER, i]), units[X, i] + WALL_AHEAD * dx, units[Y, i] + WALL_AHEAD * dy)
 
 
-@kernel(allocates=False)
+@kernel(llvm_inline=True, allocates=False)
 def _steer(
     passable: Bools,
     stats: Stats,

@@ -104,7 +104,7 @@ def cancel_attack(units: Units, flags: UnitFlags, i: int) -> None:
         units[COOLDOWN, i] = 0.0
 
 
-@kernel(allocates=False)
+@kernel(llvm_inline=True, allocates=False)
 def release_attack(num_agents: int, stats: Stats, damage: Stats, units: Units, flags: UnitFlags, i: int) -> None:
     """The moment of the shot: an instant weapon hits now, a missile leaves, a second blade follows later, a baneling
     kills itself.

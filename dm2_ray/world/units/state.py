@@ -99,6 +99,8 @@ ALARMED = 4
 """1 if a unit of the agents (column 0) or of the enemies (column 1) was hit lately."""
 NUM_INTEGER_ROWS = 5
 LIVING, STANDING = 0, 1
+SHORT_LIST = 12
+"""Lists of up to so many units are searched to their end: one mispredicted branch takes as long as several units."""
 
 
 class Workspace(NamedTuple):
