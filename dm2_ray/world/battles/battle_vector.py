@@ -16,9 +16,9 @@ from dm2_ray.world.battles.joint_actions import check_actions
 from dm2_ray.world.battles.recompute import observe_again, observe_final
 from dm2_ray.world.battles.set_units import clear_flags, with_units_placed
 from dm2_ray.world.battles.unit_records import SideChange, Sides, parse_sides
-from dm2_ray.world.compile_cache import specialize
 from dm2_ray.world.engine.battle_step import BattleConstants, step_battles
 from dm2_ray.world.engine_settings import ENGINE_VERSION, EngineSettings
+from dm2_ray.world.kernel_calls import specialize
 from dm2_ray.world.maps.map_spec import MapSpec
 from dm2_ray.world.maps.terrain import build_terrain
 from dm2_ray.world.smac.heuristic import SmacHeuristic

@@ -27,6 +27,7 @@ from dm2_ray.world.units.state import (
     NEAR_UNIT,
     NEAR_X,
     NEAR_Y,
+    NEAR_YIELD,
     PUSH_X,
     PUSH_Y,
     SHORT_LIST,
@@ -42,8 +43,10 @@ from dm2_ray.world.units.state import (
 )
 from dm2_ray.world.units.tables import LAYER, SEPARATION, SPEED, Stats
 
+WALKING_SHARE = 1.0
+"""How easily a walking unit gives way."""
 STANDING_SHARE = 0.1
-"""How easily an idle unit gives way, compared with a walking one."""
+"""The same for an idle unit."""
 FIGHTING_SHARE = 0.01
 """The same for a unit that stands and fights: it keeps its place."""
 PUSH_STIFFNESS = 0.8
@@ -98,12 +101,16 @@ def list_units(stats: Stats, units: Units, work: Workspace) -> None:
         i = int(np.int64(integers[NEAR_UNIT, k]))
         floats[NEAR_Y, k] = units[Y, i]
         floats[NEAR_RADIUS, k] = stats[SEPARATION, i]
+        floats[NEAR_YIELD, k] = WALKING_SHARE
         if units[HEADING_X, i] == 0.0 and units[HEADING_Y, i] == 0.0:
+            floats[NEAR_YIELD, k] = FIGHTING_SHARE if units[COOLDOWN, i] > 0.0 else STANDING_SHARE
             floats[STANDING_X, standing] = floats[NEAR_X, k]
             floats[STANDING_Y, standing] = floats[NEAR_Y, k]
             floats[STANDING_RADIUS, standing] = floats[NEAR_RADIUS, k]
             integers[STANDING_UNIT, standing] = i
             standing += 1
+        if stats[SPEED, i] == 0.0:
+            floats[NEAR_YIELD, k] = 0.0
     integers[COUNTS, STANDING] = standing
 
 
@@ -136,49 +143,42 @@ def push_apart(widest: float, stats: Stats, units: Units, work: Workspace) -> bo
                 i = int(np.int64(integers[NEAR_UNIT, first]))
                 j = int(np.int64(integers[NEAR_UNIT, second]))
                 if stats[LAYER, i] == stats[LAYER, j]:
-                    _push_pair(stats, units, work, i, j, dx, dy, math.sqrt(squared), separation)
+                    yield_i, yield_j = floats[NEAR_YIELD, first], floats[NEAR_YIELD, second]
+                    _push_pair(units, work, i, j, yield_i, yield_j, dx, dy, math.sqrt(squared), separation)
                     is_crowded |= squared < (CROWDED * separation) ** 2
     return is_crowded
 
 
-@kernel(inline=True, allocates=False)
-def _yield(stats: Stats, units: Units, i: int) -> float:
-    """How easily unit i gives way."""
-    if stats[SPEED, i] == 0.0:
-        return 0.0
-    if units[HEADING_X, i] != 0.0 or units[HEADING_Y, i] != 0.0:
-        return 1.0
-    return FIGHTING_SHARE if units[COOLDOWN, i] > 0.0 else STANDING_SHARE
-
-
 @kernel(llvm_inline=True, allocates=False)
 def _push_pair(
-    stats: Stats,
     units: Units,
     work: Workspace,
     i: int,
     j: int,
+    yield_i: float,
+    yield_j: float,
     dx: float,
     dy: float,
     distance: float,
     separation: float,
 ) -> None:
-    """Push the overlapping pair (i, j), whose centers are (dx, dy) apart, from each other."""
+    """Push the overlapping pair (i, j), whose centers are (dx, dy) apart, from each other, each as easily as it
+    yields."""
     floats = work.floats
     normal_x = 0.0
     normal_y = 1.0
     if distance > 1e-9:
         normal_x = dx / distance
         normal_y = dy / distance
-    yield_i = _yield(stats, units, i)
-    yield_j = _yield(stats, units, j)
     if yield_i + yield_j == 0.0:
         return
     push = PUSH_STIFFNESS * (separation - distance)
     push_i = push * yield_i / (yield_i + yield_j)
     push_j = push - push_i
     if (
-        units[HEADING_X, i] * units[HEADING_X, j] + units[HEADING_Y, i] * units[HEADING_Y, j] < 0.0
+        yield_i == WALKING_SHARE
+        and yield_j == WALKING_SHARE
+        and units[HEADING_X, i] * units[HEADING_X, j] + units[HEADING_Y, i] * units[HEADING_Y, j] < 0.0
         and units[HEADING_X, i] * normal_x + units[HEADING_Y, i] * normal_y > 0.0
     ):
         # Two that meet pass each other on the right.

@@ -163,7 +163,7 @@ def _regenerate(stats: Stats, units: Units, i: int) -> None:
         units[HEALTH, i] = min(units[HEALTH, i] + stats[HEALTH_REGENERATION, i], stats[HEALTH_MAX, i])
 
 
-@kernel(allocates=False)
+@kernel(llvm_inline=True, allocates=False)
 def _advance_impact(stats: Stats, damage: Stats, units: Units, flags: UnitFlags, work: Workspace, i: int) -> None:
     """One loop of unit i's missile in flight or coming second blow."""
     # A missile flies on after its shooter's death; a second blow needs a living attacker.

@@ -61,6 +61,7 @@ class SMACEnv(SmacView):
         self.reward: float = 0.0
         """Reward of the last step."""
         self._episode_count = self._total_steps = 0
+        self._one_hot = np.eye(self.n_actions)
         self._action_log: ActionLog | None = None
         self._last_action_log: ActionLog | None = None
         self._screen: Screen | None = None
@@ -101,7 +102,7 @@ class SMACEnv(SmacView):
         self._action_log.actions.append(given)
         self._episode_steps += 1
         self._total_steps += 1
-        self.last_action = np.eye(self.n_actions)[given]
+        self.last_action = self._one_hot[given]
         info = self._battle.outcome
         if truncated:
             info["episode_limit"] = True
@@ -225,6 +226,8 @@ class SMACEnv(SmacView):
 
 def _as_int(action: SupportsInt) -> int:
     """An action as an integer. SMAC accepts anything that int() accepts; here it must be a whole number."""
+    if type(action) is int:  # the usual case
+        return action
     value: Any = action.item() if hasattr(action, "item") else action  # arrays and tensors of one element
     number = int(value)
     if number != value:

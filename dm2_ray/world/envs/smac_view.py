@@ -36,11 +36,14 @@ class SmacView(SmacInterface):
 
     def get_obs(self) -> list[NDArray[np.floating]]:
         """N observations [O]: float32, or float64 with obs_timestep_number."""
-        return [self.get_obs_agent(agent) for agent in range(self.n_agents)]
+        return [self._with_time(obs) for obs in self._battle.view("observations")]
 
     def get_obs_agent(self, agent_id: int) -> NDArray[np.floating]:
         """[O]"""
-        obs = self._battle.view("observations")[agent_id]
+        return self._with_time(self._battle.view("observations")[agent_id])
+
+    def _with_time(self, obs: NDArray[np.float32]) -> NDArray[np.floating]:
+        """A copy of an agent's observation [O], with the exact time if there is one."""
         if not self.obs_timestep_number:
             return obs.copy()
         # Quirk: SMAC appends the time as a Python float.

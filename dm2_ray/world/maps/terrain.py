@@ -207,7 +207,8 @@ def is_passable(passable: Bools, layer: int, x: float, y: float) -> bool:
         return False
     cell_x = int(x)
     cell_y = int(y)
-    return cell_x < passable.shape[1] and cell_y < passable.shape[2] and passable[layer, cell_x, cell_y]
+    # That they are not negative is tested once more for the compiler's sake: see units.state.NONE.
+    return 0 <= cell_x < passable.shape[1] and 0 <= cell_y < passable.shape[2] and passable[layer, cell_x, cell_y]
 
 
 @kernel(inline=True, allocates=False)

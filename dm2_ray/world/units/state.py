@@ -62,7 +62,8 @@ EXPLODING = 6
 NUM_FLAG_ROWS = 7
 
 NONE = -1
-"""Kernels that run often compare with `> NONE` rather than `!= NONE`: the compiler then knows that the index is valid."""
+"""Kernels that run often compare with `> NONE` rather than `!= NONE`: the compiler then knows that an index is not
+negative."""
 NOT_EXPLODING, ABOUT_TO_EXPLODE, EXPLODES_IN_THIS_ROUND = 0, 1, 2
 ORDER_STOP, ORDER_MOVE, ORDER_ATTACK, ORDER_SCRIPTED = 0, 1, 2, 3
 
@@ -84,7 +85,9 @@ WEST, EAST, SOUTH, NORTH = 15, 16, 17, 18
 """Box around the living units of the agents (column 0) and of the enemies (column 1)."""
 HEALTH_BEFORE, SHIELD_BEFORE = 19, 20
 """Health and shield at the start of the env step."""
-NUM_FLOAT_ROWS = 21
+NEAR_YIELD = 21
+"""How easily the units of NEAR_X, NEAR_Y give way to others."""
+NUM_FLOAT_ROWS = 22
 
 # Rows of Workspace.integers.
 ALIVE = 0
@@ -107,9 +110,9 @@ class Workspace(NamedTuple):
     """Temporary arrays for the battle being stepped; they keep nothing from one env step to the next.
 
     Attributes:
-        floats: [21, U].
-        integers: [5, U]. Numbers without a sign, cast to int64 when they are read: for an index that may be negative the
-            compiler adds code to count it from the end.
+        floats: [22, U].
+        integers: [5, U]. Numbers without a sign, cast to int64 when they are read: for an index that may be negative
+            the compiler adds code that counts it from the end.
     """
 
     floats: NDArray[np.float64]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from support.maps import EVERY_MAP
 
 from dm2_ray.world.battles.battle_vector import BattleVector
+from dm2_ray.world.engine.battle_step import step_battles
 from dm2_ray.world.maps.map_spec import UnknownMapError
 from dm2_ray.world.maps.smac_maps import map_names
 from dm2_ray.world.scripted.scripted_team import ScriptedTeam
@@ -169,6 +170,20 @@ def test_unavailable_actions_are_refused_before_anything_is_played():
     actions[1, 2] = 1
     assert np.array_equal(battles.snapshot()["units"][1], before["units"][1])
     battles.step(actions)
+
+
+def test_read_only_and_narrow_actions_are_played_like_any_others():
+    usual, other = BattleVector("3m", 2, seed=4), BattleVector("3m", 2, seed=4)
+    for battles in (usual, other):
+        battles.reset()
+    for step in range(40):
+        actions = np.argmax(usual.action_mask, axis=-1)
+        unusual = actions.astype(np.int8) if step % 2 else np.broadcast_to(actions, actions.shape)
+        usual.step(actions)
+        other.step(unusual)
+        np.testing.assert_array_equal(other.observations, usual.observations)
+        np.testing.assert_array_equal(other.rewards, usual.rewards)
+    assert len(step_battles.signatures) == 1  # another would take half a minute to compile
 
 
 def test_wrong_calls_say_what_was_expected():

@@ -10,14 +10,32 @@ from support.maps import EVERY_MAP
 from support.staging import ATTACK, EAST, NORTH, SOUTH, STOP, WEST, stage
 
 from dm2_ray.world.battles.battle_vector import BattleVector
+from dm2_ray.world.engine.movement import POSITION_GRID
+from dm2_ray.world.engine.weapons import center_distance, is_within
 from dm2_ray.world.engine_settings import EngineSettings
 from dm2_ray.world.maps.smac_maps import map_names
 from dm2_ray.world.maps.terrain import build_terrain
 from dm2_ray.world.scripted.scripted_team import ScriptedTeam
 from dm2_ray.world.unit_kinds import unit_kind
-from dm2_ray.world.units.state import GOAL_X, GOAL_Y, HEALTH
+from dm2_ray.world.units.state import GOAL_X, GOAL_Y, HEALTH, NUM_UNIT_ROWS, X, Y
 
 LOOPS = 8
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.integers(-40_000, 40_000),
+    st.integers(-40_000, 40_000),
+    st.floats(0.05, 12.0),
+    st.sampled_from((-1, 0, 1, 9, None)),
+)
+def test_is_within_decides_as_the_rounded_distance_does(grid_x, grid_y, distance, ulps):
+    units = np.zeros((NUM_UNIT_ROWS, 2))
+    units[[X, Y], 1] = grid_x / POSITION_GRID, grid_y / POSITION_GRID
+    if ulps is not None:  # a limit next to the distance, where rounding decides
+        exact = center_distance(units, 0, 1)
+        distance = max(exact + ulps * np.spacing(exact), 1e-3)
+    assert is_within(units, 0, 1, distance) == (center_distance(units, 0, 1) <= distance)
 
 
 @settings(max_examples=25, deadline=None)
