@@ -36,7 +36,11 @@ CHANGES: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
     "dm2_paper": ("dm2", JOINT, {"matching.padding": "paper"}),
     "ippo": ("dm2", JOINT, {"matching.coefficient": 0.0}),
     "bc_ippo": ("ippo", JOINT, {"cloning.iterations": 50}),
-    "bc_dm2": ("dm2", JOINT, {"cloning.iterations": 30, "cloning.minibatches": 4, "cloning.critic_iterations": 5}),
+    "bc_ippo_warm": (
+        "ippo",
+        JOINT,
+        {"cloning.iterations": 30, "cloning.minibatches": 4, "cloning.critic_iterations": 5},
+    ),
     "bc": ("bc_ippo", JOINT, {"stop.iterations": 50}),
     "open_loop": ("ippo", JOINT, {"policy.open_loop": True}),
     "mappo": ("ippo", JOINT, {"algorithm": "mappo"}),
