@@ -22,7 +22,7 @@ INTERNAL = {
 EXIT_CODES = {
     "RunEnded": 3, "RunSuperseded": 3, "RecordingInterrupted": 130,
     "FaultInjectionFailed": 1, "ExpertsLost": 1, "LearnerLost": 1, "LearningDiverged": 1, "NoSuchBattle": 1,
-    "NotSaved": 1,
+    "LevelNotReached": 1, "NotSaved": 1,
     "RolloutWorkersLost": 1, "StarCraftError": 1, "UpdateDiverged": 1,
 }  # fmt: skip
 """Of all that do not mean bad input (2)."""

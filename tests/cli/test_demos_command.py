@@ -205,7 +205,7 @@ def test_a_wanted_win_rate_chooses_the_checkpoint(
     assert Path(policy.source).name == nearest
     assert (policy.target_win_rate, policy.measured_win_rate) == (0.1, measured[nearest])
     one = ["demos", "record", run / "checkpoints" / nearest, "--win-rate", 0.1, "--episodes", 5]
-    assert "is one checkpoint" in refusal(capsys, *one, "--out", tmp_path / "other")
+    assert "is one team" in refusal(capsys, *one, "--out", tmp_path / "other")
     script = ["demos", "record", "scripted:kite", "--map", "3m", "--win-rate", 0.1, "--episodes", 5]
     assert "a scripted team has none" in refusal(capsys, *script, "--out", tmp_path / "other")
 
