@@ -162,7 +162,7 @@ class BattleBackend(ABC):
 def _checked_number(first_battle: int) -> int:
     if first_battle < 0:
         raise ValueError(f"first_battle is {first_battle}; it must be at least 0")
-    return first_battle
+    return int(first_battle)  # a NumPy integer would have the kernels compiled once more
 
 
 def _read_only(array: _Array) -> _Array:

@@ -74,7 +74,7 @@ class BattleVector(BattleBackend):
             move_amount=float(self.options.move_amount),
         )
         self._work = allocate_workspace(rules.num_agents + rules.num_enemies)
-        self._seed_word = np.uint64(seed % _SEED_RANGE)
+        self._seed_word = np.uint64(int(seed) % _SEED_RANGE)
         self._step_battles: Callable[..., None] | None = None
         """`step_battles` for the types of this vector's arrays; None before the first call."""
         self._all_running = np.ones(num_battles, np.bool_)
@@ -92,7 +92,7 @@ class BattleVector(BattleBackend):
         """
         if seed is not None:
             self.seed = seed
-            self._seed_word = np.uint64(seed % _SEED_RANGE)
+            self._seed_word = np.uint64(int(seed) % _SEED_RANGE)
         self._advance(self._no_actions, self._all_running, self._first_number(first_battle))
         if self._heuristic is not None:
             self._heuristic.reset_targets(self._all_running)

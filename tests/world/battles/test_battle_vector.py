@@ -236,3 +236,11 @@ def test_step_mul_sets_the_loops_per_step():
         short.step([[1, 1, 1]])
     usual.step([[1, 1, 1]])
     assert np.array_equal(short.units().x, usual.units().x)
+
+
+def test_numbers_of_numpy_mean_the_same_battles() -> None:
+    plain, numpy = BattleVector("3m", 2, 3), BattleVector("3m", 2, np.int64(3))
+    plain.reset(seed=4, first_battle=5)
+    numpy.reset(seed=np.int64(4), first_battle=np.int32(5))
+    assert numpy.battle_number.tolist() == plain.battle_number.tolist() == [5, 6]
+    assert np.array_equal(numpy.units().x, plain.units().x)
