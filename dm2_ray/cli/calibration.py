@@ -27,6 +27,7 @@ from dm2_ray.runs.run_directory import RunDirectory
 log = logging.getLogger(__name__)
 
 DEFAULT_DIRECTORY = Path("runs/calibration")
+DEFAULT_SEEDS = 2
 
 
 def calibrate(options: argparse.Namespace) -> int:
@@ -35,6 +36,9 @@ def calibrate(options: argparse.Namespace) -> int:
     trains = not options.show and options.runs is None
     if settings and not trains:
         raise UserError(f"{settings[0]} is a setting of runs, but with --show or --from nothing is trained")
+    for name in ("seeds", "env_steps", "jobs"):
+        if getattr(options, name) is not None and not trains:
+            raise UserError(f"--{name.replace('_', '-')} is for training, but with --show or --from nothing is trained")
     if options.engine_version is not None and options.runs is None:
         raise UserError("--engine-version is for the runs of --from; a run that is trained knows its engine")
     if options.show and options.save is not None:
@@ -77,12 +81,12 @@ def _train(
         directory,
         maps=maps,
         algorithms=options.algorithms,
-        seeds=options.seeds,
+        seeds=options.seeds or DEFAULT_SEEDS,
         env_steps=options.env_steps,
         settings=settings,
     )
     stream = sys.stderr if options.json else sys.stdout
-    outcome = run_pipeline(plan, jobs=options.jobs, progress=PipelineProgress(stream=stream))
+    outcome = run_pipeline(plan, jobs=options.jobs or 1, progress=PipelineProgress(stream=stream))
     runs = [RunDirectory(step.path) for step in plan.steps.values()]
     curves = read_runs([run.path for run in runs if last_record(run.metrics)], published)
     if outcome.stopped_by is not None:

@@ -119,6 +119,7 @@ def test_a_calibration_is_not_continued_on_another_engine(
         (["--show", "--save", "file.json"], "--save is for runs"),
         (["--show", "ppo.clip=0.1"], "ppo.clip=0.1 is a setting of runs"),
         (["3m", "--engine-version", "2"], "--engine-version is for the runs of --from"),
+        (["--show", "--env-steps", "9000"], "--env-steps is for training"),
     ],
 )
 def test_wrong_input_is_refused_in_a_line(
