@@ -386,15 +386,11 @@ def maps_calibrate(parser: ArgumentParser) -> None:
         "--algorithms", nargs="+", choices=("ippo", "mappo"), metavar="ALGORITHM",
         help="ippo, mappo or both (default: those that have a band on the map)",
     )  # fmt: skip
-    parser.add_argument(
-        "--seeds", type=positive_int, metavar="N", help="train with seeds 0 to N - 1 (default: 2)"
-    )
+    parser.add_argument("--seeds", type=positive_int, metavar="N", help="train with seeds 0 to N - 1 (default: 2)")
     parser.add_argument(
         "--env-steps", type=positive_int, metavar="T", help="length of every run (default: what the bands need)"
     )
-    parser.add_argument(
-        "--jobs", type=positive_int, metavar="J", help="runs at a time, one core each (default: 1)"
-    )
+    parser.add_argument("--jobs", type=positive_int, metavar="J", help="runs at a time, one core each (default: 1)")
     parser.add_argument(
         "--out", type=Path, metavar="DIR",
         help="where runs, result.md, result.json and result.png are written (default: runs/calibration; with --show or "
